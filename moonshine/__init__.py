@@ -1,0 +1,29 @@
+"""Structural model distillation with cheap convolutions.
+
+The stable interface is a handful of calls, loaded on first use so that ``import moonshine`` costs nothing:
+``build``, ``cost``, ``distil``, ``load``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from moonshine.errors import MoonshineError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "build": "moonshine.networks",
+    "cost": "moonshine.cost",
+    "distil": "moonshine.distillation",
+    "load": "moonshine.artifacts",
+}
+
+__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load"]  # noqa: F822 (lazy)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'moonshine' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

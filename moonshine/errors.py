@@ -1,0 +1,5 @@
+"""The one exception a user is meant to read."""
+
+
+class MoonshineError(ValueError):
+    """A mistake in the user's input: the message names the key or path, the value found and what is allowed."""
