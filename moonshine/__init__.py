@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build": "moonshine.networks",
-    "cost": "moonshine.cost",
+    "cost": "moonshine.costs",
     "distil": "moonshine.distillation",
     "load": "moonshine.artifacts",
 }
