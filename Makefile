@@ -1,0 +1,70 @@
+# Everything runs from a virtual environment in .venv, built from requirements.lock. `make help` lists the targets.
+
+PYTHON ?= $(shell command -v python3)
+CORES ?= $(shell nproc)
+PORT ?= 5000
+STAMP := .venv/.ready
+UV := .venv/bin/uv
+SNAKEFILES = $(wildcard Snakefile workflow/rules/*.smk)
+STUDY = $(shell sed -nE 's/^study:[[:space:]]*["'\'']?([A-Za-z0-9_+-]+).*/\1/p' params.yaml)
+
+# Engines start `python -m workflow...`: the first python on PATH has to be ours.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+unexport PYTHONHOME PYTHONPATH
+
+# No tool reports back to its makers.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint unit ui lock
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+setup: $(STAMP) ## build .venv from requirements.lock (the other targets do it when needed)
+
+reproduce: $(STAMP) ## run the study in params.yaml under Snakemake; CORES=4 overrides the number of cores
+	.venv/bin/snakemake --cores $(CORES)
+	@echo "Report: results/$(STUDY)/report.html"
+
+test: lint unit ## run every check that CI runs
+
+lint: $(STAMP) ## style and types only
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(if $(SNAKEFILES),.venv/bin/snakefmt --check $(SNAKEFILES))
+
+unit: $(STAMP) ## the tests only
+	.venv/bin/python -m pytest
+
+ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
+	.venv/bin/python -m workflow.track
+	.venv/bin/mlflow ui --host 127.0.0.1 --port $(PORT)
+
+lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --custom-compile-command "make lock" --no-emit-index-url --quiet \
+		$(LOCK_FLAGS) --output-file requirements.lock
+
+# uv and the build backend come from the lock too, by pip, so that nothing is downloaded without a hash.
+# .venv/.partial stands while packages are being written: a set-up that was cut short starts from an empty folder.
+$(STAMP): pyproject.toml requirements.lock
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: Python 3.11 or newer is needed, found: $$("$(PYTHON)" --version 2>&1)." \
+			"Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) has no venv module. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@rm -f $(STAMP)
+	@if [ -e .venv/.partial ] || ! .venv/bin/python -c '' 2>/dev/null; then \
+		"$(PYTHON)" -m venv --clear .venv; else "$(PYTHON)" -m venv .venv; fi
+	@touch .venv/.partial
+	@sed -n -e '/^uv==/,/[^\\]$$/p' -e '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/bootstrap.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/bootstrap.txt
+	$(UV) pip sync --python .venv/bin/python --require-hashes --no-build-isolation requirements.lock
+	$(UV) pip install --python .venv/bin/python --no-deps --no-build-isolation --quiet --editable .
+	@rm .venv/.partial
+	@touch $(STAMP)
