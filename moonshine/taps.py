@@ -1,0 +1,55 @@
+"""Reading feature maps by module path, so that no network has to return them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+
+from moonshine.errors import MoonshineError
+
+
+@contextmanager
+def record(module: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Within the context, every forward of ``module`` fills the yielded dict: path -> that submodule's output.
+
+    The dict is emptied when a forward starts and filled in the order in which the submodules run. Tensors keep
+    their graph. A submodule that runs twice in one forward leaves its last output. On exit the hooks are gone
+    and the dict keeps what the last forward left.
+
+    Raises MoonshineError for a path that the module does not have, and during the forward for an output that is
+    no tensor.
+    """
+    modules = dict(module.named_modules())
+    paths = tuple(paths)
+    for path in paths:
+        if path not in modules:
+            raise MoonshineError(_unknown(path, modules))
+    recorded: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        hooks.enter_context(module.register_forward_pre_hook(lambda *_: recorded.clear()))
+        for path in paths:
+            hooks.enter_context(modules[path].register_forward_hook(_writer(recorded, path)))
+        yield recorded
+
+
+def _writer(recorded: dict[str, Tensor], path: str) -> Callable[[nn.Module, Any, Any], None]:
+    def write(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise MoonshineError(
+                f"tap {path!r}: {type(module).__name__} returns a {type(output).__name__}; "
+                "allowed: one tensor"
+            )
+        recorded[path] = output
+
+    return write
+
+
+def _unknown(path: str, modules: dict[str, nn.Module]) -> str:
+    names = [name for name in modules if name]
+    close = get_close_matches(path, names, n=5, cutoff=0.5)
+    hint = f"close to it: {', '.join(close)}" if close else f"it has: {', '.join(names[:10])}"
+    return f"tap {path!r}: {type(modules['']).__name__} has no such module; {hint}"
