@@ -14,14 +14,14 @@ from moonshine.errors import MoonshineError
 
 @contextmanager
 def record(module: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the context, every forward of ``module`` fills the yielded dict: path -> that submodule's output.
+    """Within the context, every forward of ``module`` fills the yielded dict: path -> that module's output.
 
-    The dict is emptied when a forward starts and filled in the order in which the submodules run. Tensors keep
-    their graph. A submodule that runs twice in one forward leaves its last output. On exit the hooks are gone
-    and the dict keeps what the last forward left.
+    The dict is emptied when a forward starts and filled in the order in which the submodules run. Tensors
+    keep their graph. A submodule that runs twice in one forward leaves its last output. On exit the hooks
+    are gone and the dict keeps what the last forward left.
 
-    Raises MoonshineError for a path that the module does not have, and during the forward for an output that is
-    no tensor.
+    Raises MoonshineError for a path that the module does not have, and during the forward for an output
+    that is no tensor.
     """
     modules = dict(module.named_modules())
     paths = tuple(paths)
