@@ -1,6 +1,6 @@
 # Everything runs from a virtual environment in .venv, built from requirements.lock. `make help` lists the targets.
 
-PYTHON ?= $(shell command -v python3)
+PYTHON ?= $(or $(shell command -v python3),python3)
 CORES ?= $(shell nproc)
 PORT ?= 5000
 STAMP := .venv/.ready
@@ -53,7 +53,7 @@ lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAG
 # uv and the build backend come from the lock too, by pip, so that nothing is downloaded without a hash.
 # .venv/.partial stands while packages are being written: a set-up that was cut short starts from an empty folder.
 $(STAMP): pyproject.toml requirements.lock
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed, found: $$("$(PYTHON)" --version 2>&1)." \
 			"Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \

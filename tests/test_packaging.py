@@ -1,0 +1,125 @@
+"""The lock, the versions the project states, and the messages of a set-up that cannot work."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import moonshine
+
+ROOT = Path(__file__).parents[1]
+
+
+def lock_entries() -> dict[str, str]:
+    """Return package name -> its whole entry in the lock, continuation lines joined."""
+    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    entries = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    return {canonicalize_name(re.split(r"[=<>~! \[]", entry, maxsplit=1)[0]): entry for entry in entries}
+
+
+def locked(name: str) -> str:
+    """Return the pinned version of one package."""
+    match = re.match(r"[\w.\-]+==([^\s;]+)", lock_entries()[name])
+    assert match, f"{name} is not pinned"
+    return match[1]
+
+
+def test_every_package_is_pinned_and_hashed() -> None:
+    loose = [
+        name
+        for name, entry in lock_entries().items()
+        if not re.fullmatch(r"[\w.\-]+==\S+( ; .+?)?(\s+--hash=sha256:[0-9a-f]{64})+", entry.rstrip())
+    ]
+    assert loose == []
+
+
+def test_lock_names_no_registry() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert (
+        re.findall(r"\S*://\S*|--(?:extra-|default-)?index\S*|--find-links|--trusted-host| @ \S+", text) == []
+    )
+
+
+def test_lock_holds_everything_that_pyproject_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for extra in project["project"]["optional-dependencies"].values():
+        asked += extra
+    for requirement in map(Requirement, asked):
+        if requirement.name != project["project"]["name"]:
+            assert requirement.specifier.contains(locked(canonicalize_name(requirement.name))), requirement
+
+
+def test_torch_and_torchvision_are_a_pair() -> None:
+    if metadata.version("torchvision").split("+")[0] != locked("torchvision"):
+        pytest.skip("another torchvision than the locked one is installed")
+    stated = map(Requirement, metadata.requires("torchvision") or [])
+    (torch,) = [requirement for requirement in stated if requirement.name == "torch"]
+    assert torch.specifier.contains(locked("torch")), torch
+
+
+def test_versions_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == moonshine.__version__
+
+
+def test_tracked_files_name_no_registry_and_no_machine() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    folders = "|".join(["home/\\w", "root/\\w", "Users/\\w", "work/\\w", "opt/\\w"])
+    hosts = "|".join(
+        [
+            "py" + "pi\\.org",
+            "python" + "hosted\\.org",
+            "download\\.py" + "torch\\.org",
+            "(?<!emit-)index" + "-url",
+        ]
+    )
+    forbidden = re.compile(rf"(?<![\w.}}])/({folders})|{hosts}")
+    found = []
+    for name in filter(None, listing.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file():  # a file deleted but not yet committed is still listed
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [f"{name}: {match[0]}" for match in forbidden.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("fake_python", "message"),
+    [
+        (
+            '[ "$1" = --version ] && echo "Python 3.9.2"; exit 1',
+            "Python 3.11 or newer is needed, found: Python 3.9.2",
+        ),
+        ('case "$2" in *ensurepip*) exit 1;; esac', "apt-get install python3-venv"),
+    ],
+    ids=["too old", "no venv"],
+)
+def test_setup_says_what_is_missing(tmp_path: Path, fake_python: str, message: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{fake_python}\n")
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "setup", f"PYTHON={python}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert made.returncode != 0
+    assert message in made.stderr
+    assert not (tmp_path / ".venv").exists()
