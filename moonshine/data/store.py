@@ -1,0 +1,144 @@
+"""Prepared data on disk: ``data.safetensors`` (the arrays) and ``dataset.json`` (what they are)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from moonshine.errors import MoonshineError
+
+ARRAYS = "data.safetensors"
+DESCRIPTION = "dataset.json"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on ``device``; itself where it already is there, still memory-mapped on the CPU."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A prepared dataset; ``mean`` and ``std`` are per channel of the training images scaled to [0, 1]."""
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+    class_names: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def load(folder: Path | str) -> Dataset:
+    """Open what ``prepare`` left in ``folder``; the arrays are memory-mapped, not read.
+
+    Raises MoonshineError where a file is missing or damaged, or the two files do not belong together.
+    """
+    folder = Path(folder)
+    for name in (DESCRIPTION, ARRAYS):
+        if not (folder / name).is_file():
+            raise MoonshineError(f"{folder}: {name} is missing; prepare the data first")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        tensors = load_file(folder / ARRAYS)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise MoonshineError(
+            f"{folder}: {ARRAYS} or {DESCRIPTION} is truncated or damaged ({error}); prepare the data again"
+        ) from None
+    try:
+        return _assemble(description, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MoonshineError(
+            f"{folder}: {ARRAYS} and {DESCRIPTION} do not belong together ({error}); prepare the data again"
+        ) from None
+
+
+def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Dataset:
+    image_shape = tuple(description[key] for key in ("channels", "height", "width"))
+    splits = {}
+    for name in SPLITS:
+        count = description["counts"][name]
+        if count == 0 and f"{name}_images" not in tensors:
+            continue
+        images, labels = tensors[f"{name}_images"], tensors[f"{name}_labels"]
+        for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, (count,))):
+            if tuple(found) != wanted:
+                raise ValueError(f"the {name} split has shape {tuple(found)}, described as {wanted}")
+        splits[name] = Split(images, labels)
+    return Dataset(
+        name=description["name"],
+        train=splits["train"],
+        validation=splits.get("validation"),
+        test=splits["test"],
+        mean=tuple(description["mean"]),
+        std=tuple(description["std"]),
+        num_classes=description["num_classes"],
+        class_names=tuple(description["class_names"]),
+    )
+
+
+def write(
+    folder: Path | str, tensors: Mapping[str, Tensor], description: Mapping[str, Any], source_sha256: Any
+) -> dict[str, Any]:
+    """Write both files, the same bytes for the same content, and return the description with its checksums.
+
+    ``tensors`` is named as in the file (``train_images``, ...). Neither file appears before both are
+    complete.
+    Raises MoonshineError where the folder cannot be written.
+    """
+    folder = Path(folder)
+    # Beside the target, so that the final rename stays within one file system.
+    partial = {name: folder / f".{name}.{os.getpid()}.partial" for name in (ARRAYS, DESCRIPTION)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), partial[ARRAYS])
+        complete = {
+            **description,
+            "sha256": {ARRAYS: file_sha256(partial[ARRAYS]), "source": source_sha256},
+        }
+        text = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
+        partial[DESCRIPTION].write_text(text, encoding="utf-8")
+        for name, path in partial.items():
+            path.replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise MoonshineError(f"{folder}: cannot write the prepared data here: {error}") from None
+    finally:
+        for path in partial.values():
+            with suppress(OSError):  # the folder itself may be what could not be made
+                path.unlink(missing_ok=True)
+    return complete
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

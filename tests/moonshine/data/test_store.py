@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from moonshine.data.store import ARRAYS, DESCRIPTION, load, write
+from moonshine.errors import MoonshineError
+
+
+def tensors_of(train: int = 6, validation: int = 2, test: int = 3) -> dict[str, Tensor]:
+    tensors = {}
+    for name, count in (("train", train), ("validation", validation), ("test", test)):
+        if count:
+            generator = torch.Generator().manual_seed(count)
+            shape = (count, 3, 8, 10)
+            tensors[f"{name}_images"] = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+            tensors[f"{name}_labels"] = torch.arange(count) % 2
+    return tensors
+
+
+def describe(train: int = 6, validation: int = 2, test: int = 3, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "toy",
+        "counts": {"train": train, "validation": validation, "test": test},
+        "channels": 3,
+        "height": 8,
+        "width": 10,
+        "num_classes": 2,
+        "class_names": ["cat", "dog"],
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.1, 0.2, 0.3],
+        **changes,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, tensors_of(), describe(), "00ff")
+    return tmp_path
+
+
+def test_what_was_written_is_loaded(folder: Path) -> None:
+    data = load(folder)
+    expected = tensors_of()
+    assert data.validation is not None
+    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        assert torch.equal(split.images, expected[f"{name}_images"])
+        assert torch.equal(split.labels, expected[f"{name}_labels"])
+        assert len(split) == len(expected[f"{name}_labels"])
+    assert (data.name, data.num_classes, data.class_names) == ("toy", 2, ("cat", "dog"))
+    assert (data.mean, data.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert data.input_shape == (3, 8, 10)
+
+
+def test_no_validation_split(tmp_path: Path) -> None:
+    write(tmp_path, tensors_of(validation=0), describe(validation=0), "00ff")
+    assert load(tmp_path).validation is None
+
+
+def test_bytes_are_deterministic_and_checksums_true(folder: Path, tmp_path_factory: Any) -> None:
+    again = tmp_path_factory.mktemp("again")
+    complete = write(again, dict(reversed(tensors_of().items())), describe(), "00ff")
+    for name in (ARRAYS, DESCRIPTION):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    assert json.loads((again / DESCRIPTION).read_text()) == complete
+    actual = hashlib.sha256((again / ARRAYS).read_bytes()).hexdigest()
+    assert complete["sha256"] == {ARRAYS: actual, "source": "00ff"}
+
+
+def test_nothing_is_left_beside_the_two_files(folder: Path) -> None:
+    write(folder, tensors_of(train=4), describe(train=4), "00ff")
+    assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
+    assert len(load(folder).train) == 4
+
+
+def test_a_failed_write_leaves_the_finished_files(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TypeError, match="JSON"):
+        write(folder, tensors_of(train=4), describe(name=object()), "00ff")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MoonshineError, match=r"file/data: cannot write the prepared data here"):
+        write(tmp_path / "file" / "data", tensors_of(), describe(), "00ff")
+
+
+@pytest.mark.parametrize("name", [ARRAYS, DESCRIPTION])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(MoonshineError, match=f"{name} is missing; prepare the data"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [ARRAYS, DESCRIPTION])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file(folder: Path, name: str, share: float) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(MoonshineError, match="truncated or damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (describe(train=5), r"the train split has shape \(6, 3, 8, 10\), described as \(5, 3, 8, 10\)"),
+        (describe(channels=1), r"described as \(6, 1, 8, 10\)"),
+        (describe(validation=0), r"validation split"),
+        ({"name": "toy"}, "'channels'"),
+        ([], "do not belong together"),
+    ],
+)
+def test_files_that_do_not_belong_together(folder: Path, description: Any, message: str) -> None:
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(MoonshineError, match=message):
+        load(folder)
+
+
+def test_arrays_are_memory_mapped(folder: Path) -> None:
+    data = load(folder)
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    assert str(folder / ARRAYS) in maps.read_text()
+    assert len(data.train) == 6
+
+
+def test_loading_needs_neither_scikit_learn_nor_torchvision() -> None:
+    program = (
+        "import sys, moonshine.data; "
+        "print([m for m in ('sklearn', 'torchvision', 'pandas', 'mlflow') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
