@@ -5,6 +5,7 @@ CORES ?= $(shell nproc)
 PORT ?= 5000
 STAMP := .venv/.ready
 UV := .venv/bin/uv
+SYNC := $(UV) pip sync --python .venv/bin/python --require-hashes --no-build-isolation requirements.lock
 SNAKEFILES = $(wildcard Snakefile workflow/rules/*.smk)
 STUDY = $(shell sed -nE 's/^study:[[:space:]]*["'\'']?([A-Za-z0-9_+-]+).*/\1/p' params.yaml)
 
@@ -43,7 +44,11 @@ unit: $(STAMP) ## the tests only
 
 ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
 	.venv/bin/python -m workflow.track
-	.venv/bin/mlflow ui --host 127.0.0.1 --port $(PORT)
+	@case "$$MLFLOW_TRACKING_URI" in \
+		http*) echo "The comparison is at $$MLFLOW_TRACKING_URI" ;; \
+		*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	esac
 
 lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
@@ -51,6 +56,7 @@ lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAG
 		$(LOCK_FLAGS) --output-file requirements.lock
 
 # uv and the build backend come from the lock too, by pip, so that nothing is downloaded without a hash.
+# What the package cache holds needs no network, so that is tried first.
 # .venv/.partial stands while packages are being written: a set-up that was cut short starts from an empty folder.
 $(STAMP): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -63,8 +69,9 @@ $(STAMP): pyproject.toml requirements.lock
 		"$(PYTHON)" -m venv --clear .venv; else "$(PYTHON)" -m venv .venv; fi
 	@touch .venv/.partial
 	@sed -n -e '/^uv==/,/[^\\]$$/p' -e '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/bootstrap.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/bootstrap.txt
-	$(UV) pip sync --python .venv/bin/python --require-hashes --no-build-isolation requirements.lock
-	$(UV) pip install --python .venv/bin/python --no-deps --no-build-isolation --quiet --editable .
+	@echo "Installing the packages of requirements.lock into .venv"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/bootstrap.txt
+	@$(SYNC) --offline 2>/dev/null || $(SYNC)
+	@$(UV) pip install --python .venv/bin/python --no-deps --no-build-isolation --quiet --editable .
 	@rm .venv/.partial
 	@touch $(STAMP)
