@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +35,18 @@ def locked(name: str) -> str:
     return match[1]
 
 
+def asked() -> list[Requirement]:
+    """Return everything that pyproject.toml asks for, its own extras left out."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [
+        project["build-system"]["requires"],
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+    ]
+    found = [Requirement(item) for group in groups for item in group]
+    return [requirement for requirement in found if requirement.name != project["project"]["name"]]
+
+
 def test_every_package_is_pinned_and_hashed() -> None:
     loose = [
         name
@@ -50,13 +64,27 @@ def test_lock_names_no_registry() -> None:
 
 
 def test_lock_holds_everything_that_pyproject_asks_for() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    for extra in project["project"]["optional-dependencies"].values():
-        asked += extra
-    for requirement in map(Requirement, asked):
-        if requirement.name != project["project"]["name"]:
-            assert requirement.specifier.contains(locked(canonicalize_name(requirement.name))), requirement
+    for requirement in asked():
+        assert requirement.specifier.contains(locked(canonicalize_name(requirement.name))), requirement
+
+
+def test_every_import_is_declared() -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in asked()}
+    own = {"moonshine", "workflow", "tests", *sys.stdlib_module_names}
+    distributions = metadata.packages_distributions()
+    undeclared = set()
+    for path in (
+        path for folder in ("moonshine", "workflow", "tests") for path in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for package in {name.partition(".")[0] for name in names} - own:
+                homes = {canonicalize_name(name) for name in distributions.get(package, [package])}
+                if not homes & declared:
+                    undeclared.add(f"{path.relative_to(ROOT)}: {package}")
+    assert undeclared == set()
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
