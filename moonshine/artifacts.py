@@ -1,0 +1,59 @@
+"""Trained networks on disk: weights as safetensors, structure as JSON, nothing pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_bytes
+from moonshine.networks import from_structure
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``)."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_bytes(path, save_tensors(tensors))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill ``module`` from a safetensors file of exactly its architecture.
+
+    Errors: ``MoonshineError`` when the file is missing or damaged, or listing the tensors that are missing,
+    unexpected or of another shape.
+    """
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except FileNotFoundError:
+        raise MoonshineError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise MoonshineError(f"{path}: damaged, not readable as safetensors ({error})") from None
+    wanted = module.state_dict()
+    problems = [f"missing {name}" for name in wanted if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in wanted]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(problems[:5])}{more}")
+    module.load_state_dict(tensors)
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+    """The trained network of a folder, in eval mode.
+
+    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node leaves them.
+    Errors: ``MoonshineError`` when either is missing or they do not belong together.
+    """
+    folder = Path(folder)
+    module = from_structure(read_json(folder / "structure.json"))
+    load_weights(module, folder / "weights.safetensors")
+    return module.to(device).eval()

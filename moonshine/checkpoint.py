@@ -1,0 +1,81 @@
+"""Checkpoints of a training run: one per epoch, the last two kept, each verified before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moonshine.files import read_json, write_bytes, write_json
+from moonshine.errors import MoonshineError
+
+logger = logging.getLogger(__name__)
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where one run keeps its checkpoints; ``fingerprint`` says what is being trained (see ``fingerprint``)."""
+
+    folder: Path
+    fingerprint: str
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Keep ``state`` as it is after ``epoch`` (0-based) has ended."""
+        content = io.BytesIO()
+        torch.save(state, content)
+        data = content.getvalue()
+        write_bytes(self._path(epoch), data)
+        # the receipt comes last: a checkpoint without one was cut short
+        write_json(
+            self._path(epoch).with_suffix(".json"),
+            {"sha256": hashlib.sha256(data).hexdigest(), "fingerprint": self.fingerprint},
+        )
+        for old in self._epochs()[KEPT:]:
+            self._path(old).with_suffix(".json").unlink(missing_ok=True)
+            self._path(old).unlink(missing_ok=True)
+
+    def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+        """The newest intact checkpoint of this very run as (epoch, state), or None; says what it passes over."""
+        for epoch in self._epochs():
+            path = self._path(epoch)
+            try:
+                return epoch, self._read(path, device)
+            except MoonshineError as error:
+                logger.warning(
+                    "%s; using the checkpoint before it, or starting afresh if there is none", error
+                )
+        return None
+
+    def clear(self) -> None:
+        """Remove every checkpoint: the run's results are written."""
+        for path in self.folder.glob("epoch-*.*"):
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
+        receipt = read_json(path.with_suffix(".json"))
+        if receipt.get("fingerprint") != self.fingerprint:
+            raise MoonshineError(f"{path}: a checkpoint of other settings, data or versions")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != receipt.get("sha256"):
+            raise MoonshineError(f"{path}: a corrupt checkpoint (its checksum does not match)")
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+        return state
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}.pt"
+
+    def _epochs(self) -> list[int]:
+        """Epochs with a checkpoint, newest first."""
+        return sorted((int(path.stem.split("-")[1]) for path in self.folder.glob("epoch-*.pt")), reverse=True)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of JSON-able settings: runs that differ in any of them never share a checkpoint."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

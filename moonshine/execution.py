@@ -1,0 +1,70 @@
+"""How a network is run here: device, number format, memory layout, determinism."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from moonshine.config import Runtime
+from moonshine.errors import MoonshineError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Resolved settings; ``dtype`` is the autocast type, float32 for none."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = True
+    compile: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` to the device in the memory layout of this execution."""
+        return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def resolve(runtime: Runtime, precision: str) -> Execution:
+    """Turn ``auto`` into what this machine gains from, and set threads and determinism for the process.
+
+    bf16 where the device multiplies it natively, channels_last everywhere: benchmarks/throughput.py measures both.
+    Errors: ``MoonshineError`` when the study names a GPU that is not there.
+    """
+    torch.set_num_threads(runtime.threads)
+    device = _device(runtime.device)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    bf16 = precision == "bf16" or (precision == "auto" and _has_fast_bf16(device))
+    channels_last = True if runtime.channels_last == "auto" else runtime.channels_last
+    return Execution(device, torch.bfloat16 if bf16 else torch.float32, channels_last, runtime.compile)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise MoonshineError(
+                f"runtime.device: found {name}; this machine has {count} GPUs; allowed: auto, cpu"
+            )
+    return device
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # oneDNN emulates bf16 on older CPUs, at a loss; the check is private in torch 2.11 to 2.15
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

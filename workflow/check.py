@@ -1,0 +1,30 @@
+"""The checks of a study beyond its schema: every network and block exists, fits, and is a student of the teacher."""
+
+from __future__ import annotations
+
+from moonshine.blocks import Block
+from moonshine.config import Study
+from moonshine.errors import MoonshineError
+from moonshine.networks import assign
+
+
+def check_study(study: Study) -> None:
+    """Lay out the teacher and every student; takes milliseconds, so everything that reads a study does it.
+
+    Errors: ``MoonshineError`` naming the key of the study, the value found and what is allowed.
+    """
+    teacher = _layout("teacher.network", study.teacher.network, "S")
+    for name in study.students:
+        network, block = study.network_of(name), study.block_of(name)
+        if _layout(f"students.{name}", network, block) == teacher and network == study.teacher.network:
+            raise MoonshineError(
+                f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
+                f"smaller network"
+            )
+
+
+def _layout(key: str, network: str, block: str) -> dict[str, Block]:
+    try:
+        return assign(network, block)
+    except MoonshineError as error:
+        raise MoonshineError(f"{key}: {error}") from None

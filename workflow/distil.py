@@ -1,0 +1,18 @@
+"""distil: train a student with a method's losses from the trained teacher."""
+
+from __future__ import annotations
+
+import sys
+
+from moonshine.files import read_json
+from workflow import nodes, stage
+from workflow.training import train_node
+
+
+def run(job: stage.Job) -> None:
+    student, method, _ = job.args
+    train_node(job, read_json(nodes.structure(job.study.study, student).outputs[0]), method)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.distil, ("student", "method", "seed")))

@@ -1,0 +1,19 @@
+"""fetch: verify the study's data and prepare it once, in the form that training nodes map."""
+
+from __future__ import annotations
+
+import sys
+
+from workflow import nodes, stage
+
+
+def run(job: stage.Job) -> None:
+    from moonshine.data import prepare
+
+    found = prepare(job.study.data, job.node.folder)
+    counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
+    stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.fetch, ()))

@@ -1,0 +1,18 @@
+"""scratch: train a student on the labels alone, the baseline of every distillation."""
+
+from __future__ import annotations
+
+import sys
+
+from moonshine.files import read_json
+from workflow import nodes, stage
+from workflow.training import train_node
+
+
+def run(job: stage.Job) -> None:
+    student, _ = job.args
+    train_node(job, read_json(nodes.structure(job.study.study, student).outputs[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.scratch, ("student", "seed")))

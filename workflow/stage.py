@@ -1,0 +1,132 @@
+"""What every stage of the pipeline does around its own work: arguments, study, log, timing, errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from moonshine import MoonshineError
+from moonshine.files import write_json
+from moonshine.config import Study, load_study
+from workflow.check import check_study
+from workflow.nodes import Node
+
+USAGE_ERROR = 2
+logger = logging.getLogger("moonshine")
+
+
+@dataclass
+class Job:
+    """A running node: the study it belongs to, its arguments, and what it has to say about its timing."""
+
+    node: Node
+    study: Study
+    args: tuple[str, ...]
+    timing: dict[str, Any] = field(default_factory=dict)
+    # called when everything, the timing too, is on disk
+    afterwards: Callable[[], Any] = lambda: None
+
+
+def main(
+    run: Callable[[Job], None],
+    make_node: Callable[..., Node],
+    arguments: Sequence[str],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run one stage as a program; returns its exit status.
+
+    ``arguments`` name the stage's wildcards after the study. The log goes to standard error and to the node's file,
+    timings beside the results; a mistake of the user's is one message and exit status 2.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {run.__module__}", description=sys.modules[run.__module__].__doc__
+    )
+    parser.add_argument("study", help="the study in params.yaml, by name")
+    for name in arguments:
+        parser.add_argument(name)
+    values = vars(parser.parse_args(argv))
+    given = tuple(values[name] for name in arguments)
+    started = time.time()
+    try:
+        study = load_study()
+        if values["study"] != study.study:
+            raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
+        check_arguments(study, dict(zip(arguments, given, strict=True)))
+        node = make_node(study.study, *given)
+        _open_log(node)
+        check_study(study)
+        job = Job(node, study, given)
+        run(job)
+        write_json(node.timings, _timings(job, started))
+        job.afterwards()
+    except MoonshineError as error:
+        logger.error("%s", error)
+        return USAGE_ERROR
+    except Exception:
+        logger.exception("%s failed", values["study"])
+        return 1
+    return 0
+
+
+def check_arguments(study: Study, given: dict[str, str]) -> None:
+    """Each wildcard must name something in the study; otherwise ``MoonshineError`` says what there is."""
+    allowed = {
+        "student": list(study.students),
+        "network": ["teacher", *study.students],
+        "method": list(study.methods),
+        "seed": [str(seed) for seed in study.seeds],
+    }
+    for name, value in given.items():
+        if value not in allowed[name]:
+            raise MoonshineError(f"{name}: found '{value}'; the study has {', '.join(allowed[name])}")
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run may depend on besides its configuration."""
+    packages = {
+        name: importlib.metadata.version(name) for name in ("torch", "torchvision", "moonshine-distil")
+    }
+    return {"python": platform.python_version(), **packages}
+
+
+def _open_log(node: Node) -> None:
+    logger.setLevel(logging.INFO)
+    logger.handlers.clear()
+    try:
+        node.log.parent.mkdir(parents=True, exist_ok=True)
+        handlers: list[logging.Handler] = [logging.FileHandler(node.log, mode="w", encoding="utf-8")]
+    except OSError as error:
+        raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None
+    handlers.append(logging.StreamHandler(sys.stderr))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(f"{node.name}: %(message)s"))
+        logger.addHandler(handler)
+
+
+def _timings(job: Job, started: float) -> dict[str, Any]:
+    finished = time.time()
+    return {
+        "node": job.node.name,
+        "seconds": round(finished - started, 3),
+        "epoch_seconds": None,
+        "started": _iso(started),
+        "finished": _iso(finished),
+        "host": platform.node(),
+        "threads": job.study.runtime.threads,
+        "device": "cpu",
+        "resumed": 0,
+        "versions": versions(),
+        **job.timing,
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,117 @@
+"""What of a study is done, running and left, and about how long the rest will take."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from moonshine import MoonshineError
+from moonshine.files import read_json
+from moonshine.config import Study
+from workflow import nodes
+from workflow.configuration import configuration
+from workflow.nodes import Node
+
+STATES = ("done", "outdated", "running", "left")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a node stands; ``seconds`` are those still to go (None while nothing comparable was measured)."""
+
+    node: Node
+    state: str
+    detail: str = ""
+    seconds: float | None = 0.0
+
+
+def survey(study: Study) -> list[State]:
+    """The state of every node. Reads files only; what an engine would rerun for changed code is the engine's to say."""
+    measured = _measured(study)
+    return [_state(study, node, measured) for node in nodes.all_nodes(study)]
+
+
+def summary(states: list[State], workers: int) -> dict[str, Any]:
+    """Counts by state, and the time left on ``workers`` nodes at a time (None where nothing was measured yet)."""
+    left = [state.seconds for state in states if state.state != "done"]
+    known = [seconds for seconds in left if seconds is not None]
+    counts = Counter(state.state for state in states)
+    return {
+        **{name: counts[name] for name in STATES},
+        "seconds_left": None if len(known) < len(left) else sum(known) / workers,
+        "workers": workers,
+    }
+
+
+def workers(study: Study) -> int:
+    """How many nodes this machine runs at a time."""
+    return max(1, (os.cpu_count() or 1) // study.runtime.threads)
+
+
+def _state(study: Study, node: Node, measured: dict[tuple[str, ...], float]) -> State:
+    expected = _expected(node, measured)
+    progress = _read(node.work / "progress.json")
+    epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
+    remaining = expected if not epochs or expected is None else expected * (1 - epoch / epochs)
+    if node.trains and _locked(node):
+        pace = progress.get("epoch_seconds")
+        return State(
+            node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
+        )
+    if node.is_done():
+        if not node.trains or _same(study, node):
+            return State(node, "done")
+        return State(node, "outdated", "its settings changed since", expected)
+    detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
+    return State(node, "left", detail, remaining if node.trains else 0.0)
+
+
+def _same(study: Study, node: Node) -> bool:
+    """Whether a finished node's results are those of the study as it now stands."""
+    made = _read(node.folder / "config.json")
+    return all(made.get(key) == value for key, value in configuration(study, node).items())
+
+
+def _locked(node: Node) -> bool:
+    path = node.work / "lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _measured(study: Study) -> dict[tuple[str, ...], float]:
+    """Median seconds of finished training nodes: by stage, student and method, and coarser where that is missing."""
+    samples: dict[tuple[str, ...], list[float]] = {}
+    for node in nodes.trained(study):
+        seconds = _read(node.timings).get("seconds")
+        if seconds is not None and node.is_done():
+            for key in _keys(node):
+                samples.setdefault(key, []).append(seconds)
+    return {key: statistics.median(values) for key, values in samples.items()}
+
+
+def _expected(node: Node, measured: dict[tuple[str, ...], float]) -> float | None:
+    if not node.trains:
+        return 0.0
+    return next((measured[key] for key in _keys(node) if key in measured), None)
+
+
+def _keys(node: Node) -> list[tuple[str, ...]]:
+    """From like to less like: seeds differ, then the method, then the student."""
+    return [(node.stage, *node.args[:-1]), node.args[:1], (node.stage,), ()]
+
+
+def _read(path: Any) -> dict[str, Any]:
+    with suppress(MoonshineError):
+        return read_json(path)
+    return {}
