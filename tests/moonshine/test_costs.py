@@ -152,7 +152,7 @@ def test_peak_by_hand(network, floats):
 
 
 def test_peak_of_a_wide_residual_network_by_hand():
-    """In stage 1: the image, the stage's input and three maps (the block's input, a BN's input and output)."""
+    """In stage 1: the image, the stage's input and three maps (a block's input, a BN's input and output)."""
     for block in ("S", "G(4)"):
         found = cost(build("wrn-16-2", block))
         assert found.peak_activation_bytes == (3 + 16 + 3 * 32) * 32 * 32 * FLOAT
