@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moonshine.errors import MoonshineError
+from moonshine.files import sha256
 
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
@@ -107,7 +107,10 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def write(
-    folder: Path | str, tensors: Mapping[str, Tensor], description: Mapping[str, Any], source_sha256: Any
+    folder: Path | str,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+    source_sha256: str | Mapping[str, str],
 ) -> dict[str, Any]:
     """Write both files, the same bytes for the same content, and return the description with its checksums.
 
@@ -120,10 +123,13 @@ def write(
     partial = {name: folder / f".{name}.{os.getpid()}.partial" for name in (ARRAYS, DESCRIPTION)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        partial[ARRAYS].touch()
+        mode = partial[ARRAYS].stat().st_mode
         save_file(dict(tensors), partial[ARRAYS])
+        partial[ARRAYS].chmod(mode)  # safetensors makes files that only their owner can read
         complete = {
             **description,
-            "sha256": {ARRAYS: file_sha256(partial[ARRAYS]), "source": source_sha256},
+            "sha256": {ARRAYS: sha256(partial[ARRAYS]), "source": source_sha256},
         }
         text = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
         partial[DESCRIPTION].write_text(text, encoding="utf-8")
@@ -136,9 +142,3 @@ def write(
             with suppress(OSError):  # the folder itself may be what could not be made
                 path.unlink(missing_ok=True)
     return complete
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -75,6 +75,12 @@ def test_bytes_are_deterministic_and_checksums_true(folder: Path, tmp_path_facto
     assert complete["sha256"] == {ARRAYS: actual, "source": "00ff"}
 
 
+def test_both_files_have_ordinary_permissions(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    modes = {(tmp_path / name).stat().st_mode for name in ("ordinary", ARRAYS, DESCRIPTION)}
+    assert len(modes) == 1
+
+
 def test_nothing_is_left_beside_the_two_files(folder: Path) -> None:
     write(folder, tensors_of(train=4), describe(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
