@@ -1,0 +1,7 @@
+"""``python -m moonshine``."""
+
+import sys
+
+from moonshine.cli import main
+
+sys.exit(main())
