@@ -69,7 +69,9 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("augment/flip", "no", ["augment.flip: found 'no'"]),
     ],
 )
-def test_a_mistake_names_the_key_the_value_and_what_is_allowed(path: str, value: Any, said: list[str]) -> None:
+def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
+    path: str, value: Any, said: list[str]
+) -> None:
     with pytest.raises(MoonshineError) as error:
         parse_study(changed(path, value))
     for words in said:

@@ -1,0 +1,67 @@
+"""A trained network comes back from its folder, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from moonshine import MoonshineError, load
+from moonshine.artifacts import load_weights, save_weights
+from moonshine.files import write_json
+from moonshine.networks import build, to_structure
+
+ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_weights(build(*ARCHITECTURE), tmp_path / "weights.safetensors")
+    write_json(tmp_path / "structure.json", to_structure(*ARCHITECTURE))
+    return tmp_path
+
+
+def test_a_loaded_network_gives_the_same_logits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build(*ARCHITECTURE)
+    images = torch.randn(4, 1, 16, 16)
+    network.train()(images)  # moves the running statistics, which belong to the file
+    save_weights(network, tmp_path / "weights.safetensors")
+    write_json(tmp_path / "structure.json", {**to_structure(*ARCHITECTURE), "parameters": 1})
+    loaded = load(tmp_path)
+    assert not loaded.training
+    assert torch.equal(loaded(images), network.eval()(images))
+
+
+def test_weights_are_the_same_bytes_in_either_memory_format(tmp_path: Path) -> None:
+    network = build(*ARCHITECTURE)
+    save_weights(network, tmp_path / "a")
+    save_weights(network.to(memory_format=torch.channels_last), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_weights_of_another_architecture_list_what_does_not_fit(folder: Path) -> None:
+    other: nn.Module = build("wrn-10-1", "S", 3, 1)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(MoonshineError, match=r"another architecture: (missing|unexpected) .*more"):
+        load_weights(other, folder / "weights.safetensors")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+def test_another_number_of_classes_names_both_shapes(folder: Path) -> None:
+    with pytest.raises(MoonshineError, match=r"head\.weight is \(3, 64\), the network has \(5, 64\)"):
+        load_weights(build("wrn-10-1", "BG(2,M)", 5, 1), folder / "weights.safetensors")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "structure.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_missing_or_damaged_file_is_named(folder: Path, name: str, damage: str) -> None:
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(MoonshineError, match=name):
+        load(folder)

@@ -1,0 +1,58 @@
+"""Files are whole or absent, equal content is equal bytes, and errors name the path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moonshine import MoonshineError
+from moonshine.files import read_json, sha256, write_bytes, write_csv, write_json
+
+
+def test_json_bytes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": [1.5, None]})
+    write_json(tmp_path / "b", {"y": [1.5, None], "x": 1})
+    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+    assert read_json(tmp_path / "a") == {"x": 1, "y": [1.5, None]}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.json"
+    write_bytes(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(MoonshineError, match=r"metrics\.json: cannot be written \(No space left on device\)"):
+        write_bytes(path, b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["metrics.json"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where a folder should be")
+    with pytest.raises(MoonshineError, match=r"results/digits/x\.json: cannot be written"):
+        write_json(tmp_path / "results" / "digits" / "x.json", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "no such file"), ("{", "damaged"), ("[1]", "JSON object")]
+)
+def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, said: str) -> None:
+    path = tmp_path / "dataset.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(MoonshineError, match=rf"dataset\.json: .*{said}"):
+        read_json(path)
+
+
+def test_csv_keeps_seven_digits_and_leaves_none_empty(tmp_path: Path) -> None:
+    write_csv(
+        tmp_path / "h.csv", [{"epoch": 0, "loss": 1 / 3}, {"epoch": 1, "loss": None}], ["epoch", "loss"]
+    )
+    assert (tmp_path / "h.csv").read_text() == "epoch,loss\n0,0.3333333\n1,\n"
