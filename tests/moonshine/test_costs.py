@@ -145,6 +145,7 @@ def test_published_ops_count_modules_only():
         (Function(lambda m, x: x + functional.relu(functional.relu(functional.relu(x)))), 300),
         (nn.Conv2d(1, 3, 1), 400),
         (nn.BatchNorm2d(1), 200),
+        (nn.Linear(10, 1), 110),  # a transposed view of its weight is no activation
     ],
 )
 def test_peak_by_hand(network, floats):
