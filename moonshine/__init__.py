@@ -20,7 +20,7 @@ _HOMES = {
     "load": "moonshine.artifacts",
 }
 
-__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load"]  # noqa: F822 (lazy)
+__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load"]
 
 
 def __getattr__(name: str) -> Any:

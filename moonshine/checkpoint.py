@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from moonshine.files import read_json, write_bytes, write_json
 from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 KEPT = 2
@@ -21,7 +21,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where one run keeps its checkpoints; ``fingerprint`` says what is being trained (see ``fingerprint``)."""
+    """Where one run keeps its checkpoints; ``fingerprint`` says what is being trained."""
 
     folder: Path
     fingerprint: str
@@ -42,7 +42,7 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """The newest intact checkpoint of this very run as (epoch, state), or None; says what it passes over."""
+        """The newest intact checkpoint of this very run as (epoch, state); says what it passes over."""
         for epoch in self._epochs():
             path = self._path(epoch)
             try:

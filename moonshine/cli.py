@@ -125,7 +125,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_cost,)
 def main(
     argv: Sequence[str] | None = None, commands: Sequence[Callable[[Subparsers], None]] = COMMANDS
 ) -> int:
-    """Runs one of ``commands``; returns its exit status: 2, with only a message, for a mistake in the input."""
+    """Runs one command; returns its exit status: 2, with only a message, for a mistake in the input."""
     parser = argparse.ArgumentParser("moonshine", description="Smaller students of a trained network.")
     parser.add_argument("--version", action="version", version=f"moonshine {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -72,6 +72,8 @@ class Augment(Section):
 
 
 class Teacher(Section):
+    """The network that is trained first, with ordinary blocks."""
+
     network: str
     seed: Annotated[int, Field(ge=0)]
 
@@ -114,7 +116,7 @@ class Method(Section):
     def _has_a_term(self) -> Method:
         if self.kd is None and self.at is None:
             raise ValueError(
-                "needs at least one of the terms 'kd', 'at' (training without a teacher is 'scratch', always run)"
+                "needs at least one of the terms 'kd', 'at' (scratch, without a teacher, always runs)"
             )
         return self
 
@@ -149,7 +151,7 @@ class Step(Section):
 
 
 class OneCycle(Section):
-    """Linear from ``start`` to 1 over the share ``warmup`` of all steps, then cosine to ``end`` (times lr)."""
+    """Linear from ``start`` to 1 over the share ``warmup`` of steps, then cosine to ``end`` (times lr)."""
 
     kind: Literal["one-cycle"]
     warmup: Share
@@ -185,6 +187,8 @@ class Runtime(Section):
 
 
 class Report(Section):
+    """``published``: a CSV of published errors to show beside ours."""
+
     published: str | None
 
 

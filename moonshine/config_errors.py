@@ -14,8 +14,8 @@ def describe(
 ) -> str:
     """One of pydantic's errors as 'key: found what; what is allowed'.
 
-    ``content`` is what was validated against ``schema``; ``tagged`` maps the tags of discriminated unions to their
-    members.
+    ``content`` is what was validated against ``schema``; ``tagged`` maps the tags of discriminated unions to
+    their members.
     """
     keys, fields = _visible_path(item["loc"], content, schema, tagged)
     name = ".".join(keys) or "the study"
@@ -45,7 +45,7 @@ def describe(
 def _visible_path(
     loc: tuple[Any, ...], content: Any, schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]
 ) -> tuple[list[str], list[str]]:
-    """The keys of an error as the user wrote them (pydantic adds union tags), and the keys allowed beside the last."""
+    """The keys of an error as the user wrote them (pydantic adds tags), and those allowed beside the last."""
     keys: list[str] = []
     model: Any = schema
     here: Any = content

@@ -69,8 +69,8 @@ def distil(
 ) -> History:
     """Train ``student`` in place on ``data`` with the distillation ``method`` from ``teacher``.
 
-    ``data`` is a dataset or a folder that ``moonshine.data.prepare`` wrote. ``taps`` defaults to ``teacher.taps``;
-    a network without that attribute needs them given when the method transfers attention.
+    ``data`` is a dataset or a folder that ``moonshine.data.prepare`` wrote. ``taps`` defaults to
+    ``teacher.taps``; a network without that attribute needs them given when attention is transferred.
     Errors: ``MoonshineError`` for taps that are missing or differ in size between the two networks.
     """
     from moonshine.data import load

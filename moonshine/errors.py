@@ -2,4 +2,4 @@
 
 
 class MoonshineError(ValueError):
-    """A mistake in the user's input: the message names the key or path, the value found and what is allowed."""
+    """A mistake in the input: the message names the key or path, the value found and what is allowed."""

@@ -36,13 +36,13 @@ class Execution:
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move ``module`` to the device in the memory layout of this execution."""
-        return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
+        return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
 
 def resolve(runtime: Runtime, precision: str) -> Execution:
     """Turn ``auto`` into what this machine gains from, and set threads and determinism for the process.
 
-    bf16 where the device multiplies it natively, channels_last everywhere: benchmarks/throughput.py measures both.
+    bf16 where the device multiplies it natively, channels_last everywhere: see benchmarks/throughput.py.
     Errors: ``MoonshineError`` when the study names a GPU that is not there.
     """
     torch.set_num_threads(runtime.threads)
@@ -52,7 +52,8 @@ def resolve(runtime: Runtime, precision: str) -> Execution:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+        # what runs on a CPU here is deterministic as it is, and this call imports a second's worth of modules
+        torch.use_deterministic_algorithms(True, warn_only=True)
     bf16 = precision == "bf16" or (precision == "auto" and _has_fast_bf16(device))
     channels_last = True if runtime.channels_last == "auto" else runtime.channels_last
     return Execution(device, torch.bfloat16 if bf16 else torch.float32, channels_last, runtime.compile)
@@ -72,9 +73,9 @@ def _device(name: str) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks: feature maps of megabytes otherwise go back to the kernel every step.
+    """Tell glibc to reuse large freed blocks: feature maps of megabytes else return to the kernel every step.
 
-    Page faults took a fifth of a training step of WRN-16-1 (benchmarks/throughput.py). Elsewhere it does nothing.
+    Page faults took a fifth of a training step of WRN-16-1. With another C library it does nothing.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -15,10 +15,11 @@ from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Training
 from moonshine.data import Dataset, Split, batches
 from moonshine.execution import Execution
+from moonshine.optimizer import SGD
 from moonshine.schedules import learning_rate
 
-# Called with the network, a batch of images (N, C, H, W) and labels (N,): the logits and the terms of the loss,
-# which add up to what is minimised.
+# Called with the network, a batch of images (N, C, H, W) and labels (N,): the logits, and the terms of the loss
+# that add up to what is minimised.
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 Row = dict[str, int | float | None]
 
@@ -70,18 +71,12 @@ def train(
 ) -> History:
     """Train ``network`` in place for ``training.epochs`` epochs and return its history.
 
-    Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an interrupted run continues after its last whole
-    epoch and ends bit-identical to one that was not interrupted. A loss that stops being finite ends the run with
-    status ``diverged``.
+    Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an interrupted run continues after its last
+    whole epoch and ends bit-identical to one that was not interrupted. A loss that stops being finite ends the
+    run with status ``diverged``.
     """
     network = execution.place(network)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=training.optimizer.lr,
-        momentum=training.optimizer.momentum,
-        weight_decay=training.optimizer.weight_decay,
-        nesterov=training.optimizer.nesterov,
-    )
+    optimizer = SGD(network.parameters(), training.optimizer)
     rows: list[Row] = []
     resumed = 0
     found = checkpoints.load(execution.device) if checkpoints else None
@@ -94,7 +89,7 @@ def train(
         observer.resumed(rows)
     else:
         torch.manual_seed(seed)
-    forward = torch.compile(network) if execution.compile else network
+    forward: nn.Module = torch.compile(network) if execution.compile else network  # type: ignore[assignment]
     run = _Run(forward, loss, optimizer, dataset, training, augment, execution, seed, observer)
     split = dataset.train.to(execution.device)
     for epoch in range(len(rows), training.epochs):
@@ -126,7 +121,7 @@ class _Run:
 
     network: nn.Module
     loss: Loss
-    optimizer: torch.optim.Optimizer
+    optimizer: SGD
     dataset: Dataset
     training: Training
     augment: Augment
@@ -136,7 +131,7 @@ class _Run:
 
 
 def _train_epoch(run: _Run, split: Split, epoch: int) -> Row:
-    """One pass over ``split``; loss terms are means over its examples, the error is that of the training passes."""
+    """One pass over ``split``; loss terms are means over its examples, the error is of the training passes."""
     run.network.train()
     steps = math.ceil(len(split.labels) / run.training.batch_size)
     sums: dict[str, Tensor] = {}
@@ -155,14 +150,11 @@ def _train_epoch(run: _Run, split: Split, epoch: int) -> Row:
     )
     for step, (images, labels) in enumerate(loader):
         rate = learning_rate(run.training, epoch, step, steps)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
         with run.execution.autocast():
             logits, terms = run.loss(run.network, images, labels)
         total = torch.stack(list(terms.values())).sum()
-        run.optimizer.zero_grad()
         total.backward()
-        run.optimizer.step()
+        run.optimizer.step(rate)
         for name, value in {"loss": total, **terms}.items():
             sums[name] = sums.get(name, 0) + value.detach() * len(labels)
         wrong += (logits.detach().argmax(1) != labels).sum()

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moonshine import MoonshineError
-from moonshine.files import write_json
 from moonshine.config import Study, load_study
+from moonshine.files import write_json
 from workflow.check import check_study
 from workflow.nodes import Node
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import torch
-
-from moonshine.files import read_json, write_json
 from moonshine.config import Study
 from moonshine.costs import cost
+from moonshine.files import read_json, write_json
 from moonshine.networks import from_structure, to_structure
 from workflow import nodes, stage
 
@@ -25,8 +23,7 @@ def describe(study: Study, student: str) -> dict[str, object]:
         network, block, num_classes=dataset["num_classes"], in_channels=dataset["channels"]
     )
     shape = [dataset["channels"], dataset["height"], dataset["width"]]
-    with torch.device("meta"):
-        found = cost(from_structure(structure), tuple(shape))
+    found = cost(from_structure(structure), tuple(shape))
     return {
         **structure,
         "input_shape": shape,

@@ -1,4 +1,4 @@
-"""The schema of params.yaml, and that each mistake is answered with the key, the value and what is allowed."""
+"""The schema of params.yaml: each mistake is answered with the key, the value and what is allowed."""
 
 from __future__ import annotations
 
