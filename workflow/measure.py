@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.files import write_json
 from moonshine.costs import cost
 from moonshine.execution import Execution, resolve
+from moonshine.files import write_json
 from moonshine.networks import from_structure
 from workflow import nodes, stage
 from workflow.structure import describe

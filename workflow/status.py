@@ -12,8 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from moonshine import MoonshineError
-from moonshine.files import read_json
 from moonshine.config import Study
+from moonshine.files import read_json
 from workflow import nodes
 from workflow.configuration import configuration
 from workflow.nodes import Node

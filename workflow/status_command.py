@@ -17,7 +17,9 @@ def add_status(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "status", help="what of the study in params.yaml is done, running and left, and for about how long"
     )
-    parser.add_argument("--nodes", action="store_true", help="a line for every node, not only those in progress")
+    parser.add_argument(
+        "--nodes", action="store_true", help="a line for every node, not only those in progress"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_status)
 

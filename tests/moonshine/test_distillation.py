@@ -69,7 +69,7 @@ def test_hooks_are_gone_afterwards(execution: Execution) -> None:
     student, teacher = pair()
     with distillation(student, teacher, Method.model_validate(METHODS["at"]), ("stage1",), execution):
         pass
-    assert [name for network in pair() + (student, teacher) for name, part in network.named_modules()
+    assert [name for network in (*pair(), student, teacher) for name, part in network.named_modules()
             if part._forward_hooks] == []  # fmt: skip
 
 

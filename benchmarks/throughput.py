@@ -1,0 +1,128 @@
+"""Training throughput of our loop against a plain fp32 contiguous eager loop of the same network, in one process.
+
+    python benchmarks/throughput.py [--threads 2] [--network wrn-40-2] [--pairs 5]
+
+Each pair times the two loops one after the other on the same images, and swaps their order from pair to pair; the
+figure is the median of the pairs' ratios, with their range. The plain loop is what a textbook writes: contiguous
+tensors, fp32, torch.optim.SGD. Ours is ``moonshine.execution.resolve`` with ``auto`` everywhere and our SGD. glibc's
+allocator setting is process-wide, so each loop runs in a process of its own that waits while the other is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from multiprocessing.connection import Connection
+
+import torch
+import torch.nn.functional as F
+
+from moonshine.config import Optimizer, Runtime
+from moonshine.execution import resolve
+from moonshine.networks import build
+from moonshine.optimizer import SGD
+
+BLOCKS = ("S", "G(4)", "G(N)", "B(2)", "BG(2,M)")
+SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
+
+
+def plain(network_name: str, block: str, batch: int, threads: int, channel: Connection) -> None:
+    """A textbook loop; times as many steps as it is told, again and again."""
+    torch.set_num_threads(threads)
+    network = build(network_name, block).train()
+    optimizer = torch.optim.SGD(network.parameters(), **SETTINGS)  # type: ignore[arg-type]
+    images, labels = example(batch)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+    serve(step, channel)
+
+
+def ours(network_name: str, block: str, batch: int, threads: int, channel: Connection) -> None:
+    """The arithmetic of ``moonshine.train`` as it is resolved on this machine's CPU."""
+    execution = resolve(Runtime(threads=threads, device="cpu", channels_last="auto", compile=False), "auto")
+    network = execution.place(build(network_name, block)).train()
+    optimizer = SGD(network.parameters(), Optimizer.model_validate(SETTINGS))
+    images, labels = example(batch)
+    images = images.contiguous(memory_format=execution.memory_format)
+
+    def step() -> None:
+        with execution.autocast():
+            loss = F.cross_entropy(network(images).float(), labels)
+        loss.backward()
+        optimizer.step(0.1)
+
+    serve(step, channel)
+
+
+def example(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+
+
+def serve(step, channel: Connection) -> None:  # type: ignore[no-untyped-def]
+    for _ in range(2):
+        step()
+    channel.send(None)
+    while (steps := channel.recv()) is not None:
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        channel.send(time.perf_counter() - start)
+
+
+def compare(
+    network: str, block: str, batch: int, threads: int, pairs: int, steps: int
+) -> list[tuple[float, float]]:
+    """(plain, ours) in images per second, one tuple per pair."""
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for loop in (plain, ours):
+        here, there = context.Pipe()
+        context.Process(target=loop, args=(network, block, batch, threads, there), daemon=True).start()
+        here.recv()
+        ends.append(here)
+    results = []
+    for pair in range(pairs):
+        found = [0.0, 0.0]
+        for which in (0, 1) if pair % 2 == 0 else (1, 0):
+            ends[which].send(steps)
+            found[which] = batch * steps / ends[which].recv()
+        results.append((found[0], found[1]))
+    for end in ends:
+        end.send(None)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", default="wrn-40-2")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--blocks", nargs="+", default=list(BLOCKS))
+    options = parser.parse_args()
+    execution = resolve(
+        Runtime(threads=options.threads, device="cpu", channels_last="auto", compile=False), "auto"
+    )
+    print(f"torch {torch.__version__}, {options.threads} threads, CPU capability "
+          f"{torch.backends.cpu.get_cpu_capability()}, ours in {execution.dtype}, {options.network} at 32x32, "
+          f"batch {options.batch}")  # fmt: skip
+    print(f"{'block':<10}{'plain img/s':>12}{'ours img/s':>12}{'ratio':>8}   range")
+    for block in options.blocks:
+        pairs = compare(options.network, block, options.batch, options.threads, options.pairs, options.steps)
+        ratios = sorted(fast / slow for slow, fast in pairs)
+        medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        print(f"{block:<10}{medians[0]:>12.1f}{medians[1]:>12.1f}{statistics.median(ratios):>8.2f}"
+              f"   {ratios[0]:.2f} to {ratios[-1]:.2f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
