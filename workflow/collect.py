@@ -1,0 +1,224 @@
+"""collect: the tables of a study, from every one of its nodes.
+
+Reads exactly the paths that the study in ``params.yaml`` expects, so a removed block leaves the report.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import Method, Study
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_bytes
+from workflow import nodes, stage
+from workflow.latex import table_to_latex
+from workflow.records import (
+    Difference,
+    Model,
+    Run,
+    StudentRow,
+    read_csv,
+    rows_to_csv,
+    table_to_csv,
+    to_csv,
+)
+from workflow.tables import differences, student_rows
+
+CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
+PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the files of a study below ``root``; in a partial report an absent one is None, else an error."""
+
+    root: Path
+    partial: bool
+
+    def json(self, path: Path) -> dict[str, Any] | None:
+        return read_json(self.root / path) if self._there(path) else None
+
+    def history(self, path: Path) -> list[dict[str, str]]:
+        return read_csv(self.root / path) if self._there(path) else []
+
+    def _there(self, path: Path) -> bool:
+        if (self.root / path).is_file():
+            return True
+        if self.partial:
+            return False
+        raise MoonshineError(
+            f"{path}: missing; run the pipeline to the end (snakemake or dvc repro), "
+            "or render what there is with: moonshine report --partial"
+        )
+
+
+def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
+    what, costs = reader.json(structure) or {}, reader.json(cost) or {}
+    blocks = sorted(set(what.get("blocks", {}).values()))
+    size = costs.get("bytes", {})
+    return Model(
+        student,
+        what.get("network"),
+        blocks[0] if len(blocks) == 1 else "mixed" if blocks else None,
+        costs.get("parameters", what.get("parameters")),
+        costs.get("macs", what.get("macs")),
+        costs.get("ops"),
+        size.get("fp32"),
+        size.get("bf16"),
+        costs.get("peak_activation_bytes"),
+        costs.get("compression"),
+    )
+
+
+def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:
+    path = node.folder / "metrics.json"
+    found = reader.json(path)
+    if found is None:
+        return Run(node.name, model.student, model.network, model.block, method, terms, seed, "missing")
+    if found.get("node") != node.name:
+        raise MoonshineError(f"{path}: node is {found.get('node')!r}; expected {node.name!r}")
+    values = {
+        f"{split}_{key}": found[split].get(key)
+        for split in ("train", "validation", "test")
+        for key in ("loss", "error_pct")
+        if found.get(split)
+    }
+    return Run(
+        node.name,
+        model.student,
+        found["network"],
+        found["block"],
+        method,
+        terms,
+        seed,
+        found["status"],
+        epochs_run=found.get("epochs_run"),
+        parameters=found.get("parameters"),
+        macs=found.get("macs"),
+        test_examples=(found.get("test") or {}).get("examples"),
+        test_wrong=(found.get("test") or {}).get("wrong"),
+        **values,
+    )
+
+
+def terms_of(method: Method) -> str:
+    """The losses of a method, such as ``kd+at``, whatever its key in params.yaml is."""
+    return "+".join(name for name, value in method if value is not None)
+
+
+def published_errors(
+    path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
+) -> dict[tuple[str, str], float]:
+    """Published errors in percent by (student, method), from the rows of the same teacher, network and block.
+
+    Errors: ``MoonshineError`` when the file is missing or a column is.
+    """
+    if path is None:
+        return {}
+    rows = {}
+    for row in read_csv(path):
+        for column in ("teacher", "network", "block", *PUBLISHED.values()):
+            if row.get(column) is None:
+                raise MoonshineError(f"{path}: the column '{column}' is missing")
+        rows[row["teacher"], row["network"], row["block"]] = row
+    found = {}
+    for model in models:
+        row = rows.get((study.teacher.network, model.network or "", model.block or ""), {})
+        for method, losses in terms.items():
+            value = row.get(PUBLISHED.get(losses, ""))
+            if value:
+                found[model.student, method] = float(value)
+    return found
+
+
+def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict[str, str]:
+    """The text of every file that the stage writes, by its path below ``results/<study>``.
+
+    ``root`` is the repository. ``partial`` lists what is missing as missing instead of raising
+    ``MoonshineError``.
+    """
+    reader = _Reader(root, partial)
+    terms = {"scratch": "scratch"} | {name: terms_of(method) for name, method in study.methods.items()}
+    runs: list[Run] = []
+    curves: list[list[object]] = []
+
+    def add(node: nodes.Node, model: Model, method: str, seed: int) -> None:
+        runs.append(_run(reader, node, model, method, terms.get(method, method), seed))
+        for row in reader.history(node.folder / "history.csv"):
+            curves.append([model.student, method, seed, *(row.get(name, "") for name in CURVES)])
+
+    teacher = nodes.teacher(study.study)
+    models = [
+        _model(
+            reader,
+            "teacher",
+            teacher.folder / "structure.json",
+            *nodes.measure(study.study, "teacher").outputs,
+        )
+    ]
+    add(teacher, models[0], "teacher", study.teacher.seed)
+    for student in study.students:
+        structure, cost = nodes.structure(study.study, student), nodes.measure(study.study, student)
+        models.append(_model(reader, student, *structure.outputs, *cost.outputs))
+        for seed in study.seeds:
+            add(nodes.scratch(study.study, student, seed), models[-1], "scratch", seed)
+            for method in study.methods:
+                add(nodes.distil(study.study, student, method, seed), models[-1], method, seed)
+
+    path = study.report.published
+    published = published_errors(root / path if path else None, study, models, terms)
+    rows = student_rows(models, runs, published)
+    losses = {name: value for name, value in terms.items() if name != "scratch"}
+    effects = differences(runs, losses, published)
+    return {
+        "tables/runs.csv": rows_to_csv(Run, runs),
+        "tables/table.csv": table_to_csv(rows, list(terms)),
+        "tables/table.tex": table_to_latex(rows, list(terms)),
+        "tables/differences.csv": rows_to_csv(Difference, effects),
+        "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
+        "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
+    }
+
+
+def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[str, Any]:
+    """The few numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
+    errors = {
+        row.model.student: {
+            method: round(error.mean, 4) for method, error in row.errors.items() if error.mean is not None
+        }
+        for row in rows
+    }
+    pooled = {}
+    for effect in effects:
+        if effect.scope == "pooled" and effect.mean is not None:
+            values = {"mean": effect.mean, "half_width": effect.half_width}
+            pooled[f"{effect.method}-{effect.baseline}"] = {
+                name: round(value, 4) for name, value in values.items() if value is not None
+            }
+    teacher = errors.pop("teacher", {})
+    return {
+        "teacher": {"test_error_pct": teacher.get("scratch")},
+        "test_error_pct": errors,
+        "pooled_difference": pooled,
+    }
+
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files of :func:`collect` below ``folder``, each of them atomically."""
+    for name, text in files.items():
+        write_bytes(folder / name, text.encode())
+
+
+def run(job: stage.Job) -> None:
+    files = collect(job.study)
+    write(files, job.node.root)
+    stage.logger.info("%d tables of %d runs", len(files) - 1, files["tables/runs.csv"].count("\n") - 1)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.collect, ()))

@@ -1,0 +1,184 @@
+"""The rows of a study's tables and their CSV form, in which an absent value is an empty cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from moonshine.errors import MoonshineError
+from workflow.statistics import Verdict
+
+Row = TypeVar("Row")
+UNTABLED = ("test_wrong",)  # too long for a table
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained node: a row of ``runs.csv``; ``terms`` are its losses, such as ``kd+at``."""
+
+    node: str
+    student: str
+    network: str | None
+    block: str | None
+    method: str
+    terms: str
+    seed: int
+    status: str
+    epochs_run: int | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    train_loss: float | None = None
+    train_error_pct: float | None = None
+    validation_loss: float | None = None
+    validation_error_pct: float | None = None
+    test_loss: float | None = None
+    test_error_pct: float | None = None
+    test_examples: int | None = None
+    # Indices of the misclassified test images, such as "3 17".
+    test_wrong: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a student is and costs; ``compression`` is the teacher's parameters over its own."""
+
+    student: str
+    network: str | None
+    block: str | None
+    parameters: int | None = None
+    macs: int | None = None
+    ops: int | None = None
+    bytes_fp32: int | None = None
+    bytes_bf16: int | None = None
+    peak_activation_bytes: int | None = None
+    compression: float | None = None
+
+
+@dataclass(frozen=True)
+class MethodError:
+    """The test error of one method: ``n`` of ``seeds`` runs completed; ``test_se`` is the test set's own."""
+
+    n: int
+    seeds: int
+    mean: float | None
+    half_width: float | None
+    test_se: float | None
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class StudentRow:
+    """One row of ``table.csv``; the teacher's error is under ``scratch``, which is how it was trained."""
+
+    model: Model
+    errors: dict[str, MethodError]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row of ``differences.csv``: ``method`` minus ``baseline`` in points, paired by seed.
+
+    ``scope`` is ``student`` or ``pooled``; ``students`` says how many went in. ``seeds`` have a pair, of
+    ``expected_seeds``.
+    """
+
+    method: str
+    baseline: str
+    scope: str
+    student: str
+    students: int
+    seeds: int
+    expected_seeds: int
+    mean: float | None
+    half_width: float | None
+    test_se: float | None
+    verdict: Verdict
+    published: float | None = None
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV text; floats have at most six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return repr(round(value, 6)) if isinstance(value, float) else str(value)
+
+
+def rows_to_csv(kind: type[Any], rows: Sequence[Any]) -> str:
+    """Instances of one flat dataclass as CSV text, without what is too long for a table."""
+    header = [field.name for field in fields(kind) if field.name not in UNTABLED]
+    return to_csv(header, ([getattr(row, name) for name in header] for row in rows))
+
+
+def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
+    """The main table as CSV text: the model's columns, then ``<method>_<value>`` for each method."""
+    models = [field.name for field in fields(Model)]
+    values = [field.name for field in fields(MethodError)]
+    body = []
+    for row in rows:
+        errors = [row.errors.get(method) for method in methods]
+        body.append(
+            [getattr(row.model, name) for name in models]
+            + [getattr(error, value, None) for error in errors for value in values]
+        )
+    return to_csv([*models, *(f"{method}_{value}" for method in methods for value in values)], body)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file as text, with its comment lines (``#``) left out.
+
+    Errors: ``MoonshineError`` naming the path when it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MoonshineError(f"{path}: cannot be read: {error.strerror}") from None
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def _build(kind: type[Row], cells: dict[str, str], path: Path) -> Row:
+    """One instance of a flat dataclass; only a field that is plainly ``str`` keeps an empty cell."""
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        if name in UNTABLED:
+            continue
+        if cells.get(name) is None:
+            raise MoonshineError(f"{path}: the column '{name}' is missing; collect the study again")
+        if cells[name] == "" and hint is not str:
+            values[name] = None
+        else:
+            parts = get_args(hint) or (hint,)
+            values[name] = next(
+                (number(cells[name]) for number in (float, int) if number in parts), cells[name]
+            )
+    return kind(**values)
+
+
+def read_rows(kind: type[Row], path: Path) -> list[Row]:
+    """Instances of a flat dataclass from the CSV text of :func:`rows_to_csv`."""
+    return [_build(kind, cells, path) for cells in read_csv(path)]
+
+
+def read_table(path: Path) -> list[StudentRow]:
+    """The main table from the CSV text of :func:`table_to_csv`."""
+    rows = []
+    for cells in read_csv(path):
+        methods = [name.removesuffix("_test_se") for name in cells if name.endswith("_test_se")]
+        errors = {}
+        for method in methods:
+            own = {field.name: cells[f"{method}_{field.name}"] for field in fields(MethodError)}
+            if own["seeds"]:
+                errors[method] = _build(MethodError, own, path)
+        rows.append(StudentRow(_build(Model, cells, path), errors))
+    return rows
