@@ -1,0 +1,95 @@
+"""Figures of training: error by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from workflow.drawing import Picture, handle, legend_above, new_figure, style, styled, to_picture
+from workflow.results import Results
+
+# Errors in percent by (student, method), then by epoch: one value per seed.
+Errors = dict[tuple[str, str], dict[int, list[float]]]
+
+
+def _errors(results: Results, column: str) -> Errors:
+    """The completed students' values of a column of ``curves.csv``."""
+    finished = {(run.student, run.method, str(run.seed)) for run in results.count("completed")}
+    found: Errors = {}
+    for row in results.curves:
+        key = (row["student"], row["method"])
+        value = float(row[column] or "nan")
+        if row["student"] != "teacher" and (*key, row["seed"]) in finished and math.isfinite(value):
+            found.setdefault(key, {}).setdefault(int(row["epoch"]), []).append(value)
+    return found
+
+
+@styled
+def curves(results: Results) -> Picture | None:
+    """Error by epoch, one panel per student: the mean over seeds, and a band from the best seed to the worst.
+
+    The error is that of the validation split, or of the training passes where a study has none. None when no
+    student has been trained yet.
+    """
+    name, errors = "Validation", _errors(results, "validation_error_pct")
+    if not errors:
+        name, errors = "Training", _errors(results, "train_error_pct")
+    trained = {student for student, _ in errors}
+    students = [row.model.student for row in results.rows if row.model.student in trained]
+    if not students:
+        return None
+    lines = math.ceil(len(students) / 2)
+    height = 1.6 * lines + 1.1
+    # By hand: the constrained layout takes seconds for two dozen panels.
+    figure = new_figure(height, constrained=False)
+    grid = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False)
+    edges = {"left": 0.15, "right": 0.99, "bottom": 0.5 / height, "top": 1 - 0.62 / height}
+    figure.subplots_adjust(**edges, wspace=0.07, hspace=0.28)
+    values = [value for epochs in errors.values() for found in epochs.values() for value in found]
+    # Zero errors do happen, and a log scale needs somewhere to put them.
+    floor = min((value for value in values if value > 0), default=0.1) / 1.5
+    for axes, student in zip(grid.flat, students, strict=False):
+        for position, method in enumerate(results.methods):
+            if (student, method) in errors:
+                _draw_curve(axes, errors[student, method], position, floor)
+        axes.set_title(results.labels[student], loc="left", pad=3)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    first = grid[0, 0]
+    first.set_yscale("log")
+    first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    first.yaxis.set_minor_formatter(NullFormatter())
+    first.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if len(students) % 2:
+        grid[-1, 1].set_visible(False)
+        if lines > 1:
+            grid[-2, 1].tick_params(labelbottom=True)
+    figure.supxlabel("Epoch", fontsize=10.5, y=0.06 / height, va="bottom")
+    figure.supylabel(f"{name} error (%, log scale)", fontsize=10.5, x=0.005)
+    legend_above(figure, [handle(method, style(n)) for n, method in enumerate(results.methods)])
+    by = ", ".join(results.methods)
+    return to_picture(figure, f"{name} error by epoch for {len(students)} students, each trained by {by}.")
+
+
+def _draw_curve(axes: Axes, epochs: Mapping[int, Sequence[float]], position: int, floor: float) -> None:
+    look = style(position)
+    x = sorted(epochs)
+    values = [epochs[epoch] for epoch in x]
+    low = [max(min(found), floor) for found in values]
+    mean = [max(sum(found) / len(found), floor) for found in values]
+    high = [max(*found, floor) for found in values]
+    axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0)
+    every = max(len(x) // 5, 1)
+    axes.plot(
+        x,
+        mean,
+        color=look.color,
+        linestyle=look.line,
+        linewidth=1.3,
+        marker=look.marker,
+        markersize=3.5,
+        markevery=(position * every // 4, every),
+    )

@@ -1,0 +1,148 @@
+"""What a report reads of one study: its tables, the data it was trained on, timings and re-stamps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import load_study
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from workflow import nodes
+from workflow.collect import collect, write
+from workflow.records import Difference, Run, StudentRow, read_csv, read_rows, read_table
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's results: ``root`` is the repository, ``folder`` its ``results/<study>``."""
+
+    study: str
+    root: Path
+    folder: Path
+    tables: Path
+    partial: bool
+    runs: list[Run]
+    rows: list[StudentRow]
+    differences: list[Difference]
+    dataset: dict[str, Any]
+
+    @cached_property
+    def curves(self) -> list[dict[str, str]]:
+        """The rows of ``curves.csv``, as text."""
+        return read_csv(self.tables / "curves.csv")
+
+    @cached_property
+    def timings(self) -> dict[str, dict[str, Any]]:
+        """The timing files that exist for this study's nodes, by node; they are no part of the tables."""
+        students = [row.model.student for row in self.rows]
+        names = [nodes.fetch(self.study), *(nodes.measure(self.study, student) for student in students)]
+        paths = {node.name: node.timings for node in names}
+        folder = nodes.collect(self.study).timings.parent
+        paths |= {run.node: folder / f"{run.node}.json" for run in self.runs}
+        return {
+            name: read_json(self.root / path) for name, path in paths.items() if (self.root / path).is_file()
+        }
+
+    @cached_property
+    def restamps(self) -> list[dict[str, Any]]:
+        """Each use of the command that declares results valid after a change of code; mostly none."""
+        path = self.folder / "restamps.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+    def config(self, run: Run) -> dict[str, Any]:
+        """The resolved configuration that made a run; empty where it has not been trained."""
+        named = {
+            "teacher": nodes.teacher(self.study),
+            "scratch": nodes.scratch(self.study, run.student, run.seed),
+        }
+        node = named.get(run.method) or nodes.distil(self.study, run.student, run.method, run.seed)
+        path = self.root / node.folder / "config.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def published_source(self) -> list[str]:
+        """What the CSV of published errors says of its source, where the table shows such errors."""
+        if not any(error.published is not None for row in self.rows for error in row.errors.values()):
+            return []
+        study = load_study(self.root / "params.yaml")
+        if study.study != self.study or study.report.published is None:
+            return []
+        lines = (self.root / study.report.published).read_text(encoding="utf-8").splitlines()
+        return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A short name of each student for figures: its block, or its network where the block is ordinary."""
+        teacher = next((row.model.network for row in self.rows if row.model.student == "teacher"), None)
+        names = {}
+        for row in self.rows:
+            model = row.model
+            block = None if model.block == "S" else model.block
+            network = None if model.network == teacher and block else model.network
+            names[model.student] = " ".join(part for part in (network, block) if part) or model.student
+        twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+        return {student: student if name in twice else name for student, name in names.items()}
+
+    @property
+    def methods(self) -> list[str]:
+        """Scratch and the methods, in the order of the study."""
+        return list(dict.fromkeys(run.method for run in self.runs if run.student != "teacher"))
+
+    @property
+    def compared_with_scratch(self) -> list[str]:
+        """The methods, attention transfer first."""
+        return list(
+            dict.fromkeys(effect.method for effect in self.differences if effect.baseline == "scratch")
+        )
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """The losses of each method."""
+        return {run.method: run.terms for run in self.runs if run.student != "teacher"}
+
+    def count(self, status: str) -> list[Run]:
+        """The runs that are ``completed``, ``diverged`` or ``missing``."""
+        return [run for run in self.runs if run.status == status]
+
+
+def repository() -> Path:
+    """The nearest folder from here upwards with a ``params.yaml``: where all commands run."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise MoonshineError(f"{here}: neither this folder nor one above it has a params.yaml")
+
+
+def load_results(study: str, root: Path | str | None = None, *, partial: bool = False) -> Results:
+    """The results of a study in the repository ``root`` (None: the one around the working folder).
+
+    ``partial`` collects what is there now, into the study's working folder, and leaves its tables alone.
+    Errors: ``MoonshineError`` naming the table that is missing or not readable.
+    """
+    base = repository() if root is None else Path(root)
+    folder = base / nodes.RESULTS / study
+    tables = folder / "tables"
+    if partial:
+        configured = load_study(base / "params.yaml")
+        if configured.study != study:
+            raise MoonshineError(f"params.yaml: study is '{configured.study}'; expected '{study}'")
+        work = base / nodes.report(study).work
+        write(collect(configured, base, partial=True), work)
+        tables = work / "tables"
+    dataset = folder / "data" / "dataset.json"
+    return Results(
+        study,
+        base,
+        folder,
+        tables,
+        partial,
+        read_rows(Run, tables / "runs.csv"),
+        read_table(tables / "table.csv"),
+        read_rows(Difference, tables / "differences.csv"),
+        {} if partial and not dataset.is_file() else read_json(dataset),
+    )
