@@ -1,0 +1,288 @@
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from moonshine.errors import MoonshineError
+from tests.workflow.fake_results import make_study, write_results
+from workflow import nodes, provenance, sections, stage
+from workflow.collect import collect, write
+from workflow.compare import compare
+from workflow.compare import main as compare_main
+from workflow.notebooks import FOLDER, execute, normalise, to_html, to_json
+from workflow.records import Difference
+from workflow.report import main as report_main
+from workflow.results import load_results, repository
+
+NOTEBOOKS = ("report.ipynb", "compare.ipynb")
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+def prepare(root, study=None, **settings):
+    """Results of a study, collected, and its params.yaml."""
+    study = study or make_study()
+    write_results(root, study, **settings)
+    (root / "params.yaml").write_text(yaml.safe_dump(study.model_dump(), sort_keys=False))
+    partial = bool(settings.get("absent"))
+    if not partial:
+        write(collect(study, root), root / "results" / study.study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """A study with a diverged run and re-stamped results, and its report as the stage leaves it."""
+    root = tmp_path_factory.mktemp("report")
+    prepare(root, diverged=["distil@digits-GN-at-1"])
+    stamp = {
+        "when": "2026-11-20",
+        "reason": "a docstring",
+        "nodes": ["teacher@digits", "scratch@digits-G4-0"],
+    }
+    (root / "results" / "digits" / "restamps.json").write_text(json.dumps([stamp]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("PYTHONPATH", str(FOLDER.parent))
+        assert report_main(["digits"]) == 0
+    return root / "results" / "digits"
+
+
+def run_cells(source, **parameters):
+    """What the cells of a notebook show, without a kernel: the values of their last expressions."""
+    shown: list = []
+    space = {"display": shown.append}
+    for cell in nbformat.read(source, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        tree = ast.parse(cell.source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, cell.id, "exec"), space)
+        space["display"] = shown.append
+        if "parameters" in cell.metadata.get("tags", ()):
+            space |= parameters
+        if last is not None:
+            shown.append(eval(compile(ast.Expression(last.value), cell.id, "eval"), space))
+    return "".join(getattr(one, "html", "") or getattr(one, "alt", "") for one in shown)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_are_committed_clean(name):
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", cell.id) for cell in notebook.cells)  # chosen, not drawn
+    assert [cell.id for cell in code if "parameters" in cell.metadata.get("tags", ())] == ["parameters"]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.language_info == {"name": "python"}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_only_call_functions(name):
+    for cell in nbformat.read(FOLDER / name, as_version=4).cells:
+        if cell.cell_type == "code":
+            nodes_of_cell = [type(node) for node in ast.walk(ast.parse(cell.source))]
+            assert not {ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.BinOp} & set(nodes_of_cell), cell.id
+
+
+def test_the_report_is_one_file_that_works_offline(rendered):
+    page = (rendered / "report.html").read_text()
+    assert "<title>moonshine: digits</title>" in page
+    assert '<meta name="viewport" content="width=device-width' in page
+    sources = re.findall(r'\b(?:src|href)\s*=\s*["\']?([^"\'\s>]+)', page)
+    assert len(sources) == 5  # two fronts, two methods' effects, the curves
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(|https?://", page)
+
+
+def test_the_report_shows_results_and_no_code(rendered):
+    page = (rendered / "report.html").read_text()
+    assert "load_results" not in page
+    assert "Traceback" not in page
+    for words in (
+        "Attention transfer (AT) beats training from scratch here",
+        "Diverged and left out of every mean:</b> distil@digits-GN-at-1",
+        "Results were re-stamped:</b> on 2026-11-20 2 nodes",
+        "a docstring",
+        "2 of 3 seeds",
+        "691,674",
+        "a" * 64,
+        "torch 2.15.0",
+        "beta 1000.0, form resolution-free",
+        "slower than the teacher are G(N) (batch 1 and 64)",
+    ):
+        assert words in page
+    assert page.index("beats training from scratch") < page.index("<table")  # the answer comes first
+
+
+def test_the_report_leaves_the_executed_notebook_and_a_timing(rendered):
+    text = (rendered / "report.ipynb").read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    assert "papermill" not in json.dumps([notebook.metadata, *(cell.metadata for cell in notebook.cells)])
+    injected = next(cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", ()))
+    assert 'root = "."' in injected.source  # and no path of this machine
+    assert str(rendered) not in text
+    assert (rendered / "timings" / "report@digits.json").is_file()
+    assert not list((rendered / "logs").glob("*.ipynb"))
+
+
+def small_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+def test_two_runs_give_the_same_bytes(tmp_path):
+    sources = ("from workflow.markup import Fragment\nvalue = 1", "Fragment('<p>words</p>')", "print(value)")
+    source = small_notebook(tmp_path / "small.ipynb", *sources)
+    once, twice = (
+        normalise(execute(source, {"value": 2}, tmp_path / "run.ipynb", tmp_path / "failed.ipynb"))
+        for _ in range(2)
+    )
+    assert to_json(once) == to_json(twice)
+    assert to_html(once, "small") == to_html(twice, "small")
+    assert "<p>words</p>" in to_html(once, "small")
+
+
+def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkeypatch, capfd):
+    prepare(tmp_path, timings=False)
+    folder = tmp_path / "results" / "digits"
+    (folder / "report.html").write_text("an earlier report")
+    (folder / "report.ipynb").write_text("{}")
+    source = small_notebook(tmp_path / "broken.ipynb", "before = 'seen'", "print(before)", "1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workflow.report.NOTEBOOK", source)
+    assert report_main(["digits"]) == stage.USAGE_ERROR
+    message = capfd.readouterr().err
+    assert "cell 4 raised ZeroDivisionError: division by zero" in message
+    assert "results/digits/logs/report-failed.ipynb" in message
+    assert "seen" in (folder / "logs" / "report-failed.ipynb").read_text()
+    assert not (folder / "report.html").exists()
+    assert not (folder / "report.ipynb").exists()
+
+
+def test_a_partial_report_shows_what_there_is_and_leaves_the_tables_alone(tmp_path):
+    study = make_study()
+    absent = [node.name for node in nodes.trained(study) if "B2" in node.args or "kd" in node.args]
+    prepare(tmp_path, study, absent=absent)
+    page = run_cells(FOLDER / "report.ipynb", study="digits", root=tmp_path, partial=True)
+    assert "Partial report:</b> 19 of 37 trained networks are there" in page
+    assert f"<li>{absent[0]}</li>" in page
+    assert "no pair of completed runs yet to compare knowledge distillation" in page
+    assert "3 of 4 students, 3 seeds" in page
+    assert not (tmp_path / "results" / "digits" / "tables").exists()
+
+
+def test_a_partial_report_of_nothing_is_a_page_all_the_same(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(make_study().model_dump()))
+    page = run_cells(FOLDER / "report.ipynb", study="digits", root=tmp_path, partial=True)
+    assert "0 of 37 trained networks" in page
+
+
+def test_a_partial_report_is_of_the_study_in_params(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(make_study().model_dump()))
+    with pytest.raises(MoonshineError, match="study is 'digits'; expected 'other'"):
+        load_results("other", tmp_path, partial=True)
+
+
+def test_a_report_without_tables_names_the_table(tmp_path):
+    with pytest.raises(MoonshineError, match=r"results/digits/tables/runs\.csv: cannot be read"):
+        load_results("digits", tmp_path)
+
+
+def test_the_repository_is_found_from_the_notebooks_folder(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert repository() == tmp_path
+
+
+def effect(mean, half_width, verdict, test_se=0.1):
+    return Difference("at", "scratch", "pooled", "", 4, 3, 3, mean, half_width, test_se, verdict)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (effect(-0.84, 0.3, "better"), "Attention transfer (AT) beats training from scratch here"),
+        (effect(-0.84, 0.3, "better"), "0.84 points lower (95 % interval over seeds −1.14 to −0.54"),
+        (effect(0.84, 0.3, "worse"), "is worse than training from scratch here"),
+        (effect(-0.2, 0.5, "inconclusive"), "the interval includes no difference"),
+        (
+            effect(-0.5, 0.2, "inconclusive", 0.4),
+            "but the choice of test images alone leaves ±0.78 points open",
+        ),
+        (effect(-0.5, None, "inconclusive"), "one seed gives no interval"),
+        (effect(None, None, "inconclusive", None), "no pair of completed runs yet"),
+    ],
+)
+def test_the_answer_claims_no_more_than_the_verdict(rendered, found, words):
+    sentence = sections.effect_sentence(load_results("digits", rendered.parents[1]), found)
+    assert words in sentence
+    assert ("Inconclusive" in sentence) == (found.verdict == "inconclusive" and found.mean is not None)
+
+
+def test_names_are_escaped_and_free_keys_are_quoted(tmp_path):
+    at = {"at": {"form": "paper", "beta": 10.0}}
+    study = make_study(methods={"gentle": at}, students={"G4": {"block": "G(4)"}})
+    prepare(tmp_path, study, gains={"gentle": 0.8})
+    path = tmp_path / "results" / "digits" / "data" / "dataset.json"
+    dataset = json.loads(path.read_text())
+    path.write_text(json.dumps(dataset | {"source": "<b>mine</b>", "sha256": {"source": {"a.gz": "c" * 64}}}))
+    results = load_results("digits", tmp_path)
+    assert "“gentle” beats" in sections.answer(results).html
+    facts = provenance.facts(results).html
+    assert "&lt;b&gt;mine&lt;/b&gt;" in facts
+    assert f"a.gz: <code>{'c' * 64}" in facts
+
+
+def test_a_report_without_timings_says_so(tmp_path):
+    prepare(tmp_path, timings=False)
+    assert "No timing files" in provenance.timings(load_results("digits", tmp_path)).html
+
+
+def test_published_errors_come_with_their_source(tmp_path):
+    (tmp_path / "studies" / "published").mkdir(parents=True)
+    published = FOLDER.parent / "studies" / "published" / "cifar10.csv"
+    shutil.copy(published, tmp_path / "studies" / "published")
+    students = {"G4": {"block": "G(4)"}}
+    where = {"published": "studies/published/cifar10.csv"}
+    study = make_study(teacher={"network": "wrn-40-2", "seed": 0}, students=students, report=where)
+    prepare(tmp_path, study, gains={"kd": 0.1, "at": 0.8})
+    results = load_results("digits", tmp_path)
+    assert "BayesWatch/deficient-efficient" in sections.published_title(results).html
+    assert '<td class="number">5.81</td>' in sections.published_table(results).html
+
+
+def test_two_studies_are_compared_side_by_side(tmp_path):
+    prepare(tmp_path, gains={"at": 0.8, "kd": 0.1})
+    prepare(tmp_path, make_study(study="other", seeds=[0, 1]), gains={"at": -0.8, "kd": 0.1})
+    page = run_cells(FOLDER / "compare.ipynb", studies=["digits", "other"], root=tmp_path)
+    assert "moonshine: digits and other" in page
+    assert "digits<br>at (%)" in page
+    assert "other<br>at (%)" in page
+    assert "BG(2,M)</td>" in page
+    assert re.search(r"at: digits \(4\) −0\.\d\d ± .*at: other \(4\) \+0\.\d\d ± ", page)
+
+
+@pytest.mark.parametrize(
+    ("studies", "message"),
+    [
+        (["digits", "digits"], "expected at least two different ones"),
+        (["digits", "gone"], r"results/gone/tables/runs.csv: missing; study 'gone' has not been collected"),
+    ],
+)
+def test_a_comparison_needs_two_collected_studies(tmp_path, monkeypatch, studies, message, capsys):
+    prepare(tmp_path)
+    with pytest.raises(MoonshineError, match=message):
+        compare(studies, tmp_path / "out.html", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert compare_main(studies) == stage.USAGE_ERROR
+    assert re.search(message, capsys.readouterr().err)
+    assert not Path("results/compare.html").exists()

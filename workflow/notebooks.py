@@ -1,0 +1,141 @@
+"""Runs a parameterised notebook, makes its bytes repeatable and turns it into one HTML file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moonshine.errors import MoonshineError
+from moonshine.files import write_bytes
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 70rem; padding: 1rem 1rem 4rem; overflow-wrap: break-word; background: #fff;
+  color: #1d1d1f; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0 1rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #ddd; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
+p { margin: 0.6rem 0; max-width: 46rem; }
+a.anchor-link { display: none; }
+img { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0.75rem 0; }
+.answer { font-size: 1.1rem; }
+.note, small { color: #55555a; font-size: 0.875rem; }
+small { font-size: 0.8em; }
+.notice { border-left: 4px solid #b45309; background: #fef6e7; padding: 0.6rem 0.9rem; margin: 0.75rem 0; }
+.scroll { overflow-x: auto; margin: 0.75rem 0; }
+table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #e3e3e6; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid #8a8a90; white-space: nowrap; vertical-align: bottom; }
+td { white-space: nowrap; }
+th.number, td.number { text-align: right; }
+tbody tr:hover { background: #f6f6f8; }
+.facts th { font-weight: 600; width: 9rem; }
+.facts td { white-space: normal; }
+code { font-size: 0.8rem; word-break: break-all; }
+details { margin: 0.75rem 0; }
+summary { cursor: pointer; color: #1c2a6b; padding: 0.3rem 0; }
+pre { overflow-x: auto; background: #f6f6f8; padding: 0.75rem; font-size: 0.85rem; }
+@media print { details { display: block; } .scroll { overflow: visible; } }
+"""
+
+
+def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: Path) -> NotebookNode:
+    """Run a notebook in a kernel in the working folder and return it with its outputs.
+
+    ``running`` receives the cells as they finish. Where one fails, the copy stays as ``failed``.
+    Errors: ``MoonshineError`` naming the cell, what it raised and the copy.
+    """
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    from papermill import PapermillExecutionError, execute_notebook
+
+    running.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+    try:
+        notebook = execute_notebook(
+            source,
+            running,
+            dict(parameters),
+            progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # not one word about transport on every report
+        )
+    except PapermillExecutionError as error:
+        os.replace(running, failed)
+        raise MoonshineError(
+            f"{source.name}: cell {error.exec_count} raised {error.ename}: {error.evalue}; "
+            f"the half-run copy is {failed}"
+        ) from None
+    except BaseException:
+        if running.exists():
+            os.replace(running, failed)
+        raise
+    running.unlink()
+    return notebook
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Drop what differs between two runs on the same data: times, random ids, the version of Python."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for position, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{position}"
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    return notebook
+
+
+def to_json(notebook: NotebookNode) -> str:
+    """The notebook as its file's text."""
+    import nbformat
+
+    return str(nbformat.writes(notebook)) + "\n"
+
+
+def to_html(notebook: NotebookNode, title: str) -> str:
+    """One HTML file with everything inside and no code cells; it asks no server for anything."""
+    from nbconvert.exporters import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def render(
+    source: Path,
+    parameters: Mapping[str, Any],
+    *,
+    title: str,
+    html: Path,
+    notebook: Path | None,
+    failed: Path,
+) -> None:
+    """Execute a notebook and write it as HTML and, where ``notebook`` is given, as an executed notebook.
+
+    Neither file is left over from an earlier run when this one fails.
+    """
+    for old in (html, notebook):
+        if old is not None:
+            old.unlink(missing_ok=True)
+    done = normalise(execute(source, parameters, failed.with_name(f".running-{failed.name}"), failed))
+    page = to_html(done, title)
+    if notebook is not None:
+        write_bytes(notebook, to_json(done).encode())
+    write_bytes(html, page.encode())

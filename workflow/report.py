@@ -1,0 +1,60 @@
+"""report: what a study found, as one HTML file, by running notebooks/report.ipynb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moonshine.errors import MoonshineError
+from workflow import nodes, stage
+from workflow.notebooks import FOLDER, render
+
+NOTEBOOK = FOLDER / "report.ipynb"
+
+
+def report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
+    """Render the report of a study and return its HTML file.
+
+    ``root`` is the repository. ``partial`` renders what there is now, as ``report-partial.html``, and touches
+    nothing else. Errors: ``MoonshineError``; the half-run notebook is then ``logs/report-failed.ipynb`` of
+    the study.
+    """
+    folder = root / nodes.RESULTS / study
+    html = folder / ("report-partial.html" if partial else "report.html")
+    render(
+        NOTEBOOK,
+        {"study": study, "root": str(root), "partial": partial},
+        title=f"moonshine: {study}",
+        html=html,
+        notebook=None if partial else folder / "report.ipynb",
+        failed=folder / "logs" / "report-failed.ipynb",
+    )
+    return html
+
+
+def run(job: stage.Job) -> None:
+    html = report(job.study.study)
+    stage.logger.info("wrote %s", html)
+
+
+def main(argv: Sequence[str]) -> int:
+    """``python -m workflow.report STUDY`` is the stage; with ``--partial`` it is a look at what there is."""
+    if "--partial" not in argv:
+        return stage.main(run, nodes.report, (), argv)
+    parser = argparse.ArgumentParser(prog="python -m workflow.report", description=__doc__)
+    parser.add_argument("study", help="the study in params.yaml, by name")
+    parser.add_argument(
+        "--partial", action="store_true", help="render what there is, without waiting for the rest"
+    )
+    try:
+        print(report(parser.parse_args(argv).study, partial=True))
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return stage.USAGE_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

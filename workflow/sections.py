@@ -1,0 +1,233 @@
+"""The words and tables of a report, generated from a study's results."""
+
+from __future__ import annotations
+
+from html import escape
+
+from workflow.markup import (
+    MINUS,
+    Fragment,
+    effect_text,
+    error_cell,
+    folded,
+    html_table,
+    listed,
+    number,
+    plural,
+    signed,
+)
+from workflow.records import Difference
+from workflow.results import Results
+from workflow.statistics import margin_of_test_set
+
+
+def title(results: Results) -> Fragment:
+    """The heading: what was studied, on what."""
+    data = results.dataset.get("name", "")
+    on = f" <small>on {escape(str(data))}</small>" if data and data != results.study else ""
+    return Fragment(f"<h1>moonshine: {escape(results.study)}{on}</h1>")
+
+
+_NAMES = {
+    "scratch": ("training from scratch", "training from scratch"),
+    "at": ("attention transfer (AT)", "AT"),
+    "kd": ("knowledge distillation (KD)", "KD"),
+}
+
+
+def _spoken(results: Results, method: str) -> tuple[str, str]:
+    """A method in full and in short; a key that is not plainly its loss is quoted."""
+    if results.terms.get(method) == method and method in _NAMES:
+        return _NAMES[method]
+    return f"“{escape(method)}”", f"“{escape(method)}”"
+
+
+def effect_sentence(results: Results, effect: Difference) -> str:
+    """One pooled comparison in words, which claim a difference only where the verdict does."""
+    method, baseline = _spoken(results, effect.method)[0], _spoken(results, effect.baseline)[0]
+    if effect.mean is None:
+        return f"There is no pair of completed runs yet to compare {method} with {baseline}."
+    size = f"{abs(effect.mean):.2f} points {'lower' if effect.mean < 0 else 'higher'}"
+    students = len({run.student for run in results.runs if run.student != "teacher"})
+    of = f" of {students}" if effect.students < students else ""
+    basis = f"{effect.students}{of} student{'s' if students > 1 else ''}, {plural(effect.seeds, 'seed')}"
+    if effect.half_width is None:
+        return (
+            f"<b>Inconclusive:</b> the test error with {method} is {size} than with {baseline} ({basis}), "
+            "but one seed gives no interval."
+        )
+    low, high = effect.mean - effect.half_width, effect.mean + effect.half_width
+    measured = (
+        f"its test error, averaged over students, is {size} "
+        f"(95 % interval over seeds {signed(low)} to {signed(high)}; {basis})"
+    )
+    if effect.verdict != "inconclusive":
+        verb = "beats" if effect.verdict == "better" else "is worse than"
+        return f"<b>{method[0].upper()}{method[1:]} {verb} {baseline} here:</b> {measured}."
+    inside = []
+    if low <= 0 <= high:
+        inside.append("the interval includes no difference")
+    margin = margin_of_test_set(effect.test_se or 0.0)
+    if abs(effect.mean) <= margin:
+        inside.append(f"the choice of test images alone leaves ±{margin:.2f} points open")
+    return f"<b>Inconclusive whether {method} beats {baseline} here:</b> {measured}, but {listed(inside)}."
+
+
+def answer(results: Results) -> Fragment:
+    """The report's first words: whether attention transfer (or the first method) beats scratch here."""
+    pooled = [effect for effect in results.differences if effect.scope == "pooled"]
+    parts = []
+    if pooled:
+        parts.append(f'<p class="answer">{effect_sentence(results, pooled[0])}</p>')
+        parts.append(f"<p>{_per_student(results, pooled[0])}</p>")
+        others = [effect_sentence(results, effect) for effect in pooled[1:] if effect.baseline == "scratch"]
+        parts.extend(f"<p>{sentence}</p>" for sentence in others)
+    teacher = results.rows[0]
+    error = teacher.errors.get("scratch")
+    if error is not None and error.mean is not None:
+        size = "" if teacher.model.parameters is None else f" with {teacher.model.parameters:,} parameters"
+        parts.append(
+            f"<p>The teacher, {escape(teacher.model.network or '')}{size}, has a test error of "
+            f"{error.mean:.2f} % (the test set’s standard error is {error.test_se:.2f} points).</p>"
+        )
+    return Fragment("".join(parts))
+
+
+def _per_student(results: Results, pooled: Difference) -> str:
+    effects = [
+        effect
+        for effect in results.differences
+        if effect.scope == "student" and (effect.method, effect.baseline) == (pooled.method, pooled.baseline)
+    ]
+    said = []
+    for verdict in ("better", "worse", "inconclusive"):
+        names = [escape(results.labels[effect.student]) for effect in effects if effect.verdict == verdict]
+        if names:
+            said.append(f"{verdict} for {listed(names)}")
+    text = f"Student by student, {_spoken(results, pooled.method)[1]} is {'; '.join(said)}."
+    if len(effects) >= 10:
+        text += f" Of {len(effects)} such intervals, about one in twenty misses its true value by chance."
+    return text
+
+
+def notices(results: Results) -> Fragment:
+    """What a reader must know first: a partial report, diverged runs, results that were re-stamped."""
+    parts = []
+    missing, diverged = results.count("missing"), results.count("diverged")
+    if results.partial or missing:
+        done = len(results.runs) - len(missing)
+        text = f"<b>Partial report:</b> {done} of {len(results.runs)} trained networks are there."
+        if missing:
+            names = "".join(f"<li>{escape(run.node)}</li>" for run in missing)
+            text += folded(f"{plural(len(missing), 'node')} missing", f"<ul>{names}</ul>")
+        parts.append(text)
+    if diverged:
+        names = listed([escape(run.node) for run in diverged])
+        parts.append(f"<b>Diverged and left out of every mean:</b> {names}.")
+    for stamp in results.restamps:
+        stamped = stamp.get("nodes", [])
+        count = len(stamped) if isinstance(stamped, list) else stamped
+        parts.append(
+            f"<b>Results were re-stamped:</b> on {escape(str(stamp.get('when')))} {count} nodes were "
+            "declared valid after a change of code, without running them again. Reason given: "
+            f"“{escape(str(stamp.get('reason')))}”."
+        )
+    return Fragment("".join(f'<div class="notice">{part}</div>' for part in parts))
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{text}</p>'
+
+
+def main_table(results: Results) -> Fragment:
+    """Network, block, sizes, and the error of each method as mean and interval."""
+    header = ["Network", "Block", "Parameters", "MACs (M)", "Compression"]
+    header += [f"{escape(method)} (%)" for method in results.methods] + ["Test SE"]
+    rows = []
+    for row in results.rows:
+        model = row.model
+        network = escape(model.network or model.student)
+        test_se = [error.test_se for error in row.errors.values() if error.test_se is not None]
+        rows.append(
+            [
+                f"{network} <small>(teacher)</small>" if model.student == "teacher" else network,
+                escape(model.block or "–"),
+                number(model.parameters),
+                number(model.macs, 1e6, 1),
+                "–" if model.compression is None else f"{model.compression:.1f}×",
+                *(error_cell(row.errors.get(method)) for method in results.methods),
+                number(max(test_se, default=None), digits=2),
+            ]
+        )
+    note = _note(
+        "Errors are top-1, in percent of the test set, after the last epoch: mean ± half-width of the 95 % "
+        "Student’s t interval over seeds. Test SE is the test set’s own binomial standard error in "
+        "points, the largest of the row; it does not shrink with seeds. MACs are multiply-accumulates of "
+        "convolutions and linear layers for one image."
+    )
+    sizes = [
+        [
+            escape(results.labels[row.model.student]),
+            number(row.model.ops, 1e6, 1),
+            number(row.model.bytes_fp32, 1e6, 3),
+            number(row.model.bytes_bf16, 1e6, 3),
+            number(row.model.peak_activation_bytes, 1e6, 3),
+        ]
+        for row in results.rows
+    ]
+    more = ["Student", "Ops (M)", "File fp32 (MB)", "File bf16 (MB)", "Peak activations (MB)"]
+    sizes_table = folded(
+        "Operations as published, file sizes and activation memory", html_table(more, sizes, 1)
+    )
+    return Fragment(html_table(header, rows, 2) + note + sizes_table)
+
+
+def effects_table(results: Results) -> Fragment:
+    """Every comparison pooled over students, and per student folded away."""
+
+    def line(effect: Difference, first: str) -> list[str]:
+        short = f" of {effect.expected_seeds}" if effect.seeds < effect.expected_seeds else ""
+        test_se = number(effect.test_se, digits=2)
+        return [first, effect.verdict, effect_text(effect), test_se, f"{effect.seeds}{short}"]
+
+    def name(effect: Difference) -> str:
+        return f"{escape(effect.method)} {MINUS} {escape(effect.baseline)}"
+
+    tail = ["Verdict", "Difference (points)", "Test SE", "Seeds"]
+    pooled = [effect for effect in results.differences if effect.scope == "pooled"]
+    single = [effect for effect in results.differences if effect.scope == "student"]
+    html = html_table(["Pooled", *tail], [line(effect, name(effect)) for effect in pooled], 2)
+    rows = [line(effect, f"{escape(results.labels[effect.student])}: {name(effect)}") for effect in single]
+    note = _note(
+        "Differences are paired by seed; below zero favours the first. Pooled: the average over students at "
+        "each seed, then Student’s t over seeds, because students share seeds and a teacher. Test SE is the "
+        "test set’s own standard error of the difference: image by image where the runs recorded which "
+        "images they missed, else an upper bound. A difference is called better or worse only outside both "
+        "its interval over seeds and 1.96 test SE."
+    )
+    return Fragment(
+        html + note + folded("Every comparison, student by student", html_table(["Student", *tail], rows, 2))
+    )
+
+
+def published_title(results: Results) -> Fragment:
+    """The heading and source of the published errors, where the study has any."""
+    if not results.published_source:
+        return Fragment("")
+    source = " ".join(escape(line) for line in results.published_source)
+    return Fragment(f"<h2>Beside the published figures</h2>{_note(source)}")
+
+
+def published_table(results: Results) -> Fragment:
+    """Published errors beside ours."""
+    rows = []
+    for row in results.rows:
+        for method, error in row.errors.items():
+            if error.published is not None:
+                shift = "–" if error.mean is None else signed(error.mean - error.published)
+                names = [escape(results.labels[row.model.student]), escape(method)]
+                rows.append([*names, error_cell(error), f"{error.published:.2f}", shift])
+    if not rows:
+        return Fragment("")
+    header = ["Student", "Method", "Ours (%)", "Published (%)", f"Ours {MINUS} published"]
+    return Fragment(folded("Every number", html_table(header, rows, 2)))
