@@ -1,0 +1,38 @@
+# The DAG for Snakemake. dvc.yaml holds the same DAG for DVC; tests/workflow/test_graphs.py compares the two.
+# The study is what params.yaml says: edit it, or `cp studies/cifar10.yaml params.yaml`.
+from snakemake.utils import min_version
+
+min_version("9.18")
+
+
+##### Configuration #####
+
+
+include: "workflow/rules/common.smk"
+
+
+##### Rules #####
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/structure.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/tables.smk"
+
+
+##### Target #####
+
+
+rule all:
+    default_target: True
+    input:
+        expand(rules.report.output, study=STUDY.study),
+    message:
+        f"The study {STUDY.study} is complete"
+
+
+##### One engine at a time #####
+
+
+onstart:
+    lock_dvc_out()

@@ -1,0 +1,78 @@
+"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from moonshine.errors import MoonshineError
+
+DVC = Path(".dvc")
+# The files in which DVC notes that it works here, and on which paths.
+LOCK = DVC / "tmp" / "lock"
+CLAIMS = DVC / "tmp" / "rwlock"
+# `dvc status` and editors take the lock for moments, a run between two of its stages for about as long.
+PATIENCE = 3.0
+
+_held: list[IO[str]] = []
+
+
+def lock_dvc_out(patience: float = PATIENCE) -> None:
+    """Hold DVC's own lock until this process ends, so that ``dvc repro`` stops before it deletes anything.
+
+    Does nothing where there is no ``.dvc``. Errors: ``MoonshineError`` while DVC runs in this folder.
+    """
+    if not DVC.is_dir():
+        return
+    LOCK.parent.mkdir(exist_ok=True)
+    lock = LOCK.open("a")
+    deadline = time.monotonic() + patience
+    while not _lock(lock):
+        if time.monotonic() > deadline:
+            lock.close()
+            raise MoonshineError(
+                f"{LOCK}: DVC, or another Snakemake, runs in this folder; wait for it, or stop it"
+            )
+        time.sleep(0.1)
+    # DVC lets go of the lock while a stage's command runs, and keeps only its claims
+    command = running_stage()
+    if command:
+        lock.close()
+        raise MoonshineError(f"DVC runs in this folder ({command}); wait for it, or stop it")
+    _held.append(lock)
+
+
+def running_stage() -> str:
+    """The command of a living DVC process that claims files here, or nothing; killed ones leave their claims behind."""
+    try:
+        claims: dict[str, Any] = json.loads(CLAIMS.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # DVC stops at a broken one
+        return ""
+    readers = [claim for several in claims.get("read", {}).values() for claim in several]
+    for claim in [*claims.get("write", {}).values(), *readers]:
+        if _lives(int(claim["pid"])):
+            return str(claim["cmd"])
+    return ""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _lock(file: IO[str]) -> bool:
+    """Take the lock on an open file if nobody has it; closing the file gives it back."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

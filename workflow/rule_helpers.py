@@ -1,0 +1,59 @@
+"""What the Snakemake rules are made with: parameters as text, names as wildcards, the environment of their commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from moonshine.config import Study
+from workflow.nodes import Node
+
+GPU_DRIVER = Path("/dev/nvidiactl")
+
+
+def prepare_environment() -> None:
+    """Set what the commands of Snakemake's jobs inherit."""
+    os.environ["PATH"] = path_with_this_python()
+    os.environ["MOONSHINE_ENGINE"] = "snakemake"
+
+
+def path_with_this_python() -> str:
+    """A ``PATH`` on which ``python``, as both engines' commands say, is the one that runs this."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def any_of(names: Iterable[object]) -> str:
+    """A regular expression for exactly these names; for none of them, one that nothing matches."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
+
+
+def setting(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
+    """A parameter as a function of a job's wildcards, which fill in ``key``: ``{"methods.at": {...}}`` as JSON.
+
+    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change.
+    """
+    settings = study.model_dump(mode="json", exclude_unset=True)
+
+    def value(wildcards: Mapping[str, str]) -> str:
+        path = key.format(**wildcards)
+        found = settings
+        for part in path.split("."):
+            found = found[part]
+        return json.dumps({path: found}, sort_keys=True)
+
+    return value
+
+
+def files(made: Iterable[Node], *names: str) -> list[str]:
+    """The paths of the files of these names among the nodes' outputs."""
+    return [path.as_posix() for node in made for path in node.outputs if path.name in names]
+
+
+def gpus(study: Study) -> int:
+    """How many GPUs a node that trains takes: one where there may be one."""
+    device = study.runtime.device
+    return int(device.startswith("cuda") or (device == "auto" and GPU_DRIVER.exists()))

@@ -1,0 +1,44 @@
+# What the rules share: the checked study, and its names as wildcards.
+import sys
+from functools import partial
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, workflow.basedir)
+
+from moonshine.config import load_study
+from moonshine.errors import MoonshineError
+from workflow import engine_locks, nodes, rule_helpers
+from workflow.check import check_study
+from workflow.rule_helpers import any_of, files
+
+if config:
+    raise WorkflowError(
+        f"--config and --configfile are refused (found {', '.join(map(str, config))}): the stages read params.yaml. "
+        "Edit params.yaml, copy a file of studies/ over it, or run `dvc exp run -S key=value`."
+    )
+
+try:
+    STUDY = load_study("params.yaml")
+    check_study(STUDY)
+except MoonshineError as error:
+    raise WorkflowError(str(error))
+
+rule_helpers.prepare_environment()
+setting = partial(rule_helpers.setting, STUDY)
+GPUS = rule_helpers.gpus(STUDY)
+
+
+wildcard_constraints:
+    study=any_of([STUDY.study]),
+    student=any_of(STUDY.students),
+    method=any_of(STUDY.methods),
+    seed=any_of(STUDY.seeds),
+
+
+def lock_dvc_out():
+    try:
+        engine_locks.lock_dvc_out()
+    except MoonshineError as error:
+        raise WorkflowError(str(error))

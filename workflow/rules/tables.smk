@@ -1,0 +1,105 @@
+# The tables and the report. They read the files of exactly the students, methods and seeds in params.yaml, so what was
+# removed there leaves them.
+TRAINED = nodes.trained(STUDY)
+PUBLISHED = sorted(path.as_posix() for path in Path("studies/published").glob("*.csv"))
+SHOWN = {"category": "{study}", "subcategory": "Tables"}
+
+
+rule collect:
+    input:
+        code=[
+            "workflow/collect.py",
+            "workflow/latex.py",
+            "workflow/records.py",
+            "workflow/statistics.py",
+            "workflow/tables.py",
+        ],
+        published=PUBLISHED,
+        costs=[
+            expand(rules.measure_teacher.output, study=STUDY.study),
+            expand(rules.measure.output, study=STUDY.study, student=STUDY.students),
+        ],
+        structures=[
+            expand(rules.teacher.output.structure, study=STUDY.study),
+            expand(rules.structure.output, study=STUDY.study, student=STUDY.students),
+        ],
+        trained=files(TRAINED, "metrics.json", "history.csv"),
+    output:
+        runs=report(
+            "results/{study}/tables/runs.csv",
+            caption="../captions/runs.rst",
+            labels={"table": "Every trained network"},
+            **SHOWN,
+        ),
+        table=report(
+            "results/{study}/tables/table.csv",
+            caption="../captions/table.rst",
+            labels={"table": "Error by student and method"},
+            **SHOWN,
+        ),
+        latex="results/{study}/tables/table.tex",
+        differences=report(
+            "results/{study}/tables/differences.csv",
+            caption="../captions/differences.rst",
+            labels={"table": "Differences between methods"},
+            **SHOWN,
+        ),
+        curves="results/{study}/tables/curves.csv",
+        metrics="results/{study}/metrics.json",
+    log:
+        "results/{study}/logs/collect@{study}.log",
+    params:
+        methods=setting("methods"),
+        report=setting("report"),
+        seeds=setting("seeds"),
+        students=setting("students"),
+        teacher=setting("teacher"),
+    message:
+        "Collect the tables of {wildcards.study}"
+    shell:
+        "python -m workflow.collect {wildcards.study}"
+
+
+rule report:
+    input:
+        code=[
+            "notebooks/report.ipynb",
+            "workflow/curve_figures.py",
+            "workflow/drawing.py",
+            "workflow/effect_figures.py",
+            "workflow/figures.py",
+            "workflow/markup.py",
+            "workflow/notebooks.py",
+            "workflow/provenance.py",
+            "workflow/records.py",
+            "workflow/report.py",
+            "workflow/results.py",
+            "workflow/sections.py",
+            "workflow/statistics.py",
+        ],
+        published=PUBLISHED,
+        dataset=rules.fetch.output.dataset,
+        tables=[
+            rules.collect.output.runs,
+            rules.collect.output.table,
+            rules.collect.output.differences,
+            rules.collect.output.curves,
+        ],
+        configs=files(TRAINED, "config.json"),
+    output:
+        html=report(
+            "results/{study}/report.html",
+            caption="../captions/report.rst",
+            category="{study}",
+            subcategory="Report",
+            labels={"table": "Report"},
+        ),
+        notebook="results/{study}/report.ipynb",
+    log:
+        "results/{study}/logs/report@{study}.log",
+    params:
+        report=setting("report"),
+    message:
+        "Render the report of {wildcards.study}"
+    shell:
+        "python -m workflow.report {wildcards.study}"

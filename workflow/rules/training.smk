@@ -1,0 +1,101 @@
+# The library files that define the numbers of a trained network: a change in any of them trains again.
+# dvc.yaml lists the same ones.
+TRAINING = [
+    *NETWORK,
+    "moonshine/artifacts.py",
+    "moonshine/data/batches.py",
+    "moonshine/data/store.py",
+    "moonshine/execution.py",
+    "moonshine/schedules.py",
+    "moonshine/train.py",
+    "workflow/configuration.py",
+    "workflow/training.py",
+]
+DISTILLATION = [
+    "moonshine/distillation.py",
+    "moonshine/losses.py",
+    "moonshine/taps.py",
+]
+
+
+rule teacher:
+    input:
+        code=[*TRAINING, "workflow/structure.py", "workflow/teacher.py"],
+        data=rules.fetch.output.data,
+        dataset=rules.fetch.output.dataset,
+    output:
+        weights="results/{study}/teacher/weights.safetensors",
+        structure="results/{study}/teacher/structure.json",
+        metrics="results/{study}/teacher/metrics.json",
+        history="results/{study}/teacher/history.csv",
+        config="results/{study}/teacher/config.json",
+    log:
+        "results/{study}/logs/teacher@{study}.log",
+    # most nodes wait for it, so it starts before those that do not
+    priority: 100
+    threads: STUDY.runtime.threads
+    resources:
+        gpu=GPUS,
+    params:
+        augment=setting("augment"),
+        teacher=setting("teacher"),
+        training=setting("training"),
+    message:
+        "Train the teacher"
+    shell:
+        "python -m workflow.teacher {wildcards.study}"
+
+
+rule scratch:
+    input:
+        code=[*TRAINING, "workflow/scratch.py"],
+        data=rules.fetch.output.data,
+        dataset=rules.fetch.output.dataset,
+        structure=rules.structure.output,
+    output:
+        weights="results/{study}/students/{student}/scratch/seed{seed}/weights.safetensors",
+        structure="results/{study}/students/{student}/scratch/seed{seed}/structure.json",
+        metrics="results/{study}/students/{student}/scratch/seed{seed}/metrics.json",
+        history="results/{study}/students/{student}/scratch/seed{seed}/history.csv",
+        config="results/{study}/students/{student}/scratch/seed{seed}/config.json",
+    log:
+        "results/{study}/logs/scratch@{study}-{student}-{seed}.log",
+    threads: STUDY.runtime.threads
+    resources:
+        gpu=GPUS,
+    params:
+        augment=setting("augment"),
+        training=setting("training"),
+    message:
+        "Train {wildcards.student} from scratch, seed {wildcards.seed}"
+    shell:
+        "python -m workflow.scratch {wildcards.study} {wildcards.student} {wildcards.seed}"
+
+
+rule distil:
+    input:
+        code=[*TRAINING, *DISTILLATION, "workflow/distil.py"],
+        data=rules.fetch.output.data,
+        dataset=rules.fetch.output.dataset,
+        structure=rules.structure.output,
+        teacher_weights=rules.teacher.output.weights,
+        teacher_structure=rules.teacher.output.structure,
+    output:
+        weights="results/{study}/students/{student}/{method}/seed{seed}/weights.safetensors",
+        structure="results/{study}/students/{student}/{method}/seed{seed}/structure.json",
+        metrics="results/{study}/students/{student}/{method}/seed{seed}/metrics.json",
+        history="results/{study}/students/{student}/{method}/seed{seed}/history.csv",
+        config="results/{study}/students/{student}/{method}/seed{seed}/config.json",
+    log:
+        "results/{study}/logs/distil@{study}-{student}-{method}-{seed}.log",
+    threads: STUDY.runtime.threads
+    resources:
+        gpu=GPUS,
+    params:
+        augment=setting("augment"),
+        method=setting("methods.{method}"),
+        training=setting("training"),
+    message:
+        "Distil the teacher into {wildcards.student} with {wildcards.method}, seed {wildcards.seed}"
+    shell:
+        "python -m workflow.distil {wildcards.study} {wildcards.student} {wildcards.method} {wildcards.seed}"
