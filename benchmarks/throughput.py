@@ -61,10 +61,12 @@ def ours(network_name: str, block: str, batch: int, threads: int, channel: Conne
 
 
 def example(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of CIFAR-sized noise and labels."""
     return torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
 
 
 def serve(step, channel: Connection) -> None:  # type: ignore[no-untyped-def]
+    """Warm up, then time as many steps as the channel asks for, until it asks for None."""
     for _ in range(2):
         step()
     channel.send(None)
@@ -99,6 +101,7 @@ def compare(
 
 
 def main() -> None:
+    """Print a table of both loops' throughput and their ratio, a row per block."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

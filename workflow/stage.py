@@ -55,13 +55,14 @@ def main(
     values = vars(parser.parse_args(argv))
     given = tuple(values[name] for name in arguments)
     started = time.time()
+    _speak(parser.prog)
     try:
         study = load_study()
         if values["study"] != study.study:
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
         node = make_node(study.study, *given)
-        _open_log(node)
+        _speak(node.name, _log_file(node))
         check_study(study)
         job = Job(node, study, given)
         run(job)
@@ -97,18 +98,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages}
 
 
-def _open_log(node: Node) -> None:
+def _speak(prefix: str, *more: logging.Handler) -> None:
+    """Send messages to standard error (as it is now) and to ``more``, and nowhere else."""
     logger.setLevel(logging.INFO)
-    logger.handlers.clear()
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers = [logging.StreamHandler(sys.stderr), *more]
+    for handler in logger.handlers:
+        handler.setFormatter(logging.Formatter(f"{prefix}: %(message)s"))
+
+
+def _log_file(node: Node) -> logging.Handler:
     try:
         node.log.parent.mkdir(parents=True, exist_ok=True)
-        handlers: list[logging.Handler] = [logging.FileHandler(node.log, mode="w", encoding="utf-8")]
+        return logging.FileHandler(node.log, mode="w", encoding="utf-8")
     except OSError as error:
         raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None
-    handlers.append(logging.StreamHandler(sys.stderr))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(f"{node.name}: %(message)s"))
-        logger.addHandler(handler)
 
 
 def _timings(job: Job, started: float) -> dict[str, Any]:

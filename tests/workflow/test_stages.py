@@ -1,0 +1,289 @@
+"""Each stage as a program: what it leaves, that it leaves the same bytes again, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moonshine.config import load_study
+from tests.workflow import tiny
+from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+
+PROJECT = Path(__file__).parents[2]
+STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
+    "fetch": (fetch, nodes.fetch, ()),
+    "structure": (structure, nodes.structure, ("student",)),
+    "measure": (measure, nodes.measure, ("network",)),
+    "teacher": (teacher, nodes.teacher, ()),
+    "scratch": (scratch, nodes.scratch, ("student", "seed")),
+    "distil": (distil, nodes.distil, ("student", "method", "seed")),
+}
+
+
+def run(name: str, *arguments: str) -> int:
+    module, make_node, wildcards = STAGES[name]
+    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below, those that record time apart."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    kept = [path for path in found if not {"timings", "logs", ".work"} & set(path.relative_to(folder).parts)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+def change(content: Callable[[dict[str, Any]], object]) -> None:
+    """Edit params.yaml in place."""
+    study = yaml.safe_load(Path("params.yaml").read_text())
+    content(study)
+    Path("params.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(here: Path) -> Path:
+    """Everything that G4 with AT needs, trained."""
+    for command in (("fetch",), ("structure", "G4"), ("teacher",), ("distil", "G4", "at", "0")):
+        assert run(*command) == 0
+    return here / "results" / "tiny"
+
+
+def test_every_stage_leaves_its_outputs_log_and_timing(here: Path) -> None:
+    commands = [
+        ("fetch",), ("measure", "teacher"), ("structure", "G4"), ("measure", "G4"),
+        ("teacher",), ("scratch", "G4", "0"), ("distil", "G4", "kd", "0"),
+    ]  # fmt: skip
+    made = [
+        nodes.fetch,
+        nodes.measure,
+        nodes.structure,
+        nodes.measure,
+        nodes.teacher,
+        nodes.scratch,
+        nodes.distil,
+    ]
+    for command, make_node in zip(commands, made, strict=True):
+        assert run(*command) == 0
+        node = make_node("tiny", *command[1:])
+        assert node.is_done(), node.name
+        assert node.log.is_file()
+        assert json.loads(node.timings.read_text())["node"] == node.name
+        assert not list(node.work.glob("epoch-*"))
+
+
+def test_what_a_trained_node_says_about_itself(finished: Path) -> None:
+    folder = finished / "students" / "G4" / "at" / "seed0"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["node"] == "distil@tiny-G4-at-0"
+    assert (metrics["network"], metrics["block"], metrics["method"], metrics["seed"]) == (
+        "wrn-10-1",
+        "G(4)",
+        "at",
+        0,
+    )
+    assert metrics["status"] == "completed"
+    assert metrics["test"]["examples"] == 20
+    assert 0 <= metrics["validation"]["error_pct"] <= 100
+    history = (folder / "history.csv").read_text().splitlines()
+    assert history[0].startswith("epoch,lr,loss,ce,at,train_error_pct")
+    assert len(history) == 3
+    config = json.loads((folder / "config.json").read_text())
+    study = load_study()
+    assert config["training"] == study.training.model_dump()
+    assert config["method"] == study.methods["at"].model_dump()
+    assert (
+        config["inputs"]["data"]
+        == json.loads((finished / "data/dataset.json").read_text())["sha256"]["data.safetensors"]
+    )
+
+
+def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:
+    first = contents(finished)
+    for path in [*finished.rglob("*.json"), *finished.rglob("*.csv"), *finished.rglob("*.safetensors")]:
+        path.unlink()
+    for command in (("fetch",), ("structure", "G4"), ("teacher",), ("distil", "G4", "at", "0")):
+        assert run(*command) == 0
+    assert contents(finished) == first
+
+
+def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
+    change(lambda study: study["training"].update(epochs=20))
+    assert run("fetch") == 0
+    command = [sys.executable, "-m", "workflow.teacher", "tiny"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    node = nodes.teacher("tiny")
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while (
+        len(list(node.work.glob("epoch-*.json"))) < 2
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert not node.is_done()
+    assert run("teacher") == 0
+    assert json.loads(node.timings.read_text())["resumed"] == 1
+    resumed = contents(node.folder)
+    for path in node.outputs:
+        path.unlink()
+    assert run("teacher") == 0
+    assert json.loads(node.timings.read_text())["resumed"] == 0
+    assert contents(node.folder) == resumed
+
+
+def test_divergence_is_recorded_and_its_node_is_done(here: Path) -> None:
+    change(lambda study: study["training"]["optimizer"].update(lr=1e30))
+    for command in (("fetch",), ("structure", "G4"), ("scratch", "G4", "0")):
+        assert run(*command) == 0
+    node = nodes.scratch("tiny", "G4", 0)
+    assert node.is_done()
+    metrics = json.loads((node.folder / "metrics.json").read_text())
+    assert metrics["status"] == "diverged"
+    assert metrics["test"] is None
+    assert metrics["epochs_run"] >= 1
+
+
+def test_a_diverged_teacher_is_an_error_that_says_what_to_lower(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(lambda study: study["training"]["optimizer"].update(lr=1e30))
+    assert run("fetch") == 0
+    assert run("teacher") != 0
+    assert "training.optimizer.lr (found 1e+30)" in capsys.readouterr().err
+    assert not nodes.teacher("tiny").is_done()
+
+
+def test_a_node_is_trained_by_one_process_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from filelock import FileLock
+
+    assert run("fetch") == 0
+    node = nodes.teacher("tiny")
+    node.work.mkdir(parents=True)
+    with FileLock(node.work / "lock"):
+        assert run("teacher") != 0
+    assert "another process" in capsys.readouterr().err
+
+
+def _replace(*keys: str, by: Any) -> Callable[[dict[str, Any]], object]:
+    def edit(study: dict[str, Any]) -> None:
+        here = study
+        for key in keys[:-1]:
+            here = here[key]
+        here[keys[-1]] = by
+
+    return edit
+
+
+MISTAKES = {
+    "unknown key": (_replace("training", "epoch", by=3), "training.epoch: unknown key"),
+    "wrong type": (_replace("training", "epochs", by="3"), "training.epochs: found '3'"),
+    "negative epochs": (_replace("training", "epochs", by=-1), "training.epochs: found -1"),
+    "empty students": (_replace("students", by={}), "students: found {}"),
+    "unknown block": (_replace("students", "G4", by={"block": "Q(4)"}), "students.G4:"),
+    "block that does not divide": (_replace("students", "G4", by={"block": "G(5)"}), "students.G4:"),
+    "the teacher itself": (_replace("students", "G4", by={"block": "S"}), "is the teacher itself"),
+    "unknown network": (_replace("teacher", "network", by="wrn-11-1"), "teacher.network:"),
+    "a key DVC cannot hold": (_replace("students", "G.4", by={"block": "G(4)"}), "DVC splits on dots"),
+    "no such file": (None, "no such file"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_study_is_one_message_and_leaves_finished_results_alone(
+    name: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit, said = MISTAKES[name]
+    before = contents(finished)
+    if edit is None:
+        Path("params.yaml").unlink()
+    else:
+        change(edit)
+    capsys.readouterr()
+    assert run("distil", "G4", "at", "0") == stage.USAGE_ERROR
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("scratch", "B7", "0"), "student: found 'B7'; the study has G4, BG2-M"),
+        (("distil", "G4", "rkd", "0"), "method: found 'rkd'; the study has kd, at"),
+        (("scratch", "G4", "9"), "seed: found '9'; the study has 0"),
+    ],
+)
+def test_a_node_that_the_study_does_not_have_is_refused(
+    command: tuple[str, ...], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*command) == stage.USAGE_ERROR
+    assert said in capsys.readouterr().err
+
+
+def test_another_study_than_the_one_in_params_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage.main(fetch.run, nodes.fetch, (), ["digits"]) == stage.USAGE_ERROR
+    assert "asked for 'digits', params.yaml holds 'tiny'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda path: path.unlink(), "stripes.npz"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "stripes.npz"),
+        (lambda path: tiny.write_arrays(path, test_labels=[1] * 20), "sha256"),
+    ],
+    ids=["missing", "truncated", "wrong checksum"],
+)
+def test_data_that_is_not_what_the_study_says_is_refused(
+    prepare: Callable[[Path], object], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(here / "stripes.npz")
+    assert run("fetch") == stage.USAGE_ERROR
+    assert said in capsys.readouterr().err
+    assert not nodes.fetch("tiny").is_done()
+
+
+def test_labels_out_of_range_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = tiny.write_arrays(here / "stripes.npz", test_labels=[0, 7] * 10)
+    change(_replace("data", "sha256", by=digest))
+    assert run("fetch") == stage.USAGE_ERROR
+    assert "7" in capsys.readouterr().err
+
+
+def test_a_teacher_with_weights_of_another_architecture_is_refused(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = finished / "students" / "G4" / "at" / "seed0" / "weights.safetensors"
+    (finished / "teacher" / "weights.safetensors").write_bytes(student.read_bytes())
+    assert run("distil", "G4", "kd", "0") == stage.USAGE_ERROR
+    assert "weights of another architecture" in capsys.readouterr().err
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "results").write_text("a file where the folder should be")
+    assert run("fetch") == stage.USAGE_ERROR
+    assert "cannot be written" in capsys.readouterr().err
