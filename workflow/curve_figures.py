@@ -52,7 +52,7 @@ def curves(results: Results) -> Picture | None:
     # Zero errors do happen, and a log scale needs somewhere to put them.
     floor = min((value for value in values if value > 0), default=0.1) / 1.5
     for axes, student in zip(grid.flat, students, strict=False):
-        for position, method in enumerate(results.methods):
+        for method, position in results.looks.items():
             if (student, method) in errors:
                 _draw_curve(axes, errors[student, method], position, floor)
         axes.set_title(results.labels[student], loc="left", pad=3)
@@ -69,7 +69,7 @@ def curves(results: Results) -> Picture | None:
             grid[-2, 1].tick_params(labelbottom=True)
     figure.supxlabel("Epoch", fontsize=10.5, y=0.06 / height, va="bottom")
     figure.supylabel(f"{name} error (%, log scale)", fontsize=10.5, x=0.005)
-    legend_above(figure, [handle(method, style(n)) for n, method in enumerate(results.methods)])
+    legend_above(figure, [handle(method, style(n)) for method, n in results.looks.items()])
     by = ", ".join(results.methods)
     return to_picture(figure, f"{name} error by epoch for {len(students)} students, each trained by {by}.")
 

@@ -107,7 +107,7 @@ def effects(results: Results, method: str, baseline: str = "scratch") -> Picture
     ]
     order = {row.model.student: position for position, row in enumerate(results.rows)}
     found.sort(key=lambda effect: (effect.scope == "pooled", order.get(effect.student, -1)))
-    look = style(results.methods.index(method))
+    look = style(results.looks[method])
     lines = [
         Line(f"pooled ({effect.students})", effect, look, apart=True)
         if effect.scope == "pooled"
@@ -129,7 +129,7 @@ def published(results: Results) -> Picture | None:
         for method in results.methods
         if any(row.errors[method].published is not None for row in rows if method in row.errors)
     ]
-    looks = {method: style(results.methods.index(method)) for method in methods}
+    looks = {method: style(results.looks[method]) for method in methods}
     figure = new_figure(0.11 * len(rows) * (len(methods) + 1) + 1.3)
     axes = figure.add_subplot()
     shown: list[float] = []

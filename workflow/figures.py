@@ -165,8 +165,6 @@ def _mark(axes: Axes, point: Point, look: Style, nudge: float, *, hollow: bool) 
 
 def pareto(results: Results, cost: str) -> Picture | None:
     """Test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
-    series = [
-        series_of(results, method, cost, style(position)) for position, method in enumerate(results.methods)
-    ]
+    series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
     teacher = series_of(results, "teacher", cost, TEACHER)
     return front([*series, teacher], SIZES[cost], together=True)

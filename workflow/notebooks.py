@@ -31,6 +31,7 @@ img { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0.75r
 .note, small { color: #55555a; font-size: 0.875rem; }
 small { font-size: 0.8em; }
 .notice { border-left: 4px solid #b45309; background: #fef6e7; padding: 0.6rem 0.9rem; margin: 0.75rem 0; }
+.notice details, .notice ul { margin-bottom: 0; }
 .scroll { overflow-x: auto; margin: 0.75rem 0; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #e3e3e6; text-align: left; vertical-align: top; }

@@ -100,6 +100,19 @@ class Results:
         )
 
     @property
+    def looks(self) -> dict[str, int]:
+        """Which style of the figures each method has: the same in every report, whatever the order of keys."""
+        usual = ("scratch", "kd", "at", "kd+at")
+        found: dict[str, int] = {}
+        for method in self.methods:
+            losses = self.terms[method]
+            position = usual.index(losses) if losses in usual else len(usual)
+            while position in found.values():
+                position = max(position + 1, len(usual))
+            found[method] = position
+        return found
+
+    @property
     def terms(self) -> dict[str, str]:
         """The losses of each method."""
         return {run.method: run.terms for run in self.runs if run.student != "teacher"}

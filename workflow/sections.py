@@ -125,12 +125,10 @@ def notices(results: Results) -> Fragment:
         names = listed([escape(run.node) for run in diverged])
         parts.append(f"<b>Diverged and left out of every mean:</b> {names}.")
     for stamp in results.restamps:
-        stamped = stamp.get("nodes", [])
-        count = len(stamped) if isinstance(stamped, list) else stamped
         parts.append(
-            f"<b>Results were re-stamped:</b> on {escape(str(stamp.get('when')))} {count} nodes were "
-            "declared valid after a change of code, without running them again. Reason given: "
-            f"“{escape(str(stamp.get('reason')))}”."
+            f"<b>Results were re-stamped:</b> on {escape(stamp['when'][:10])} {plural(len(stamp['nodes']), 'node')} "
+            "declared valid after a change of code, and not run again. Reason given: "
+            f"“{escape(stamp['reason'])}”."
         )
     return Fragment("".join(f'<div class="notice">{part}</div>' for part in parts))
 

@@ -134,6 +134,16 @@ def test_methods_differ_in_marker_line_and_lightness():
     assert grey[1] - grey[2] > 0.15
 
 
+def test_a_methods_look_follows_its_losses_not_the_order_of_keys(tmp_path):
+    kd, at = {"form": "released", "temperature": 4.0, "alpha": 0.9}, {"form": "released", "beta": 1.0}
+    methods = {"weak": {"at": at}, "at": {"at": at}, "both": {"at": at, "kd": kd}, "kd": {"kd": kd}}
+    for order, looks in (("weak at both kd", [0, 2, 4, 3, 1]), ("kd at weak both", [0, 1, 2, 4, 3])):
+        study = make_study(methods={name: methods[name] for name in order.split()})
+        write_results(tmp_path, study)
+        write(collect(study, tmp_path), tmp_path / "results" / "digits")
+        assert list(load_results("digits", tmp_path).looks.values()) == looks
+
+
 def test_labels_of_a_crowd_do_not_overlap():
     points = [(1.0 + 0.02 * (i % 5), 1.0 + 0.02 * (i // 5)) for i in range(25)]
     figure = new_figure(4.6)
