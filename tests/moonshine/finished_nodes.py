@@ -20,13 +20,12 @@ STARTED, FINISHED = "2026-11-20T10:00:00+00:00", "2026-11-20T10:00:30+00:00"
 def identity(student: str = "G4", method: str = "at", seed: int = 0, study: str = "digits") -> dict[str, Any]:
     stage = method if method in ("teacher", "scratch") else "distil"
     rest = {"teacher": "", "scratch": f"-{student}-{seed}"}.get(method, f"-{student}-{method}-{seed}")
-    block = {"teacher": "S", "wrn-10-1": "S"}.get(student, "G(4)")
     return {
         "study": study,
         "node": f"{stage}@{study}{rest}",
         "student": student,
         "network": student if student.startswith("wrn") else "wrn-16-2",
-        "block": block,
+        "block": "S" if student == "teacher" or student.startswith("wrn") else "G(4)",
         "method": method,
         "seed": seed,
     }
@@ -101,7 +100,7 @@ def _empty_store() -> bytes:
     """A store's file with its tables: making them takes seconds, so tests copy one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mlflow.db"
-        open_store("template", f"sqlite:///{path}")
+        open_store("Default", f"sqlite:///{path}")
         return path.read_bytes()
 
 

@@ -1,0 +1,106 @@
+"""What the MLflow run of a trained node says: its name, parameters and points, from the files the node left.
+
+Nothing here needs MLflow.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json, sha256
+
+FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
+IDENTITY = ("study", "student", "network", "block", "method", "seed")
+
+Point = tuple[str, float, int]
+"""Name, value and epoch."""
+
+
+@dataclass(frozen=True)
+class TrainedNode:
+    """A finished node's files; ``history`` has a row per epoch, ``key`` differs between results."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    history: tuple[dict[str, float], ...]
+    key: str
+
+    @property
+    def name(self) -> str:
+        return str(self.metrics["node"])
+
+
+def read_node(folder: Path) -> TrainedNode:
+    """Read a trained node's folder. Raises MoonshineError naming a missing or malformed file."""
+    metrics, config = (read_json(folder / name) for name in ("metrics.json", "config.json"))
+    missing = [name for name in ("node", *IDENTITY, "status") if name not in metrics]
+    if missing:
+        raise MoonshineError(f"{folder / 'metrics.json'}: has no {', '.join(missing)}")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise MoonshineError(f"{folder / name}: no such file")
+    hashes = (sha256(folder / name) for name in ("config.json", "metrics.json", "history.csv"))
+    key = hashlib.sha256("\n".join([str(metrics["node"]), *hashes]).encode()).hexdigest()
+    return TrainedNode(folder, metrics, config, tuple(_rows(folder / "history.csv")), key)
+
+
+def _rows(path: Path) -> Iterator[dict[str, float]]:
+    for number, row in enumerate(csv.DictReader(path.read_text(encoding="utf-8").splitlines()), start=2):
+        try:
+            numbers = {name: float(value) for name, value in row.items() if value != ""}
+            yield numbers | {"epoch": int(row["epoch"])}
+        except (KeyError, TypeError, ValueError):
+            raise MoonshineError(f"{path}, line {number}: not a row of numbers with an epoch") from None
+
+
+def label(identity: Mapping[str, Any]) -> str:
+    """A name to read in a legend: ``G(4) at``; the teacher and ordinary networks go by their network."""
+    by_network = identity["block"] == "S" or identity["student"] == "teacher"
+    return f"{identity['network' if by_network else 'block']} {identity['method']}"
+
+
+def flat_params(identity: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What was chosen for a node, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
+
+    ``identity`` has the keys of ``metrics.json`` that say which node it is, ``config`` its ``config.json``.
+    """
+    training = dict(config.get("training") or {})
+    schedule, optimizer = training.pop("schedule", None) or {}, training.pop("optimizer", None) or {}
+    found = {**training, **optimizer, **(config.get("augment") or {})}
+    found |= {f"schedule_{name}": value for name, value in schedule.items()}
+    method = config.get("method")
+    for term, settings in method.items() if isinstance(method, Mapping) else ():
+        if isinstance(settings, Mapping):
+            found |= {f"{term}_{name}": value for name, value in settings.items()}
+    found |= {name: identity[name] for name in ("student", "network", "block", "method", "seed")}
+    return {name: str(value) for name, value in sorted(found.items()) if value is not None}
+
+
+def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
+    """What a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
+
+    They are metrics, not parameters, so that the UI sorts them as numbers and plots one against another.
+    """
+    metrics, weights = node.metrics, node.folder / "weights.safetensors"
+    found = {name: metrics.get(name) for name in ("parameters", "macs")}
+    found |= {f"test_{name}": (metrics.get("test") or {}).get(name) for name in ("error_pct", "loss")}
+    if not any("validation_error_pct" in row for row in node.history):
+        found["validation_error_pct"] = (metrics.get("validation") or {}).get("error_pct")
+    if weights.is_file():
+        found["megabytes"] = weights.stat().st_size / 1e6
+    found |= {name: timings.get(name) for name in ("epoch_seconds", "seconds")}
+    return [(name, float(value), 0) for name, value in found.items() if value is not None]
+
+
+def epoch_points(rows: Sequence[Mapping[str, float]]) -> list[Point]:
+    """Every column of every row of a history."""
+    return [
+        (name, value, int(row["epoch"])) for row in rows for name, value in row.items() if name != "epoch"
+    ]
