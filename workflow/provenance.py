@@ -81,10 +81,10 @@ def timings(results: Results) -> Fragment:
                 str(len(found)),
                 number(median(seconds), digits=1) if seconds else "–",
                 number(median(epochs), digits=2) if epochs else "–",
-                number(sum(seconds), 3600, 2),
+                number(sum(seconds), 60, 1),
             ]
         )
-    header = ["Node", "Where", "Count", "Median (s)", "Epoch (s)", "Sum (h)"]
+    header = ["Node", "Where", "Count", "Median (s)", "Epoch (s)", "Sum (min)"]
     return Fragment(html_table(header, rows, 2) + _latency(results))
 
 
