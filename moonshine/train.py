@@ -166,9 +166,14 @@ def _train_epoch(run: _Run, split: Split, epoch: int) -> Row:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, split: Split, dataset: Dataset, execution: Execution) -> dict[str, Any]:
-    """Top-1 error in percent and mean cross-entropy of ``network`` on a split, in eval mode."""
+    """Top-1 error in percent and mean cross-entropy of ``network`` on a split, in eval mode.
+
+    ``wrong`` holds the 0-based indices of the misclassified examples, in one string: two networks' difference has a
+    far smaller standard error when it is known which examples they share.
+    """
     network = execution.place(network).eval()
-    wrong, loss = 0, 0.0
+    wrong: list[Tensor] = []
+    loss = 0.0
     for images, labels in batches(
         split,
         batch_size=EVALUATION_BATCH,
@@ -183,10 +188,16 @@ def evaluate(network: nn.Module, split: Split, dataset: Dataset, execution: Exec
     ):
         with execution.autocast():
             logits = network(images).float()
-        wrong += int((logits.argmax(1) != labels).sum())
+        wrong.append((logits.argmax(1) != labels).cpu())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     count = len(split.labels)
-    return {"error_pct": 100 * wrong / count, "loss": loss / count, "examples": count}
+    indices = torch.cat(wrong).nonzero().flatten().tolist()
+    return {
+        "error_pct": 100 * len(indices) / count,
+        "loss": loss / count,
+        "examples": count,
+        "wrong": " ".join(map(str, indices)),
+    }
 
 
 def _rng() -> dict[str, Any]:

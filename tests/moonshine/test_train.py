@@ -171,3 +171,7 @@ def test_evaluation_leaves_the_network_as_it_was(stripes: Dataset, execution: Ex
     assert first == evaluate(judged, stripes.test, stripes, execution)
     assert same(judged, before)
     assert first["examples"] == 20
+    indices = [int(index) for index in first["wrong"].split()]
+    assert 100 * len(indices) / 20 == first["error_pct"]
+    images = (stripes.test.images / 255 - 0.4) / 0.2
+    assert indices == (judged.eval()(images).argmax(1) != stripes.test.labels).nonzero().flatten().tolist()
