@@ -43,12 +43,7 @@ unit: $(STAMP) ## the tests only
 	.venv/bin/python -m pytest
 
 ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
-	.venv/bin/python -m workflow.track
-	@case "$$MLFLOW_TRACKING_URI" in \
-		http*) echo "The comparison is at $$MLFLOW_TRACKING_URI" ;; \
-		*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
-			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
-	esac
+	.venv/bin/python -m workflow.track --ui --port $(PORT)
 
 lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \

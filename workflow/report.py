@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
@@ -34,8 +36,23 @@ def report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
     return html
 
 
+@contextmanager
+def tracked(study: str) -> Iterator[None]:
+    """Log the study's missing runs to MLflow meanwhile: what trained briefly, was restored, or met a dead server.
+
+    A process of its own beside the notebook: each takes seconds to start. It warns when the store does not answer.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "workflow.track", study])
+    try:
+        yield
+    finally:
+        if process.wait() != 0:
+            stage.logger.warning("not every run is in MLflow; `moonshine track` logs the rest")
+
+
 def run(job: stage.Job) -> None:
-    html = report(job.study.study)
+    with tracked(job.study.study):
+        html = report(job.study.study)
     stage.logger.info("wrote %s", html)
 
 
