@@ -16,6 +16,7 @@ from typing import Any
 from moonshine import MoonshineError
 from moonshine.config import Study, load_study
 from moonshine.files import write_json
+from moonshine.tracking import provenance
 from workflow.check import check_study
 from workflow.nodes import Node
 
@@ -129,6 +130,7 @@ def _timings(job: Job, started: float) -> dict[str, Any]:
         "device": "cpu",
         "resumed": 0,
         "versions": versions(),
+        **provenance(),
         **job.timing,
     }
 
