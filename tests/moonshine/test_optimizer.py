@@ -63,11 +63,11 @@ def test_it_continues_from_its_state() -> None:
 
 def test_a_frozen_parameter_stays_as_it_is() -> None:
     trained = network()
-    trained[0].requires_grad_(False)  # type: ignore[operator]
-    before = trained[0].weight.clone()  # type: ignore[operator]
+    frozen = next(trained.parameters()).requires_grad_(False)
+    before = frozen.clone()
     backward(trained, 0)
     SGD(trained.parameters(), Optimizer.model_validate(SETTINGS[0])).step(0.1)
-    assert torch.equal(trained[0].weight, before)
+    assert torch.equal(frozen, before)
 
 
 def test_training_does_not_load_dynamo() -> None:
