@@ -69,18 +69,9 @@ def test_every_stage_leaves_its_outputs_log_and_timing(here: Path) -> None:
         ("fetch",), ("measure", "teacher"), ("structure", "G4"), ("measure", "G4"),
         ("teacher",), ("scratch", "G4", "0"), ("distil", "G4", "kd", "0"),
     ]  # fmt: skip
-    made = [
-        nodes.fetch,
-        nodes.measure,
-        nodes.structure,
-        nodes.measure,
-        nodes.teacher,
-        nodes.scratch,
-        nodes.distil,
-    ]
-    for command, make_node in zip(commands, made, strict=True):
+    for command in commands:
         assert run(*command) == 0
-        node = make_node("tiny", *command[1:])
+        node = STAGES[command[0]][1]("tiny", *command[1:])
         assert node.is_done(), node.name
         assert node.log.is_file()
         assert json.loads(node.timings.read_text())["node"] == node.name
