@@ -1,0 +1,42 @@
+"""The command line reaches every program, and answers a mistake with its message alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.workflow import tiny
+from workflow import cli
+
+
+def test_help_lists_the_librarys_commands_and_the_pipelines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for name in ("cost", "status", *cli.PROGRAMS):
+        assert f"    {name} " in shown
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, takes_study, _) in cli.PROGRAMS.items() if not takes_study]
+)
+def test_each_program_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_report_is_told_the_study_in_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report"]) == 2
+    assert "params.yaml: no such file" in capsys.readouterr().err
+    tiny.write_study(tmp_path)
+    told: list[list[str]] = []
+    monkeypatch.setattr("workflow.report.main", lambda argv: told.append(argv) or 0)
+    assert cli.main(["report", "--partial"]) == 0
+    assert told == [["tiny", "--partial"]]

@@ -1,0 +1,118 @@
+"""What `moonshine status` says of a study that is untouched, half done, running, finished or changed since."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from moonshine.config import Study, load_study
+from moonshine.files import write_bytes, write_json
+from tests.workflow import tiny
+from workflow import cli, nodes
+from workflow.configuration import configuration
+from workflow.nodes import Node
+from workflow.status import State, summary, survey
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path)
+    return load_study()
+
+
+def finish(study: Study, node: Node, seconds: float = 10.0) -> None:
+    """Leave what a finished node leaves, as far as status reads it."""
+    for path in node.outputs:
+        write_bytes(path, b"")
+    if node.trains:
+        write_json(node.folder / "config.json", {**configuration(study, node), "inputs": {}})
+        write_json(node.timings, {"seconds": seconds})
+
+
+def states(study: Study) -> dict[str, State]:
+    return {one.node.name: one for one in survey(study)}
+
+
+def test_an_untouched_study_is_all_left_and_its_time_unknown(study: Study) -> None:
+    found = survey(study)
+    assert {one.state for one in found} == {"left"}
+    totals = summary(found, 2)
+    assert totals["left"] == len(nodes.all_nodes(study)) == 15
+    assert totals["seconds_left"] is None
+
+
+def test_a_finished_study_has_nothing_left(study: Study) -> None:
+    for node in nodes.all_nodes(study):
+        finish(study, node)
+    totals = summary(survey(study), 2)
+    assert (totals["done"], totals["left"], totals["seconds_left"]) == (15, 0, 0)
+
+
+def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study) -> None:
+    finish(study, nodes.teacher("tiny"), 100.0)
+    finish(study, nodes.scratch("tiny", "G4", 0), 10.0)
+    finish(study, nodes.distil("tiny", "BG2-M", "at", 0), 30.0)
+    found = states(study)
+    assert found["distil@tiny-G4-at-0"].seconds == 10.0  # the same student
+    assert found["scratch@tiny-BG2-M-0"].seconds == 30.0
+    assert summary(survey(study), 2)["seconds_left"] == (10 + 10 + 30 + 30) / 2
+
+
+def test_a_running_node_says_how_far_it_is(study: Study) -> None:
+    node = nodes.teacher("tiny")
+    write_json(
+        node.work / "progress.json", {"epoch": 3, "epochs": 10, "epoch_seconds": 2.0, "seconds_at": {}}
+    )
+    with FileLock(node.work / "lock"):
+        running = states(study)[node.name]
+    assert (running.state, running.detail, running.seconds) == ("running", "epoch 3 of 10", 14.0)
+    interrupted = states(study)[node.name]
+    assert (interrupted.state, interrupted.detail) == ("left", "interrupted after epoch 3 of 10")
+
+
+def test_a_result_of_other_settings_is_outdated(study: Study) -> None:
+    node = nodes.distil("tiny", "G4", "at", 0)
+    other = nodes.scratch("tiny", "G4", 0)
+    finish(study, node)
+    finish(study, other)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["methods"]["at"]["at"]["beta"] = 7.0
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    found = states(load_study())
+    assert found[node.name].state == "outdated"
+    assert found[other.name].state == "done"
+
+
+def test_an_unfinished_folder_is_not_done(study: Study) -> None:
+    node = nodes.teacher("tiny")
+    finish(study, node)
+    (node.folder / "metrics.json").unlink()
+    assert states(study)[node.name].state == "left"
+
+
+def test_the_command_prints_counts_nodes_and_time(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("workflow.status_command.workers", lambda _: 2)
+    finish(study, nodes.teacher("tiny"), 60.0)
+    assert cli.main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("tiny: 1 done, 14 left")
+    assert "time left: about 3 min of training, 2 nodes at a time" in shown
+    assert cli.main(["status", "--json"]) == 0
+    parsed = json.loads(capsys.readouterr().out)
+    assert parsed["done"] == 1
+    assert len(parsed["nodes"]) == 15
+
+
+def test_the_command_refuses_a_bad_study(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["students"] = {"G5": {"block": "G(5)"}}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    assert cli.main(["status"]) == 2
+    assert "students.G5:" in capsys.readouterr().err
