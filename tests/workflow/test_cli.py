@@ -37,6 +37,11 @@ def test_report_is_told_the_study_in_params(
     assert "params.yaml: no such file" in capsys.readouterr().err
     tiny.write_study(tmp_path)
     told: list[list[str]] = []
-    monkeypatch.setattr("workflow.report.main", lambda argv: told.append(argv) or 0)
+
+    def render(argv: list[str]) -> int:
+        told.append(argv)
+        return 0
+
+    monkeypatch.setattr("workflow.report.main", render)
     assert cli.main(["report", "--partial"]) == 0
     assert told == [["tiny", "--partial"]]
