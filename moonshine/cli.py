@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -137,3 +138,7 @@ def main(
     except MoonshineError as error:
         print(f"moonshine: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `moonshine status | head`: the reader has seen enough; keep the interpreter from flushing to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
