@@ -30,6 +30,7 @@ class Job:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     params: Mapping[str, Any]
+    log: str
     due: bool
     recorded: bool
     changed_inputs: frozenset[str]
@@ -86,6 +87,7 @@ def _job(job: Any, workflow: Any, due: bool) -> Job:
         inputs=tuple(sorted(inputs)),
         outputs=tuple(sorted(str(path) for path in job.output)),
         params=_params(job.params),
+        log=str(job.log),
         due=due,
         recorded=recorded,
         changed_inputs=frozenset(changed),

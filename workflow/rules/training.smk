@@ -6,6 +6,7 @@ TRAINING = [
     "moonshine/data/batches.py",
     "moonshine/data/store.py",
     "moonshine/execution.py",
+    "moonshine/optimizer.py",
     "moonshine/schedules.py",
     "moonshine/train.py",
     "workflow/configuration.py",

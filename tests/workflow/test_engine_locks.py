@@ -1,0 +1,83 @@
+"""One engine at a time: the second one stops before it deletes anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from moonshine.errors import MoonshineError
+from tests.workflow.clones import call, edit_study, inside, outputs
+from workflow import engine_locks
+
+NO_PROCESS = 2**22 + 1  # above the largest process id
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """As while Snakemake runs in a folder."""
+    with inside(folder):
+        engine_locks.lock_dvc_out(patience=0)
+        try:
+            yield
+        finally:
+            engine_locks._held.pop().close()
+
+
+def claim(folder: Path, process: int) -> None:
+    """As while DVC's process runs a stage in a folder."""
+    path = folder / engine_locks.CLAIMS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = {"pid": process, "cmd": "dvc repro"}
+    path.write_text(json.dumps({"write": {"results/tiny/teacher": info}, "read": {"params.yaml": [info]}}))
+
+
+def change(folder: Path) -> None:
+    edit_study(folder, lambda study: study["data"].update(split_seed=1))
+
+
+def test_dvc_waits_while_snakemake_runs(by_dvc: Path) -> None:
+    before = outputs(by_dvc)
+    change(by_dvc)
+    with locked(by_dvc):
+        done = call(by_dvc, "dvc", "repro")
+    assert done.returncode != 0
+    assert "Unable to acquire lock" in done.stderr
+    assert outputs(by_dvc) == before
+
+
+def test_snakemake_waits_while_dvc_runs(by_snakemake: Path) -> None:
+    before = outputs(by_snakemake)
+    change(by_snakemake)
+    claim(by_snakemake, os.getpid())
+    done = call(by_snakemake, "snakemake", "--cores", "1")
+    assert done.returncode != 0
+    assert "DVC runs in this folder (dvc repro)" in done.stderr
+    assert outputs(by_snakemake) == before
+
+
+def test_a_second_snakemake_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    with locked(tmp_path), pytest.raises(MoonshineError, match="another Snakemake"):
+        engine_locks.lock_dvc_out(patience=0)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_killed_dvc_stops_nobody(tmp_path: Path) -> None:
+    claim(tmp_path, NO_PROCESS)
+    with locked(tmp_path):
+        pass
+    (tmp_path / engine_locks.CLAIMS).write_text("{")
+    with locked(tmp_path):
+        pass
+
+
+def test_without_dvc_there_is_nothing_to_lock(tmp_path: Path) -> None:
+    with inside(tmp_path):
+        engine_locks.lock_dvc_out()
+    assert list(tmp_path.iterdir()) == []

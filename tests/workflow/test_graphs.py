@@ -1,0 +1,264 @@
+"""The two graphs are one: every node has the same name, command, inputs, outputs and parameters in both engines."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moonshine.config import Study, load_study
+from tests.workflow import tiny
+from tests.workflow.clones import PROJECT, clone, inside
+from workflow import nodes, snakemake_state
+from workflow.snakemake_state import Job
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+
+AWKWARD = tiny.study(
+    study="Odd_name+1",
+    students={"BG2-M_8": {"block": "BG(2,M/8)"}, "10": {"network": "wrn-10-1", "block": "G(N)"}},
+    methods={
+        "kd+at": {
+            "at": {"form": "paper", "beta": 1},
+            "kd": {"alpha": 1, "temperature": 2, "form": "released"},
+        }
+    },
+    seeds=[3, 0],
+)
+STUDIES = {
+    "default": None,
+    "awkward": AWKWARD,
+    "scratch only": tiny.study(methods={}),
+}
+# Files that training nodes import and that define none of their numbers.
+HARMLESS = {
+    "moonshine/__init__.py": "lazy exports",
+    "moonshine/checkpoint.py": "resuming is exact",
+    "moonshine/config.py": "the schema; it has no defaults",
+    "moonshine/config_errors.py": "messages",
+    "moonshine/data/__init__.py": "exports",
+    "moonshine/errors.py": "the exception",
+    "moonshine/files.py": "atomic writing",
+    "moonshine/live.py": "tracking",
+    "moonshine/runs.py": "tracking",
+    "moonshine/tracking.py": "tracking",
+    "workflow/__init__.py": "empty",
+    "workflow/check.py": "checks of the study",
+    "workflow/nodes.py": "names and paths",
+    "workflow/progress.py": "progress",
+    "workflow/stage.py": "logs, timings, exit status",
+}
+DATA_PREPARATION = {
+    f"moonshine/data/{name}.py"
+    for name in ("arrays", "cifar", "digits", "preparation", "source", "splitting")
+}
+DISTILLATION = {f"moonshine/{name}.py" for name in ("distillation", "losses", "taps")}
+# Imported by the stage for something else than what its node leaves.
+UNUSED = {
+    "fetch": {
+        "moonshine/blocks.py",
+        "moonshine/modules.py",
+        "moonshine/networks.py",
+        "moonshine/data/batches.py",
+    },
+    "structure": set(),
+    "measure": {"moonshine/execution.py"},  # latencies are no output
+    # its sizes in the tables are those of measure-teacher
+    "teacher": DATA_PREPARATION | DISTILLATION | {"moonshine/costs.py"},
+    "scratch": DATA_PREPARATION | DISTILLATION,
+    "distil": DATA_PREPARATION,
+    # networks are built for the checks of the study alone
+    "collect": {"moonshine/blocks.py", "moonshine/modules.py", "moonshine/networks.py"},
+    # collecting is what the report does with --partial
+    "report": {
+        "moonshine/blocks.py",
+        "moonshine/modules.py",
+        "moonshine/networks.py",
+        "workflow/collect.py",
+        "workflow/latex.py",
+        "workflow/tables.py",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    content = STUDIES[request.param]
+    made = clone(tmp_path_factory.mktemp("graphs"), content or tiny.STUDY)
+    if content is None:
+        (made / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
+    return made
+
+
+@pytest.fixture(scope="module")
+def snakemake(folder: Path) -> dict[str, Job]:
+    return read_snakemake(folder)
+
+
+@pytest.fixture(scope="module")
+def dvc(folder: Path) -> dict[str, Job]:
+    return read_dvc(folder)
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> Study:
+    return load_study(folder / "params.yaml")
+
+
+def read_snakemake(folder: Path) -> dict[str, Job]:
+    with inside(folder):
+        return {job.name: job for job in snakemake_state.jobs()}
+
+
+def read_dvc(folder: Path) -> dict[str, Job]:
+    """DVC's stages in the form of Snakemake's jobs."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    found = {}
+    with inside(folder), Repo() as repo:
+        for stage in repo.index.stages:
+            params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+            found[stage.name] = Job(
+                name=stage.name,
+                command=stage.cmd,
+                inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
+                outputs=tuple(sorted(out.def_path for out in stage.outs)),
+                params={key: value for dep in params for key, value in dep.read_params().items()},
+                log="",
+                due=True,
+                recorded=False,
+                changed_inputs=frozenset(),
+                other_changes=(),
+            )
+    return found
+
+
+def differences(snakemake: dict[str, Job], dvc: dict[str, Job]) -> list[str]:
+    """What the two graphs do not share, in words; an input of DVC that is a folder stands for the inputs below it."""
+    found = [f"{name}: only in one engine" for name in snakemake.keys() ^ dvc.keys()]
+    for name in snakemake.keys() & dvc.keys():
+        one, other = snakemake[name], dvc[name]
+        for what in ("command", "outputs", "params"):
+            if getattr(one, what) != getattr(other, what):
+                found.append(f"{name}: {what}: {getattr(one, what)} and {getattr(other, what)}")
+        covered: set[str] = set()
+        for path in other.inputs:
+            below = {each for each in one.inputs if each == path or each.startswith(f"{path}/")}
+            covered |= below
+            if not below:
+                found.append(f"{name}: input only in DVC: {path}")
+        found += [f"{name}: input only in Snakemake: {path}" for path in set(one.inputs) - covered]
+    return found
+
+
+def test_the_graphs_are_equal(snakemake: dict[str, Job], dvc: dict[str, Job]) -> None:
+    assert differences(snakemake, dvc) == []
+
+
+def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+    expected = {node.name: node for node in nodes.all_nodes(study)}
+    assert snakemake.keys() == expected.keys()
+    for name, job in snakemake.items():
+        assert list(job.outputs) == sorted(map(str, expected[name].outputs))
+        assert job.log == str(expected[name].log)
+        module = "measure" if expected[name].stage == "measure-teacher" else expected[name].stage
+        assert job.command.startswith(f"python -m workflow.{module} {study.study}")
+
+
+def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+    root = f"results/{study.study}"
+    expected = {f"{root}/teacher/structure.json", f"{root}/measure/teacher.json"}
+    for node in nodes.trained(study):
+        expected |= {str(node.folder / "metrics.json"), str(node.folder / "history.csv")}
+    for student in study.students:
+        expected |= {f"{root}/students/{student}/{name}.json" for name in ("structure", "cost")}
+    found = snakemake[nodes.collect(study.study).name].inputs
+    assert {path for path in found if path.startswith("results/")} == expected
+
+
+def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
+    waits = {name for name, job in snakemake.items() if any("/teacher/" in path for path in job.inputs)}
+    assert {name.split("@")[0] for name in waits} <= {"distil", "collect", "report"}
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+@pytest.mark.parametrize("what", ["name", "command", "inputs", "outputs", "params", "value"])
+def test_a_difference_is_noticed(
+    engine: str, what: str, snakemake: dict[str, Job], dvc: dict[str, Job], study: Study
+) -> None:
+    graphs = {"snakemake": dict(snakemake), "dvc": dict(dvc)}
+    name = nodes.scratch(study.study, next(iter(study.students)), study.seeds[0]).name
+    job = graphs[engine].pop(name)
+    changes: dict[str, dict[str, Any]] = {
+        "name": {"name": f"{name}-1"},
+        "command": {"command": f"{job.command} --fast"},
+        "inputs": {"inputs": job.inputs[1:]},
+        "outputs": {"outputs": job.outputs[1:]},
+        "params": {"params": {"augment": job.params["augment"]}},
+        "value": {"params": {**job.params, "augment": {"crop_padding": 4, "flip": True}}},
+    }
+    changed = changes[what]
+    graphs[engine][changed.get("name", name)] = replace(job, **changed)
+    found = differences(graphs["snakemake"], graphs["dvc"])
+    assert found
+    assert all(line.startswith(name) for line in found)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("workflow/rules/training.smk", '    "moonshine/losses.py",\n'),
+        ("workflow/rules/training.smk", "        teacher_structure=rules.teacher.output.structure,\n"),
+        ("dvc.yaml", "      - methods.${item.method}\n"),
+        ("dvc.yaml", "      - moonshine/taps.py\n"),
+    ],
+)
+def test_a_line_lost_from_one_file_is_noticed(file: str, line: str, tmp_path: Path) -> None:
+    folder = clone(tmp_path, AWKWARD)
+    text = (folder / file).read_text()
+    assert text.count(line) == 1
+    (folder / file).write_text(text.replace(line, ""))
+    found = differences(read_snakemake(folder), read_dvc(folder))
+    assert found
+    assert all(difference.startswith("distil@") for difference in found)
+
+
+@pytest.mark.parametrize("stage", UNUSED)
+def test_nodes_depend_on_the_code_that_makes_them(stage: str) -> None:
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    listed = {path for path in deps if path.endswith((".py", ".ipynb"))}
+    assert listed == imported(stage) - HARMLESS.keys() - UNUSED[stage]
+
+
+def imported(stage: str) -> set[str]:
+    """The project's files that a stage reaches by imports, those inside functions and in its notebook included."""
+    found: set[str] = set()
+    waiting = [f"workflow/{stage}.py"] + (["notebooks/report.ipynb"] if stage == "report" else [])
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports((PROJECT / path).read_text(), path.endswith(".ipynb"))
+    return found
+
+
+def _imports(text: str, notebook: bool) -> list[str]:
+    if notebook:
+        text = "\n".join(
+            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"
+        )
+    names: list[str] = []
+    for statement in ast.walk(ast.parse(text)):
+        if isinstance(statement, ast.Import):
+            names += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            names += [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
+    paths = [name.replace(".", "/") for name in names if name.split(".")[0] in ("moonshine", "workflow")]
+    candidates = [f"{path}.py" for path in paths] + [f"{path}/__init__.py" for path in paths]
+    return [path for path in candidates if (PROJECT / path).is_file()]
