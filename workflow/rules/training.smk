@@ -1,5 +1,6 @@
 # The library files that define the numbers of a trained network: a change in any of them trains again.
-# dvc.yaml lists the same ones.
+# dvc.yaml lists the same ones. Data enter as dataset.json, which holds their checksum: Snakemake would hash the data
+# themselves five times for every node.
 TRAINING = [
     *NETWORK,
     "moonshine/artifacts.py",
@@ -22,7 +23,6 @@ DISTILLATION = [
 rule teacher:
     input:
         code=[*TRAINING, "workflow/structure.py", "workflow/teacher.py"],
-        data=rules.fetch.output.data,
         dataset=rules.fetch.output.dataset,
     output:
         weights="results/{study}/teacher/weights.safetensors",
@@ -50,7 +50,6 @@ rule teacher:
 rule scratch:
     input:
         code=[*TRAINING, "workflow/scratch.py"],
-        data=rules.fetch.output.data,
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
     output:
@@ -76,7 +75,6 @@ rule scratch:
 rule distil:
     input:
         code=[*TRAINING, *DISTILLATION, "workflow/distil.py"],
-        data=rules.fetch.output.data,
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
         teacher_weights=rules.teacher.output.weights,
