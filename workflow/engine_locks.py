@@ -1,10 +1,14 @@
-"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other."""
+"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other.
+
+``python -m workflow.engine_locks`` clears away what a killed Snakemake left, so that the next one starts.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +19,7 @@ DVC = Path(".dvc")
 # The files in which DVC notes that it works here, and on which paths.
 LOCK = DVC / "tmp" / "lock"
 CLAIMS = DVC / "tmp" / "rwlock"
+SNAKEMAKE_LOCKS = Path(".snakemake") / "locks"
 # `dvc status` and editors take the lock for moments, a run between two of its stages for about as long.
 PATIENCE = 3.0
 
@@ -44,6 +49,22 @@ def lock_dvc_out(patience: float = PATIENCE) -> None:
         lock.close()
         raise MoonshineError(f"DVC runs in this folder ({command}); wait for it, or stop it")
     _held.append(lock)
+
+
+def remove_stale_locks() -> list[Path]:
+    """Delete the locks that Snakemake leaves when it is killed or the power fails; returns them.
+
+    A living one holds DVC's lock too. Its own are left alone, as they are where there is no ``.dvc``.
+    """
+    left = sorted(SNAKEMAKE_LOCKS.glob("*.lock")) if DVC.is_dir() else []
+    if left:
+        LOCK.parent.mkdir(exist_ok=True)
+        with LOCK.open("a") as lock:
+            if not _lock(lock):
+                return []
+            for path in left:
+                path.unlink(missing_ok=True)
+    return left
 
 
 def running_stage() -> str:
@@ -76,3 +97,8 @@ def _lock(file: IO[str]) -> bool:
     except OSError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    if remove_stale_locks():
+        print("removed the locks of a Snakemake that was killed", file=sys.stderr)

@@ -77,6 +77,21 @@ def test_a_killed_dvc_stops_nobody(tmp_path: Path) -> None:
         pass
 
 
+def test_locks_of_a_killed_snakemake_are_removed_those_of_a_living_one_stay(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    lock = tmp_path / engine_locks.SNAKEMAKE_LOCKS / "0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/tiny/report.html\n")
+    with locked(tmp_path):
+        # a lock belongs to the open file, so this is as from another process
+        assert engine_locks.remove_stale_locks() == []
+    assert lock.exists()
+    with inside(tmp_path):
+        assert engine_locks.remove_stale_locks() == [engine_locks.SNAKEMAKE_LOCKS / "0.output.lock"]
+        assert engine_locks.remove_stale_locks() == []
+    assert not lock.exists()
+
+
 def test_without_dvc_there_is_nothing_to_lock(tmp_path: Path) -> None:
     with inside(tmp_path):
         engine_locks.lock_dvc_out()
