@@ -83,6 +83,7 @@ def inside(folder: Path) -> Iterator[None]:
         for name in ("PATH", "MOONSHINE_ENGINE"):
             patch.setenv(name, os.environ.get(name, ""))
         patch.setenv("DVC_SITE_CACHE_DIR", str(folder / ".dvc" / "site"))
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 

@@ -1,7 +1,7 @@
 # The tables and the report. They read the files of exactly the students, methods and seeds in params.yaml, so what was
 # removed there leaves them.
 TRAINED = nodes.trained(STUDY)
-PUBLISHED = sorted(path.as_posix() for path in Path("studies/published").glob("*.csv"))
+PUBLISHED = sorted(path.as_posix() for path in Path("studies/published").iterdir())
 SHOWN = {"category": "{study}", "subcategory": "Tables"}
 
 
