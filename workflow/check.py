@@ -6,6 +6,8 @@ from moonshine.blocks import Block
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
 from moonshine.networks import assign
+from workflow import nodes
+from workflow.nodes import Node
 
 
 def check_study(study: Study) -> None:
@@ -20,6 +22,19 @@ def check_study(study: Study) -> None:
             raise MoonshineError(
                 f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
                 f"smaller network"
+            )
+    _distinct(study)
+
+
+def _distinct(study: Study) -> None:
+    """Names join their parts with '-', which keys may hold: two nodes of one name would share logs and checkpoints."""
+    first: dict[str, Node] = {}
+    for node in nodes.all_nodes(study):
+        other = first.setdefault(node.name, node)
+        if other.args != node.args:
+            raise MoonshineError(
+                f"students and methods: {' with '.join(other.args[:2])} and {' with '.join(node.args[:2])} are both "
+                f"called {node.name}; allowed: keys that stay apart when joined by '-'"
             )
 
 

@@ -17,8 +17,10 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
     method = node.args[1] if node.stage == "distil" else None
     return {
         "node": node.name,
-        "teacher": study.teacher.model_dump(),
-        "student": study.students[student].model_dump() if student else None,
+        "teacher": study.teacher.model_dump() if node.stage != "scratch" else None,
+        "student": {"network": study.network_of(student), "block": study.block_of(student)}
+        if student
+        else None,
         "method": study.methods[method].model_dump() if method else None,
         "seed": int(node.args[-1]) if node.args else study.teacher.seed,
         "augment": study.augment.model_dump(),

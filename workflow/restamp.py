@@ -51,7 +51,9 @@ def restamp(reason: str) -> list[str]:
         raise MoonshineError("more than code differs. " + "; ".join(refusals))
     stale = {name for name in stale if not name.startswith(REMADE)}
     if not stale:
-        raise MoonshineError("; ".join(["nothing to restamp: every node was made by the present code", *refusals]))
+        raise MoonshineError(
+            "; ".join(["nothing to restamp: every node was made by the present code", *refusals])
+        )
     for refusal in refusals:
         print(f"left alone, {refusal}", file=sys.stderr)
     _declare(study, reason.strip(), sorted(stale))

@@ -193,6 +193,13 @@ MISTAKES = {
     "block that does not divide": (_replace("students", "G4", by={"block": "G(5)"}), "students.G4:"),
     "the teacher itself": (_replace("students", "G4", by={"block": "S"}), "is the teacher itself"),
     "unknown network": (_replace("teacher", "network", by="wrn-11-1"), "teacher.network:"),
+    "two nodes of one name": (
+        lambda study: study.update(
+            students={"a-b": {"block": "G(4)"}, "a": {"block": "G(4)"}, "G4": {"block": "G(4)"}},
+            methods={"at": study["methods"]["at"], "b-at": study["methods"]["at"]},
+        ),
+        "a-b with at and a with b-at are both called distil@tiny-a-b-at-0",
+    ),
     "a key DVC cannot hold": (_replace("students", "G.4", by={"block": "G(4)"}), "DVC splits on dots"),
     "no such file": (None, "no such file"),
 }

@@ -88,6 +88,23 @@ def test_a_result_of_other_settings_is_outdated(study: Study) -> None:
     assert found[other.name].state == "done"
 
 
+def test_another_teacher_leaves_scratch_of_the_same_network_as_it_is(study: Study) -> None:
+    for node in (nodes.teacher("tiny"), nodes.scratch("tiny", "G4", 0), nodes.distil("tiny", "G4", "at", 0)):
+        finish(study, node)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["teacher"]["seed"] = 5
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    found = {name: one.state for name, one in states(load_study()).items() if one.state != "left"}
+    assert found == {
+        "teacher@tiny": "outdated",
+        "scratch@tiny-G4-0": "done",
+        "distil@tiny-G4-at-0": "outdated",
+    }
+    content["teacher"]["network"] = "wrn-16-1"
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    assert states(load_study())["scratch@tiny-G4-0"].state == "outdated"
+
+
 def test_an_unfinished_folder_is_not_done(study: Study) -> None:
     node = nodes.teacher("tiny")
     finish(study, node)
