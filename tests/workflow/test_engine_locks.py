@@ -70,11 +70,11 @@ def test_a_second_snakemake_is_refused_and_a_later_one_is_not(tmp_path: Path) ->
 
 def test_a_killed_dvc_stops_nobody(tmp_path: Path) -> None:
     claim(tmp_path, NO_PROCESS)
-    with locked(tmp_path):
-        pass
-    (tmp_path / engine_locks.CLAIMS).write_text("{")
-    with locked(tmp_path):
-        pass
+    for claims in ((tmp_path / engine_locks.CLAIMS).read_text(), "{"):
+        (tmp_path / engine_locks.CLAIMS).write_text(claims)
+        # the lock is really held, so a second Snakemake is refused
+        with locked(tmp_path), pytest.raises(MoonshineError, match="another Snakemake"):
+            engine_locks.lock_dvc_out(patience=0)
 
 
 def test_locks_of_a_killed_snakemake_are_removed_those_of_a_living_one_stay(tmp_path: Path) -> None:
