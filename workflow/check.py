@@ -15,10 +15,10 @@ def check_study(study: Study) -> None:
 
     Errors: ``MoonshineError`` naming the key of the study, the value found and what is allowed.
     """
-    teacher = _layout("teacher.network", study.teacher.network, "S")
+    teacher = _layout("teacher.network", study.teacher.name, "S")
     for name in study.students:
         network, block = study.network_of(name), study.block_of(name)
-        if _layout(f"students.{name}", network, block) == teacher and network == study.teacher.network:
+        if _layout(f"students.{name}", network, block) == teacher and network == study.teacher.name:
             raise MoonshineError(
                 f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
                 f"smaller network"

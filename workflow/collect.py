@@ -128,7 +128,7 @@ def published_errors(
         rows[row["teacher"], row["network"], row["block"]] = row
     found = {}
     for model in models:
-        row = rows.get((study.teacher.network, model.network or "", model.block or ""), {})
+        row = rows.get((study.teacher.name, model.network or "", model.block or ""), {})
         for method, losses in terms.items():
             value = row.get(PUBLISHED.get(losses, ""))
             if value:

@@ -15,7 +15,7 @@ def describe(study: Study, student: str) -> dict[str, object]:
     """The structure of a student, or of ``teacher``, for the study's data, with its size at the study's input."""
     dataset = read_json(nodes.fetch(study.study).folder / "dataset.json")
     network, block = (
-        (study.teacher.network, "S")
+        (study.teacher.name, "S")
         if student == "teacher"
         else (study.network_of(student), study.block_of(student))
     )

@@ -50,6 +50,7 @@ def make_study(**changes: Any) -> Study:
         },
         "runtime": {"threads": 1, "device": "auto", "channels_last": "auto", "compile": False},
         "report": {"published": None},
+        "ship": None,
     }
     return parse_study(content | changes)
 

@@ -37,6 +37,7 @@ STUDY: dict[str, Any] = {
     },
     "runtime": {"threads": 1, "device": "cpu", "channels_last": "auto", "compile": False},
     "report": {"published": None},
+    "ship": None,
 }
 
 
