@@ -1,7 +1,7 @@
 """Structural model distillation with cheap convolutions.
 
 The stable interface is a handful of calls, loaded on first use so that ``import moonshine`` costs nothing:
-``build``, ``cost``, ``distil``, ``load``.
+``build``, ``cost``, ``substitute``, ``distil``, ``load``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _HOMES = {
     "cost": "moonshine.costs",
     "distil": "moonshine.distillation",
     "load": "moonshine.artifacts",
+    "substitute": "moonshine.substitution",
 }
 
-__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load"]
+__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load", "substitute"]
 
 
 def __getattr__(name: str) -> Any:

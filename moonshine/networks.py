@@ -15,6 +15,8 @@ from moonshine.blocks import Block, convolutions, parse
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from moonshine.modules import WideResNet
 
 Blocks = str | Block | Mapping[str, str] | Mapping[str, Block]
@@ -31,6 +33,11 @@ class Site:
     in_channels: int
     out_channels: int
     stride: int
+
+
+def is_model(name: str) -> bool:
+    """Whether a name is that of anybody's model (``torchvision/resnet34``, ``my_nets:build``), not one of ours."""
+    return isinstance(name, str) and ("/" in name or ":" in name)
 
 
 def sites(name: str) -> tuple[Site, ...]:
@@ -119,12 +126,17 @@ def to_structure(
     }
 
 
-def from_structure(structure: Mapping[str, Any]) -> WideResNet:
-    """The network that `to_structure` described, newly initialised; keys it does not know are ignored.
+def from_structure(structure: Mapping[str, Any]) -> nn.Module:
+    """The network that `to_structure` or `moonshine.structures.describe` described, newly initialised.
 
-    MoonshineError for a key that is missing and as for `build`.
+    Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build` or
+    `moonshine.structures.rebuild`.
     """
     keys = ("network", "blocks", "num_classes", "in_channels")
     if missing := [key for key in keys if key not in structure]:
         raise MoonshineError(f"structure: found no {', '.join(missing)}; required: {', '.join(keys)}")
+    if is_model(structure["network"]):
+        from moonshine.structures import rebuild
+
+        return rebuild(structure)
     return build(*(structure[key] for key in keys))

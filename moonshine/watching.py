@@ -1,0 +1,73 @@
+"""One forward pass of a network, watched from outside: which submodule ran when, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moonshine.errors import MoonshineError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the submodule at ``path``; ``started`` and ``finished`` order all events of the pass.
+
+    ``shape`` is that of the output, None where it is no tensor.
+    """
+
+    path: str
+    started: int
+    finished: int
+    shape: tuple[int, ...] | None
+
+
+def watch(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
+    """Every call in an eval forward pass of one zero image (1, *input_shape), in the order in which they finish.
+
+    The module is on the CPU and is left as it was. MoonshineError for an input that it cannot take.
+    """
+    clock = count()
+    open_calls: dict[str, list[int]] = {}
+    calls: list[Call] = []
+    training = {layer: layer.training for layer in module.modules()}
+    with ExitStack() as hooks:
+        for path, layer in module.named_modules():
+            before, after = _hooks(path, clock, open_calls, calls)
+            hooks.enter_context(layer.register_forward_pre_hook(before))
+            hooks.enter_context(layer.register_forward_hook(after))
+        try:
+            with torch.no_grad():
+                module.eval()(torch.zeros(1, *input_shape))
+        except MoonshineError:
+            raise
+        except Exception as error:  # whatever a stranger's forward pass raises
+            raise cannot_take(input_shape, error) from error
+        finally:
+            for layer, was in training.items():
+                layer.training = was
+    return calls
+
+
+def cannot_take(input_shape: Sequence[int], error: Exception) -> MoonshineError:
+    """The error for an input that a network's forward pass refuses, with the reason it gave."""
+    reason = str(error).partition("\n")[0]
+    return MoonshineError(f"the network cannot take an input of {'x'.join(map(str, input_shape))}: {reason}")
+
+
+def _hooks(
+    path: str, clock: Any, open_calls: dict[str, list[int]], calls: list[Call]
+) -> tuple[Callable[..., None], Callable[..., None]]:
+    def before(module: nn.Module, inputs: Any) -> None:
+        open_calls.setdefault(path, []).append(next(clock))
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else None
+        calls.append(Call(path, open_calls[path].pop(), next(clock), shape))
+
+    return before, after
