@@ -1,0 +1,152 @@
+"""Multiply-accumulates and live activation memory of one forward pass, of a whole network or by module."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from moonshine.errors import MoonshineError
+
+
+@dataclass(frozen=True)
+class Part:
+    """What runs inside one module, or outside several, in one forward pass; measured as in `Cost`."""
+
+    macs: int
+    peak_activation_bytes: int  # maximum over that time of all live activations, also those made elsewhere
+
+
+def parts(module: nn.Module, input_shape: Sequence[int], paths: Iterable[str]) -> dict[str, Part]:
+    """Path -> what the module there costs in the forward pass of the whole; ``""`` is what runs outside them.
+
+    The paths must not nest. The MACs add up to the whole network's and its peak is the highest of theirs. A
+    module that runs twice counts twice; one that never runs costs nothing. Measured on a copy, with limits and
+    errors as for `cost`, and MoonshineError for a path that the module does not have.
+    """
+    shape = checked_shape(input_shape)
+    twin, meter = metered(module)
+    modules = dict(twin.named_modules())
+    found: dict[str, Part] = {}
+
+    def close(path: str) -> None:
+        before = found.get(path, Part(0, 0))
+        found[path] = Part(before.macs + meter.macs, max(before.peak_activation_bytes, meter.peak))
+        meter.macs, meter.peak = 0, meter.live
+
+    for path in paths:
+        if path not in modules:
+            raise MoonshineError(
+                f"{path!r} is no module of {type(module).__name__}; allowed: its module paths"
+            )
+        found[path] = Part(0, 0)
+        modules[path].register_forward_pre_hook(lambda *_: close(""), prepend=True)
+        modules[path].register_forward_hook(lambda *_, path=path: close(path))
+    run(twin, shape, meter)
+    close("")
+    return found
+
+
+def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape as a tuple; MoonshineError for one that is not whole numbers from 1."""
+    shape = tuple(input_shape)
+    if not shape or any(type(size) is not int or size < 1 for size in shape):
+        raise MoonshineError(f"input_shape is {input_shape!r}; allowed: whole numbers from 1, as (3, 32, 32)")
+    return shape
+
+
+def metered(module: nn.Module) -> tuple[nn.Module, Meter]:
+    """An fp32 copy of a module on the CPU in eval mode, and a meter that knows its weights."""
+    twins = {id(tensor): _twin(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    # deepcopy takes what its memo holds as copied already, so the copy is made of these.
+    return copy.deepcopy(module, dict(twins)).eval(), Meter(twins.values())
+
+
+def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
+    """One forward pass at batch 1 under the meter; MoonshineError for an input that the network cannot take."""
+    try:
+        with torch.no_grad(), _unfused_attention(), meter:
+            twin(torch.zeros(1, *shape, dtype=torch.float32, device="cpu"))
+    except Exception as error:  # whatever a stranger's forward pass raises
+        reason = str(error).partition("\n")[0]
+        raise MoonshineError(
+            f"the network cannot take an input of {'x'.join(map(str, shape))}: {reason}"
+        ) from error
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    if tensor.is_meta:
+        twin = torch.zeros(tensor.shape, dtype=dtype, device="cpu")
+    else:
+        twin = tensor.detach().to("cpu", dtype, copy=True)
+    return nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Keeps attention modules off the fused operator, whose linear layers cannot be seen."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+class Meter(TorchDispatchMode):
+    """Counts multiply-accumulates and live bytes of what runs inside; `weights` are no activations."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and hiding this mode from the compiler would load it, which takes seconds.
+        return False
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()
+        # A storage's Python object lives as long as the storage, so until it is freed its id is its name.
+        self._weights = {id(storage): storage for storage in (weight.untyped_storage() for weight in weights)}
+        self._activations: dict[int, int] = {}
+        self.live = 0
+        self.peak = 0
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            maps, weight, transposed = args[0], args[1], args[6]
+            self.macs += (maps if transposed else out).numel() * math.prod(weight.shape[1:])
+        elif func in _PRODUCTS:
+            left, right = args[-2:]
+            if any(id(factor.untyped_storage()) in self._weights for factor in (left, right)):
+                self.macs += left.numel() * right.shape[-1]
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf.untyped_storage())
+        return out
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._weights or key in self._activations:
+            return
+        self._activations[key] = storage.nbytes()
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        finalize(storage, self._free, key).atexit = False
+
+    def _free(self, key: int) -> None:
+        self.live -= self._activations.pop(key)
+
+
+_PRODUCTS = tuple(getattr(torch.ops.aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm"))
