@@ -5,34 +5,34 @@ Only `build` and `from_structure` load torch; names, paths and whether blocks fi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from moonshine.blocks import Block, convolutions, parse
 from moonshine.errors import MoonshineError
+from moonshine.families import Site
+from moonshine.families import parse as parse_network
 
 if TYPE_CHECKING:
     from torch import nn
 
     from moonshine.modules import WideResNet
+    from moonshine.resnet import ResNet
+
+__all__ = [
+    "Blocks",
+    "Site",
+    "assign",
+    "build",
+    "from_structure",
+    "is_model",
+    "residual_blocks",
+    "sites",
+    "to_structure",
+]
 
 Blocks = str | Block | Mapping[str, str] | Mapping[str, Block]
-
-_WRN = re.compile(r"wrn-([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
-_ALLOWED = "wrn-<depth>-<width> with depth 6n+4 (10, 16, 22, 28, 34, 40, ...) and width from 1: wrn-40-2"
-
-
-@dataclass(frozen=True)
-class Site:
-    """One residual block's place in a network: its module path, the widths around it and its stride."""
-
-    path: str
-    in_channels: int
-    out_channels: int
-    stride: int
 
 
 def is_model(name: str) -> bool:
@@ -43,23 +43,9 @@ def is_model(name: str) -> bool:
 def sites(name: str) -> tuple[Site, ...]:
     """The residual blocks of a network in order; MoonshineError for a name that is not a network.
 
-    ``wrn-d-k`` is a wide residual network in its CIFAR form (Zagoruyko, Komodakis, 2016): a stem of 16
-    channels and three stages of (d - 4) / 6 blocks, of widths 16k, 32k and 64k; the last two halve the map.
+    What the names mean: `moonshine.families.FAMILIES`.
     """
-    match = _WRN.fullmatch(name) if isinstance(name, str) else None
-    if match is None:
-        raise MoonshineError(f"network {name!r} is unknown; allowed: {_ALLOWED}")
-    depth, width = int(match[1]), int(match[2])
-    if depth < 10 or depth % 6 != 4:
-        raise MoonshineError(f"network {name!r}: no such network of depth {depth}; allowed: {_ALLOWED}")
-    found = []
-    channels = 16
-    for stage, outputs in enumerate((16 * width, 32 * width, 64 * width), start=1):
-        for index in range((depth - 4) // 6):
-            stride = 2 if stage > 1 and index == 0 else 1
-            found.append(Site(f"stage{stage}.{index}", channels, outputs, stride))
-            channels = outputs
-    return tuple(found)
+    return parse_network(name).sites
 
 
 def residual_blocks(name: str) -> tuple[str, ...]:
@@ -95,7 +81,7 @@ def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, B
     return {path: parse(block[path]) for path in paths}
 
 
-def build(name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3) -> WideResNet:
+def build(name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3) -> WideResNet | ResNet:
     """A network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
 
     `block` is one block for every place or a mapping from each residual path to its block. Weights are drawn
@@ -105,13 +91,33 @@ def build(name: str, block: Blocks = "S", num_classes: int = 10, in_channels: in
     for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if type(number) is not int or number < 1:
             raise MoonshineError(f"{key} is {number!r}; allowed: a whole number from 1")
+    return _BUILDERS[parse_network(name).family.name](sites(name), blocks, num_classes, in_channels)
+
+
+def _wrn(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> WideResNet:
     from moonshine.modules import WideResNet
 
     stages: dict[str, list[Any]] = {}
-    for site in sites(name):
+    for site in places:
         planned = convolutions(blocks[site.path], site.in_channels, site.out_channels, site.stride, site.path)
         stages.setdefault(site.path.partition(".")[0], []).append(planned)
     return WideResNet(stages, num_classes, in_channels)
+
+
+def _resnet(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> ResNet:
+    from moonshine.replacement import apply
+    from moonshine.resnet import ResNet
+
+    built = ResNet(places, num_classes, in_channels)
+    apply(built, blocks)
+    return built
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {"wrn": _wrn, "resnet": _resnet}
 
 
 def to_structure(
@@ -130,13 +136,13 @@ def from_structure(structure: Mapping[str, Any]) -> nn.Module:
     """The network that `to_structure` or `moonshine.structures.describe` described, newly initialised.
 
     Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build` or
-    `moonshine.structures.rebuild`.
+    `moonshine.models.rebuild`.
     """
     keys = ("network", "blocks", "num_classes", "in_channels")
     if missing := [key for key in keys if key not in structure]:
         raise MoonshineError(f"structure: found no {', '.join(missing)}; required: {', '.join(keys)}")
     if is_model(structure["network"]):
-        from moonshine.structures import rebuild
+        from moonshine.models import rebuild
 
         return rebuild(structure)
     return build(*(structure[key] for key in keys))

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch.nn import functional
 import moonshine
 from moonshine import MoonshineError
 from moonshine.blocks import KINDS, Conv, Kind, parse
-from moonshine.networks import assign, build, from_structure, residual_blocks, to_structure
+from moonshine.networks import assign, build, from_structure, residual_blocks, sites, to_structure
 
 LINES = Path(__file__).with_name("wrn_costs.csv").read_text().splitlines()
 GOLDEN = list(csv.DictReader(line for line in LINES if not line.startswith("#")))
@@ -137,6 +139,41 @@ def test_gradients_reach_every_parameter():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("wrn-10-2", [32, 64, 128]),
+        ("wrn-10-0.75", [12, 24, 48]),
+        ("wrn-10-1.03125", [17, 33, 66]),  # 16.5, 33 and 66: halves go up
+        ("wrn-10-0.03125", [1, 1, 2]),
+        ("resnet-10", [64, 128, 256, 512]),
+        ("resnet-10-2", [128, 256, 512, 1024]),
+        ("resnet-10-0.75", [64, 96, 192, 384]),
+        ("resnet-10-0.5", [64, 64, 128, 256]),
+        ("resnet-10-0.25", [32, 32, 64, 128]),
+    ],
+)
+def test_widths(name, channels):
+    assert [site.out_channels for site in sites(name)] == channels
+    with torch.device("meta"):
+        model = build(name, num_classes=4)
+    for site in sites(name):
+        first = next(layer for layer in model.get_submodule(site.path).modules() if hasattr(layer, "stride"))
+        assert (first.in_channels, first.out_channels) == (site.in_channels, site.out_channels)
+        assert first.stride == (site.stride, site.stride)
+
+
+def test_names_are_known_without_torch():
+    """Checking a study lays out every network."""
+    code = """
+import sys
+from moonshine.networks import assign, sites
+assign("wrn-40-0.75", "G(4)"), assign("resnet-34", "BG(2,M/8)"), sites("resnet-18-0.5")
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_mixed_structure_round_trip():
     paths = residual_blocks("wrn-16-2")
     mixed = dict(zip(paths, ["S", "G(4)", "B(2)", "BG(2,M/8)", "G(N)", "BG-2-4"], strict=True))
@@ -162,11 +199,21 @@ def test_a_registered_kind_is_a_network_block_too(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet-99", "network 'resnet-99' is unknown; allowed: wrn-<depth>-<width>"),
+        ("vgg-16", "network 'vgg-16' is unknown; allowed: wrn-<depth>-<width>.*; resnet-<depth> or"),
+        ("resnet-99", "network 'resnet-99': no such network of depth 99; allowed: .*10, 18, 34"),
+        ("wrn-40", "network 'wrn-40' has no width; allowed: wrn-<depth>-<width>"),
         ("wrn-41-2", "no such network of depth 41; allowed: .*10, 16, 22, 28, 34, 40"),
         ("wrn-4-2", "no such network of depth 4;"),
         ("wrn-40-0", "is unknown"),
         ("WRN-40-2", "is unknown"),
+        ("wrn-40-2.0", "is unknown"),
+        ("wrn-40-0.750", "is unknown"),
+        ("wrn-40-.75", "is unknown"),
+        ("wrn-40-00.75", "is unknown"),
+        ("wrn-40-0.1234567", "is unknown"),
+        ("resnet-18-1", "is unknown"),
+        ("wrn-40-0.03", "would have 0, 1, 2 channels; allowed: at least 1"),
+        ("resnet-18-0.003", "would have 0, 0, 1, 2 channels"),
         (40, "network 40 is unknown"),
     ],
 )
