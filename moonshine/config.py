@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from moonshine.config_data import Arrays, Augment, Cifar, Data, Digits
+from moonshine.config_data import Arrays, Augment, Cifar, Data, Digits, ImageFolder
 from moonshine.config_errors import describe
 from moonshine.config_networks import Ship, Student, Teacher
 from moonshine.config_training import AT, KD, Method, OneCycle, Optimizer, Runtime, Step, Training
@@ -27,6 +27,7 @@ __all__ = [
     "Cifar",
     "Data",
     "Digits",
+    "ImageFolder",
     "Method",
     "OneCycle",
     "Optimizer",
@@ -104,6 +105,7 @@ _TAGGED: dict[str, type[Section]] = {
     "cifar10": Cifar,
     "cifar100": Cifar,
     "arrays": Arrays,
+    "image_folder": ImageFolder,
     "step": Step,
     "one-cycle": OneCycle,
 }

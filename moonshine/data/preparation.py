@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moonshine.data import arrays, cifar, digits
-from moonshine.data.source import Array, Source, check
+from moonshine.data import arrays, cifar, digits, image_folder
+from moonshine.data.source import Array, Images, Source, UnreadableImages, check
 from moonshine.data.splitting import Indices, hold_out
 from moonshine.data.store import SPLITS, write
 from moonshine.errors import MoonshineError
@@ -26,37 +28,50 @@ KINDS: dict[str, Callable[[Any], Source]] = {
     "cifar10": cifar.read,
     "cifar100": cifar.read,
     "arrays": arrays.read,
+    "image_folder": image_folder.read,
 }
 """``data.name`` -> reader of that kind, which takes its section of the study."""
 
-CHUNK = 1024
-"""Images converted at once: what is copied on the way stays small beside the arrays."""
+CHUNK = 1 << 22
+"""Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
 
 
 def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
     """Read, verify and split the data of a study, write it into ``folder``, and return its description.
 
     Images become uint8 (N, C, H, W), resized to ``config.size`` squared where that differs (bilinear, with
-    antialiasing where they shrink). ``config.validation`` of the training images, stratified, become the
-    validation split unless the source brings its own. ``mean`` and ``std`` are those of the training images
-    that remain. The same study gives the same bytes. Nothing is written before everything is verified.
+    antialiasing where they shrink; pictures of a folder are resized and cropped as it says instead).
+    ``config.validation`` of the training images, stratified, become the validation split unless the source brings its
+    own. ``mean`` and ``std`` are ``config.normalisation``, else those of the training images that remain;
+    ``resize_rule`` says what was done to the size. The same study gives the same bytes. Nothing is left behind before
+    everything is verified, and images that do not fit in memory wait in a nameless file beside ``folder``.
     Raises MoonshineError for data that is missing, damaged or inconsistent, and for a folder that cannot be
     written.
     """
+    folder = Path(folder)
     source = check(KINDS[config.name](config))
+    channels = _channels(source, config)
+    size = getattr(config, "size", None)  # pictures of a folder have the size that they are decoded to
     tensors = {}
+    failures: dict[str, str] = {}
     for name, (images, labels, indices) in _parts(source, config).items():
-        tensors[f"{name}_images"] = _planar(images, indices, config.size)
+        height, width = (size, size) if size else images.shape[1:3]
+        planar = _room(folder, (len(indices), channels, height, width))
+        failures |= _fill(planar, images, indices)
+        tensors[f"{name}_images"] = planar
         tensors[f"{name}_labels"] = torch.from_numpy(labels[indices])
+    if failures:
+        raise UnreadableImages(f"data.root: {source.where}", failures)
     train = tensors["train_images"]
     names = source.class_names or ()
-    mean, std = _statistics(source.where, train)
+    mean, std = _normalisation(source, config, train)
     description = {
         "name": config.name,
         "counts": {name: len(tensors.get(f"{name}_labels", ())) for name in SPLITS},
         "channels": train.shape[1],
         "height": train.shape[2],
         "width": train.shape[3],
+        "resize_rule": source.resize_rule or _resize_rule(source.train_images.shape[1:3], size),
         "num_classes": len(names),
         "class_names": list(names),
         "mean": mean,
@@ -66,10 +81,10 @@ def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
     return write(folder, tensors, description, source.sha256)
 
 
-def _parts(source: Source, config: Data) -> dict[str, tuple[Array, Array, Indices]]:
+def _parts(source: Source, config: Data) -> dict[str, tuple[Images, Array, Indices]]:
     """Split -> images, labels, and the indices of those that belong to it."""
 
-    def whole(images: Array, labels: Array) -> tuple[Array, Array, Indices]:
+    def whole(images: Images, labels: Array) -> tuple[Images, Array, Indices]:
         return images, labels, np.arange(len(labels))
 
     images, labels = source.train_images, source.train_labels
@@ -82,14 +97,32 @@ def _parts(source: Source, config: Data) -> dict[str, tuple[Array, Array, Indice
     return parts
 
 
-def _planar(images: Array, indices: Indices, size: int | None) -> Tensor:
-    """Chosen images of (N, H, W, C) as one (n, C, size, size) tensor; ``size`` None keeps their own size."""
-    height, width = (size, size) if size else images.shape[1:3]
-    planar = torch.empty(len(indices), images.shape[3], height, width, dtype=torch.uint8)
-    for start in range(0, len(indices), CHUNK):
-        chunk = torch.from_numpy(images[indices[start : start + CHUNK]]).permute(0, 3, 1, 2)
-        planar[start : start + CHUNK] = _resized(chunk, height, width)
-    return planar
+def _room(folder: Path, shape: tuple[int, ...]) -> Tensor:
+    """An uint8 tensor that the system may move to the disk, on which its place is reserved, where memory is short."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            os.posix_fallocate(
+                file.fileno(), 0, prod(shape)
+            )  # a disk that fills up later would kill the process
+            return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape))
+    except OSError as error:
+        raise MoonshineError(f"{folder}: cannot write the prepared data here: {error}") from None
+
+
+def _fill(planar: Tensor, images: Images, indices: Indices) -> dict[str, str]:
+    """Chosen images of (N, H, W, C) into (n, C, H', W'), resized; returns those that cannot be read and why."""
+    step = max(1, CHUNK // max(prod(images.shape[1:]), prod(planar.shape[1:])))
+    failures: dict[str, str] = {}
+    for start in range(0, len(indices), step):
+        try:
+            chunk = torch.from_numpy(images[indices[start : start + step]]).permute(0, 3, 1, 2)
+        except UnreadableImages as error:
+            failures |= error.failures
+            continue
+        # Assignment repeats the single channel of grey images where colour is wanted.
+        planar[start : start + step] = _resized(chunk, planar.shape[2], planar.shape[3])
+    return failures
 
 
 def _resized(images: Tensor, height: int, width: int) -> Tensor:
@@ -102,12 +135,46 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
     return resized.round().to(torch.uint8)
 
 
+def _resize_rule(shape: tuple[int, ...], size: int | None) -> dict[str, Any]:
+    """What ``_resized`` did to images of ``shape`` (height, width), in torchvision's terms."""
+    if size is None or shape == (size, size):
+        return {"resize": None, "crop": None, "interpolation": None, "antialias": None}
+    return {
+        "resize": [size, size],
+        "crop": None,
+        "interpolation": "bilinear",
+        "antialias": size < max(shape),
+    }
+
+
+def _channels(source: Source, config: Data) -> int:
+    """Channels of the prepared images; checked against what the study says of them."""
+    found = source.train_images.shape[3]
+    wanted: int = getattr(config, "channels", None) or found
+    if found not in (1, wanted):
+        raise MoonshineError(
+            f"data.channels: {source.where} has images of {found} channels; allowed: 1 or {wanted}"
+        )
+    if config.normalisation and len(config.normalisation.mean) != wanted:
+        raise MoonshineError(
+            f"data.normalisation: mean and std have {len(config.normalisation.mean)} values for images of {wanted} "
+            "channels; allowed: one of each per channel"
+        )
+    return wanted
+
+
+def _normalisation(source: Source, config: Data, train: Tensor) -> tuple[list[float], list[float]]:
+    if config.normalisation:
+        return list(config.normalisation.mean), list(config.normalisation.std)
+    return _statistics(source.where, train)
+
+
 def _statistics(where: str, images: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of pixels in [0, 1], from integer sums and so exact."""
     means, deviations = [], []
     for channel in range(images.shape[1]):
         histograms = [
-            torch.bincount(chunk[:, channel].flatten(), minlength=256) for chunk in images.split(CHUNK)
+            torch.bincount(chunk[:, channel].flatten(), minlength=256) for chunk in images.split(1024)
         ]
         pixels: list[int] = torch.stack(histograms).sum(0).tolist()  # by value, 0 to 255
         count = sum(pixels)

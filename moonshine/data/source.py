@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +16,57 @@ SMALLEST = 8
 """Pixels on the shorter side of an image, at least: three stages halve it twice."""
 
 
+class Images(Protocol):
+    """What is needed of an array of images, so that files can be decoded piece by piece instead."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, indices: Any, /) -> Array: ...
+
+
+class UnreadableImages(MoonshineError):
+    """Some images below ``where`` cannot be read; ``failures``: file -> reason."""
+
+    def __init__(self, where: str, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        count = len(failures)
+        super().__init__(
+            f"{where}: {count} {'image' if count == 1 else 'images'} cannot be read: "
+            + some([f"{name} ({reason})" for name, reason in failures.items()])
+            + "; repair or remove them (the checksum changes with that)"
+        )
+
+
+def some(names: list[str]) -> str:
+    """The names, or the first ten and how many more there are."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Arrays as a dataset kind found them: images uint8 (N, H, W) or (N, H, W, C), labels (N,) or (N, 1).
 
     ``where`` names the origin in errors (a path); ``description`` says it in words that are the same on every
     machine; ``sha256`` is that of the origin, of one file or by file name. ``class_names`` None: the labels
-    themselves.
+    themselves. ``resize_rule`` None: the images have the size that they were found in.
     """
 
     where: str
     description: str
     sha256: str | dict[str, str]
-    train_images: Array
+    train_images: Images
     train_labels: Array
-    test_images: Array
+    test_images: Images
     test_labels: Array
-    validation_images: Array | None = None
+    validation_images: Images | None = None
     validation_labels: Array | None = None
     class_names: tuple[str, ...] | None = None
+    resize_rule: Mapping[str, Any] | None = None
 
 
 def check(source: Source) -> Source:
@@ -68,7 +101,7 @@ def check(source: Source) -> Source:
     return replace(source, class_names=names, **checked)
 
 
-def _images(name: str, images: Any) -> Array:
+def _images(name: str, images: Any) -> Images:
     if images is None:
         raise MoonshineError(f"{name} is missing")
     if images.dtype != np.uint8:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset; ``mean`` and ``std`` are per channel of the training images scaled to [0, 1]."""
+    """A prepared dataset; ``mean`` and ``std`` are what pixels in [0, 1] are normalised with, per channel.
+
+    ``resize_rule`` says how a picture becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
+    the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
+    where nothing was done. Empty for data that were prepared before it was recorded.
+    """
 
     name: str
     train: Split
@@ -50,6 +55,7 @@ class Dataset:
     std: tuple[float, ...]
     num_classes: int
     class_names: tuple[str, ...]
+    resize_rule: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -103,6 +109,7 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         std=tuple(description["std"]),
         num_classes=description["num_classes"],
         class_names=tuple(description["class_names"]),
+        resize_rule=description.get("resize_rule", {}),
     )
 
 

@@ -55,7 +55,17 @@ HARMLESS = {
 }
 DATA_PREPARATION = {
     f"moonshine/data/{name}.py"
-    for name in ("arrays", "cifar", "digits", "preparation", "source", "splitting")
+    for name in (
+        "arrays",
+        "cifar",
+        "digits",
+        "folder_listing",
+        "image_folder",
+        "pictures",
+        "preparation",
+        "source",
+        "splitting",
+    )
 }
 DISTILLATION = {f"moonshine/{name}.py" for name in ("distillation", "losses", "taps")}
 # Imported by the stage for something else than what its node leaves.

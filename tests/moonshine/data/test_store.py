@@ -60,6 +60,13 @@ def test_what_was_written_is_loaded(folder: Path) -> None:
     assert data.input_shape == (3, 8, 10)
 
 
+def test_data_prepared_before_the_resize_rule_was_recorded(folder: Path, tmp_path: Path) -> None:
+    assert load(folder).resize_rule == {}
+    rule = {"resize": 72, "crop": [8, 10], "interpolation": "bilinear", "antialias": True}
+    write(tmp_path / "now", tensors_of(), describe(resize_rule=rule), "00ff")
+    assert load(tmp_path / "now").resize_rule == rule
+
+
 def test_no_validation_split(tmp_path: Path) -> None:
     write(tmp_path, tensors_of(validation=0), describe(validation=0), "00ff")
     assert load(tmp_path).validation is None
@@ -144,7 +151,7 @@ def test_arrays_are_memory_mapped(folder: Path) -> None:
 def test_loading_needs_neither_scikit_learn_nor_torchvision() -> None:
     program = (
         "import sys, moonshine.data; "
-        "print([m for m in ('sklearn', 'torchvision', 'pandas', 'mlflow') if m in sys.modules])"
+        "print([m for m in ('sklearn', 'torchvision', 'PIL', 'mlflow') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
