@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[Any], Source]] = {
 }
 """``data.name`` -> reader of that kind, which takes its section of the study."""
 
-CHUNK = 1 << 22
+CHUNK = 1 << 21
 """Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
 
 
@@ -112,7 +112,7 @@ def _room(folder: Path, shape: tuple[int, ...]) -> Tensor:
 
 def _fill(planar: Tensor, images: Images, indices: Indices) -> dict[str, str]:
     """Chosen images of (N, H, W, C) into (n, C, H', W'), resized; returns those that cannot be read and why."""
-    step = max(1, CHUNK // max(prod(images.shape[1:]), prod(planar.shape[1:])))
+    step = min(_step(images.shape), _step(planar.shape))
     failures: dict[str, str] = {}
     for start in range(0, len(indices), step):
         try:
@@ -123,6 +123,11 @@ def _fill(planar: Tensor, images: Images, indices: Indices) -> dict[str, str]:
         # Assignment repeats the single channel of grey images where colour is wanted.
         planar[start : start + step] = _resized(chunk, planar.shape[2], planar.shape[3])
     return failures
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """How many images of an array to convert at once."""
+    return max(1, CHUNK // prod(shape[1:]))
 
 
 def _resized(images: Tensor, height: int, width: int) -> Tensor:
@@ -174,7 +179,8 @@ def _statistics(where: str, images: Tensor) -> tuple[list[float], list[float]]:
     means, deviations = [], []
     for channel in range(images.shape[1]):
         histograms = [
-            torch.bincount(chunk[:, channel].flatten(), minlength=256) for chunk in images.split(1024)
+            torch.bincount(chunk[:, channel].flatten(), minlength=256)
+            for chunk in images.split(_step(images.shape))
         ]
         pixels: list[int] = torch.stack(histograms).sum(0).tolist()  # by value, 0 to 255
         count = sum(pixels)
