@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,8 +10,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.replacement import Place
-from moonshine.residual import pairs
+from moonshine.places import Place
+from moonshine.residual import pairs, shortcuts
 from moonshine.watching import watch
 
 
@@ -31,11 +32,11 @@ def lay_out(
     """The places of a network.
 
     The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do special
-    kinds of convolution and those that share their weights. What is first and last is seen in a forward pass of
-    ``input_shape`` (channels, height, width); without one, the order in which modules were registered stands for it.
+    kinds of convolution and those that share or compute their weights. What is first and last is seen in a forward pass
+    of ``input_shape`` (channels, height, width); without one, the order in which modules were registered stands for it.
     A pattern is a path as ``layer1.*`` (``*`` crosses dots; what is below a matching module matches), or a class as
     ``type:BasicBlock``. With ``include``, only what matches one of them may change; what matches ``exclude`` stays. A
-    pattern of ``include`` that names the stem or head by its whole path frees it.
+    pattern of ``include`` that is the whole path of a stem, head or shortcut frees it.
     MoonshineError for a pattern that matches no convolution, and for an input that the network cannot take.
     """
     include, exclude = tuple(include), tuple(exclude)
@@ -44,13 +45,19 @@ def lay_out(
     for pattern in (*include, *exclude):
         if not any(matches(pattern, path) for path in convolutions):
             raise MoonshineError(
-                f"the pattern {pattern!r} matches no convolution; the network has {_some(list(convolutions))}"
+                f"the pattern {pattern!r} matches no convolution; the network has {some(list(convolutions))}"
             )
     order = _order(module, input_shape)
+    roles = {order[0]: "the stem", order[-1]: "the head"} if order else {}
+    roles = {**dict.fromkeys(shortcuts(module), "a shortcut"), **roles}
+    tied = _tied(module)
     kept = {
         path: reason
         for path, layer in convolutions.items()
-        if (reason := _reason(path, layer, order, _tied(convolutions), include))
+        if (
+            reason := _reason(layer, id(layer.weight) in tied, path in order)
+            or ("" if path in include else roles.get(path))
+        )
     }
     for path in convolutions.keys() - kept.keys():
         if include and not any(matches(pattern, path) for pattern in include):
@@ -84,28 +91,23 @@ def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
     return list(dict.fromkeys(call.path for call in calls if call.path in set(weighted)))
 
 
-def _reason(
-    path: str, layer: nn.Conv2d, order: list[str], tied: set[str], include: Sequence[str]
-) -> str | None:
+def _reason(layer: nn.Conv2d, is_tied: bool, runs: bool) -> str | None:
     """Why a convolution stays whatever the patterns are, or None."""
-    named = any(fnmatchcase(path, pattern) and not pattern.endswith("*") for pattern in include)
     reasons = {
         "1x1": max(layer.kernel_size) == 1,
         "already grouped": layer.groups > 1,
         f"a {type(layer).__name__}, not a plain Conv2d": type(layer) is not nn.Conv2d,
-        "shares its weights": path in tied,
-        "takes no part in the forward pass": path not in order,
-        "the stem": order[:1] == [path] and not named,
-        "the head": order[-1:] == [path] and not named,
+        "computes its weights": "weight" not in dict(layer.named_parameters(recurse=False)),
+        "shares its weights": is_tied,
+        "takes no part in the forward pass": not runs,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _tied(convolutions: dict[str, nn.Conv2d]) -> set[str]:
-    owners: dict[int, list[str]] = {}
-    for path, layer in convolutions.items():
-        owners.setdefault(id(layer.weight), []).append(path)
-    return {path for paths in owners.values() if len(paths) > 1 for path in paths}
+def _tied(module: nn.Module) -> set[int]:
+    """Identities of the parameters that several layers hold."""
+    owners = Counter(id(own) for layer in module.modules() for own in layer.parameters(recurse=False))
+    return {parameter for parameter, times in owners.items() if times > 1}
 
 
 class _Matcher:
@@ -124,5 +126,6 @@ class _Matcher:
         return any(fnmatchcase(each, pattern) for each in around)
 
 
-def _some(paths: list[str]) -> str:
+def some(paths: Sequence[str]) -> str:
+    """The first few of many paths."""
     return ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")

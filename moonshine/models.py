@@ -14,6 +14,7 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
+from moonshine.replacement import apply
 
 ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
 
@@ -44,16 +45,40 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     return built
 
 
+def rebuild(structure: Mapping[str, Any]) -> nn.Module:
+    """The model that `moonshine.structures.describe` described, newly initialised, with its blocks in place.
+
+    MoonshineError as for `build_model` and `moonshine.replacement.apply`, and for a builder of the user's whose file
+    has changed since.
+    """
+    name = structure["network"]
+    if (recorded := structure.get("source_sha256")) and recorded != source_checksum(name):
+        raise MoonshineError(
+            f"model {name}: its file has changed since the structure was written; run the study's structure stage "
+            "again (snakemake --forcerun structure, or dvc repro --force structure)"
+        )
+    module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
+    apply(module, structure["blocks"])
+    return module
+
+
 def source_checksum(name: str) -> str | None:
     """SHA-256 of the file that defines the user's own builder; None for a library's model, which has a version."""
     if ":" not in name:
         return None
-    path = inspect.getsourcefile(inspect.unwrap(_function(name)))
+    builder = inspect.unwrap(_function(name))
+    try:
+        path = inspect.getsourcefile(builder)
+    except TypeError:  # an object that builds, as functools.partial: it is defined where it is found
+        path = sys.modules[name.partition(":")[0]].__file__
     return sha256(Path(path)) if path else None
 
 
 def _torchvision(model: str, num_classes: int, in_channels: int) -> tuple[Callable[..., Any], dict[str, Any]]:
-    from torchvision import models
+    try:
+        from torchvision import models
+    except ModuleNotFoundError:
+        raise _not_installed("torchvision", model, "data") from None
 
     known = models.list_models()
     if model not in known:
@@ -69,9 +94,7 @@ def _timm(model: str, num_classes: int, in_channels: int) -> tuple[Callable[...,
     try:
         import timm
     except ModuleNotFoundError:
-        raise MoonshineError(
-            f"model timm/{model}: timm is not installed; install it with: pip install 'moonshine-distil[timm]'"
-        ) from None
+        raise _not_installed("timm", model, "timm") from None
     if not timm.is_model(model):
         raise _unknown("timm", model, timm.list_models())
 
@@ -79,6 +102,13 @@ def _timm(model: str, num_classes: int, in_channels: int) -> tuple[Callable[...,
         return timm.create_model(model, pretrained=False, **kwargs)
 
     return build, {"num_classes": num_classes, "in_chans": in_channels}
+
+
+def _not_installed(library: str, model: str, extra: str) -> MoonshineError:
+    return MoonshineError(
+        f"model {library}/{model}: {library} is not installed; install it with: "
+        f"pip install 'moonshine-distil[{extra}]'"
+    )
 
 
 def _unknown(library: str, model: str, known: list[str]) -> MoonshineError:
@@ -92,7 +122,7 @@ def _function(name: str) -> Callable[..., Any]:
         sys.path.insert(0, str(Path.cwd()))  # a console script does not look where it is started
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises, a script's exit included
         raise MoonshineError(
             f"model {name}: {module_name} does not import from {Path.cwd()}: {type(error).__name__}: {error}"
         ) from error

@@ -6,14 +6,16 @@ traced, or that does anything else, is not recognised.
 
 from __future__ import annotations
 
-import operator
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 
-SUMS = (operator.add, operator.iadd, torch.add)
+from moonshine.tracing import ancestors, is_sum, trace
+
+# Without weights of their own, these would not show that they depend on the number of channels.
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,15 @@ def recognise(block: nn.Module) -> Pair | None:
 
     A sum of two branches: one has exactly two spatial convolutions, the first of which feeds the second through batch
     norms and layers without channels of their own (activations, dropout) and nothing else; the other has none.
-    Both convolutions keep the resolution but for their stride, so that one can stand for both.
+    The convolutions have kernels of one size and keep the resolution but for their stride, so that one can stand for
+    both.
     """
-    try:
-        graph = _Tracer().trace(block)
-    except Exception:  # a forward pass that cannot be traced: whatever it raises
+    graph = trace(block)
+    if graph is None:
         return None
     layers = dict(block.named_modules())
     for node in graph.nodes:
-        if _is_sum(node):
+        if is_sum(node):
             for branch, other in (node.args, node.args[::-1]):
                 convolutions = _spatial(branch, layers)
                 if len(convolutions) == 2 and not _spatial(other, layers):
@@ -62,34 +64,32 @@ def recognise(block: nn.Module) -> Pair | None:
     return None
 
 
-class _Tracer(fx.Tracer):
-    """Treats batch norms and convolutions of any make as one step."""
+def shortcuts(module: nn.Module) -> set[str]:
+    """The convolutions that are alone on one branch of a sum whose other branch has several of its own.
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Conv2d) or super().is_leaf_module(
-            m, module_qualified_name
-        )
-
-
-def _is_sum(node: fx.Node) -> bool:
-    adds = (
-        node.target in SUMS
-        if node.op == "call_function"
-        else node.op == "call_method" and node.target in ("add", "add_")
-    )
-    return adds and len(node.args) == 2 and all(isinstance(arg, fx.Node) for arg in node.args)
+    Seen where the network, or else a part of it, can be traced.
+    """
+    graph = trace(module)
+    if graph is None:
+        return {f"{name}.{path}" for name, child in module.named_children() for path in shortcuts(child)}
+    layers = dict(module.named_modules())
+    found: set[str] = set()
+    for node in filter(is_sum, graph.nodes):
+        behind = [ancestors(branch) for branch in node.args]
+        own = [
+            {str(each.target) for each in here - there if isinstance(_layer(each, layers), nn.Conv2d)}
+            for here, there in (behind, behind[::-1])
+        ]
+        shorter, longer = sorted(own, key=len)
+        if len(shorter) == 1 and len(longer) > 1:
+            found |= shorter
+    return found
 
 
 def _spatial(node: Any, layers: dict[str, nn.Module]) -> list[fx.Node]:
     """The spatial convolutions that a node's value depends on, in the order in which they run."""
-    seen: set[fx.Node] = set()
-    waiting = [node]
-    while waiting:
-        here = waiting.pop()
-        if here not in seen:
-            seen.add(here)
-            waiting += here.all_input_nodes
-    return [one for one in node.graph.nodes if one in seen and is_spatial(_layer(one, layers))]
+    behind = ancestors(node)
+    return [one for one in node.graph.nodes if one in behind and is_spatial(_layer(one, layers))]
 
 
 def _layer(node: fx.Node, layers: dict[str, nn.Module]) -> nn.Module:
@@ -101,24 +101,35 @@ def _pair(first: fx.Node, second: fx.Node, layers: dict[str, nn.Module]) -> Pair
     node = second.all_input_nodes[0]
     while node is not first:
         layer = _layer(node, layers)
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             norms.append(str(node.target))
-        elif any(tensor.numel() > 1 for tensor in (*layer.parameters(), *layer.buffers())):
+        elif isinstance(layer, NORMS) or any(
+            tensor.numel() > 1 for tensor in (*layer.parameters(), *layer.buffers())
+        ):
             return None
         if node.op not in ("call_module", "call_function", "call_method") or len(node.users) != 1:
             return None
         if len(node.all_input_nodes) != 1:
             return None
         node = node.all_input_nodes[0]
-    alone = len(first.users) == 1 and first.target != second.target
-    keeps = all(_keeps_resolution(layers[str(conv.target)]) for conv in (first, second))
-    return Pair(str(first.target), str(second.target), tuple(reversed(norms))) if alone and keeps else None
+    calls = Counter(str(each.target) for each in first.graph.nodes if each.op == "call_module")
+    once = all(calls[str(path)] == 1 for path in (first.target, second.target, *norms))
+    replaceable = _one_can_stand_for_both(layers[str(first.target)], layers[str(second.target)])
+    if len(first.users) != 1 or not once or not replaceable:
+        return None
+    return Pair(str(first.target), str(second.target), tuple(reversed(norms)))
+
+
+def _one_can_stand_for_both(first: Any, second: Any) -> bool:
+    alike = first.kernel_size == second.kernel_size and first.out_channels == second.in_channels
+    return alike and _keeps_resolution(first) and _keeps_resolution(second)
 
 
 def _keeps_resolution(conv: Any) -> bool:
+    """Whether only its stride changes the resolution; "same" is an even margin where it is a number of pixels."""
+    reach = [
+        dilation * (kernel - 1) for dilation, kernel in zip(conv.dilation, conv.kernel_size, strict=True)
+    ]
     if isinstance(conv.padding, str):
-        return bool(conv.padding == "same")
-    return all(
-        2 * padding == dilation * (kernel - 1)
-        for padding, dilation, kernel in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
-    )
+        return conv.padding == "same" and not any(pixels % 2 for pixels in reach)
+    return all(2 * padding == pixels for padding, pixels in zip(conv.padding, reach, strict=True))

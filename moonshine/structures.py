@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from moonshine.blocks import convolutions
 from moonshine.errors import MoonshineError
 from moonshine.layout import Layout, lay_out
 from moonshine.models import build_model, source_checksum
-from moonshine.replacement import apply
-from moonshine.watching import cannot_take
+from moonshine.networks import Site, is_model, sites, to_structure
+from moonshine.substitution import fitting, nothing_to_swap
+from moonshine.watching import zero_pass
 
 
 def describe(
@@ -26,8 +30,10 @@ def describe(
     """A model's structure with S in every place, the model itself and its layout.
 
     Patterns as in `moonshine.layout.lay_out`. The structure holds only what JSON does.
-    MoonshineError for a model that cannot be built, cannot take the input or does not return (n, num_classes) logits.
+    MoonshineError for a model that cannot be built, cannot take the input or does not return (n, num_classes) logits,
+    and for ``kwargs`` that JSON would not give back.
     """
+    _check_kwargs(kwargs)
     module = build_model(name, kwargs, num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes)
     layout = lay_out(module, input_shape, include, exclude)
@@ -43,33 +49,52 @@ def describe(
     return structure, module, layout
 
 
-def rebuild(structure: Mapping[str, Any]) -> nn.Module:
-    """The model that `describe` described, newly initialised, with its blocks in place.
-
-    MoonshineError as for `build_model` and `moonshine.replacement.apply`, and for a builder of the user's whose file
-    has changed since.
-    """
-    name = structure["network"]
-    if (recorded := structure.get("source_sha256")) and recorded != source_checksum(name):
+def _check_kwargs(kwargs: Mapping[str, Any]) -> None:
+    try:
+        same = json.loads(json.dumps(kwargs)) == kwargs
+    except (TypeError, ValueError):
+        same = False
+    if not same:
         raise MoonshineError(
-            f"model {name}: its file has changed since the structure was written; run the study's structure stage "
-            "again (snakemake --forcerun structure, or dvc repro --force structure)"
+            f"teacher.kwargs: found {dict(kwargs)}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
         )
-    module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
-    apply(module, structure["blocks"])
-    return module
+
+
+def places_of(
+    name: str,
+    kwargs: Mapping[str, Any],
+    num_classes: int,
+    input_shape: Sequence[int],
+    blocks: Sequence[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """The structure of any network by name with S in every place, and which of ``blocks`` fit at each.
+
+    MoonshineError as for `describe`, and for a network in which nothing can be replaced.
+    """
+    if is_model(name):
+        structure, module, layout = describe(name, kwargs, num_classes, input_shape, include, exclude)
+        if not layout.places:
+            raise nothing_to_swap(name, "a cheap block", layout.kept)
+        return structure, fitting(module, layout, blocks)
+    structure = to_structure(name, "S", num_classes, input_shape[0])
+    return structure, {site.path: tuple(filter(partial(_fits, site), blocks)) for site in sites(name)}
+
+
+def _fits(site: Site, block: str) -> bool:
+    try:
+        return bool(convolutions(block, site.in_channels, site.out_channels, site.stride, site.path))
+    except MoonshineError:
+        return False
 
 
 def check_logits(module: nn.Module, name: str, input_shape: Sequence[int], num_classes: int) -> None:
     """MoonshineError unless an image of ``input_shape`` (channels, height, width) gives (1, num_classes) logits."""
-    was_training = module.training
     try:
-        with torch.no_grad():
-            logits = module.eval()(torch.zeros(1, *input_shape))
-    except Exception as error:  # whatever a stranger's forward pass raises
-        raise MoonshineError(f"model {name}: {cannot_take(input_shape, error)}") from error
-    finally:
-        module.train(was_training)
+        logits = zero_pass(module, input_shape)
+    except MoonshineError as error:
+        raise MoonshineError(f"model {name}: {error}") from error
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
     if found != (1, num_classes):
         raise MoonshineError(

@@ -23,8 +23,13 @@ def discover(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> t
     Paths in the order in which they run; they are the same in every student. Only resolutions at which a convolution
     computes count, and what comes with or after the head does not; neither does a module that runs more than once. A
     map of 1x1, on which attention says nothing, is dropped with a warning.
-    MoonshineError where nothing is left, and for an input that the network cannot take.
+    MoonshineError where nothing is left, where no place can take a block, and for an input that the network cannot
+    take.
     """
+    if not layout.places:
+        raise MoonshineError(
+            f"{type(module).__name__}: has no place for a cheap block, so nothing to transfer behind it"
+        )
     calls = watch(module, input_shape)
     first = min(call.started for call in calls if call.path in layout.places[0].convolutions)
     computed = {

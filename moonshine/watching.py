@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -30,33 +30,50 @@ class Call:
 def watch(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
     """Every call in an eval forward pass of one zero image (1, *input_shape), in the order in which they finish.
 
-    The module is on the CPU and is left as it was. MoonshineError for an input that it cannot take.
+    The module is left as it was. MoonshineError for an input that it cannot take.
     """
     clock = count()
     open_calls: dict[str, list[int]] = {}
     calls: list[Call] = []
-    training = {layer: layer.training for layer in module.modules()}
     with ExitStack() as hooks:
         for path, layer in module.named_modules():
             before, after = _hooks(path, clock, open_calls, calls)
             hooks.enter_context(layer.register_forward_pre_hook(before))
             hooks.enter_context(layer.register_forward_hook(after))
+        zero_pass(module, input_shape)
+    return calls
+
+
+def zero_pass(module: nn.Module, input_shape: Sequence[int]) -> Any:
+    """What an eval forward pass of one zero image (1, *input_shape) returns, on the module's device and in its dtype.
+
+    The module is left as it was. MoonshineError for an input that it cannot take.
+    """
+    floats = next((own for own in module.parameters() if own.is_floating_point()), torch.zeros(()))
+    with _evaluating(module), torch.no_grad():
         try:
-            with torch.no_grad():
-                module.eval()(torch.zeros(1, *input_shape))
+            return module(torch.zeros(1, *input_shape, device=floats.device, dtype=floats.dtype))
         except MoonshineError:
             raise
         except Exception as error:  # whatever a stranger's forward pass raises
             raise cannot_take(input_shape, error) from error
-        finally:
-            for layer, was in training.items():
-                layer.training = was
-    return calls
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode within the context, and after it the mode that each submodule had."""
+    training = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, was in training.items():
+            layer.training = was
 
 
 def cannot_take(input_shape: Sequence[int], error: Exception) -> MoonshineError:
     """The error for an input that a network's forward pass refuses, with the reason it gave."""
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0] or type(error).__name__
     return MoonshineError(f"the network cannot take an input of {'x'.join(map(str, input_shape))}: {reason}")
 
 
