@@ -26,7 +26,12 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _ORDER = list(_DTYPES)
-_PADDED = 8
+_ALIGNED = 8
+
+LEAST_BYTES = 9
+"""Of a file besides the entries and data of its tensors, without padding."""
+
+MOST_PADDING = _ALIGNED - 1
 
 
 @dataclass(frozen=True, order=True)
@@ -78,4 +83,4 @@ def stored_bytes(rows: Iterable[Stored]) -> int:
         end += row.bytes
     # braces around all entries, and no comma after the last
     text = header + 1 if header else len("{}")
-    return 8 + math.ceil(text / _PADDED) * _PADDED + end
+    return 8 + math.ceil(text / _ALIGNED) * _ALIGNED + end
