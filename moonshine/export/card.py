@@ -1,0 +1,162 @@
+"""The model card: what was shipped, made of what, and how well it does, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moonshine.export.about import About
+from moonshine.export.formats import INT8
+from moonshine.export.latency_table import latency_section
+from moonshine.export.receipts import Exported
+from moonshine.export.timings import Timing
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything a model card states; errors in percent of the test set, ``interval`` at 95 % over the seeds."""
+
+    name: str
+    teacher: str
+    blocks: Mapping[str, str]  # place -> block
+    parameters: int
+    macs: int
+    data: str
+    data_sha256: str | Mapping[str, str]  # of the data's file, or by file name
+    examples: Mapping[str, int]  # split -> images
+    method: str
+    recipe: Mapping[str, Any]  # as in the study; sections may be mappings
+    seeds: Sequence[int]
+    seed: int  # of these files
+    error_mean_pct: float
+    interval: tuple[float, float] | None  # None: a single seed
+    teacher_error_pct: float | None
+    about: About
+    exported: Exported
+    budget: str | None = None
+    limits: Sequence[str] = ()  # what the author knows beside what always holds
+    timings: Sequence[Timing] = ()
+    teacher_timings: Sequence[Timing] = ()
+
+
+def model_card(card: Card) -> str:
+    """The card as Markdown; the same text for the same card, so latencies stand in it only where they are given."""
+    sections = {
+        f"# {card.name}": _summary(card),
+        "## Network": _network(card),
+        "## Input": _input(card.about),
+        "## Data": _data(card),
+        "## Training": _training(card),
+        "## Test error": _errors(card),
+        "## Files": _files(card),
+        "## Latency": latency_section(card.timings, card.teacher_timings),
+        "## Limits": _limits(card),
+    }
+    return "\n".join(f"{title}\n\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
+
+
+def _summary(card: Card) -> Iterator[str]:
+    kinds = sorted(set(card.blocks.values()) - {"S"})
+    made = f"with the cheap blocks {', '.join(kinds)}" if kinds else "with ordinary blocks"
+    budget = f" Its budget was {card.budget}." if card.budget else ""
+    yield (
+        f"An image classifier with {len(card.about.class_names)} classes and {card.parameters:,} parameters, {made}; "
+        f"its teacher was {card.teacher}.{budget}"
+    )
+
+
+def _network(card: Card) -> Iterator[str]:
+    yield f"{card.parameters:,} trainable parameters; {card.macs:,} multiply-accumulates per image."
+    yield f"SHA-256 of its structure: `{card.about.structure_sha256}`."
+    yield ""
+    yield from _table(("place", "block"), card.blocks.items())
+
+
+def _input(about: About) -> Iterator[str]:
+    yield f"* `images`: {about.values()['input']}."
+    yield f"* Pictures become inputs by {_flat(about.resize_rule) or 'no rule that was recorded'}."
+    yield f"* `logits`: (n, {len(about.class_names)}), in the order {', '.join(about.class_names)}."
+    yield "* The safetensors file alone takes normalised pixels: " + (
+        f"mean {_numbers(about.mean)}, standard deviation {_numbers(about.std)}."
+    )
+
+
+def _data(card: Card) -> Iterator[str]:
+    counts = ", ".join(f"{count:,} {split}" for split, count in card.examples.items())
+    yield f"{card.data}; images: {counts}."
+    yield ""
+    sums = {"SHA-256": card.data_sha256} if isinstance(card.data_sha256, str) else card.data_sha256
+    yield from (f"* {name}: `{text}`" for name, text in sums.items())
+
+
+def _training(card: Card) -> Iterator[str]:
+    seeds = ", ".join(map(str, card.seeds))
+    yield f"Method {card.method}; seeds {seeds}; these files are of seed {card.seed}."
+    yield ""
+    yield from _table(("setting", "value"), _leaves(card.recipe))
+
+
+def _errors(card: Card) -> Iterator[str]:
+    exported = card.exported
+    yield f"* This network: {exported.error_pct:.2f} % of {exported.examples:,} test images, in PyTorch."
+    if card.interval is None:
+        yield f"* One seed was trained ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
+    else:
+        low, high = card.interval
+        yield (
+            f"* Mean over {len(card.seeds)} seeds: {card.error_mean_pct:.2f} %, 95 % interval {low:.2f} to "
+            f"{high:.2f} %."
+        )
+    if card.teacher_error_pct is not None:
+        yield f"* The teacher: {card.teacher_error_pct:.2f} %."
+    if any(receipt.format == INT8 for receipt in exported.receipts):
+        yield f"* INT8 changes the error by {exported.drop(INT8):+.2f} points."
+
+
+def _files(card: Card) -> Iterator[str]:
+    yield "Each test error was measured on the file itself, in its own runtime."
+    yield ""
+    columns = ("file", "format", "bytes", "largest logit difference", "test error %", "SHA-256")
+    yield from _table(
+        columns,
+        (
+            (
+                receipt.file,
+                receipt.format,
+                f"{receipt.bytes:,}",
+                f"{receipt.max_logit_difference:.2g}",
+                f"{receipt.error_pct:.2f}",
+                f"`{receipt.sha256}`",
+            )
+            for receipt in card.exported.receipts
+        ),
+    )
+
+
+def _limits(card: Card) -> Iterator[str]:
+    yield f"* It answers with one of its {len(card.about.class_names)} classes, whatever the picture shows."
+    yield "* The test error is that of these test images; on pictures of another kind it is not known."
+    yield "* The probabilities were not calibrated."
+    yield from (f"* {limit}" for limit in card.limits)
+
+
+def _table(columns: Sequence[str], rows: Any) -> Iterator[str]:
+    for row in (columns, ["---"] * len(columns), *rows):
+        yield "| " + " | ".join(map(str, row)) + " |"
+
+
+def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _flat(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in _leaves(settings) if value is not None)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

@@ -1,0 +1,19 @@
+"""Says what a picture shows: python classify.py network.onnx picture.jpg (needs onnxruntime, numpy and pillow)."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+(channels, height, width), side = about["input_shape"], about["shorter_side"]
+picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("L" if channels == 1 else "RGB")
+size = [side * edge // min(picture.size) for edge in picture.size] if side else [width, height]
+left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+picture = picture.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+pixels = np.asarray(picture, np.float32).reshape(1, height, width, channels).transpose(0, 3, 1, 2)
+logits = session.run(None, {"images": pixels / 255})[0][0]
+print(f"{about['class_names'][logits.argmax()]} {1 / np.exp(logits - logits.max()).sum():.1%}")

@@ -1,0 +1,62 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moonshine.errors import MoonshineError
+from moonshine.export.formats import FORMATS
+
+OURS = {*FORMATS.values(), "structure.json", "classify.py", "receipts.json", "timings.json", "README.md"}
+"""What an exported folder may hold: one that holds anything else is somebody's own and is not replaced."""
+
+
+@contextmanager
+def replacing(folder: Path | str) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of ``folder`` when the context ends, and goes if it raises.
+
+    An older export in the place is removed after the new one is complete. MoonshineError for a place that holds
+    anything but an export, before any work, and for one that cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    _check(folder)
+    draft, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    try:
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+        except OSError as error:
+            raise MoonshineError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        yield draft
+        _check(folder)
+        _swap(draft, folder, old)
+    finally:
+        for rest in (draft, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _swap(draft: Path, folder: Path, old: Path) -> None:
+    existed = folder.exists()
+    if existed:
+        os.replace(folder, old)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if existed:
+            os.replace(old, folder)
+        raise
+
+
+def _check(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise MoonshineError(f"{folder}: is no folder; allowed: a new folder, or an older export")
+    if strangers := sorted({path.name for path in folder.iterdir()} - OURS):
+        raise MoonshineError(
+            f"{folder}: holds {', '.join(strangers[:3])}, which no export wrote; allowed: a new folder or an old export"
+        )

@@ -1,0 +1,83 @@
+"""Exported files as functions of pixels, each in its own runtime and with nothing of the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Run = Callable[[Floats], Floats]
+"""Pixels in [0, 1], (n, C, H, W) -> logits (n, classes)."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a kind of file needs: modules to import, and how it is opened with a number of threads."""
+
+    imports: tuple[str, ...]
+    open: Callable[[Path, int], Run]
+
+
+def open_file(path: Path, threads: int = 1) -> Run:
+    """An exported file as a function; the ending of its name says which runtime.
+
+    ONNX Runtime computes with ``threads``, torch with those that the process has set. Raises whatever the runtime
+    does for a file that it cannot open.
+    """
+    return RUNTIMES[path.suffix].open(path, threads)
+
+
+def _onnxruntime(path: Path, threads: int) -> Run:
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(pixels: Floats) -> Floats:
+        return session.run(None, {"images": pixels})[0]
+
+    return run
+
+
+def _torch_export(path: Path, threads: int) -> Run:
+    import torch
+
+    return _torch(torch.export.load(path).module())
+
+
+def _safetensors(path: Path, threads: int) -> Run:
+    """Weights and the ``structure.json`` beside them, which also has the normalisation."""
+    from moonshine.artifacts import load_weights
+    from moonshine.export.graphs import Normalised
+    from moonshine.files import read_json
+    from moonshine.networks import from_structure
+
+    structure = read_json(path.with_name("structure.json"))
+    network = from_structure(structure)
+    load_weights(network, path)
+    return _torch(Normalised(network, structure["input"]["mean"], structure["input"]["std"]).eval())
+
+
+def _torch(module: Any) -> Run:
+    import torch
+
+    def run(pixels: Floats) -> Floats:
+        with torch.inference_mode():
+            return module(torch.from_numpy(pixels)).numpy()
+
+    return run
+
+
+RUNTIMES = {
+    ".onnx": Runtime(("onnxruntime",), _onnxruntime),
+    ".pt2": Runtime(("torch.export",), _torch_export),
+    ".safetensors": Runtime(("moonshine.artifacts", "moonshine.export.graphs"), _safetensors),
+}

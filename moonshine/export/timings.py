@@ -1,0 +1,170 @@
+"""Latency and memory of an exported file, measured in a process of its own.
+
+Not deterministic, so kept apart from receipts. Run as a module, this file is that process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moonshine.errors import MoonshineError
+from moonshine.export.formats import FORMATS
+from moonshine.export.runtimes import RUNTIMES, open_file
+
+BATCHES = (1, 32)
+WARM_UP = 3
+RUNS = (20, 200)
+"""At least and at most this many timed runs of a batch size,"""
+SECONDS = 1.0
+"""and between them no more than fit into this time."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time of one batch, and the most memory that was resident until then."""
+
+    batch: int
+    median_ms: float
+    p95_ms: float
+    runs: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One file on this machine; ``baseline_bytes`` were resident with the runtime imported and nothing opened."""
+
+    format: str
+    file: str
+    threads: int
+    baseline_bytes: int
+    batches: tuple[Latency, ...]
+
+
+def measure(
+    path: Path | str,
+    input_shape: Sequence[int],
+    threads: int = 1,
+    batches: Sequence[int] = BATCHES,
+    seconds: float = SECONDS,
+) -> Timing:
+    """Latency and peak resident memory of an exported file, in a fresh process with nothing but its runtime.
+
+    ``input_shape`` is (C, H, W). Each of ``batches``, ascending, is run on random pixels for about ``seconds``. Memory
+    is Linux's count of resident pages, shared libraries included: subtract the baseline for what the file needs beside
+    its runtime. MoonshineError for a file that cannot be run.
+    """
+    path = Path(path)
+    formats = {Path(name).name: format for format, name in FORMATS.items()}
+    if path.suffix not in RUNTIMES or not path.is_file():
+        raise MoonshineError(f"{path}: no exported file; allowed: {', '.join(sorted(RUNTIMES))}")
+    count = str(threads)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            __name__,
+            str(path),
+            _list(input_shape),
+            count,
+            _list(sorted(batches)),
+            str(seconds),
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # the user's own modules are found again
+            "OMP_NUM_THREADS": count,
+            "MKL_NUM_THREADS": count,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        raise MoonshineError(f"{path}: cannot be measured: {reason}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Timing(
+        format=formats.get(path.name, path.suffix[1:]),
+        file=path.name,
+        threads=threads,
+        baseline_bytes=found["baseline_bytes"],
+        batches=tuple(Latency(**row) for row in found["batches"]),
+    )
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _measure_here(
+    path: Path, shape: Sequence[int], threads: int, batches: Sequence[int], seconds: float
+) -> dict[str, Any]:
+    pixels = np.random.default_rng(0).random((max(batches), *shape), dtype=np.float32)
+    for name in RUNTIMES[path.suffix].imports:
+        import_module(name)
+    _reset_peak()
+    baseline = _memory("VmRSS")
+    run = open_file(path, threads)
+    return {
+        "baseline_bytes": baseline,
+        "batches": [asdict(_latency(run, pixels[:size], seconds)) for size in batches],
+    }
+
+
+def _latency(run: Any, pixels: Any, seconds: float) -> Latency:
+    for _ in range(WARM_UP):
+        run(pixels)
+    times: list[float] = []
+    while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < seconds):
+        start = time.perf_counter()
+        run(pixels)
+        times.append(time.perf_counter() - start)
+    median, late = (round(1000 * float(np.quantile(times, share)), 3) for share in (0.5, 0.95))
+    return Latency(len(pixels), median, late, len(times), _memory("VmHWM"))
+
+
+def _reset_peak() -> None:
+    """Makes VmHWM count from here; where the kernel does not allow it, it counts from the start of the process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _memory(key: str) -> int:
+    """Bytes of VmRSS or VmHWM of this process.
+
+    Not ``getrusage``: its maximum outlives exec, so a small child of a large process would report the parent's.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return 1024 * int(line.split()[1])
+    raise MoonshineError(f"/proc/self/status: found no {key}; allowed: Linux")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Measures one exported file and prints the figures as JSON.")
+    parser.add_argument("path", type=Path)
+    for name in ("shape", "threads", "batches", "seconds"):
+        parser.add_argument(name)
+    options = parser.parse_args()
+    shape, batches = ([int(size) for size in text.split(",")] for text in (options.shape, options.batches))
+    print(
+        json.dumps(_measure_here(options.path, shape, int(options.threads), batches, float(options.seconds)))
+    )
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,87 @@
+"""From a trained network to a folder of verified files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from moonshine.artifacts import save_weights
+from moonshine.data import Split
+from moonshine.errors import MoonshineError
+from moonshine.export.about import About
+from moonshine.export.folders import replacing
+from moonshine.export.formats import FORMATS, INT8, ONNX, check_formats
+from moonshine.export.graphs import check_logits, plain_copy, program_bytes, to_program
+from moonshine.export.onnx_graphs import finish, to_onnx
+from moonshine.export.quantisation import calibration_images, quantise
+from moonshine.export.receipts import Exported, verify, write_receipts
+from moonshine.files import write_bytes, write_json
+
+
+def export_network(
+    network: nn.Module,
+    folder: Path | str,
+    about: About,
+    *,
+    train: Split,
+    test: Split,
+    calibration: int,
+    tolerance: float,
+    threads: int = 1,
+    formats: Sequence[str] = tuple(FORMATS),
+) -> Exported:
+    """Writes a trained network into ``folder`` in every format, runs each file on the test set, and compares.
+
+    ``network`` takes normalised images and returns logits. ``calibration`` is how many training images the ranges of
+    the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and ``classify.py``, an example, where
+    there is an ONNX file. The same network, versions and threads give the same bytes. MoonshineError for a network that
+    cannot be exported and as for `verify`: then ``folder`` is as it was.
+    """
+    about.check()
+    check_formats(formats)
+    if not len(test):
+        raise MoonshineError("test: found no images; allowed: at least one")
+    network = plain_copy(network)
+    check_logits(network, about)
+    with replacing(folder) as draft:
+        write_files(network, draft, about, calibration_images(train, calibration), formats)
+        exported = write_receipts(network, draft, about, test, formats, threads)
+        verify(exported, tolerance)
+        write_json(draft / "receipts.json", asdict(exported))
+    return exported
+
+
+def write_files(
+    network: nn.Module,
+    folder: Path,
+    about: About,
+    calibration: Tensor,
+    formats: Iterable[str] = tuple(FORMATS),
+) -> None:
+    """The files alone, unchecked; ``calibration`` are uint8 images (N, C, H, W).
+
+    MoonshineError for a network that cannot be exported, naming the format and the reason.
+    """
+    network = plain_copy(network)
+    wanted = set(formats)
+    if "safetensors" in wanted:
+        save_weights(network, folder / FORMATS["safetensors"])
+        write_json(folder / "structure.json", {**about.structure, "input": about.values()})
+    if wanted == {"safetensors"}:
+        return
+    program = to_program(network, about)
+    if "torch-export" in wanted:
+        write_bytes(folder / FORMATS["torch-export"], program_bytes(program, about))
+    if not wanted & set(ONNX):
+        return
+    model = to_onnx(program)
+    if INT8 in wanted:
+        quantised = quantise(model, calibration)
+        write_bytes(folder / FORMATS[INT8], finish(quantised, about, short_names=True))
+    if "onnx" in wanted:
+        write_bytes(folder / FORMATS["onnx"], finish(model, about, short_names=False))
+    shutil.copyfile(Path(__file__).with_name("classify.py"), folder / "classify.py")
