@@ -14,6 +14,7 @@ include: "workflow/rules/common.smk"
 ##### Rules #####
 
 
+include: "workflow/rules/code.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/structure.smk"
 include: "workflow/rules/training.smk"

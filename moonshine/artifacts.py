@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_bytes
@@ -27,12 +28,21 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Errors: ``MoonshineError`` when the file is missing or damaged, or listing the tensors that are missing,
     unexpected or of another shape.
     """
+    fill(module, read_tensors(path), path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ``MoonshineError`` when it is missing or damaged."""
     try:
-        tensors = load_tensors(path.read_bytes())
+        return load_tensors(path.read_bytes())
     except FileNotFoundError:
         raise MoonshineError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise MoonshineError(f"{path}: damaged, not readable as safetensors ({error})") from None
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give ``module`` these tensors, which must be exactly its own; ``path`` names them in the ``MoonshineError``."""
     wanted = module.state_dict()
     problems = [f"missing {name}" for name in wanted if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in wanted]

@@ -149,6 +149,15 @@ KINDS: dict[str, Kind] = {
     )
 }
 
+PAPER = (
+    *(f"G({g})" for g in (2, 4, 8, 16, "N/16", "N/8", "N/4", "N/2", "N")),
+    "B(2)",
+    "B(4)",
+    *(f"BG(2,{g})" for g in (2, 4, 8, 16, "M/16", "M/8", "M/4", "M/2", "M")),
+    "BG(4,M)",
+)
+"""The 21 blocks of the paper's students."""
+
 _TEXT = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:\(([^()]*)\))?")
 _SLUG = re.compile(r"([A-Za-z][A-Za-z0-9]*)((?:-[A-Za-z0-9_]+)+)")
 _VALUE = re.compile(r"(?P<whole>[1-9][0-9]{0,8})|(?P<width>[A-Z])(?:/(?P<divisor>[1-9][0-9]{0,8}))?")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -59,10 +59,16 @@ class Teacher(Section):
 
 
 class Finalists(Section):
-    """The ``count`` best of a search are trained for ``epochs`` each and chosen by their validation error."""
+    """The ``count`` best of a search are trained for ``epochs`` each and chosen by their validation error.
+
+    They share a plain recipe (SGD, one cycle up to ``lr``, images as they are), so that the choice does not depend on
+    the study's own.
+    """
 
     count: Whole
     epochs: Whole
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
 
 
 class Mixed(Section):

@@ -1,13 +1,24 @@
-"""The checks of a study beyond its schema: every network and block exists, fits, and is a student of the teacher."""
+"""The checks of a study beyond its schema: every network and block exists, fits, and is a student of the teacher.
+
+Without torch, and so without building anybody's model: what only its code knows is checked when its structure is
+written.
+"""
 
 from __future__ import annotations
 
-from moonshine.blocks import Block
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+from moonshine.blocks import Block, parse
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
-from moonshine.networks import assign
+from moonshine.networks import assign, is_model
 from workflow import nodes
 from workflow.nodes import Node
+
+Made = TypeVar("Made")
 
 
 def check_study(study: Study) -> None:
@@ -15,10 +26,26 @@ def check_study(study: Study) -> None:
 
     Errors: ``MoonshineError`` naming the key of the study, the value found and what is allowed.
     """
-    teacher = _layout("teacher.network", study.teacher.name, "S")
-    for name in study.students:
+    key = "teacher.model" if study.teacher.model else "teacher.network"
+    teacher = _named(key, lambda: _layout(study.teacher.name, "S"))
+    if study.teacher.weights and not Path(study.teacher.weights).expanduser().is_file():
+        raise MoonshineError(
+            f"teacher.weights: {study.teacher.weights} is no file; allowed: a file of weights"
+        )
+    for name, student in study.students.items():
+        if student.mixed:
+            for block in student.mixed.blocks or ():
+                _named(f"students.{name}.mixed.blocks", lambda block=block: parse(block))  # type: ignore[misc]
+        if student.warm_start and not study.methods:
+            raise MoonshineError(
+                f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
+                "one; allowed: a method such as at"
+            )
+        if student.mixed or student.rival:
+            continue
         network, block = study.network_of(name), study.block_of(name)
-        if _layout(f"students.{name}", network, block) == teacher and network == study.teacher.name:
+        layout = _named(f"students.{name}", lambda: _layout(network, block))  # noqa: B023
+        if layout == teacher and network == study.teacher.name:
             raise MoonshineError(
                 f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
                 f"smaller network"
@@ -38,8 +65,21 @@ def _distinct(study: Study) -> None:
             )
 
 
-def _layout(key: str, network: str, block: str) -> dict[str, Block]:
+def _named(key: str, make: Callable[[], Made]) -> Made:
     try:
-        return assign(network, block)
+        return make()
     except MoonshineError as error:
         raise MoonshineError(f"{key}: {error}") from None
+
+
+def _layout(network: str, block: str) -> dict[str, Block]:
+    """The block at every place; of anybody's model, whose places only its code knows, one for all of them."""
+    if not is_model(network):
+        return assign(network, block)
+    package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
+    if not package.isidentifier() or find_spec(package) is None:
+        raise MoonshineError(
+            f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
+            "timm/<name>, or <module>:<function> with the module on the Python path"
+        )
+    return {"*": parse(block)}

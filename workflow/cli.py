@@ -10,6 +10,7 @@ from typing import Any
 from moonshine import MoonshineError, cli
 from moonshine.config import load_study
 from workflow.checksum_command import add_checksum
+from workflow.plan_command import add_plan
 from workflow.status_command import add_status
 
 # Programs of their own, with their own options: module, whether it is told the study, what it does.
@@ -28,7 +29,7 @@ def _add_programs(subparsers: Any) -> None:
         subparsers.add_parser(name, help=says, add_help=False)
 
 
-COMMANDS = (*cli.COMMANDS, add_status, add_checksum, _add_programs)
+COMMANDS = (*cli.COMMANDS, add_plan, add_status, add_checksum, _add_programs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

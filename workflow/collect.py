@@ -16,6 +16,7 @@ from moonshine.config import Method, Study
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_bytes
 from workflow import nodes, stage
+from workflow.choice import choose, sizes_of
 from workflow.latex import table_to_latex
 from workflow.records import (
     Difference,
@@ -64,7 +65,7 @@ def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
     return Model(
         student,
         what.get("network"),
-        blocks[0] if len(blocks) == 1 else "mixed" if blocks else None,
+        what.get("block") or (blocks[0] if len(blocks) == 1 else "mixed" if blocks else None),
         costs.get("parameters", what.get("parameters")),
         costs.get("macs", what.get("macs")),
         costs.get("ops"),
@@ -153,18 +154,20 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
             curves.append([model.student, method, seed, *(row.get(name, "") for name in CURVES)])
 
     teacher = nodes.teacher(study.study)
+    costs = {"teacher": nodes.measure(study.study, "teacher").outputs[0]}
     models = [
         _model(
             reader,
             "teacher",
             teacher.folder / "structure.json",
-            *nodes.measure(study.study, "teacher").outputs,
+            costs["teacher"],
         )
     ]
     add(teacher, models[0], "teacher", study.teacher.seed)
     for student in study.students:
-        structure, cost = nodes.structure(study.study, student), nodes.measure(study.study, student)
-        models.append(_model(reader, student, *structure.outputs, *cost.outputs))
+        structure = nodes.structure(study.study, student)
+        costs[student] = nodes.measure(study.study, student).outputs[0]
+        models.append(_model(reader, student, structure.outputs[0], costs[student]))
         for seed in study.seeds:
             add(nodes.scratch(study.study, student, seed), models[-1], "scratch", seed)
             for method in study.methods:
@@ -175,6 +178,8 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     rows = student_rows(models, runs, published)
     losses = {name: value for name, value in terms.items() if name != "scratch"}
     effects = differences(runs, losses, published)
+    sizes = {student: sizes_of(reader.json(cost) or {}) for student, cost in costs.items()}
+    choice = choose(study.ship, models[1:], runs, sizes)
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
         "tables/table.csv": table_to_csv(rows, list(terms)),
@@ -182,6 +187,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
         "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
+        "choice.json": json.dumps(choice.to_json(), indent=2) + "\n",
     }
 
 
@@ -217,7 +223,11 @@ def write(files: Mapping[str, str], folder: Path) -> None:
 def run(job: stage.Job) -> None:
     files = collect(job.study)
     write(files, job.node.root)
-    stage.logger.info("%d tables of %d runs", len(files) - 1, files["tables/runs.csv"].count("\n") - 1)
+    stage.logger.info(
+        "%d tables of %d runs",
+        sum(name.startswith("tables/") for name in files),
+        files["tables/runs.csv"].count("\n") - 1,
+    )
 
 
 if __name__ == "__main__":

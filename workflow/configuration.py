@@ -18,11 +18,17 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
     return {
         "node": node.name,
         "teacher": study.teacher.model_dump() if node.stage != "scratch" else None,
-        "student": {"network": study.network_of(student), "block": study.block_of(student)}
-        if student
-        else None,
+        "student": _student(study, student) if student else None,
         "method": study.methods[method].model_dump() if method else None,
         "seed": int(node.args[-1]) if node.args else study.teacher.seed,
         "augment": study.augment.model_dump(),
         "training": study.training.model_dump(),
     }
+
+
+def _student(study: Study, name: str) -> dict[str, Any]:
+    student = study.students[name]
+    settings = student.model_dump(mode="json", exclude_none=True)
+    if student.mixed or student.rival:
+        return {"network": study.teacher.name, **settings}
+    return {**settings, "network": study.network_of(name), "block": study.block_of(name)}

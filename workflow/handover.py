@@ -44,7 +44,7 @@ def hand_over(giver: str) -> str:
 
 def require_files(study: Study) -> None:
     """Neither engine notices a missing file while its record is written."""
-    missing = [path for node in nodes.all_nodes(study) for path in node.outputs if not path.is_file()]
+    missing = [path for node in nodes.all_nodes(study) for path in node.outputs if not path.exists()]
     if missing:
         raise MoonshineError(
             f"{len(missing)} files are missing: {shorten(map(str, missing))}; finish the study first"

@@ -2,60 +2,59 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from typing import Any
 
-import torch
-from torch import nn
-
+from moonshine.budgets import EXPORTED, parse_all
+from moonshine.config import Study
 from moonshine.costs import cost
-from moonshine.execution import Execution, resolve
-from moonshine.files import write_json
+from moonshine.files import read_json, write_json
+from moonshine.latency import latency
 from moonshine.networks import from_structure
 from workflow import nodes, stage
-from workflow.structure import describe
+from workflow.layouts import images_of, teacher_structure
+from workflow.sizes import values
 
 BATCHES = (1, 32)
-REPEATS = 9
 
 
 def run(job: stage.Job) -> None:
-    student = job.args[0]
-    structure = describe(job.study, student)
+    student, study = job.args[0], job.study
+    images = images_of(study)
+    teacher = teacher_structure(study, images)
+    structure = (
+        teacher if student == "teacher" else read_json(nodes.structure(study.study, student).outputs[0])
+    )
     module = from_structure(structure)
-    shape: tuple[int, ...] = tuple(structure["input_shape"])  # type: ignore[arg-type]
+    shape = images.shape
     found = cost(module, shape)
-    teacher = describe(job.study, "teacher")["parameters"]
+    asked = values(module, images, structure, _measures(study), study.runtime.threads, found)
     write_json(
         job.node.outputs[0],
         {
             "parameters": found.parameters,
             "macs": found.macs,
             "ops": found.ops,
-            "bytes": {"fp32": found.bytes, "bf16": found.bytes_bf16},
+            "bytes": {
+                "fp32": found.bytes,
+                "bf16": found.bytes_bf16,
+                **{measure: asked[measure] for measure in EXPORTED if measure in asked},
+            },
             "peak_activation_bytes": found.peak_activation_bytes,
             "batch": 1,
             "input_shape": list(shape),
-            "compression": teacher / found.parameters,  # type: ignore[operator]
+            "compression": teacher["parameters"] / found.parameters,
+            **({"latency_ms": asked["latency"]} if "latency" in asked else {}),
         },
     )
-    execution = resolve(job.study.runtime.model_copy(update={"device": "cpu"}), "fp32")
-    job.timing["latency_ms"] = {str(batch): latency(module, (batch, *shape), execution) for batch in BATCHES}
+    job.timing["latency_ms"] = {
+        str(batch): latency(module, (batch, *shape), study.runtime.threads) for batch in BATCHES
+    }
 
 
-@torch.inference_mode()
-def latency(module: nn.Module, shape: tuple[int, ...], execution: Execution) -> float:
-    """Median wall time in milliseconds of an eager fp32 forward in eval mode, after two warm-ups."""
-    module = execution.place(module).eval()
-    images: Any = torch.zeros(shape).contiguous(memory_format=execution.memory_format)
-    seconds = []
-    for _ in range(REPEATS + 2):
-        start = time.perf_counter()
-        module(images)
-        seconds.append(time.perf_counter() - start)
-    return round(1000 * statistics.median(seconds[2:]), 3)
+def _measures(study: Study) -> list[str]:
+    """What the study's budget limits beside the costs that are always measured."""
+    budgets = parse_all(study.ship.budget) if study.ship else ()
+    return [budget.measure for budget in budgets if budget.measure in (*EXPORTED, "latency")]
 
 
 if __name__ == "__main__":

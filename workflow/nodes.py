@@ -53,7 +53,7 @@ class Node:
         return self.stage in ("teacher", "scratch", "distil")
 
     def is_done(self) -> bool:
-        return all(path.is_file() for path in self.outputs)
+        return all(path.exists() for path in self.outputs)
 
 
 def _in(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
@@ -90,7 +90,13 @@ def distil(study: str, student: str, method: str, seed: int) -> Node:
 
 def collect(study: str) -> Node:
     root = RESULTS / study
-    return Node("collect", study, (), (*_in(root / "tables", TABLE_FILES), root / "metrics.json"))
+    files = (*_in(root / "tables", TABLE_FILES), root / "metrics.json", root / "choice.json")
+    return Node("collect", study, (), files)
+
+
+def export(study: str) -> Node:
+    """Its only output is a folder: what is in it depends on the choice."""
+    return Node("export", study, (), (RESULTS / study / "export",))
 
 
 def report(study: str) -> Node:
@@ -113,4 +119,4 @@ def all_nodes(study: Study) -> list[Node]:
     found = [fetch(name), measure(name, "teacher")]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
-    return [*found, *trained(study), collect(name), report(name)]
+    return [*found, *trained(study), collect(name), export(name), report(name)]

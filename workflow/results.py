@@ -39,13 +39,24 @@ class Results:
     def timings(self) -> dict[str, dict[str, Any]]:
         """The timing files that exist for this study's nodes, by node; they are no part of the tables."""
         students = [row.model.student for row in self.rows]
-        names = [nodes.fetch(self.study), *(nodes.measure(self.study, student) for student in students)]
+        export = nodes.export(self.study)
+        names = [
+            nodes.fetch(self.study),
+            export,
+            *(nodes.measure(self.study, student) for student in students),
+        ]
         paths = {node.name: node.timings for node in names}
         folder = nodes.collect(self.study).timings.parent
         paths |= {run.node: folder / f"{run.node}.json" for run in self.runs}
         return {
             name: read_json(self.root / path) for name, path in paths.items() if (self.root / path).is_file()
         }
+
+    @cached_property
+    def choice(self) -> dict[str, Any]:
+        """Which student to ship, as collected; empty where a study of an older version did not ask."""
+        path = self.tables.parent / "choice.json"
+        return read_json(path) if path.is_file() else {}
 
     @cached_property
     def restamps(self) -> list[dict[str, Any]]:

@@ -1,42 +1,66 @@
-"""structure: write what a student is, block by block, before anything trains."""
+"""structure: write what a student is, block by block, before anything trains; for a mixed student, search for it."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+from moonshine.budgets import parse_all
 from moonshine.config import Study
-from moonshine.costs import cost
-from moonshine.files import read_json, write_json
+from moonshine.errors import MoonshineError
+from moonshine.files import write_json
 from moonshine.networks import from_structure, to_structure
+from moonshine.rivals import rival
+from moonshine.tap_discovery import check_taps, tap_sizes
 from workflow import nodes, stage
+from workflow.layouts import Images, Structure, images_of, named, teacher_structure, uniform, with_costs
+from workflow.sizes import values
 
 
-def describe(study: Study, student: str) -> dict[str, object]:
-    """The structure of a student, or of ``teacher``, for the study's data, with its size at the study's input."""
-    dataset = read_json(nodes.fetch(study.study).folder / "dataset.json")
-    network, block = (
-        (study.teacher.name, "S")
-        if student == "teacher"
-        else (study.network_of(student), study.block_of(student))
-    )
-    structure = to_structure(
-        network, block, num_classes=dataset["num_classes"], in_channels=dataset["channels"]
-    )
-    shape = [dataset["channels"], dataset["height"], dataset["width"]]
-    found = cost(from_structure(structure), tuple(shape))
-    return {
-        **structure,
-        "input_shape": shape,
-        "parameters": found.parameters,
-        "macs": found.macs,
-        "ops": found.ops,
-    }
+def describe(study: Study, student: str) -> Structure:
+    """The structure of a student for the study's data, with its size at the study's input.
+
+    Errors: ``MoonshineError`` naming the key of the study for a network that cannot be built, in which nothing can be
+    replaced, that does not take the data, that is the teacher itself, or that lacks the teacher's taps.
+    """
+    images = images_of(study)
+    teacher = teacher_structure(study, images)
+    key = f"students.{student}"
+    structure = named(key, lambda: _student(study, student, images))
+    if structure["blocks"] == teacher["blocks"] and structure["network"] == teacher["network"]:
+        raise MoonshineError(
+            f"{key}: {structure['network']} with {structure['block']} blocks is the teacher itself; allowed: another "
+            "block, or a smaller network"
+        )
+    taps = teacher["taps"]
+    sizes = tap_sizes(from_structure(teacher), taps, images.shape)
+    named(key, lambda: check_taps(taps, sizes, from_structure(structure), images.shape))
+    return with_costs({**structure, "taps": taps}, images)
+
+
+def _student(study: Study, name: str, images: Images) -> Structure:
+    student = study.students[name]
+    if student.mixed:
+        from workflow.mixing import mix  # loads what trains and searches
+
+        return mix(study, student.mixed, images)
+    if student.rival:
+
+        def size(module: Any, measure: str) -> float:
+            return values(module, images, {}, [measure], study.runtime.threads)[measure]
+
+        budgets = parse_all(student.rival.budget)
+        found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
+        return {**to_structure(found, "S", images.classes, images.shape[0]), "block": "S"}
+    return uniform(study, study.network_of(name), study.block_of(name), images)
 
 
 def run(job: stage.Job) -> None:
     (student,) = job.args
     structure = describe(job.study, student)
     write_json(job.node.outputs[0], structure)
+    for path, reason in structure.get("refused", {}).items():
+        stage.logger.warning("%s stays as it is: %s", path, reason)
     stage.logger.info("%d parameters, %d MACs", structure["parameters"], structure["macs"])
 
 

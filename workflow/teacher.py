@@ -1,16 +1,21 @@
-"""teacher: train the network that the students learn from."""
+"""teacher: train the network that the students learn from, or evaluate the one that is given with its weights."""
 
 from __future__ import annotations
 
 import sys
 
 from workflow import nodes, stage
-from workflow.structure import describe
+from workflow.given import evaluate_node
+from workflow.layouts import images_of, teacher_structure
 from workflow.training import train_node
 
 
 def run(job: stage.Job) -> None:
-    train_node(job, describe(job.study, "teacher"))
+    structure = teacher_structure(job.study, images_of(job.study))
+    if job.study.teacher.weights:
+        evaluate_node(job, structure)
+    else:
+        train_node(job, structure)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def write_results(
         size = {"fp32": 4 * parameters + 12_000, "bf16": 2 * parameters + 12_000}
         own = {"bytes": size, "batch": 1, "compression": sizes["teacher"][0] / parameters}
         _dump(root / cost, shape | own | {"peak_activation_bytes": 131_072})
-        return network, block, parameters, macs
+        return str(network), block, parameters, macs
 
     def trained(
         node: nodes.Node, about: tuple[str, str, int, int], student: str, method: str, seed: int

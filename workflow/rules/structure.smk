@@ -1,23 +1,15 @@
 # What a network is and what it costs. Neither waits for anything to be trained.
-NETWORK = [
-    "moonshine/blocks.py",
-    "moonshine/modules.py",
-    "moonshine/networks.py",
-]
-STRUCTURE = [*NETWORK, "moonshine/costs.py", "workflow/structure.py"]
-
-
 rule structure:
     input:
-        code=STRUCTURE,
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, "workflow/structure.py"],
         dataset=rules.fetch.output.dataset,
     output:
         "results/{study}/students/{student}/structure.json",
     log:
         "results/{study}/logs/structure@{study}-{student}.log",
     params:
-        network=setting("teacher.network"),
         student=setting("students.{student}"),
+        teacher=setting("teacher"),
     message:
         "Lay out {wildcards.student}"
     shell:
@@ -26,15 +18,16 @@ rule structure:
 
 rule measure:
     input:
-        code=[*STRUCTURE, "workflow/measure.py"],
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, "workflow/measure.py"],
         dataset=rules.fetch.output.dataset,
+        structure=rules.structure.output,
     output:
         "results/{study}/students/{student}/cost.json",
     log:
         "results/{study}/logs/measure@{study}-{student}.log",
     params:
-        network=setting("teacher.network"),
-        student=setting("students.{student}"),
+        ship=setting("ship"),
+        teacher=setting("teacher"),
     message:
         "Measure {wildcards.student}"
     shell:
@@ -43,14 +36,15 @@ rule measure:
 
 rule measure_teacher:
     input:
-        code=[*STRUCTURE, "workflow/measure.py"],
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, "workflow/measure.py"],
         dataset=rules.fetch.output.dataset,
     output:
         "results/{study}/measure/teacher.json",
     log:
         "results/{study}/logs/measure-teacher@{study}.log",
     params:
-        network=setting("teacher.network"),
+        ship=setting("ship"),
+        teacher=setting("teacher"),
     message:
         "Measure the teacher"
     shell:

@@ -8,6 +8,8 @@ SHOWN = {"category": "{study}", "subcategory": "Tables"}
 rule collect:
     input:
         code=[
+            "moonshine/budgets.py",
+            "workflow/choice.py",
             "workflow/collect.py",
             "workflow/latex.py",
             "workflow/records.py",
@@ -46,12 +48,14 @@ rule collect:
         ),
         curves="results/{study}/tables/curves.csv",
         metrics="results/{study}/metrics.json",
+        choice="results/{study}/choice.json",
     log:
         "results/{study}/logs/collect@{study}.log",
     params:
         methods=setting("methods"),
         report=setting("report"),
         seeds=setting("seeds"),
+        ship=setting("ship"),
         students=setting("students"),
         teacher=setting("teacher"),
     message:
@@ -60,10 +64,44 @@ rule collect:
         "python -m workflow.collect {wildcards.study}"
 
 
+rule export:
+    input:
+        code=[
+            *NETWORK,
+            *LAYOUT,
+            *COSTS,
+            *SIZES,
+            *EXPORT,
+            "moonshine/artifacts.py",
+            "moonshine/data/batches.py",
+            "moonshine/data/store.py",
+            "workflow/export.py",
+            "workflow/records.py",
+            "workflow/statistics.py",
+        ],
+        choice=rules.collect.output.choice,
+        dataset=rules.fetch.output.dataset,
+        runs=rules.collect.output.runs,
+        trained=files(TRAINED, "weights.safetensors", "structure.json", "config.json"),
+    output:
+        directory("results/{study}/export"),
+    log:
+        "results/{study}/logs/export@{study}.log",
+    threads: STUDY.runtime.threads
+    params:
+        ship=setting("ship"),
+    message:
+        "Export the chosen student of {wildcards.study}"
+    shell:
+        "python -m workflow.export {wildcards.study}"
+
+
 rule report:
     input:
         code=[
             "notebooks/report.ipynb",
+            "moonshine/budgets.py",
+            "workflow/answers.py",
             "workflow/curve_figures.py",
             "workflow/drawing.py",
             "workflow/effect_figures.py",
@@ -74,8 +112,10 @@ rule report:
             "workflow/records.py",
             "workflow/report.py",
             "workflow/results.py",
+            "workflow/searches.py",
             "workflow/sections.py",
             "workflow/statistics.py",
+            "workflow/warm_starts.py",
         ],
         published=PUBLISHED,
         dataset=rules.fetch.output.dataset,
@@ -85,6 +125,8 @@ rule report:
             rules.collect.output.differences,
             rules.collect.output.curves,
         ],
+        choice=rules.collect.output.choice,
+        export=rules.export.output,
         configs=files(TRAINED, "config.json"),
     output:
         html=report(

@@ -1,28 +1,7 @@
-# The library files that define the numbers of a trained network: a change in any of them trains again.
-# dvc.yaml lists the same ones. Data enter as dataset.json, which holds their checksum: Snakemake would hash the data
-# themselves five times for every node.
-TRAINING = [
-    *NETWORK,
-    "moonshine/artifacts.py",
-    "moonshine/data/batches.py",
-    "moonshine/data/store.py",
-    "moonshine/execution.py",
-    "moonshine/optimizer.py",
-    "moonshine/schedules.py",
-    "moonshine/train.py",
-    "workflow/configuration.py",
-    "workflow/training.py",
-]
-DISTILLATION = [
-    "moonshine/distillation.py",
-    "moonshine/losses.py",
-    "moonshine/taps.py",
-]
-
-
+# The nodes that train.
 rule teacher:
     input:
-        code=[*TRAINING, "workflow/structure.py", "workflow/teacher.py"],
+        code=[*TRAINING, *LAYOUT, "moonshine/weights.py", "workflow/given.py", "workflow/teacher.py"],
         dataset=rules.fetch.output.dataset,
     output:
         weights="results/{study}/teacher/weights.safetensors",
@@ -93,6 +72,7 @@ rule distil:
     params:
         augment=setting("augment"),
         method=setting("methods.{method}"),
+        student=setting("students.{student}"),
         training=setting("training"),
     message:
         "Distil the teacher into {wildcards.student} with {wildcards.method}, seed {wildcards.seed}"

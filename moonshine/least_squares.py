@@ -1,0 +1,71 @@
+"""A 1x1 convolution by ridge least squares: the linear map from its input's channels that is nearest to a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RIDGES = (1e-8, 1e-4, 1e-2, 1.0)
+"""Penalties on the weights that are tried, as shares of the mean square of the input's channels."""
+
+SMALLEST = 1e-30
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """X'X (p, p) and X'Y (p, c) in float64, of features X (rows, p) and targets Y (rows, c): a row is a pixel."""
+
+    gram: Tensor
+    cross: Tensor
+
+    def loss(self, weight: Tensor) -> float:
+        """||X weight - Y||^2 - ||Y||^2; infinite where it is not finite."""
+        found = (weight * (self.gram @ weight - 2 * self.cross)).sum().item()
+        return found if found < float("inf") else float("inf")
+
+
+def is_solvable(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is a linear map of single pixels."""
+    return set(conv.kernel_size) == {1} and conv.groups == 1 and conv.padding in (0, (0, 0))
+
+
+def moments(conv: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:
+    """The moments of inputs (n, c_in, h, w) and wished outputs (n, c_out, h', w') of a convolution, a pair at a time.
+
+    A bias is one more feature, of ones, the last.
+    """
+    rows, columns = conv.stride
+    size = conv.in_channels + (conv.bias is not None)
+    gram = torch.zeros(size, size, dtype=torch.float64, device=conv.weight.device)
+    cross = gram.new_zeros(size, conv.out_channels)
+    for maps, wished in pairs:
+        features = maps[:, :, ::rows, ::columns].double().movedim(1, -1).flatten(0, 2)
+        if conv.bias is not None:
+            features = F.pad(features, (0, 1), value=1.0)
+        gram += features.T @ features
+        cross += features.T @ wished.double().movedim(1, -1).flatten(0, 2)
+    return Moments(gram, cross)
+
+
+@torch.no_grad()
+def solve(conv: nn.Conv2d, fitted: Moments, held_out: Moments) -> None:
+    """Give a convolution the weights of least squared error on ``fitted``, in place.
+
+    The penalty is the one of `RIDGES` that does best on ``held_out``; the bias has none.
+    """
+    penalised = torch.ones_like(fitted.gram[0])
+    penalised[conv.in_channels :] = 0
+    scale = fitted.gram.diagonal()[: conv.in_channels].mean().clamp_min(SMALLEST)
+    # solve_ex, so that what is not finite is no error: it is the worst of the solutions.
+    solutions = [
+        torch.linalg.solve_ex(fitted.gram + torch.diag(ridge * scale * penalised), fitted.cross)[0]
+        for ridge in RIDGES
+    ]
+    best = min(solutions, key=held_out.loss).T
+    conv.weight.copy_(best[:, : conv.in_channels, None, None])
+    if conv.bias is not None:
+        conv.bias.copy_(best[:, -1])

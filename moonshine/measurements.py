@@ -1,0 +1,46 @@
+"""Measurements that take long and stay true on one machine: latencies and sizes of exported files, kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moonshine import __version__
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_json
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/moonshine``, or ``~/.cache/moonshine``: losing it costs time and nothing else."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "moonshine"
+
+
+def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``measure`` gave when it was last called for ``about`` here; else it is called, and kept.
+
+    ``about`` is what the measurement depends on, beside machine and versions. A cache that is damaged or cannot be
+    written is as good as none.
+    """
+    here = {
+        **about,
+        "machine": [platform.node(), platform.processor(), platform.machine(), os.cpu_count()],
+        "versions": [torch.__version__, __version__],
+    }
+    key = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / f"{key}.json"
+    try:
+        return read_json(path)
+    except MoonshineError:
+        found = measure()
+    with suppress(MoonshineError, OSError):
+        write_json(path, found)
+    return found

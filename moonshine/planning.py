@@ -1,0 +1,134 @@
+"""A plan: what is reachable under a budget, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moonshine.additive import impossible, reachable
+from moonshine.budgets import EXPORTED, MEASURES, Budget
+from moonshine.errors import MoonshineError
+from moonshine.exported_sizes import check_possible, measured_ends, with_exported
+from moonshine.place_costs import Costs, costs
+from moonshine.place_latency import Latencies
+from moonshine.sampling import sample
+from moonshine.space import Space
+
+Blocks = Mapping[str, str]
+SHOWN = ("parameters", "macs", "fp32", "peak")
+DRAWN = 400
+
+
+@dataclass(frozen=True)
+class Option:
+    """One network of a plan: the value of every measure that is known of it, and whether it fits all budgets."""
+
+    name: str
+    blocks: Blocks
+    values: Mapping[str, float]
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a budget allows of one network.
+
+    ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
+    latency of all places with it, and with S in the same places: where the first is larger, the block is slower than
+    what it replaces.
+    """
+
+    teacher: Option
+    uniform: tuple[Option, ...]
+    mixed: tuple[Option, ...]
+    reach: Mapping[str, tuple[float, float]]
+    block_ms: Mapping[str, tuple[float, float]]
+
+
+def plan(
+    space: Space,
+    budgets: Sequence[Budget],
+    latencies: Latencies,
+    export: Callable[[Blocks, str], int],
+    *,
+    mixed: int = 3,
+    seed: int = 0,
+) -> Plan:
+    """Every uniform student and the ``mixed`` best mixtures under the budgets, with what they cost.
+
+    Best means most multiply-accumulates, the strongest score that needs no data; a mixed student in a study is searched
+    for with Fisher potential. Latencies are sums over places, measured apart (see `moonshine.place_latency`).
+    ``export`` gives the bytes of a really exported untrained network in a format, where a budget limits one.
+    MoonshineError for a budget that no network of the space meets: it says what the minimum is and what holds it up.
+    """
+    known = costs(space, latency=latencies)
+    exported = [budget.measure for budget in budgets if budget.measure in EXPORTED]
+    for budget in budgets:
+        if budget.measure in EXPORTED:
+            measured = measured_ends(known, lambda blocks, budget=budget: export(blocks, budget.measure))  # type: ignore[misc]
+            check_possible(budget, measured)
+            known = with_exported(known, budget.measure, measured)
+        elif error := impossible(known, budget):
+            raise error
+
+    def option(name: str, chosen: Blocks) -> Option:
+        blocks = {path: chosen.get(path, "S") for path in space.places}
+        values = {measure: known.of(measure, blocks) for measure in (*SHOWN, "latency")}
+        values |= {measure: _exported(known, budgets, blocks, measure, export) for measure in exported}
+        return Option(name, blocks, values, _fits(values, budgets))
+
+    teacher = option("teacher", {})
+    uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
+    best = _best(known, budgets, mixed, seed)
+    mixtures = [option(f"mixed {number}", blocks) for number, blocks in enumerate(best, 1)]
+    return Plan(
+        teacher,
+        tuple(uniform),
+        tuple(each for each in mixtures if each.fits),
+        {measure: reachable(known, measure) for measure in _asked(budgets)},
+        _block_ms(space, known),
+    )
+
+
+def _exported(
+    known: Costs,
+    budgets: Sequence[Budget],
+    blocks: Blocks,
+    measure: str,
+    export: Callable[[Blocks, str], int],
+) -> float:
+    """The file's size: from exporting it where it may fit, else the estimate, which is over the budget by far."""
+    limit = next(budget.limit for budget in budgets if budget.measure == measure)
+    estimate = known.of(measure, blocks)
+    return estimate if estimate > 1.25 * limit else export(blocks, measure)
+
+
+def _best(known: Costs, budgets: Sequence[Budget], number: int, seed: int) -> list[Blocks]:
+    try:
+        found = sample(known, budgets, DRAWN, np.random.default_rng(seed)).networks
+    except MoonshineError:
+        return []  # each budget can be met, all of them together could not: uniform students may still show how
+    return sorted(found, key=lambda blocks: -known.macs(blocks))[:number]
+
+
+def _fits(values: Mapping[str, float], budgets: Iterable[Budget]) -> bool:
+    return all(budget.allows(values[budget.measure]) for budget in budgets)
+
+
+def _asked(budgets: Iterable[Budget]) -> list[str]:
+    """The measures that budgets limit, in the order in which measures are listed."""
+    limited = {budget.measure for budget in budgets}
+    return [measure for measure in MEASURES if measure in limited]
+
+
+def _block_ms(space: Space, known: Costs) -> dict[str, tuple[float, float]]:
+    found = {}
+    for block in space.blocks:
+        places = [path for path in space.uniform(block) if "S" in known.table[path]]
+        if block != "S" and places:
+            found[block] = tuple(
+                sum(known.table[path][each].estimates["latency"] for path in places) for each in (block, "S")
+            )
+    return found  # type: ignore[return-value]

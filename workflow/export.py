@@ -1,0 +1,28 @@
+"""export: the chosen student as files that run without this project, each with its receipt; or why there is none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from moonshine.files import read_json, write_json
+from workflow import nodes, stage
+
+
+def run(job: stage.Job) -> None:
+    choice = read_json(nodes.collect(job.study.study).root / "choice.json")
+    folder = job.node.outputs[0]
+    if choice["status"] != "shipped":
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / "receipts.json", {"status": choice["status"], "files": []})
+        stage.logger.info("nothing to export: %s", choice["status"])
+        return
+    from workflow.shipping import ship
+
+    job.timing["receipts"] = ship(job.study, choice, folder)
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    stage.logger.info("%s: %s", folder, names)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.export, ()))

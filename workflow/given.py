@@ -1,0 +1,37 @@
+"""A teacher that comes with its weights: nothing is trained, it is evaluated as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from moonshine.data import load as load_dataset
+from moonshine.execution import resolve
+from moonshine.files import read_json
+from moonshine.networks import from_structure
+from moonshine.train import History, evaluate
+from moonshine.weights import load_given_weights
+from workflow import nodes, stage
+from workflow.configuration import configuration
+from workflow.trained_files import evaluate_test, identity_of, inputs, write
+
+
+def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
+    """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
+    study, node = job.study, job.node
+    execution = resolve(study.runtime, study.training.precision)
+    folder = nodes.fetch(study.study).folder
+    dataset = load_dataset(folder)
+    network = from_structure(structure)
+    path = Path(study.teacher.weights or "").expanduser()
+    load_given_weights(network, path, study.teacher.weights_sha256 or "")
+    settings = configuration(study, node)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), distils=False)
+    config = {**settings, "runtime": study.runtime.model_dump()}
+    identity = identity_of(job, structure, None, study.teacher.seed)
+    history = History([])
+    held = dataset.validation
+    validation = None if held is None else evaluate(network, held, dataset, execution)
+    test = evaluate_test(network, dataset, execution, history)
+    write(node, network, structure, config, history, identity, test, validation)
+    job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}

@@ -1,0 +1,107 @@
+"""The structure of a study's teacher, and of a network with one block everywhere: what needs no search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import nn
+
+from moonshine import structures
+from moonshine.blocks import parse
+from moonshine.config import Study
+from moonshine.costs import cost
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from moonshine.networks import from_structure, is_model, to_structure
+from moonshine.substitution import choose, nothing_to_swap
+from moonshine.tap_discovery import discover, tap_sizes
+from workflow import nodes
+
+Structure = dict[str, Any]
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a network takes and returns: (channels, height, width) in, ``classes`` logits out.
+
+    ``dataset`` is the description of the prepared data.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    dataset: dict[str, Any]
+
+
+def images_of(study: Study) -> Images:
+    """The shape of the study's prepared images, and their number of classes."""
+    dataset = read_json(nodes.fetch(study.study).folder / "dataset.json")
+    return Images((dataset["channels"], dataset["height"], dataset["width"]), dataset["num_classes"], dataset)
+
+
+def named(key: str, make: Callable[[], Made]) -> Made:
+    """What ``make`` makes; its errors name the key of the study that they are about."""
+    try:
+        return make()
+    except MoonshineError as error:
+        raise (
+            error if str(error).startswith(("teacher.", key)) else MoonshineError(f"{key}: {error}")
+        ) from None
+
+
+def teacher_structure(study: Study, images: Images) -> Structure:
+    """The structure of the teacher, with its taps: given, the ends of the stages of our own networks, or discovered.
+
+    Errors: ``MoonshineError`` naming the key for a network that cannot be built, does not take the images or return
+    logits for their classes, in which nothing can be replaced, and for taps that are not there.
+    """
+    return named("teacher", lambda: _teacher(study, images))
+
+
+def _teacher(study: Study, images: Images) -> Structure:
+    teacher = study.teacher
+    taps: Sequence[str] | None = teacher.taps
+    module: nn.Module
+    if is_model(teacher.name):
+        structure, module, layout = structures.describe(
+            teacher.name, teacher.kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+        )
+        if not layout.places:
+            raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
+        taps = taps or discover(module, images.shape, layout)
+    else:
+        structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
+        module = from_structure(structure)
+        taps = taps or module.taps  # type: ignore[assignment]
+    tap_sizes(module, taps or (), images.shape)
+    return with_costs({**structure, "block": "S", "taps": list(taps or ())}, images)
+
+
+def uniform(study: Study, network: str, block: str, images: Images) -> Structure:
+    """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
+    block = str(parse(block))
+    if not is_model(network):
+        return {**to_structure(network, block, images.classes, images.shape[0]), "block": block}
+    teacher = study.teacher
+    kwargs = teacher.kwargs if network == teacher.name else {}
+    structure, module, layout = structures.describe(
+        network, kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+    )
+    chosen, refused = choose(module, layout, block)
+    if not chosen:
+        raise nothing_to_swap(network, block, {**layout.kept, **refused})
+    return {**structure, "blocks": {**structure["blocks"], **chosen}, "refused": refused, "block": block}
+
+
+def with_costs(structure: Structure, images: Images) -> Structure:
+    """The same structure with its size at the study's input."""
+    found = cost(from_structure(structure), images.shape)
+    return {
+        **structure,
+        "input_shape": list(images.shape),
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "ops": found.ops,
+    }

@@ -1,0 +1,94 @@
+"""A mixed student: the search for its blocks under the study's budget, on one minibatch of the study's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from moonshine.blocks import PAPER
+from moonshine.config import Study
+from moonshine.config_data import Augment
+from moonshine.config_networks import Finalists, Mixed
+from moonshine.config_training import OneCycle, Optimizer, Training
+from moonshine.data import Dataset, batches
+from moonshine.data import load as load_dataset
+from moonshine.errors import MoonshineError
+from moonshine.execution import resolve
+from moonshine.search import search
+from moonshine.space import Space
+from moonshine.structures import places_of
+from moonshine.train import cross_entropy, evaluate, train
+from workflow import nodes
+from workflow.layouts import Images, Structure
+from workflow.sizes import exported_bytes
+
+
+def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
+    """The structure of the best mixture that the budget allows, with what the search found under ``search``.
+
+    Errors: ``MoonshineError`` for a budget that cannot be met, saying what holds it up, and for ``finalists`` without a
+    validation split to choose them on.
+    """
+    teacher = study.teacher
+    blocks = ("S", *(mixed.blocks or PAPER))
+    structure, fitting = places_of(
+        teacher.name, teacher.kwargs, images.classes, images.shape, blocks, teacher.include, teacher.exclude
+    )
+    space = Space(structure, fitting, images.shape)
+    dataset = load_dataset(nodes.fetch(study.study).folder)
+    if mixed.finalists and dataset.validation is None:
+        raise MoonshineError(
+            "mixed.finalists: the study has no validation split to choose them on; allowed: data.validation above 0"
+        )
+    pictures, labels = next(
+        batches(
+            dataset.train,
+            batch_size=mixed.batch_size,
+            seed=mixed.seed,
+            epoch=0,
+            augment=None,
+            mean=dataset.mean,
+            std=dataset.std,
+            device="cpu",
+        )
+    )
+    finalist = _finalist(space, mixed.finalists, dataset, study, mixed.seed) if mixed.finalists else None
+
+    def size(network: nn.Module, measure: str) -> int:
+        return exported_bytes(network, images, structure, measure)
+
+    found = search(space, mixed, pictures, labels, finalist=finalist, size=size)
+    about = {key: value for key, value in asdict(found).items() if key != "blocks"}
+    return {
+        **structure,
+        "blocks": {**structure["blocks"], **found.blocks},
+        "block": "mixed",
+        "search": {**about, "settings": mixed.model_dump(mode="json")},
+    }
+
+
+def _finalist(
+    space: Space, finalists: Finalists, dataset: Dataset, study: Study, seed: int
+) -> Callable[[Mapping[str, str]], float]:
+    """Trains a mixture briefly; returns its validation error in percent."""
+    training = Training(
+        epochs=finalists.epochs,
+        batch_size=finalists.batch_size,
+        optimizer=Optimizer(lr=finalists.lr, momentum=0.9, weight_decay=5e-4, nesterov=False),
+        schedule=OneCycle(kind="one-cycle", warmup=0.3, start=0.1, end=0.001),
+        precision="fp32",
+    )
+    execution = resolve(study.runtime, "fp32")
+
+    def error(blocks: Mapping[str, str]) -> float:
+        torch.manual_seed(seed)
+        network: nn.Module = space.build(blocks)
+        augment = Augment(crop_padding=0, flip=False)
+        train(network, cross_entropy, dataset, training, augment, execution, seed=seed)
+        assert dataset.validation is not None
+        return float(evaluate(network, dataset.validation, dataset, execution)["error_pct"])
+
+    return error

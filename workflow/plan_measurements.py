@@ -1,0 +1,53 @@
+"""What a plan measures and keeps: latencies of blocks at their places, sizes of exported files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from moonshine.export.sizes import onnx_bytes
+from moonshine.measurements import remembered
+from moonshine.place_latency import Latencies, measure_latencies
+from moonshine.space import Space
+
+
+def latencies(space: Space, threads: int) -> Latencies:
+    """The latency of every block at every place, measured once on this machine and then remembered."""
+    about = {
+        "what": "place latencies",
+        "structure": dict(space.structure),
+        "fitting": {path: list(blocks) for path, blocks in space.fitting.items()},
+        "input_shape": list(space.input_shape),
+        "threads": threads,
+    }
+
+    def measure() -> dict[str, object]:
+        print(f"Measuring the latency of {len(space.blocks)} blocks (once on this machine)", file=sys.stderr)
+        return asdict(measure_latencies(space, threads=threads))
+
+    return Latencies(**remembered(about, measure))
+
+
+def exporter(space: Space) -> Callable[[Mapping[str, str], str], int]:
+    """A function that exports the untrained network with these blocks and returns the bytes of the file."""
+
+    def export(blocks: Mapping[str, str], format: str) -> int:
+        about = {
+            "what": "exported bytes",
+            "structure": {**space.structure, "blocks": {**space.structure["blocks"], **blocks}},
+            "input_shape": list(space.input_shape),
+            "format": format,
+        }
+
+        def measure() -> dict[str, int]:
+            kinds = sorted(set(blocks.values()))
+            print(
+                f"Exporting {', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''} as {format}",
+                file=sys.stderr,
+            )
+            return {"bytes": onnx_bytes(space.build(blocks), space.input_shape, format == "onnx-int8")}
+
+        return int(remembered(about, measure)["bytes"])
+
+    return export

@@ -1,0 +1,108 @@
+"""A plan as text: tables of aligned columns that can be piped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moonshine.budgets import MEASURES, Budget, show
+from moonshine.planning import Option, Plan
+from moonshine.space import Space
+
+HEADS = {
+    "parameters": "parameters",
+    "macs": "MACs",
+    "fp32": "fp32 file",
+    "onnx": "ONNX",
+    "onnx-int8": "INT8 ONNX",
+    "peak": "peak",
+    "latency": "latency",
+}
+
+
+def text(
+    space: Space, budgets: Sequence[Budget], plan: Plan, threads: int, *, everything: bool = False
+) -> str:
+    """What is reachable, what fits, what would be slower; ``everything`` lists what does not fit, too."""
+    shape = "x".join(map(str, space.input_shape))
+    parts = [
+        f"{space.structure['network']} at {shape}, {space.structure['num_classes']} classes: {len(space.places)} "
+        f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
+        _reach(plan, budgets),
+        _table(budgets, plan, everything),
+        _verdict(budgets, plan, everything),
+        _slower(plan, threads),
+    ]
+    if kept := space.structure.get("kept"):
+        reasons = sorted(set(kept.values()))
+        counts = [f"{list(kept.values()).count(reason)} ({reason})" for reason in reasons]
+        parts.append(f"Convolutions that stay: {', '.join(counts)}.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _reach(plan: Plan, budgets: Sequence[Budget]) -> str:
+    limits = {budget.measure: str(budget) for budget in budgets}
+    return "\n".join(
+        f"Reachable with these blocks: {show(measure, least)} to {show(measure, most)} "
+        f"({MEASURES[measure].shown}; the budget is {limits[measure]})"
+        for measure, (least, most) in plan.reach.items()
+    )
+
+
+def _table(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
+    shown = [each for each in plan.uniform if each.fits or everything]
+    columns = [measure for measure in HEADS if measure in plan.teacher.values]
+    rows = [["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"]]
+    for option in (plan.teacher, *sorted(shown, key=_size), *plan.mixed):
+        ratio = plan.teacher.values["macs"] / option.values["macs"]
+        cells = [show(measure, option.values[measure]) for measure in columns]
+        rows.append([option.name, *cells, f"{ratio:.2f}x", "yes" if option.fits else "no"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _size(option: Option) -> float:
+    return -option.values["parameters"]
+
+
+def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
+    fitting = sum(option.fits for option in plan.uniform)
+    lines = [f"{fitting} of {len(plan.uniform)} students with one block everywhere fit."]
+    if fitting < len(plan.uniform) and not everything:
+        lines[0] += " --all lists the others."
+    if plan.teacher.fits:
+        lines.append("The teacher itself fits.")
+    if plan.mixed:
+        most = plan.mixed[0]
+        kinds = {
+            block: list(most.blocks.values()).count(block) for block in sorted(set(most.blocks.values()))
+        }
+        made = ", ".join(f"{count} x {block}" for block, count in kinds.items())
+        budget = [str(each) for each in budgets]
+        written = (
+            f'"{budget[0]}"' if len(budget) == 1 else "[" + ", ".join(f'"{each}"' for each in budget) + "]"
+        )
+        lines.append(
+            "mixed: random mixtures within the budget that compute most; a study searches on for one, by Fisher "
+            f"potential, with students: {{mix: {{mixed: {{budget: {written}}}}}}}. mixed 1 has {made}."
+        )
+    else:
+        lines.append("No mixture was found that fits.")
+    return "\n".join(lines)
+
+
+def _slower(plan: Plan, threads: int) -> str:
+    slower = [
+        f"{block} ({ours:.2f} ms against {theirs:.2f} ms)"
+        for block, (ours, theirs) in plan.block_ms.items()
+        if ours > theirs
+    ]
+    where = f"on this CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1"
+    if not slower:
+        return f"No block is slower than what it replaces ({where})."
+    return f"Slower than what they replace ({where}): {', '.join(slower)}."
