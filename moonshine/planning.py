@@ -105,11 +105,11 @@ def _exported(
     return estimate if estimate > 1.25 * limit else export(blocks, measure)
 
 
-def _best(known: Costs, budgets: Sequence[Budget], number: int, seed: int) -> list[Blocks]:
+def _best(known: Costs, budgets: Sequence[Budget], number: int, seed: int) -> Sequence[Blocks]:
     try:
         found = sample(known, budgets, DRAWN, np.random.default_rng(seed)).networks
     except MoonshineError:
-        return []  # each budget can be met, all of them together could not: uniform students may still show how
+        return ()  # each budget can be met, all of them together could not: uniform students may still show how
     return sorted(found, key=lambda blocks: -known.macs(blocks))[:number]
 
 

@@ -69,7 +69,8 @@ def _shipped(results: Results, choice: Mapping[str, Any], budget: str) -> str:
 
 def _named(results: Results, candidate: Candidate) -> str:
     label = results.labels.get(candidate["student"]) or str(candidate["student"])
-    return f"{escape(label)} trained with {escape(candidate['method'])}"
+    how = "from scratch" if candidate["method"] == "scratch" else f"with {escape(candidate['method'])}"
+    return f"{escape(label)} trained {how}"
 
 
 def _sizes(candidate: Candidate, budgets: list[str]) -> str:
@@ -99,7 +100,7 @@ def _files(results: Results) -> str:
     found = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         [
-            f"<code>{escape(receipt['file'])}</code>",
+            f'<a href="export/{escape(receipt["file"])}"><code>{escape(receipt["file"])}</code></a>',
             number(receipt["bytes"], 1e6, 3),
             f"{receipt['max_logit_difference']:.1e}",
             f"{receipt['error_pct']:.2f}",

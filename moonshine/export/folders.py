@@ -12,7 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.export.formats import FORMATS
 
 OURS = {*FORMATS.values(), "structure.json", "classify.py", "receipts.json", "timings.json", "README.md"}
-"""What an exported folder may hold: one that holds anything else is somebody's own and is not replaced."""
+"""What an exported folder may hold beside hidden files: one that holds anything else is somebody's own, and stays."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def _check(folder: Path) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise MoonshineError(f"{folder}: is no folder; allowed: a new folder, or an older export")
-    if strangers := sorted({path.name for path in folder.iterdir()} - OURS):
+    if strangers := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - OURS):
         raise MoonshineError(
             f"{folder}: holds {', '.join(strangers[:3])}, which no export wrote; allowed: a new folder or an old export"
         )

@@ -13,7 +13,7 @@ from torch import nn
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    """A network as ``torchvision/resnet18``, ``segmentation/...`` or ``timm/...`` on the meta device, shared by tests."""
+    """``torchvision/resnet18``, ``segmentation/...`` or ``timm/...`` on the meta device, shared by tests."""
     library, _, model = name.partition("/")
     # RegNets compute their widths with tensors.
     with nullcontext() if "regnet" in model else torch.device("meta"):
