@@ -17,7 +17,7 @@ from moonshine.space import Space
 
 @dataclass(frozen=True)
 class Latencies:
-    """Milliseconds of each block at each place and of all that is no place: batch 1, as `moonshine.latency`."""
+    """Milliseconds of each block at each place and of what is no place; 3 digits; as `moonshine.latency`, batch 1."""
 
     rest_ms: float
     table: Mapping[str, Mapping[str, float]]
@@ -40,8 +40,8 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 5) -> La
             times = _time(network, images, space.places, repeats)
             rest += times.pop("")
             for path in chosen:
-                table[path][block] = statistics.median(times[path])
-    return Latencies(statistics.median(rest), table, threads)
+                table[path][block] = round(statistics.median(times[path]), 3)
+    return Latencies(round(statistics.median(rest), 3), table, threads)
 
 
 def _time(

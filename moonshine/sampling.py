@@ -27,9 +27,7 @@ class Sample:
     widened: bool  # downwards, because there was no network in the window that was asked for
     log10_networks: float  # of the networks in the window, before other budgets; at most so many
     drawn: int
-    refused: dict[
-        str, int
-    ]  # how many of the drawn: by the measure whose budget refused them, or as "repeated"
+    refused: dict[str, int]  # of the drawn, by the measure whose budget refused them, or as "repeated"
 
 
 def sample(

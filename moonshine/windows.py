@@ -44,9 +44,14 @@ def windows(costs: Costs, budgets: Sequence[Budget], width: float) -> list[Windo
             high = min(budget.limit, most)
             low = (1 - width) * high
             share = (high - max(low, least)) / (most - least) if most > least else 1
-            window = Window(budget, column(costs, budget.measure), low, high, share)
-            (binding if budget.limit < most else idle).append(window)
-    return sorted(binding or idle, key=lambda window: window.share)[: len(binding) or 1]
+            sums = column(costs, budget.measure)
+            window = Window(budget, sums, low, high, share)
+            (binding if budget.limit < most + sums.slack else idle).append(window)
+    return sorted(binding, key=_share) or sorted(idle, key=_share)[:1]
+
+
+def _share(window: Window) -> float:
+    return window.share
 
 
 @dataclass
