@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.adam import adam
+from torch.utils._pytree import tree_map_only
 
 from moonshine.least_squares import is_solvable, moments, solve
 
@@ -92,6 +94,13 @@ class _Reached(Exception):
     """Ends a forward pass that has gone far enough."""
 
 
+def _run(part: Part, call: Call, position: int) -> tuple[Tensor, Tensor]:
+    """Input and output of an aim's convolution; the call stays as it is, even where the module writes into its input."""
+    args, kwargs = tree_map_only(Tensor, Tensor.clone, (call.args, call.kwargs))
+    ((maps, output),) = run_to(part.module, args, kwargs, [part.aims[position][0]])
+    return maps, output
+
+
 def _state(part: Part) -> State:
     return [{name: tensor.clone() for name, tensor in layer.state_dict().items()} for layer in part.layers]
 
@@ -111,7 +120,7 @@ def _estimate_statistics(part: Part, calls: Sequence[Call], position: int) -> No
         norm.momentum = None  # torch's way to say that all batches weigh the same
         norm.train()
     for call in calls:
-        run_to(part.module, call.args, call.kwargs, [part.aims[position][0]])
+        _run(part, call, position)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
@@ -122,7 +131,7 @@ def _error(part: Part, calls: Sequence[Call]) -> float:
     """||output - target|| / ||target|| of the last aim; infinite where one of them is not finite."""
     difference = power = 0.0
     for call in calls:
-        ((_, output),) = run_to(part.module, call.args, call.kwargs, [part.aims[-1][0]])
+        _, output = _run(part, call, -1)
         target = call.targets[-1].double()
         difference += (output.double() - target).square().sum().item()
         power += target.square().sum().item()
@@ -136,39 +145,45 @@ def _solve(part: Part, calls: Sequence[Call], held_out: Sequence[Call], position
     conv, _ = part.aims[position]
     if is_solvable(conv):
         fitted, held = (
-            moments(
-                conv,
-                (
-                    (run_to(part.module, call.args, call.kwargs, [conv])[0][0], call.targets[position])
-                    for call in some
-                ),
-            )
+            moments(conv, ((_run(part, call, position)[0], call.targets[position]) for call in some))
             for some in (calls, held_out)
         )
         solve(conv, fitted, held)
 
 
 def _step(part: Part, calls: Sequence[Call], steps: int) -> None:
-    """Adam on the mean squared error of the last aim, a call at a time, with batch norms as in training."""
-    conv, _ = part.aims[-1]
-    parameters = [
-        parameter for layer in part.layers for parameter in layer.parameters() if parameter.requires_grad
+    """Adam, its rate falling as a cosine, on the mean squared error of the last aim, a call at a time.
+
+    Batch norms are as in training. torch's functional form, for the reason that `moonshine.optimizer` gives.
+    """
+    weights: list[Tensor] = [
+        weight for layer in part.layers for weight in layer.parameters() if weight.requires_grad
     ]
-    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    counts = [torch.zeros(()) for _ in weights]
     for layer in part.layers:
         layer.train()
-    with torch.enable_grad():
-        for step in range(steps):
-            call = calls[step % len(calls)]
-            ((_, output),) = run_to(part.module, call.args, call.kwargs, [conv])
-            loss = F.mse_loss(output, call.targets[-1])
-            # Not backward(): it would leave gradients on what runs before the cheap layers.
-            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-            schedule.step()
+    for step in range(steps):
+        call = calls[step % len(calls)]
+        with torch.enable_grad():
+            _, output = _run(part, call, -1)
+            gradients = torch.autograd.grad(F.mse_loss(output, call.targets[-1]), weights)
+        with torch.no_grad():
+            rate = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+            adam(
+                weights,
+                list(gradients),
+                means,
+                squares,
+                [],
+                counts,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rate,
+                weight_decay=0,
+                eps=1e-8,
+                maximize=False,
+            )
     for layer in part.layers:
         layer.eval()
-    for parameter in parameters:
-        parameter.grad = None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from moonshine.budgets import parse_all
 from moonshine.config_types import NonNegative, Positive, Section, Seed, Sha256, Whole
 from moonshine.errors import MoonshineError
+from moonshine.networks import is_model
 
 Budgets = str | list[str]
 
@@ -24,8 +25,8 @@ class Teacher(Section):
     """The network that the students learn from: ``network`` is one of ours, ``model`` anybody's.
 
     With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks. ``include`` and
-    ``exclude`` are patterns that say where students may get cheap blocks; ``taps`` are the modules whose outputs
-    attention transfer compares, found automatically where they are not given.
+    ``exclude`` are patterns that say where the students of a model may get cheap blocks; ``taps`` are the modules whose
+    outputs attention transfer compares, found automatically where they are not given.
     """
 
     network: str | None = None
@@ -44,8 +45,15 @@ class Teacher(Section):
             raise ValueError(
                 "needs either 'network' (such as wrn-16-1) or 'model' (such as torchvision/resnet18 or my_nets:build)"
             )
-        if self.network is not None and self.kwargs:
-            raise ValueError(f"kwargs belong to a 'model'; found them beside network: {self.network}")
+        if self.model is not None and not is_model(self.model):
+            raise ValueError(
+                f"model is {self.model!r}; allowed: torchvision/<name>, timm/<name> or <module>:<function>"
+            )
+        if self.network is not None and is_model(self.network):
+            raise ValueError(f"network is {self.network!r}, which names a model; write model: {self.network}")
+        for key in ("kwargs", "include", "exclude"):
+            if self.network is not None and getattr(self, key):
+                raise ValueError(f"{key} belongs to a 'model'; found it beside network: {self.network}")
         if (self.weights is None) != (self.weights_sha256 is None):
             raise ValueError(
                 "'weights' and 'weights_sha256' come together; `moonshine checksum FILE` prints the latter"

@@ -39,7 +39,7 @@ def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) 
     path = cache_folder() / f"{key}.json"
     try:
         return read_json(path)
-    except MoonshineError:
+    except (MoonshineError, OSError):
         found = measure()
     with suppress(MoonshineError, OSError):
         write_json(path, found)

@@ -118,6 +118,7 @@ def _reference(network: nn.Module, about: About, test: Split) -> Floats:
             std=about.std,
             device="cpu",
             shuffle=False,
+            channels_last=True,
         ):
             found.append(network(images).numpy())
     return np.concatenate(found)

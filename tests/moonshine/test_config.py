@@ -78,6 +78,119 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
         assert words in str(error.value)
 
 
+MODEL = "torchvision/resnet18"
+RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ({}, ["needs either 'network'", "or 'model'", "torchvision/resnet18"]),
+        ({"network": "wrn-16-1", "model": MODEL}, ["needs either 'network'", "or 'model'"]),
+        ({"model": "resnet18"}, ["model is 'resnet18'", "torchvision/<name>"]),
+        ({"network": MODEL}, ["names a model", f"write model: {MODEL}"]),
+        ({"network": "wrn-16-1", "kwargs": {"a": 1}}, ["kwargs belongs to a 'model'", "network: wrn-16-1"]),
+        ({"network": "wrn-16-1", "include": ["stage1"]}, ["include belongs to a 'model'"]),
+        ({"network": "wrn-16-1", "exclude": ["stage1"]}, ["exclude belongs to a 'model'"]),
+        (
+            {"model": MODEL, "weights": "a.safetensors"},
+            ["'weights' and 'weights_sha256'", "moonshine checksum"],
+        ),
+        ({"model": MODEL, "weights_sha256": "a" * 64}, ["'weights' and 'weights_sha256'"]),
+        (
+            {"model": MODEL, "weights": "a", "weights_sha256": "A" * 64},
+            ["teacher.weights_sha256: found 'AAA"],
+        ),
+        (
+            {"model": MODEL, "weights": "a", "weights_sha256": "a" * 63},
+            ["teacher.weights_sha256: found 'aaa"],
+        ),
+        ({"model": MODEL, "taps": "layer1"}, ["teacher.taps: found 'layer1'", "list"]),
+        ({"model": MODEL, "include": "layer1"}, ["teacher.include: found 'layer1'", "list"]),
+        ({"model": MODEL, "tap": []}, ["teacher.tap: unknown key", "did you mean 'taps'"]),
+        ({"model": 18}, ["teacher.model: found 18"]),
+    ],
+)
+def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("teacher", {**teacher, "seed": 0}))
+    for words in ["teacher", *said]:
+        assert words in str(error.value)
+
+
+def test_a_teacher_of_the_users_own() -> None:
+    given = {"model": "nets:build", "kwargs": {"width": 8}, "weights": "a.pt", "weights_sha256": "0" * 64}
+    patterns = {"include": ["layer1.*"], "exclude": ["type:Stem"], "taps": ["layer1"]}
+    study = parse_study(changed("teacher", {**given, **patterns, "seed": 0}))
+    assert study.teacher.name == study.network_of("G4") == "nets:build"
+    assert study.teacher.kwargs == {"width": 8}
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({}, ["needs 'block'", "'network'", "'mixed'", "'rival'"]),
+        ({"block": "G(4)", "mixed": {"budget": "1MB"}}, ["needs 'block'", "or 'mixed'"]),
+        ({"network": "wrn-10-1", **RIVAL}, ["needs 'block'", "or 'rival'"]),
+        ({"mixed": {"budget": "1MB"}, **RIVAL}, ["needs 'block'"]),
+        ({"warm_start": {"fit": "least-squares", "batches": 1}}, ["needs 'block'"]),
+        ({"mixed": {}}, [".mixed.budget: missing"]),
+        ({"mixed": {"budget": "soon"}}, [".mixed: budget 'soon' is none", "300k params"]),
+        ({"mixed": {"budget": "0MB"}}, [".mixed: budget '0MB' allows nothing"]),
+        ({"mixed": {"budget": "-1MB"}}, [".mixed: budget '-1MB' is none"]),
+        ({"mixed": {"budget": 15}}, [".mixed.budget: found 15"]),
+        ({"mixed": {"budget": []}}, [".mixed: budget: found none"]),
+        ({"mixed": {"budget": ["1MB", "900kB"]}}, [".mixed: budget: 1MB and 900kB both limit"]),
+        ({"mixed": {"budget": "1MB", "score": "best"}}, [".mixed.score: found 'best'", "'fisher'"]),
+        ({"mixed": {"budget": "1MB", "window": 0}}, [".mixed.window: found 0"]),
+        ({"mixed": {"budget": "1MB", "candidates": 0}}, [".mixed.candidates: found 0"]),
+        ({"mixed": {"budget": "1MB", "finalists": {"count": 2}}}, [".mixed.finalists.epochs: missing"]),
+        ({"rival": {"scale": "both", "budget": "1MB"}}, [".rival.scale: found 'both'", "'width' or 'depth'"]),
+        ({"rival": {"scale": "width", "budget": "1 mb"}}, [".rival: budget '1 mb' is none"]),
+        (
+            {"block": "G(4)", "warm_start": {"fit": "steps", "batches": 2}},
+            [".warm_start: 'steps' (how many)"],
+        ),
+        (
+            {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 2, "steps": 3}},
+            [".warm_start: 'steps' (how many) comes with fit: steps"],
+        ),
+    ],
+)
+def test_a_student_that_is_not_one_thing(student: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("students/mix", student))
+    for words in said:
+        assert words in str(error.value)
+    assert "students.mix" in str(error.value)
+
+
+def test_a_mixed_student_and_a_rival_take_several_budgets() -> None:
+    study = parse_study(changed("students/mix", {"mixed": {"budget": ["300k params", "15ms"]}}))
+    assert study.students["mix"].mixed is not None
+    assert parse_study(changed("students/thin", RIVAL)).students["thin"].rival is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("budget", "1 mb", "ship: budget '1 mb' is none"),
+        ("budget", ["1MB", "2MB"], "ship: budget: 1MB and 2MB both limit"),
+        ("allowed_error_pct", 0, "ship.allowed_error_pct: found 0"),
+        ("calibration_images", 0, "ship.calibration_images: found 0"),
+        ("logit_tolerance", -1, "ship.logit_tolerance: found -1"),
+        ("allowed_error_pct", MISSING, "ship.allowed_error_pct: missing"),
+    ],
+)
+def test_what_is_wanted_of_the_shipped_student(key: str, value: Any, said: str) -> None:
+    ship = {"budget": "1MB", "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.01}
+    assert parse_study(changed("ship", ship)).ship is not None
+    ship |= {key: value}
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("ship", {name: each for name, each in ship.items() if each is not MISSING}))
+    assert said in str(error.value)
+
+
 def test_all_mistakes_are_said_at_once() -> None:
     content = changed("training/epochs", -1)
     content["seeds"] = []

@@ -1,0 +1,111 @@
+"""Weights that somebody else saved: every form that is understood, and every other refused without running it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from moonshine.errors import MoonshineError
+from moonshine.files import sha256
+from moonshine.weights import load_given_weights
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def trained() -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return {
+        name: torch.rand_like(tensor.float()).to(tensor.dtype)
+        for name, tensor in network().state_dict().items()
+    }
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    module = network()
+    load_given_weights(module, path, sha256(path))
+    return module.state_dict()
+
+
+FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "plain": lambda tensors: tensors,
+    "nested": lambda tensors: {"state_dict": tensors, "epoch": 3},
+    "parallel": lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
+    "nested and parallel": lambda tensors: {"state_dict": {f"module.{k}": v for k, v in tensors.items()}},
+    "before torch counted steps": lambda tensors: {
+        k: v for k, v in tensors.items() if "num_batches" not in k
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_state_dict_in_any_usual_form_is_loaded(form: str, tmp_path: Path) -> None:
+    torch.save(FORMS[form](trained()), tmp_path / "w.pt")
+    found = load(tmp_path / "w.pt")
+    assert all(torch.equal(found[k], v) for k, v in trained().items() if "num_batches" not in k)
+
+
+def test_safetensors_are_loaded(tmp_path: Path) -> None:
+    save_file(trained(), tmp_path / "w.safetensors")
+    assert torch.equal(load(tmp_path / "w.safetensors")["0.weight"], trained()["0.weight"])
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "missing": (lambda t: {k: v for k, v in t.items() if k != "0.bias"}, "missing 0.bias"),
+    "unexpected": (lambda t: {**t, "head.weight": torch.ones(2)}, "unexpected head.weight"),
+    "shape": (lambda t: {**t, "0.bias": torch.ones(5)}, r"0.bias is \(5,\), the network has \(4,\)"),
+    "a module": (lambda t: network(), "cannot be read as weights alone"),
+    "a list": (lambda t: [1, 2], "holds a list"),
+    "no tensors": (lambda t: {"epoch": 3, "name": "x"}, "holds a dict of int, str"),
+    "half parallel": (
+        lambda t: {f"module.{k}" if k[0] == "0" else k: v for k, v in t.items()},
+        "missing 0.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_anything_else_is_one_message(case: str, tmp_path: Path) -> None:
+    make, message = WRONG[case]
+    torch.save(make(trained()), tmp_path / "w.pt")
+    with pytest.raises(MoonshineError, match=message):
+        load(tmp_path / "w.pt")
+
+
+def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    (tmp_path / "w.pt").write_bytes(pickle.dumps({"state_dict": Bomb()}))
+    with pytest.raises(MoonshineError, match="cannot be read as weights alone"):
+        load(tmp_path / "w.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    torch.save(trained(), tmp_path / "w.pt")
+    (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:100])
+    with pytest.raises(MoonshineError, match=r"w\.pt cannot be read"):
+        load(tmp_path / "w.pt")
+
+
+def test_another_file_than_the_study_says_is_refused_with_its_checksum(tmp_path: Path) -> None:
+    torch.save(trained(), tmp_path / "w.pt")
+    with pytest.raises(
+        MoonshineError, match=f"weights_sha256: .* has the checksum {sha256(tmp_path / 'w.pt')}"
+    ):
+        load_given_weights(network(), tmp_path / "w.pt", "0" * 64)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MoonshineError, match=r"teacher.weights: .*none\.pt is no file"):
+        load_given_weights(network(), tmp_path / "none.pt", "0" * 64)

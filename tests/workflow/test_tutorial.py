@@ -1,0 +1,137 @@
+"""docs/tutorial.md, command by command: a stranger's network, weights and folder of images, to an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.workflow.clones import PROJECT, clone, inside
+from workflow.handover import hand_over
+
+TEXT = (PROJECT / "docs" / "tutorial.md").read_text()
+CLASSES = ("disc", "noise", "stripes")
+SET_UP = ("make setup", "source .venv/bin/activate")  # what the tests themselves run in
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+def picture(kind: str, random: np.random.Generator) -> Image.Image:
+    height, width = random.integers(34, 60, 2)
+    y, x = np.mgrid[:height, :width]
+    inside_disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 4) ** 2
+    mask = {"disc": inside_disc, "stripes": x // 4 % 2 == 0, "noise": random.random((height, width)) < 0.5}[
+        kind
+    ]
+    colours = random.integers(0, 255, (2, 3))
+    return Image.fromarray(np.where(mask[..., None], colours[0], colours[1]).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with what the tutorial's reader brings."""
+    made = clone(tmp_path_factory.mktemp("tutorial"))
+    random = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 10)):
+        for kind in CLASSES:
+            (made / "flowers" / split / kind).mkdir(parents=True)
+            for number in range(count):
+                picture(kind, random).save(made / "flowers" / split / kind / f"{number}.png")
+    (made / "my_nets.py").write_text(blocks("python")[0])
+    build = "import torch, my_nets; torch.manual_seed(0); network = my_nets.build(classes=3, width=48)"
+    save = "torch.save({'state_dict': {f'module.{k}': v for k, v in network.state_dict().items()}}, 'flowers.pt')"
+    run(made, f'{sys.executable} -c "{build}; {save}"')
+    return made
+
+
+def run(folder: Path, command: str) -> str:
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "XDG_CACHE_HOME": str(folder / ".cache"),
+        "PYTHONPATH": str(folder),
+    }
+    command = command.replace(
+        "make reproduce", "snakemake --cores 2"
+    )  # make would set up a second environment
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def said(folder: Path) -> dict[str, str]:
+    """What each command of the tutorial printed, in its order; its params.yaml is written when it asks for it."""
+    (params,) = blocks("yaml")
+    printed: dict[str, str] = {}
+    for command in commands():
+        if command in SET_UP:
+            continue
+        if command.startswith("snakemake"):
+            params = params.replace("CHECKSUM-OF-FLOWERS", printed["moonshine checksum flowers"].strip())
+            params = params.replace("CHECKSUM-OF-WEIGHTS", printed["moonshine checksum flowers.pt"].strip())
+            (folder / "params.yaml").write_text(params)
+        printed[command] = run(folder, command)
+    return printed
+
+
+def test_the_plan_says_what_fits(said: dict[str, str]) -> None:
+    plan = next(text for command, text in said.items() if command.startswith("moonshine plan"))
+    rows = {line.split()[0]: line for line in plan.splitlines() if line.endswith((" yes", " no"))}
+    assert rows["BG(2,M)"].endswith("yes")
+    assert rows["teacher"].endswith("no")
+    assert "INT8 ONNX" in plan
+    assert "what they replace" in plan
+
+
+def test_the_exported_file_is_what_was_asked_for(said: dict[str, str], folder: Path) -> None:
+    export = folder / "results" / "flowers" / "export"
+    receipts = {one["format"]: one for one in json.loads((export / "receipts.json").read_text())["receipts"]}
+    assert receipts["onnx-int8"]["bytes"] == (export / "network-int8.onnx").stat().st_size <= 1_000_000
+    cost = json.loads((folder / "results/flowers/students/BG2-M/cost.json").read_text())
+    assert cost["bytes"]["onnx-int8"] == receipts["onnx-int8"]["bytes"]
+    assert receipts["onnx"]["max_logit_difference"] <= 0.001
+    assert receipts["onnx"]["examples"] == 30
+
+
+def test_the_example_names_a_class(said: dict[str, str]) -> None:
+    answer = next(text for command, text in said.items() if "classify.py" in command)
+    assert re.fullmatch(rf"({'|'.join(CLASSES)}) [0-9.]+%\n", answer)
+
+
+def test_the_report_ends_with_the_answer(said: dict[str, str], folder: Path) -> None:
+    report = (folder / "results" / "flowers" / "report.html").read_text()
+    last = report.rpartition("<h2")[2]
+    assert "What to ship" in last
+    assert "Under 1MB onnx-int8 ship BG(2,M)" in last
+    assert 'href="export/network-int8.onnx"' in last
+
+
+def test_the_teacher_is_her_network_as_it_is(said: dict[str, str], folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    theirs = torch.load(folder / "flowers.pt", weights_only=True)["state_dict"]
+    ours = load_file(folder / "results" / "flowers" / "teacher" / "weights.safetensors")
+    assert {f"module.{name}" for name in ours} == theirs.keys()
+    assert all(torch.equal(tensor, theirs[f"module.{name}"]) for name, tensor in ours.items())
+
+
+def test_dvc_takes_it_over(said: dict[str, str], folder: Path) -> None:
+    with inside(folder):
+        assert "nothing to do" in hand_over("snakemake")
