@@ -95,7 +95,7 @@ class _Reached(Exception):
 
 
 def _run(part: Part, call: Call, position: int) -> tuple[Tensor, Tensor]:
-    """Input and output of an aim's convolution; the call stays as it is, even where the module writes into its input."""
+    """Input and output of an aim's convolution; a module that writes into its input writes into a copy."""
     args, kwargs = tree_map_only(Tensor, Tensor.clone, (call.args, call.kwargs))
     ((maps, output),) = run_to(part.module, args, kwargs, [part.aims[position][0]])
     return maps, output
