@@ -50,7 +50,7 @@ class Plan:
 def plan(
     space: Space,
     budgets: Sequence[Budget],
-    latencies: Latencies,
+    latencies: Callable[[], Latencies],
     export: Callable[[Blocks, str], int],
     *,
     mixed: int = 3,
@@ -59,11 +59,18 @@ def plan(
     """Every uniform student and the ``mixed`` best mixtures under the budgets, with what they cost.
 
     Best means most multiply-accumulates, the strongest score that needs no data; a mixed student in a study is searched
-    for with Fisher potential. Latencies are sums over places, measured apart (see `moonshine.place_latency`).
+    for with Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are the
+    networks' (see `moonshine.place_latency`).
     ``export`` gives the bytes of a really exported untrained network in a format, where a budget limits one.
     MoonshineError for a budget that no network of the space meets: it says what the minimum is and what holds it up.
     """
-    known = costs(space, latency=latencies)
+    known = costs(space)
+    # What needs no measuring is refused first.
+    for budget in budgets:
+        if budget.measure not in (*EXPORTED, "latency") and (error := impossible(known, budget)):
+            raise error
+    times = latencies()
+    known = known.with_estimate("latency", times.rest_ms, times.table)
     exported = [budget.measure for budget in budgets if budget.measure in EXPORTED]
     for budget in budgets:
         if budget.measure in EXPORTED:

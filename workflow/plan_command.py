@@ -55,7 +55,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from workflow.plan_measurements import exporter, latencies
     from workflow.plan_text import text
 
-    found = plan(space, budgets, latencies(space, arguments.threads), exporter(space))
+    found = plan(space, budgets, lambda: latencies(space, arguments.threads), exporter(space))
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
     else:

@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(count):
                 picture(kind, random).save(made / "flowers" / split / kind / f"{number}.png")
     (made / "my_nets.py").write_text(blocks("python")[0])
-    build = "import torch, my_nets; torch.manual_seed(0); network = my_nets.build(classes=3, width=48)"
+    build = "import torch, my_nets; torch.manual_seed(0); network = my_nets.build(classes=3, width=64)"
     save = "torch.save({'state_dict': {f'module.{k}': v for k, v in network.state_dict().items()}}, 'flowers.pt')"
     run(made, f'{sys.executable} -c "{build}; {save}"')
     return made

@@ -1,0 +1,84 @@
+"""``moonshine plan`` as its users see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.workflow import tiny
+from workflow import cli, fetch, nodes, stage
+
+MODEL = ["--model", "wrn-10-1", "--input", "3x8x8", "--classes", "10", "--block", "G(4)", "--block", "B(2)"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*arguments: str) -> int:
+    return cli.main(["plan", *arguments])
+
+
+def test_a_plan_lists_the_teacher_and_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--budget", "30k params") == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in text.splitlines() if line.endswith((" yes", " no"))}
+    assert rows["teacher"].split()[1] == "77,850"
+    assert rows["teacher"].endswith("no")
+    assert rows.keys() >= {"teacher", "B(2)", "G(4)"}
+    assert "Reachable with these blocks" in text
+    assert "batch 1" in text
+
+
+def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--budget", "25k params", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {option["name"]: option["fits"] for option in found["uniform"]} == {"G(4)": False, "B(2)": True}
+    assert found["teacher"]["values"]["parameters"] == 77_850
+
+
+def test_latencies_are_measured_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert plan(*MODEL, "--budget", "1MB") == 0
+    assert capsys.readouterr().err.count("Measuring the latency") == 1
+
+
+def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write_study(tmp_path)
+    assert plan("--budget", "1MB") == 2
+    assert "snakemake results/tiny/data/dataset.json" in capsys.readouterr().err
+    assert stage.main(fetch.run, nodes.fetch, (), ["tiny"]) == 0
+    assert plan("--budget", "1MB", "--block", "G(4)") == 0
+    assert "wrn-10-1 at 1x8x8, 2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*MODEL, "--budget", "0MB"], "allows nothing"),
+        ([*MODEL, "--budget", "1B"], "the smallest network has"),
+        ([*MODEL, "--budget", "12 bananas"], "is none; allowed: 1.2MB"),
+        ([*MODEL, "--budget", "1MB", "--budget", "2MB"], "both limit"),
+        ([*MODEL, "--budget", "1MB", "--block", "Q(2)"], "unknown kind 'Q'"),
+        (["--model", "wrn-10-1", "--budget", "1MB"], "--model needs --input"),
+        (["--model", "wrn-11-1", "--input", "3x8x8", "--classes", "10", "--budget", "1MB"], "wrn-11-1"),
+        (["--model", "wrn-10-1", "--input", "3x8", "--classes", "10", "--budget", "1MB"], "--input is '3x8'"),
+        (
+            ["--model", "no_such:build", "--input", "3x8x8", "--classes", "10", "--budget", "1MB"],
+            "does not import",
+        ),
+        (["--budget", "1MB"], "params.yaml: no such file"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(*arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1
