@@ -39,7 +39,10 @@ def exported(space: Space, blocks: Mapping[str, str], format: str) -> int:
 
 def make(space: Space, *budgets: str) -> Plan:
     return plan(
-        space, parse_all(budgets), latencies(space), lambda blocks, format: exported(space, blocks, format)
+        space,
+        parse_all(budgets),
+        lambda: latencies(space),
+        lambda blocks, format: exported(space, blocks, format),
     )
 
 
