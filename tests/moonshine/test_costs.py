@@ -164,7 +164,7 @@ def test_the_module_is_left_untouched():
     model = build("wrn-10-1", "G(2)").train()
     model.get_submodule("stage1").eval()
     calls = []
-    model.head.register_forward_hook(lambda *_: calls.append(1))
+    model.get_submodule("head").register_forward_hook(lambda *_: calls.append(1))
     state = {key: value.clone() for key, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     owners = [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
