@@ -1,4 +1,4 @@
-"""Seconds of ``moonshine plan`` on ResNet-34 at 224x224 with the paper's 21 blocks: at first, and with latencies cached.
+"""Seconds of ``moonshine plan`` on ResNet-34 at 224x224 with the paper's 21 blocks: at first, and latencies cached.
 
     python benchmarks/plan.py [--runs 3] [--model torchvision/resnet34]
 
