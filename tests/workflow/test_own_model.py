@@ -1,0 +1,284 @@
+"""The stages with somebody's own network: what they write, and that each mistake is one message that names its key."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from moonshine.artifacts import load
+from moonshine.files import sha256
+from tests.workflow import tiny
+from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(inputs, outputs, 3, 2, 1), nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.norm, self.skip = nn.BatchNorm2d(outputs), nn.Conv2d(inputs, outputs, 1, 2)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.norm(self.a(x)))) + self.skip(x)
+
+
+class Net(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(channels, 8, 3, 1, 1), Block(8, 16), Block(16, 32)
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, x):
+        return self.head(self.two(self.one(self.stem(x))).mean((2, 3)))
+
+
+class Flat(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.conv, self.next = nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 1, 1)
+        self.head = nn.Linear(4 * size * size, 2)
+
+    def forward(self, x):
+        return self.head(self.next(self.conv(x)).flatten(1))
+
+
+def build(channels=1, classes=2):
+    return Net(channels, classes)
+
+
+def flat(size):
+    return Flat(size)
+
+
+def nothing_to_swap():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+
+def no_module():
+    return 3
+"""
+OWN = {"model": "tiny_nets:build", "seed": 0}
+
+
+def study(**sections: Any) -> dict[str, Any]:
+    return tiny.study(**{"teacher": OWN, "students": {"G4": {"block": "G(4)"}}, **sections})
+
+
+def change(**sections: Any) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump({**content, **sections}, sort_keys=False))
+
+
+STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
+    "fetch": (fetch, nodes.fetch, ()),
+    "structure": (structure, nodes.structure, ("student",)),
+    "measure": (measure, nodes.measure, ("network",)),
+    "teacher": (teacher, nodes.teacher, ()),
+    "scratch": (scratch, nodes.scratch, ("student", "seed")),
+    "distil": (distil, nodes.distil, ("student", "method", "seed")),
+}
+
+
+def run(name: str, *arguments: str) -> int:
+    module, make_node, wildcards = STAGES[name]
+    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with prepared data and the user's module, which no other test has imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "tiny_nets.py").write_text(NETS)
+    tiny.write_study(tmp_path, study())
+    assert run("fetch") == 0
+    yield tmp_path
+    sys.modules.pop("tiny_nets", None)
+
+
+def laid_out(student: str) -> dict[str, Any]:
+    return dict(json.loads(nodes.structure("tiny", student).outputs[0].read_text()))
+
+
+def test_her_network_is_laid_out_trained_and_distilled(here: Path) -> None:
+    for command in (("structure", "G4"), ("measure", "G4"), ("teacher",), ("distil", "G4", "at", "0")):
+        assert run(*command) == 0
+    found = laid_out("G4")
+    assert found["blocks"] == {"one": "G(4)", "two": "G(4)"}
+    assert found["taps"] == ["one", "two"]
+    assert found["kept"]["stem"] == "the stem"
+    student = load(here / "results/tiny/students/G4/at/seed0")
+    assert sum(parameter.numel() for parameter in student.parameters()) == found["parameters"]
+    assert "at" in (here / "results/tiny/students/G4/at/seed0/history.csv").read_text().splitlines()[0]
+
+
+def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None:
+    import tiny_nets
+
+    network = tiny_nets.build()
+    torch.save(network.state_dict(), here / "hers.pt")
+    change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
+    assert run("teacher") == 0
+    metrics = json.loads((here / "results/tiny/teacher/metrics.json").read_text())
+    assert (metrics["epochs_run"], metrics["train"]) == (0, None)
+    assert metrics["test"]["examples"] == 20
+    kept = load(here / "results/tiny/teacher").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_mixed_student_keeps_to_its_budget_and_says_what_others_would_have_chosen(here: Path) -> None:
+    mixed = {"budget": "9k params", "candidates": 6, "best": 2, "initialisations": 2, "batch_size": 8}
+    change(students={"mix": {"mixed": mixed}})
+    assert run("structure", "mix") == 0
+    found = laid_out("mix")
+    assert found["parameters"] <= 9000
+    assert found["block"] == "mixed"
+    assert found["search"]["chosen"]["parameters"] == found["parameters"]
+    assert {"fisher", "parameters", "macs", "random"} <= found["search"]["winners"].keys()
+    first = nodes.structure("tiny", "mix").outputs[0].read_bytes()
+    assert run("structure", "mix") == 0
+    assert nodes.structure("tiny", "mix").outputs[0].read_bytes() == first
+    assert run("scratch", "mix", "0") == 0
+
+
+def test_finalists_are_trained_before_the_choice(here: Path) -> None:
+    finalists = {"count": 2, "epochs": 1, "batch_size": 16, "lr": 0.05}
+    mixed = {"budget": "9k params", "candidates": 4, "best": 2, "initialisations": 1, "batch_size": 8}
+    change(students={"mix": {"mixed": {**mixed, "finalists": finalists}}})
+    assert run("structure", "mix") == 0
+    search = laid_out("mix")["search"]
+    errors = [each["error"] for each in search["finalists"]]
+    assert len(errors) == 2
+    assert search["chosen"]["error"] == min(errors)
+
+
+def test_a_warm_start_gives_other_weights_than_a_cold_one(here: Path) -> None:
+    warm = {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 1}}
+    change(students={"cold": {"block": "G(4)"}, "warm": warm})
+    assert run("teacher") == 0
+    for student in ("cold", "warm"):
+        assert run("structure", student) == 0
+        assert run("distil", student, "at", "0") == 0
+    cold, started = (load(here / f"results/tiny/students/{name}/at/seed0") for name in ("cold", "warm"))
+    assert cold.state_dict().keys() == started.state_dict().keys()
+    assert not torch.equal(cold.state_dict()["stem.weight"], started.state_dict()["stem.weight"])
+    log = (here / "results/tiny/logs/distil@tiny-warm-at-0.log").read_text()
+    assert "relative error of one" in log
+
+
+def test_a_rival_of_a_network_of_ours_is_within_the_budget(here: Path) -> None:
+    change(
+        teacher={"network": "wrn-16-1", "seed": 0},
+        students={"width": {"rival": {"scale": "width", "budget": "60k params"}}},
+    )
+    assert run("structure", "width") == 0
+    found = laid_out("width")
+    assert found["network"].startswith("wrn-16-0.")
+    assert 40_000 < found["parameters"] <= 60_000
+
+
+TEACHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "does not import": ({"model": "tiny_nots:build"}, "no Python package 'tiny_nots'"),
+    "no such function": ({"model": "tiny_nets:biuld"}, "tiny_nets has no biuld; close to it: build"),
+    "no module": ({"model": "tiny_nets:no_module"}, "returned a int"),
+    "wrong arguments": (
+        {"model": "tiny_nets:build", "kwargs": {"depth": 3}},
+        "building it with {'depth': 3} failed",
+    ),
+    "another input": (
+        {"model": "tiny_nets:build", "kwargs": {"channels": 3}},
+        "cannot take an input of 1x8x8",
+    ),
+    "another size": ({"model": "tiny_nets:flat", "kwargs": {"size": 9}}, "cannot take an input of 1x8x8"),
+    "other classes": ({"model": "tiny_nets:build", "kwargs": {"classes": 5}}, "one image gives (1, 5)"),
+    "nothing to swap": ({"model": "tiny_nets:nothing_to_swap"}, "has no convolution that"),
+    "pattern without a match": (
+        {"model": "tiny_nets:build", "exclude": ["three.*"]},
+        "the pattern 'three.*' matches",
+    ),
+    "taps that do not exist": (
+        {"model": "tiny_nets:build", "taps": ["three"]},
+        "teacher.taps: 'three' does not exist",
+    ),
+    "taps without a map": (
+        {"model": "tiny_nets:build", "taps": ["head"]},
+        "teacher.taps: 'head' gives no map",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEACHERS)
+def test_a_network_that_will_not_do_is_one_message(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section, said = TEACHERS[case]
+    change(teacher={**section, "seed": 0})
+    assert run("structure", "G4") == stage.USAGE_ERROR
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "teacher" in shown
+    assert "Traceback" not in shown
+    assert not nodes.structure("tiny", "G4").outputs[0].exists()
+
+
+STUDENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a block that fits nowhere": ({"block": "G(5)"}, "students.G4: "),
+    "taps of another size": ({"network": "wrn-10-1"}, "students.G4: "),
+    "an impossible budget": ({"mixed": {"budget": "1B"}}, "students.G4: budget 1B: the smallest network"),
+    "a budget of nothing": ({"mixed": {"budget": "0MB"}}, "students.G4.mixed: budget '0MB' allows nothing"),
+    "no family": ({"rival": {"scale": "width", "budget": "1MB"}}, "students.G4: "),
+    "the teacher itself": ({"block": "S"}, "is the teacher itself"),
+    "no split for finalists": (
+        {
+            "mixed": {
+                "budget": "9k params",
+                "finalists": {"count": 1, "epochs": 1, "batch_size": 8, "lr": 0.1},
+            }
+        },
+        "no validation split",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STUDENTS)
+def test_a_student_that_cannot_be_is_one_message(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section, said = STUDENTS[case]
+    if "finalists" in case:
+        content = yaml.safe_load(Path("params.yaml").read_text())
+        change(data={**content["data"], "validation": 0.0})
+        assert run("fetch") == 0
+    change(students={"G4": section})
+    assert run("structure", "G4") == stage.USAGE_ERROR
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert not nodes.structure("tiny", "G4").outputs[0].exists()
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"stem.weight": torch.ones(1)}, here / "hers.pt")
+    change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
+    assert run("teacher") == stage.USAGE_ERROR
+    assert "weights of another architecture: missing" in capsys.readouterr().err
+    assert not (here / "results/tiny/teacher").exists()
+
+
+def test_a_changed_builder_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("structure", "G4") == 0
+    (here / "tiny_nets.py").write_text(NETS + "\n# changed\n")
+    assert run("scratch", "G4", "0") == stage.USAGE_ERROR
+    assert "its file has changed since the structure was written" in capsys.readouterr().err
