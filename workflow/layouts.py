@@ -46,9 +46,7 @@ def named(key: str, make: Callable[[], Made]) -> Made:
     try:
         return make()
     except MoonshineError as error:
-        raise (
-            error if str(error).startswith(("teacher.", key)) else MoonshineError(f"{key}: {error}")
-        ) from None
+        raise (error if str(error).startswith(key) else MoonshineError(f"{key}: {error}")) from None
 
 
 def teacher_structure(study: Study, images: Images) -> Structure:
