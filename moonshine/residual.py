@@ -65,9 +65,9 @@ def recognise(block: nn.Module) -> Pair | None:
 
 
 def shortcuts(module: nn.Module) -> set[str]:
-    """The convolutions that are alone on one branch of a sum whose other branch has several of its own.
+    """The convolutions that are alone on one branch of a sum whose other branch has several, one behind the other.
 
-    Seen where the network, or else a part of it, can be traced.
+    What leads to both branches is on neither. Seen where the network, or else a part of it, can be traced.
     """
     graph = trace(module)
     if graph is None:
@@ -75,14 +75,14 @@ def shortcuts(module: nn.Module) -> set[str]:
     layers = dict(module.named_modules())
     found: set[str] = set()
     for node in filter(is_sum, graph.nodes):
-        behind = [ancestors(branch) for branch in node.args]
+        one, other = (ancestors(branch) for branch in node.args)
         own = [
-            {str(each.target) for each in here - there if isinstance(_layer(each, layers), nn.Conv2d)}
-            for here, there in (behind, behind[::-1])
+            {each for each in branch if isinstance(_layer(each, layers), nn.Conv2d)}
+            for branch in (one - other, other - one)
         ]
         shorter, longer = sorted(own, key=len)
-        if len(shorter) == 1 and len(longer) > 1:
-            found |= shorter
+        if len(shorter) == 1 and any(ancestors(conv) & longer - {conv} for conv in longer):
+            found |= {str(conv.target) for conv in shorter}
     return found
 
 

@@ -150,7 +150,7 @@ def bottleneck() -> nn.Module:
         lambda: Residual(branch(nn.Conv2d(8, 8, 1))),
         lambda: Residual(branch(first=spatial(padding=0), second=spatial(padding=2))),
         lambda: Residual(branch(first=spatial(padding=2), second=spatial(padding=0))),
-        lambda: Residual(branch(first=spatial(kernel=2, padding="same"))),
+        lambda: Residual(nn.Sequential(spatial(kernel=2, padding="same"), spatial(kernel=2, padding="same"))),
         lambda: Residual(
             branch(
                 first=spatial(kernel=(3, 1), padding=(1, 0)), second=spatial(kernel=(1, 3), padding=(0, 1))
@@ -204,6 +204,12 @@ def test_what_is_spatial(layer: nn.Module, expected: bool) -> None:
         (Net(spatial(), Residual(branch()), Residual(spatial())), set()),
         (Net(Residual(spatial(), spatial())), set()),
         (Net(Residual(branch(), branch())), set()),
+        # Three branches side by side are a wide convolution; behind two, the third is their shortcut.
+        (Net(Residual(Residual(spatial(), spatial()), spatial())), set()),
+        (
+            Net(Residual(nn.Sequential(Residual(spatial(), spatial()), spatial()), spatial())),
+            {"body.0.shortcut"},
+        ),
         (nn.Sequential(Undecided(), Residual(branch(), spatial())), {"1.shortcut"}),
         (Net(PreActivation(8, 8, 1)), {"body.0.jump"}),
     ],
