@@ -112,18 +112,22 @@ def test_maps_before_the_first_place_do_not_count() -> None:
 
 def test_what_holds_the_head_or_comes_after_it_is_no_tap() -> None:
     class Decoder(nn.Module):
-        """Its head is a convolution inside a module, at a resolution of its own, and its logits are enlarged."""
+        """Its head is a convolution inside a module, and its logits end at the resolution of the encoder."""
 
         def __init__(self) -> None:
             super().__init__()
             self.stem, self.body = spatial(3, 8), nn.Sequential(spatial(8, 8, stride=2), spatial())
             self.classifier = nn.Sequential(nn.Upsample(scale_factor=4), spatial(), nn.Conv2d(8, 5, 1))
-            self.larger = nn.Upsample(scale_factor=2)
+            self.smaller = nn.AvgPool2d(4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.larger(self.classifier(self.body(self.stem(x))))
+            return self.smaller(self.classifier(self.body(self.stem(x))))
 
     assert found(Decoder()) == ("body", "classifier.1")
+
+
+def test_a_resolution_at_which_no_convolution_computes_has_no_tap() -> None:
+    assert found(Net(spatial(), nn.MaxPool2d(2), spatial(), nn.MaxPool2d(2))) == ("body.0", "body.2")
 
 
 def test_a_module_that_runs_twice_is_no_tap() -> None:

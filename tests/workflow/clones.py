@@ -112,4 +112,5 @@ def outputs(folder: Path) -> dict[str, bytes]:
     """Every output of the study, the report apart: it shows timings."""
     made = nodes.all_nodes(load_study(folder / "params.yaml"))
     paths = [path for node in made if node.stage != "report" for path in node.outputs]
-    return {str(path): (folder / path).read_bytes() for path in paths}
+    files = [found for path in paths for found in ([folder / path, *(folder / path).glob("[!.]*")])]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.is_dir()}

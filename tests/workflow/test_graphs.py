@@ -249,7 +249,7 @@ def test_a_difference_is_noticed(
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("workflow/rules/training.smk", '    "moonshine/losses.py",\n'),
+        ("workflow/rules/code.smk", '    "moonshine/losses.py",\n'),
         ("workflow/rules/training.smk", "        teacher_structure=rules.teacher.output.structure,\n"),
         ("dvc.yaml", "      - methods.${item.method}\n"),
         ("dvc.yaml", "      - moonshine/taps.py\n"),

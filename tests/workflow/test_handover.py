@@ -19,7 +19,7 @@ from workflow.restamp import restamp
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
 WEIGHTS = "results/tiny/students/G4/at/seed0/weights.safetensors"
-TABLES = {"collect@tiny", "report@tiny"}
+TABLES = {"collect@tiny", "export@tiny", "report@tiny"}
 TRAINED = {
     "teacher@tiny",
     "scratch@tiny-G4-0",
@@ -64,7 +64,7 @@ def edit_a_parameter(folder: Path) -> None:
 
 
 def edit_a_module(folder: Path) -> None:
-    edit_code(folder, "moonshine/train.py")
+    edit_code(folder, "workflow/training.py")
 
 
 def forget(folder: Path) -> None:
@@ -78,7 +78,7 @@ def forget(folder: Path) -> None:
         (lose_a_file, f"1 files are missing: {WEIGHTS}"),
         (edit_a_parameter, r"has \d nodes left: .*distil@tiny-B2-at-0"),
         (edit_a_module, r"has \d nodes left: .*teacher@tiny"),
-        (forget, "13 nodes"),
+        (forget, "14 nodes"),
     ],
 )
 @pytest.mark.parametrize("giver", ["snakemake", "dvc"])
