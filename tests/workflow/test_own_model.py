@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_her_network_is_laid_out_trained_and_distilled(here: Path) -> None:
 
 
 def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None:
-    import tiny_nets
+    tiny_nets = import_module("tiny_nets")
 
     network = tiny_nets.build()
     torch.save(network.state_dict(), here / "hers.pt")
