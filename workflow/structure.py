@@ -11,6 +11,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import write_json
 from moonshine.networks import from_structure, to_structure
 from moonshine.rivals import rival
+from moonshine.substitution import check_runs
 from moonshine.tap_discovery import check_taps, tap_sizes
 from workflow import nodes, stage
 from workflow.layouts import Images, Structure, images_of, named, teacher_structure, uniform, with_costs
@@ -33,8 +34,11 @@ def describe(study: Study, student: str) -> Structure:
             "block, or a smaller network"
         )
     taps = teacher["taps"]
-    sizes = tap_sizes(from_structure(teacher), taps, images.shape)
-    named(key, lambda: check_taps(taps, sizes, from_structure(structure), images.shape))
+    network, original = from_structure(structure), from_structure(teacher)
+    if structure["network"] == teacher["network"]:
+        named(key, lambda: check_runs(network, original, images.shape))
+    sizes = tap_sizes(original, taps, images.shape)
+    named(key, lambda: check_taps(taps, sizes, network, images.shape))
     return with_costs({**structure, "taps": taps}, images)
 
 

@@ -65,6 +65,20 @@ def nothing_to_swap():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
 
 
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.next = nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 1, 1)
+        self.also, self.head = [self.next], nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.also[0](self.conv(x)).mean((2, 3)))
+
+
+def hidden():
+    return Hidden()
+
+
 def no_module():
     return 3
 """
@@ -266,6 +280,14 @@ def test_a_student_that_cannot_be_is_one_message(
     assert said in shown
     assert "Traceback" not in shown
     assert not nodes.structure("tiny", "G4").outputs[0].exists()
+
+
+def test_a_block_that_her_code_would_not_run_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(teacher={"model": "tiny_nets:hidden", "seed": 0})
+    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert "students.G4: Hidden does not run what was put at next" in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused_before_anything_is_written(
