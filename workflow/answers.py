@@ -26,6 +26,7 @@ def what_to_ship(results: Results) -> Fragment:
         "no validation": lambda: (
             "<b>Nothing is chosen:</b> the study has no validation split, and the test set is not there to choose on."
         ),
+        "nothing trained": lambda: "<b>Nothing is chosen:</b> no student has been trained to the end.",
         "nothing fits": lambda: (
             f"<b>No student fits {budget}.</b> The nearest is {_named(results, choice['nearest'])}: "
             f"{_sizes(choice['nearest'], choice['budgets'])}."

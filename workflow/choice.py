@@ -11,7 +11,9 @@ from moonshine.config import Ship
 from workflow.records import Model, Run
 from workflow.statistics import estimate
 
-Status = Literal["not asked", "no validation", "nothing fits", "not accurate enough", "shipped"]
+Status = Literal[
+    "not asked", "no validation", "nothing trained", "nothing fits", "not accurate enough", "shipped"
+]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def choose(
     }
     judged = [each for each in found if each.validation_pct is not None]
     if not judged:
-        return Choice("no validation", **about)  # type: ignore[arg-type]
+        trained = any(run.status == "completed" for run in runs if run.student != "teacher")
+        return Choice("no validation" if trained else "nothing trained", **about)  # type: ignore[arg-type]
     fitting = sorted((each for each in judged if each.fits), key=_rank)
     if not fitting:
         nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))

@@ -83,6 +83,12 @@ def test_without_a_validation_split_nothing_is_chosen() -> None:
     assert choose(ship("600B"), MODELS, runs(validation_error_pct=None), SIZES).status == "no validation"
 
 
+@pytest.mark.parametrize("status", ["missing", "diverged"])
+def test_where_no_run_ended_well_nothing_is_trained(status: str) -> None:
+    none = runs(status=status, validation_error_pct=None)
+    assert choose(ship("600B"), MODELS, none, SIZES).status == "nothing trained"
+
+
 def test_a_diverged_run_is_no_candidate() -> None:
     diverged = [
         replace(run, status="diverged", validation_error_pct=None) if run.student == "big" else run

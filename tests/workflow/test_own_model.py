@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import yaml
 from moonshine.artifacts import load
 from moonshine.files import sha256
 from tests.workflow import tiny
-from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+from tests.workflow.stages import run
+from workflow import nodes, stage
 
 NETS = """
 import torch
@@ -92,21 +93,6 @@ def study(**sections: Any) -> dict[str, Any]:
 def change(**sections: Any) -> None:
     content = yaml.safe_load(Path("params.yaml").read_text())
     Path("params.yaml").write_text(yaml.safe_dump({**content, **sections}, sort_keys=False))
-
-
-STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
-    "fetch": (fetch, nodes.fetch, ()),
-    "structure": (structure, nodes.structure, ("student",)),
-    "measure": (measure, nodes.measure, ("network",)),
-    "teacher": (teacher, nodes.teacher, ()),
-    "scratch": (scratch, nodes.scratch, ("student", "seed")),
-    "distil": (distil, nodes.distil, ("student", "method", "seed")),
-}
-
-
-def run(name: str, *arguments: str) -> int:
-    module, make_node, wildcards = STAGES[name]
-    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])
 
 
 @pytest.fixture

@@ -17,22 +17,10 @@ import yaml
 
 from moonshine.config import load_study
 from tests.workflow import tiny
-from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+from tests.workflow.stages import STAGES, run
+from workflow import fetch, nodes, stage
 
 PROJECT = Path(__file__).parents[2]
-STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
-    "fetch": (fetch, nodes.fetch, ()),
-    "structure": (structure, nodes.structure, ("student",)),
-    "measure": (measure, nodes.measure, ("network",)),
-    "teacher": (teacher, nodes.teacher, ()),
-    "scratch": (scratch, nodes.scratch, ("student", "seed")),
-    "distil": (distil, nodes.distil, ("student", "method", "seed")),
-}
-
-
-def run(name: str, *arguments: str) -> int:
-    module, make_node, wildcards = STAGES[name]
-    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,23 @@
+"""Stages run inside the test's own process, in a folder that holds a params.yaml of the tiny study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+
+STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
+    "fetch": (fetch, nodes.fetch, ()),
+    "structure": (structure, nodes.structure, ("student",)),
+    "measure": (measure, nodes.measure, ("network",)),
+    "teacher": (teacher, nodes.teacher, ()),
+    "scratch": (scratch, nodes.scratch, ("student", "seed")),
+    "distil": (distil, nodes.distil, ("student", "method", "seed")),
+}
+
+
+def run(name: str, *arguments: str) -> int:
+    """The exit status of a stage."""
+    module, make_node, wildcards = STAGES[name]
+    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])

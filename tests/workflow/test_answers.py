@@ -1,0 +1,84 @@
+"""The report's last words: what to ship, or why nothing is, and what comes nearest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workflow.fake_results import make_study, write_results
+from workflow.answers import what_to_ship
+from workflow.collect import collect, write
+from workflow.results import Results, load_results
+
+RECEIPT = {"format": "onnx", "file": "network.onnx", "bytes": 400_000, "sha256": "c" * 64}
+
+
+def results(root: Path, budget: str | None, *, validation: float = 0.2, **settings: Any) -> Results:
+    """The collected results of invented runs under a budget; more ``settings`` are those of ``ship``."""
+    ship = {"budget": budget, "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.001}
+    data = {"name": "digits", "size": 16, "validation": validation, "test": 0.25, "split_seed": 0}
+    study = make_study(ship={**ship, **settings} if budget else None, data=data)
+    write_results(root, study)
+    write(collect(study, root), root / "results" / "digits")
+    return load_results("digits", root)
+
+
+def export(root: Path) -> None:
+    folder = root / "results" / "digits" / "export"
+    folder.mkdir()
+    receipt = {**RECEIPT, "max_logit_difference": 1e-6, "error_pct": 4.5, "examples": 10_000}
+    content = {"error_pct": 4.5, "examples": 10_000, "receipts": [receipt]}
+    (folder / "receipts.json").write_text(json.dumps(content))
+
+
+def test_a_study_that_ships_nothing_has_no_such_section(tmp_path: Path) -> None:
+    assert str(what_to_ship(results(tmp_path, None)).html) == ""
+
+
+def test_the_shipped_student_comes_with_its_cost_and_its_files(tmp_path: Path) -> None:
+    found = results(tmp_path, "500kB")
+    export(tmp_path)
+    said = what_to_ship(found).html
+    chosen = found.choice["chosen"]
+    assert (chosen["student"], chosen["method"]) == ("GN", "at")
+    assert f"Under 500kB ship G(N) trained with at, seed {chosen['seed']}." in said
+    (row,) = [row for row in found.rows if row.model.student == "GN"]
+    error, teacher = row.errors["at"], found.rows[0].errors["scratch"]
+    assert error.mean is not None
+    assert teacher.mean is not None
+    assert f"{error.mean:.2f} ± {error.half_width:.2f} % over 3 seeds" in said
+    assert f"+{error.mean - teacher.mean:.2f}" in said
+    assert "0.396 MB of 500kB" in said
+    assert 'href="export/network.onnx"' in said
+    assert "all 10,000 test images" in said
+
+
+def test_every_candidate_is_listed_with_what_it_takes(tmp_path: Path) -> None:
+    found = results(tmp_path, "500kB")
+    said = what_to_ship(found).html
+    assert said.count("<tr>") - 1 == len(found.choice["candidates"]) == 12
+    assert "Its files are not exported yet" in said
+
+
+@pytest.mark.parametrize(
+    ("budget", "settings", "words"),
+    [
+        ("10kB", {}, ("No student fits 10kB.", "The nearest is BG(2,M) trained with at", "0.204 MB of 10kB")),
+        (
+            "500kB",
+            {"allowed_error_pct": 0.5},
+            ("No student that fits 500kB is within the 0.5 % error", "The nearest is G(N) trained with at"),
+        ),
+        ("500kB", {"validation": 0.0}, ("Nothing is chosen:", "no validation split")),
+        ("1GB", {}, ("The teacher itself fits this budget.", "Under 1GB ship G(4)")),
+    ],
+)
+def test_why_nothing_is_shipped_and_what_comes_nearest(
+    budget: str, settings: dict[str, Any], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = what_to_ship(results(tmp_path, budget, **settings)).html
+    for word in words:
+        assert word in said
