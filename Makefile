@@ -41,7 +41,7 @@ lint: $(STAMP) ## style and types only
 	$(if $(SNAKEFILES),.venv/bin/snakefmt --check $(SNAKEFILES))
 
 unit: $(STAMP) ## the tests only
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
 	.venv/bin/python -m workflow.track --ui --port $(PORT)

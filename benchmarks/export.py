@@ -18,16 +18,16 @@ from tempfile import TemporaryDirectory
 import torch
 
 from moonshine.data import Split
-from moonshine.export.about import About
-from moonshine.export.formats import FORMATS
-from moonshine.export.graphs import plain_copy, program_bytes, to_program
-from moonshine.export.onnx_graphs import finish, to_onnx
-from moonshine.export.quantisation import calibration_images, quantise
 from moonshine.export.receipts import write_receipts
-from moonshine.export.sizes import onnx_bytes
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network
-from moonshine.networks import build, to_structure
+from moonshine.formats.about import About
+from moonshine.formats.formats import FORMATS
+from moonshine.formats.graphs import plain_copy, program_bytes, to_program
+from moonshine.formats.onnx_graphs import finish, to_onnx
+from moonshine.formats.quantisation import calibration_images, quantise
+from moonshine.formats.sizes import onnx_bytes
+from moonshine.networks.build import build, to_structure
 
 CLASSES = 10
 CALIBRATION = 512

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from moonshine.blocks import PAPER
 from moonshine.budgets import parse
 from moonshine.config import Runtime
-from moonshine.config_networks import Mixed
-from moonshine.execution import resolve
-from moonshine.fisher import fisher_potential
-from moonshine.modules import initialise
-from moonshine.place_costs import costs
-from moonshine.sampling import sample
-from moonshine.search import search
-from moonshine.space import Blocks, Space
-from moonshine.structures import places_of
+from moonshine.config.networks import Mixed
+from moonshine.networks.blocks import PAPER
+from moonshine.networks.modules import initialise
+from moonshine.search.fisher import fisher_potential
+from moonshine.search.place_costs import costs
+from moonshine.search.sampling import sample
+from moonshine.search.search import search
+from moonshine.search.space import Blocks, Space
+from moonshine.substitution.structures import places_of
+from moonshine.training.execution import resolve
 
 SHAPE = (3, 32, 32)
 WHOLE = 1000

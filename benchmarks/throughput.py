@@ -4,8 +4,9 @@
 
 Each pair times the two loops one after the other on the same images, and swaps their order from pair to pair; the
 figure is the median of the pairs' ratios, with their range. The plain loop is what a textbook writes: contiguous
-tensors, fp32, torch.optim.SGD. Ours is ``moonshine.execution.resolve`` with ``auto`` everywhere and our SGD. glibc's
-allocator setting is process-wide, so each loop runs in a process of its own that waits while the other is timed.
+tensors, fp32, torch.optim.SGD. Ours is ``moonshine.training.execution.resolve`` with ``auto`` everywhere and our SGD.
+glibc's allocator setting is process-wide, so each loop runs in a process of its own that waits while the other is
+timed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import torch
 import torch.nn.functional as F
 
 from moonshine.config import Optimizer, Runtime
-from moonshine.execution import resolve
-from moonshine.networks import build
-from moonshine.optimizer import SGD
+from moonshine.networks.build import build
+from moonshine.training.execution import resolve
+from moonshine.training.optimizer import SGD
 
 BLOCKS = ("S", "G(4)", "G(N)", "B(2)", "BG(2,M)")
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
@@ -44,7 +45,7 @@ def plain(network_name: str, block: str, batch: int, threads: int, channel: Conn
 
 
 def ours(network_name: str, block: str, batch: int, threads: int, channel: Connection) -> None:
-    """The arithmetic of ``moonshine.train`` as it is resolved on this machine's CPU."""
+    """The arithmetic of ``moonshine.training.train`` as it is resolved on this machine's CPU."""
     execution = resolve(Runtime(threads=threads, device="cpu", channels_last="auto", compile=False), "auto")
     network = execution.place(build(network_name, block)).train()
     optimizer = SGD(network.parameters(), Optimizer.model_validate(SETTINGS))

@@ -14,11 +14,11 @@ from moonshine.errors import MoonshineError
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build": "moonshine.networks",
-    "cost": "moonshine.costs",
-    "distil": "moonshine.distillation",
+    "build": "moonshine.networks.build",
+    "cost": "moonshine.costs.cost",
+    "distil": "moonshine.distillation.distil",
     "load": "moonshine.artifacts",
-    "substitute": "moonshine.substitution",
+    "substitute": "moonshine.substitution.substitute",
 }
 
 __all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load", "substitute"]

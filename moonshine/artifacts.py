@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_bytes
-from moonshine.networks import from_structure
+from moonshine.networks.build import from_structure
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

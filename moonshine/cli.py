@@ -17,7 +17,7 @@ from moonshine import __version__
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.costs import Cost
+    from moonshine.costs.cost import Cost
 
 Subparsers = Any  # argparse keeps the name of its type to itself
 
@@ -45,8 +45,8 @@ def add_cost(subparsers: Subparsers) -> None:
 
 
 def _cost(arguments: argparse.Namespace) -> int:
-    from moonshine.blocks import parse
-    from moonshine.networks import assign, build
+    from moonshine.networks.blocks import parse
+    from moonshine.networks.build import assign, build
 
     shape = _shape(arguments.input)
     blocks = [str(parse(block)) for block in arguments.block or ["S"]]
@@ -55,7 +55,7 @@ def _cost(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from moonshine.costs import cost
+    from moonshine.costs.cost import cost
 
     costs: dict[str, Cost] = {}
     for block in dict.fromkeys(["S", *blocks]):

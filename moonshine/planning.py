@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moonshine.additive import impossible, reachable
 from moonshine.budgets import EXPORTED, MEASURES, Budget
 from moonshine.errors import MoonshineError
-from moonshine.exported_sizes import check_possible, measured_ends, with_exported
-from moonshine.place_costs import Costs, costs
-from moonshine.place_latency import Latencies
-from moonshine.sampling import sample
-from moonshine.space import Space
+from moonshine.search.additive import impossible, reachable
+from moonshine.search.exported_sizes import check_possible, measured_ends, with_exported
+from moonshine.search.place_costs import Costs, costs
+from moonshine.search.place_latency import Latencies
+from moonshine.search.sampling import sample
+from moonshine.search.space import Space
 
 Blocks = Mapping[str, str]
 SHOWN = ("parameters", "macs", "fp32", "peak")
@@ -60,7 +60,7 @@ def plan(
 
     Best means most multiply-accumulates, the strongest score that needs no data; a mixed student in a study is searched
     for with Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are the
-    networks' (see `moonshine.place_latency`).
+    networks' (see `moonshine.search.place_latency`).
     ``export`` gives the bytes of a really exported untrained network in a format, where a budget limits one.
     MoonshineError for a budget that no network of the space meets: it says what the minimum is and what holds it up.
     """

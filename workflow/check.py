@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-from moonshine.blocks import Block, parse
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
-from moonshine.networks import assign, is_model
+from moonshine.networks.blocks import Block, parse
+from moonshine.networks.build import assign, is_model
 from workflow import nodes
 from workflow.nodes import Node
 

@@ -29,7 +29,7 @@ def add_checksum(subparsers: Any) -> None:
 def _checksum(arguments: argparse.Namespace) -> int:
     path = arguments.path.expanduser()
     if path.is_dir():
-        from moonshine.data import image_folder
+        from moonshine.datasets import image_folder
 
         print(image_folder.checksum(path))
         return 0

@@ -6,7 +6,7 @@ import sys
 
 from moonshine.files import read_json
 from workflow import nodes, stage
-from workflow.training import train_node
+from workflow.training.node import train_node
 
 
 def run(job: stage.Job) -> None:

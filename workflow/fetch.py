@@ -8,7 +8,7 @@ from workflow import nodes, stage
 
 
 def run(job: stage.Job) -> None:
-    from moonshine.data import prepare
+    from moonshine.datasets import prepare
 
     found = prepare(job.study.data, job.node.folder)
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())

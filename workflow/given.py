@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.data import load as load_dataset
-from moonshine.execution import resolve
 from moonshine.files import read_json
-from moonshine.networks import from_structure
-from moonshine.train import History, evaluate
+from moonshine.networks.build import from_structure
+from moonshine.training.execution import resolve
+from moonshine.training.train import History, evaluate
 from moonshine.weights import load_given_weights
 from workflow import nodes, stage
-from workflow.configuration import configuration
-from workflow.trained_files import evaluate_test, identity_of, inputs, write
+from workflow.training.configuration import configuration
+from workflow.training.files import evaluate_test, identity_of, inputs, write
 
 
 def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from moonshine import structures
-from moonshine.blocks import parse
 from moonshine.config import Study
-from moonshine.costs import cost
+from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
-from moonshine.networks import from_structure, is_model, to_structure
-from moonshine.substitution import choose, nothing_to_swap
-from moonshine.tap_discovery import discover, tap_sizes
+from moonshine.networks.blocks import parse
+from moonshine.networks.build import from_structure, is_model, to_structure
+from moonshine.substitution import structures
+from moonshine.substitution.substitute import choose, nothing_to_swap
+from moonshine.substitution.tap_discovery import discover, tap_sizes
 from workflow import nodes
 
 Structure = dict[str, Any]

@@ -6,10 +6,10 @@ import sys
 
 from moonshine.budgets import EXPORTED, parse_all
 from moonshine.config import Study
-from moonshine.costs import cost
+from moonshine.costs.cost import cost
+from moonshine.costs.latency import latency
 from moonshine.files import read_json, write_json
-from moonshine.latency import latency
-from moonshine.networks import from_structure
+from moonshine.networks.build import from_structure
 from workflow import nodes, stage
 from workflow.layouts import images_of, teacher_structure
 from workflow.sizes import values

@@ -8,19 +8,19 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from moonshine.blocks import PAPER
 from moonshine.config import Study
-from moonshine.config_data import Augment
-from moonshine.config_networks import Finalists, Mixed
-from moonshine.config_training import OneCycle, Optimizer, Training
+from moonshine.config.data import Augment
+from moonshine.config.networks import Finalists, Mixed
+from moonshine.config.training import OneCycle, Optimizer, Training
 from moonshine.data import Dataset, batches
 from moonshine.data import load as load_dataset
 from moonshine.errors import MoonshineError
-from moonshine.execution import resolve
-from moonshine.search import search
-from moonshine.space import Space
-from moonshine.structures import places_of
-from moonshine.train import cross_entropy, evaluate, train
+from moonshine.networks.blocks import PAPER
+from moonshine.search.search import search
+from moonshine.search.space import Space
+from moonshine.substitution.structures import places_of
+from moonshine.training.execution import resolve
+from moonshine.training.train import cross_entropy, evaluate, train
 from workflow import nodes
 from workflow.layouts import Images, Structure
 from workflow.sizes import exported_bytes

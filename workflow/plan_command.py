@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.space import Space
+    from moonshine.search.space import Space
 
 DESCRIPTION = """
 Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
@@ -64,9 +64,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _space(arguments: argparse.Namespace) -> Space:
-    from moonshine.blocks import PAPER, parse
-    from moonshine.space import Space
-    from moonshine.structures import places_of
+    from moonshine.networks.blocks import PAPER, parse
+    from moonshine.search.space import Space
+    from moonshine.substitution.structures import places_of
 
     blocks = ("S", *(str(parse(block)) for block in arguments.block or PAPER))
     if arguments.model:

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from moonshine.export.sizes import onnx_bytes
+from moonshine.formats.sizes import onnx_bytes
 from moonshine.measurements import remembered
-from moonshine.place_latency import Latencies, measure_latencies
-from moonshine.space import Space
+from moonshine.search.place_latency import Latencies, measure_latencies
+from moonshine.search.space import Space
 
 
 def latencies(space: Space, threads: int) -> Latencies:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from moonshine.budgets import MEASURES, Budget, show
 from moonshine.planning import Option, Plan
-from moonshine.space import Space
+from moonshine.search.space import Space
 
 HEADS = {
     "parameters": "parameters",

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from moonshine import MoonshineError
 from moonshine.files import read_json, write_json
 from moonshine.live import Live
-from moonshine.train import Observer, Row
+from moonshine.training.train import Observer, Row
 from workflow.nodes import Node
 from workflow.stage import logger
 

@@ -48,6 +48,11 @@ def setting(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
     return value
 
 
+def package(folder: str) -> list[str]:
+    """Every module below a folder; DVC depends on the folder itself, so a new file counts at once in both engines."""
+    return sorted(path.as_posix() for path in Path(folder).rglob("*.py"))
+
+
 def files(made: Iterable[Node], *names: str) -> list[str]:
     """The paths of the files of these names among the nodes' outputs."""
     return [path.as_posix() for node in made for path in node.outputs if path.name in names]

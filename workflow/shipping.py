@@ -16,14 +16,14 @@ from moonshine.config import Study
 from moonshine.data import Dataset
 from moonshine.data import load as load_dataset
 from moonshine.errors import MoonshineError
-from moonshine.export.about import About
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
-from moonshine.export.quantisation import calibration_images
 from moonshine.export.receipts import Exported
 from moonshine.export.timings import Timing, measure
 from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json, write_bytes
+from moonshine.formats.about import About
+from moonshine.formats.quantisation import calibration_images
 from workflow import nodes, stage
 from workflow.layouts import Images, images_of
 from workflow.records import Run, read_rows

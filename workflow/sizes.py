@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from moonshine.budgets import EXPORTED
-from moonshine.costs import Cost, cost
-from moonshine.export.about import About
-from moonshine.export.sizes import onnx_bytes
-from moonshine.latency import latency
+from moonshine.costs.cost import Cost, cost
+from moonshine.costs.latency import latency
+from moonshine.formats.about import About
+from moonshine.formats.sizes import onnx_bytes
 from workflow.layouts import Images
 
 REBUILT_FROM = ("network", "kwargs", "num_classes", "in_channels", "source_sha256", "blocks")

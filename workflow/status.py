@@ -15,8 +15,8 @@ from moonshine import MoonshineError
 from moonshine.config import Study
 from moonshine.files import read_json
 from workflow import nodes
-from workflow.configuration import configuration
 from workflow.nodes import Node
+from workflow.training.configuration import configuration
 
 STATES = ("done", "outdated", "running", "left")
 

@@ -9,10 +9,10 @@ from moonshine.budgets import parse_all
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
 from moonshine.files import write_json
-from moonshine.networks import from_structure, to_structure
-from moonshine.rivals import rival
-from moonshine.substitution import check_runs
-from moonshine.tap_discovery import check_taps, tap_sizes
+from moonshine.networks.build import from_structure, to_structure
+from moonshine.search.rivals import rival
+from moonshine.substitution.substitute import check_runs
+from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from workflow import nodes, stage
 from workflow.layouts import Images, Structure, images_of, named, teacher_structure, uniform, with_costs
 from workflow.sizes import values

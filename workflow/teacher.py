@@ -7,7 +7,7 @@ import sys
 from workflow import nodes, stage
 from workflow.given import evaluate_node
 from workflow.layouts import images_of, teacher_structure
-from workflow.training import train_node
+from workflow.training.node import train_node
 
 
 def run(job: stage.Job) -> None:

@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "About": "moonshine.export.about",
+    "About": "moonshine.formats.about",
     "Card": "moonshine.export.card",
     "Exported": "moonshine.export.receipts",
-    "FORMATS": "moonshine.export.formats",
+    "FORMATS": "moonshine.formats.formats",
     "Latency": "moonshine.export.timings",
     "Receipt": "moonshine.export.receipts",
     "Timing": "moonshine.export.timings",
     "export_network": "moonshine.export.writing",
     "measure": "moonshine.export.timings",
     "model_card": "moonshine.export.card",
-    "onnx_bytes": "moonshine.export.sizes",
+    "onnx_bytes": "moonshine.formats.sizes",
     "replacing": "moonshine.export.folders",
     "verify": "moonshine.export.receipts",
     "write_files": "moonshine.export.writing",

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moonshine.export.about import About
-from moonshine.export.formats import INT8
 from moonshine.export.latency_table import latency_section
 from moonshine.export.receipts import Exported
 from moonshine.export.timings import Timing
+from moonshine.formats.about import About
+from moonshine.formats.formats import INT8
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
-from moonshine.export.formats import FORMATS
+from moonshine.formats.formats import FORMATS
 
 OURS = {*FORMATS.values(), "structure.json", "classify.py", "receipts.json", "timings.json", "README.md"}
 """What an exported folder may hold beside hidden files: one that holds anything else is somebody's own, and stays."""

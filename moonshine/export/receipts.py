@@ -12,12 +12,12 @@ from torch import nn
 
 from moonshine.data import Split, batches
 from moonshine.errors import MoonshineError
-from moonshine.export.about import About
-from moonshine.export.formats import FORMATS, INT8
-from moonshine.export.graphs import first_line
-from moonshine.export.quiet import quiet
 from moonshine.export.runtimes import Floats, open_file
 from moonshine.files import sha256
+from moonshine.formats.about import About
+from moonshine.formats.formats import FORMATS, INT8
+from moonshine.formats.graphs import first_line
+from moonshine.formats.quiet import quiet
 
 BATCH = 100
 POINTS = 0.1

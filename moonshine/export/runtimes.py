@@ -56,9 +56,9 @@ def _torch_export(path: Path, threads: int) -> Run:
 def _safetensors(path: Path, threads: int) -> Run:
     """Weights and the ``structure.json`` beside them, which also has the normalisation."""
     from moonshine.artifacts import load_weights
-    from moonshine.export.graphs import Normalised
     from moonshine.files import read_json
-    from moonshine.networks import from_structure
+    from moonshine.formats.graphs import Normalised
+    from moonshine.networks.build import from_structure
 
     structure = read_json(path.with_name("structure.json"))
     network = from_structure(structure)
@@ -81,5 +81,5 @@ def _torch(module: Any) -> Run:
 RUNTIMES = {
     ".onnx": Runtime(("onnxruntime",), _onnxruntime),
     ".pt2": Runtime(("torch.export",), _torch_export),
-    ".safetensors": Runtime(("moonshine.artifacts", "moonshine.export.graphs"), _safetensors),
+    ".safetensors": Runtime(("moonshine.artifacts", "moonshine.formats.graphs"), _safetensors),
 }

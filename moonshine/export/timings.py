@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from moonshine.errors import MoonshineError
-from moonshine.export.formats import FORMATS
 from moonshine.export.runtimes import RUNTIMES, open_file
+from moonshine.formats.formats import FORMATS
 
 BATCHES = (1, 32)
 WARM_UP = 3

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from moonshine.artifacts import save_weights
 from moonshine.data import Split
 from moonshine.errors import MoonshineError
-from moonshine.export.about import About
 from moonshine.export.folders import replacing
-from moonshine.export.formats import FORMATS, INT8, ONNX, check_formats
-from moonshine.export.graphs import check_logits, plain_copy, program_bytes, to_program
-from moonshine.export.onnx_graphs import finish, to_onnx
-from moonshine.export.quantisation import calibration_images, quantise
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
+from moonshine.formats.about import About
+from moonshine.formats.formats import FORMATS, INT8, ONNX, check_formats
+from moonshine.formats.graphs import check_logits, plain_copy, program_bytes, to_program
+from moonshine.formats.onnx_graphs import finish, to_onnx
+from moonshine.formats.quantisation import calibration_images, quantise
 
 
 def export_network(

@@ -7,7 +7,7 @@ import torch
 
 from moonshine.config import Augment, Training
 from moonshine.data import Dataset, Split
-from moonshine.execution import Execution
+from moonshine.training.execution import Execution
 
 
 def split(count: int, seed: int) -> Split:

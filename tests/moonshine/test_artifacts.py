@@ -11,7 +11,7 @@ from torch import nn
 from moonshine import MoonshineError, load
 from moonshine.artifacts import load_weights, save_weights
 from moonshine.files import write_json
-from moonshine.networks import build, to_structure
+from moonshine.networks.build import build, to_structure
 
 ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
 

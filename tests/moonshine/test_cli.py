@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from moonshine.blocks import KINDS, Conv, Kind
 from moonshine.cli import main
+from moonshine.networks.blocks import KINDS, Conv, Kind
 
 
 def test_table(capsys):

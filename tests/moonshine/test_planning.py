@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import pytest
 
 from moonshine.budgets import parse_all
-from moonshine.costs import cost
+from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.place_latency import Latencies
 from moonshine.planning import Plan, plan
-from moonshine.space import Space
-from moonshine.structures import places_of
+from moonshine.search.place_latency import Latencies
+from moonshine.search.space import Space
+from moonshine.substitution.structures import places_of
 
 SHAPE = (3, 8, 8)
 BLOCKS = ("S", "G(4)", "G(N)", "B(2)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.moonshine.data.flowers import config_of, plant
+from tests.moonshine.datasets.flowers import config_of, plant
 from workflow import cli
 
 

@@ -71,7 +71,7 @@ def test_an_edit_of_the_study_reruns_what_used_it(
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_an_edit_of_a_loss_reruns_distillation_alone(engine: str, by_both: Path) -> None:
-    edit_code(by_both, "moonshine/losses.py")
+    edit_code(by_both, "moonshine/distillation/losses.py")
     assert due(by_both, engine) == DISTIL | TABLES
 
 

@@ -64,7 +64,7 @@ def edit_a_parameter(folder: Path) -> None:
 
 
 def edit_a_module(folder: Path) -> None:
-    edit_code(folder, "workflow/training.py")
+    edit_code(folder, "workflow/training/node.py")
 
 
 def forget(folder: Path) -> None:

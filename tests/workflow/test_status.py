@@ -13,9 +13,9 @@ from moonshine.config import Study, load_study
 from moonshine.files import write_bytes, write_json
 from tests.workflow import tiny
 from workflow import cli, nodes
-from workflow.configuration import configuration
 from workflow.nodes import Node
 from workflow.status import State, summary, survey
+from workflow.training.configuration import configuration
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from workflow import engine_locks, nodes, rule_helpers
 from workflow.check import check_study
-from workflow.rule_helpers import any_of, files
+from workflow.rule_helpers import any_of, files, package
 
 if config:
     raise WorkflowError(

@@ -1,18 +1,6 @@
 rule fetch:
     input:
-        code=[
-            "moonshine/data/arrays.py",
-            "moonshine/data/cifar.py",
-            "moonshine/data/digits.py",
-            "moonshine/data/folder_listing.py",
-            "moonshine/data/image_folder.py",
-            "moonshine/data/pictures.py",
-            "moonshine/data/preparation.py",
-            "moonshine/data/source.py",
-            "moonshine/data/splitting.py",
-            "moonshine/data/store.py",
-            "workflow/fetch.py",
-        ],
+        code=[*package("moonshine/datasets"), "moonshine/data/store.py", "workflow/fetch.py"],
     output:
         data="results/{study}/data/data.safetensors",
         dataset="results/{study}/data/dataset.json",

@@ -1,0 +1,100 @@
+"""The sections ``data`` and ``augment`` of a study: which images, and how they are varied in training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from moonshine.config.types import Section, Seed, Sha256, Share
+
+Side = Annotated[int, Field(ge=8)]
+
+
+class Normalisation(Section):
+    """Mean and standard deviation per channel of pixels in [0, 1]: those that a teacher's weights were made with."""
+
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> Normalisation:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}; allowed: one of each per channel"
+            )
+        return self
+
+
+class Digits(Section):
+    """scikit-learn's 1,797 handwritten digits, resized from 8x8 to ``size``; ``test`` is cut off first."""
+
+    name: Literal["digits"]
+    size: Side
+    validation: Share
+    test: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: Seed
+    channels: Literal[3] | None = None
+    normalisation: Normalisation | None = None
+
+
+class Cifar(Section):
+    """CIFAR-10 or CIFAR-100 as torchvision downloads and checks them into ``root``."""
+
+    name: Literal["cifar10", "cifar100"]
+    root: str
+    size: Literal[32]
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+
+class Arrays(Section):
+    """The user's own ``.npz`` in the MedMNIST key convention; ``size: null`` keeps the images' own size.
+
+    ``channels: 3`` repeats the channel of grey images, for networks that take colour.
+    """
+
+    name: Literal["arrays"]
+    path: str
+    sha256: Sha256
+    size: Side | None
+    validation: Share
+    split_seed: Seed
+    channels: Literal[3] | None = None
+    normalisation: Normalisation | None = None
+
+
+class ImageFolder(Section):
+    """The user's own pictures in the layout of torchvision's ``ImageFolder``.
+
+    ``root`` holds train/, test/ and perhaps val/ (used instead of ``validation``). The shorter side becomes
+    ``resize`` pixels, then the middle ``crop`` x ``crop`` is kept.
+    """
+
+    name: Literal["image_folder"]
+    root: str
+    sha256: Sha256
+    resize: Side
+    crop: Side
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ImageFolder:
+        if self.crop > self.resize:
+            raise ValueError(
+                f"crop: found {self.crop}; allowed: 8 to {self.resize}, which is resize, the shorter side"
+            )
+        return self
+
+
+Data = Annotated[Digits | Cifar | Arrays | ImageFolder, Field(discriminator="name")]
+
+
+class Augment(Section):
+    """Training-time augmentation: zero-pad by ``crop_padding`` and crop back, mirror half of the images."""
+
+    crop_padding: Annotated[int, Field(ge=0)]
+    flip: bool

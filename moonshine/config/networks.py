@@ -1,0 +1,167 @@
+"""The sections ``teacher``, ``students`` and ``ship`` of a study: which networks, and which one is wanted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from moonshine.budgets import parse_all
+from moonshine.config.types import NonNegative, Positive, Section, Seed, Sha256, Whole
+from moonshine.errors import MoonshineError
+from moonshine.networks.build import is_model
+
+Budgets = str | list[str]
+
+
+def _check(budgets: Budgets) -> None:
+    try:
+        parse_all(budgets)
+    except MoonshineError as error:
+        raise ValueError(str(error)) from None
+
+
+class Teacher(Section):
+    """The network that the students learn from: ``network`` is one of ours, ``model`` anybody's.
+
+    With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks. ``include`` and
+    ``exclude`` are patterns that say where the students of a model may get cheap blocks; ``taps`` are the modules whose
+    outputs attention transfer compares, found automatically where they are not given.
+    """
+
+    network: str | None = None
+    model: str | None = None
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    weights_sha256: Sha256 | None = None
+    include: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
+    taps: list[str] | None = None
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _is_one_network(self) -> Teacher:
+        if (self.network is None) == (self.model is None):
+            raise ValueError(
+                "needs either 'network' (such as wrn-16-1) or 'model' (such as torchvision/resnet18 or my_nets:build)"
+            )
+        if self.model is not None and not is_model(self.model):
+            raise ValueError(
+                f"model is {self.model!r}; allowed: torchvision/<name>, timm/<name> or <module>:<function>"
+            )
+        if self.network is not None and is_model(self.network):
+            raise ValueError(f"network is {self.network!r}, which names a model; write model: {self.network}")
+        for key in ("kwargs", "include", "exclude"):
+            if self.network is not None and getattr(self, key):
+                raise ValueError(f"{key} belongs to a 'model'; found it beside network: {self.network}")
+        if (self.weights is None) != (self.weights_sha256 is None):
+            raise ValueError(
+                "'weights' and 'weights_sha256' come together; `moonshine checksum FILE` prints the latter"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """The network's or the model's name."""
+        return self.network or self.model or ""
+
+
+class Finalists(Section):
+    """The ``count`` best of a search are trained for ``epochs`` each and chosen by their validation error.
+
+    They share a plain recipe (SGD, one cycle up to ``lr``, images as they are), so that the choice does not depend on
+    the study's own.
+    """
+
+    count: Whole
+    epochs: Whole
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+
+
+class Mixed(Section):
+    """A block for every place, searched for under a budget; see ``moonshine.search.search``."""
+
+    budget: Budgets
+    score: Literal["fisher", "parameters", "macs", "random"] = "fisher"
+    blocks: list[str] | None = None
+    candidates: Whole = 1000
+    best: Whole = 50
+    initialisations: Whole = 5
+    batch_size: Whole = 64
+    window: float = Field(default=0.025, gt=0, le=1)
+    seed: Seed = 0
+    finalists: Finalists | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Mixed:
+        _check(self.budget)
+        return self
+
+
+class Rival(Section):
+    """The largest network of the teacher's family, scaled in width or in depth, that the budget allows."""
+
+    scale: Literal["width", "depth"]
+    budget: Budgets
+
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> Rival:
+        _check(self.budget)
+        return self
+
+
+class WarmStart(Section):
+    """A distilled student starts from what it shares with its teacher and from blocks fitted to the teacher's."""
+
+    fit: Literal["least-squares", "steps"]
+    batches: Whole
+    steps: Whole | None = None
+
+    @model_validator(mode="after")
+    def _says_how_long(self) -> WarmStart:
+        if (self.fit == "steps") != (self.steps is not None):
+            raise ValueError("'steps' (how many) comes with fit: steps, and only with it")
+        return self
+
+
+class Student(Section):
+    """A block in the teacher's architecture, another network, a mixture of blocks, or a rival of the same size."""
+
+    network: str | None = None
+    block: str | None = None
+    mixed: Mixed | None = None
+    rival: Rival | None = None
+    warm_start: WarmStart | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Student:
+        ways = [
+            self.network is not None or self.block is not None,
+            self.mixed is not None,
+            self.rival is not None,
+        ]
+        if sum(ways) != 1:
+            raise ValueError(
+                "needs 'block' (such as G(4)), 'network' (such as wrn-16-2) or both; or 'mixed'; or 'rival'"
+            )
+        return self
+
+
+class Ship(Section):
+    """Which student to export: the most accurate in validation that fits ``budget``.
+
+    ``allowed_error_pct`` is the largest validation error that is acceptable; null accepts any. The ranges of the INT8
+    file come from ``calibration_images`` of the training set; ``logit_tolerance`` is what a float file's logits may
+    differ by.
+    """
+
+    budget: Budgets
+    allowed_error_pct: Positive | None
+    calibration_images: Whole
+    logit_tolerance: NonNegative
+
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> Ship:
+        _check(self.budget)
+        return self

@@ -1,0 +1,118 @@
+"""The typed schema of ``params.yaml``: one study, and nothing hidden.
+
+Keys that affect results have no defaults here, so that both engines see every one of them in the file; where one may be
+left out, leaving it out is what both engines see.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from moonshine.config.data import Arrays, Augment, Cifar, Data, Digits, ImageFolder
+from moonshine.config.errors import describe
+from moonshine.config.networks import Ship, Student, Teacher
+from moonshine.config.training import Method, OneCycle, Runtime, Step, Training
+from moonshine.config.types import Key, Section, Seed
+from moonshine.errors import MoonshineError
+
+RESERVED = ("teacher", "scratch")
+
+
+class Report(Section):
+    """``published``: a CSV of published errors to show beside ours."""
+
+    published: str | None
+
+
+class Study(Section):
+    """Everything in ``params.yaml``."""
+
+    study: Key
+    data: Data
+    augment: Augment
+    teacher: Teacher
+    students: Annotated[dict[Key, Student], Field(min_length=1)]
+    methods: dict[Key, Method]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    training: Training
+    runtime: Runtime
+    report: Report
+    ship: Ship | None
+
+    @model_validator(mode="after")
+    def _names(self) -> Study:
+        for section, names in (("students", self.students), ("methods", self.methods)):
+            for name in names:
+                if name in RESERVED:
+                    raise ValueError(
+                        f"{section}.{name}: the name is reserved; choose another than {', '.join(RESERVED)}"
+                    )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} has a seed twice")
+        return self
+
+    def network_of(self, student: str) -> str:
+        """The network a student is made from: its own, else the teacher's."""
+        return self.students[student].network or self.teacher.name
+
+    def block_of(self, student: str) -> str:
+        """The block a student is made of; S where it names only a network."""
+        return self.students[student].block or "S"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; a study must not lose a block that way."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise MoonshineError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_TAGGED: dict[str, type[Section]] = {
+    "digits": Digits,
+    "cifar10": Cifar,
+    "cifar100": Cifar,
+    "arrays": Arrays,
+    "image_folder": ImageFolder,
+    "step": Step,
+    "one-cycle": OneCycle,
+}
+
+
+def load_study(path: Path | str = "params.yaml") -> Study:
+    """Read and check a study file.
+
+    Errors: ``MoonshineError`` naming every wrong key, the value found and what is allowed.
+    """
+    path = Path(path)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except FileNotFoundError:
+        raise MoonshineError(
+            f"{path}: no such file; copy one from studies/, such as studies/digits.yaml"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MoonshineError(f"{path}: not readable as YAML: {error}") from None
+    except MoonshineError as error:
+        raise MoonshineError(f"{path}: {error}") from None
+    if not isinstance(content, dict):
+        raise MoonshineError(f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}")
+    return parse_study(content, str(path))
+
+
+def parse_study(content: dict[str, Any], source: str = "params") -> Study:
+    """Check a study that is already a mapping; ``source`` names it in errors."""
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        lines = [describe(dict(item), content, Study, _TAGGED) for item in error.errors()]
+        raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None

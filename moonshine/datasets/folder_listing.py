@@ -1,0 +1,145 @@
+"""What lies in a folder of pictures in the layout of torchvision's ``ImageFolder``, found without reading them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from moonshine.datasets.source import some
+from moonshine.errors import MoonshineError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""The names that torchvision's ``ImageFolder`` takes for pictures."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Class names and, by folder of ``SPLITS``, the files (POSIX paths below ``root``) with their labels."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: dict[str, list[str]]
+    labels: dict[str, list[int]]
+
+
+def survey(root: Path | str) -> Listing:
+    """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
+
+    Classes are the folders of train/, sorted. Hidden files and folders, and files that are no images, are passed over.
+    Raises MoonshineError naming what is missing, empty, unknown or out of place.
+    """
+    try:
+        return _survey(Path(root).expanduser())
+    except OSError as error:
+        raise MoonshineError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _survey(root: Path) -> Listing:
+    if not root.is_dir():
+        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds train/ and test/")
+    present = [split for split in SPLITS if (root / split).is_dir()]
+    others = [entry.name for entry in _visible(root) if entry.is_dir() and entry.name not in SPLITS]
+    absent = [f"{split}/" for split in ("train", "test") if split not in present]
+    if absent:
+        raise MoonshineError(
+            f"{root} holds no {' and no '.join(absent)} (found: {some(present + others) or 'no folders'}); "
+            "allowed: train/ and test/, perhaps val/, each with one folder per class"
+        )
+    if others:
+        logger.warning("%s: only train, val and test are read; passed over: %s", root, some(others))
+    classes = _classes(root / "train")
+    if len(classes) == 1:
+        raise MoonshineError(f"{root / 'train'} has the single class {classes[0]}; allowed: at least two")
+    files: dict[str, list[str]] = {}
+    labels: dict[str, list[int]] = {}
+    for split in present:
+        by_class = _split(root, split, classes)
+        files[split] = [name for names in by_class.values() for name in names]
+        labels[split] = [label for label, name in enumerate(classes) for _ in by_class.get(name, ())]
+    return Listing(root, tuple(classes), files, labels)
+
+
+def _split(root: Path, split: str, classes: list[str]) -> dict[str, list[str]]:
+    """Class -> its images in one split; classes of train/ that the split has no folder for are left out, and said."""
+    here = _classes(root / split)
+    unknown = [name for name in here if name not in classes]
+    if unknown:
+        raise MoonshineError(
+            f"{root / split} has class folders that train/ has not: {some(unknown)}; allowed: {some(classes)}"
+        )
+    unseen = [name for name in classes if name not in here]
+    if unseen:
+        logger.warning("%s: no images of %s: results say nothing about them", root / split, some(unseen))
+    found = {name: _images(root, root / split / name) for name in here}
+    empty = [f"{split}/{name}" for name, images in found.items() if not images]
+    if empty:
+        raise MoonshineError(
+            f"{root} has empty class folders: {some(empty)}; "
+            f"allowed: at least one image in each ({', '.join(SUFFIXES)})"
+        )
+    return found
+
+
+def _classes(folder: Path) -> list[str]:
+    entries = _visible(folder)
+    classes = [entry.name for entry in entries if entry.is_dir()]
+    astray = [entry.name for entry in entries if not entry.is_dir() and _is_image(entry.name)]
+    if astray:
+        raise MoonshineError(
+            f"{folder} has images beside its class folders: {some(astray)}; allowed: images inside of them"
+        )
+    if not classes:
+        raise MoonshineError(f"{folder} has no class folders; allowed: one folder of images per class")
+    unwritable = [name for name in classes if not _is_utf8(name)]
+    if unwritable:
+        raise MoonshineError(f"{folder} has folders whose names are not UTF-8: {some(unwritable)!r}")
+    return classes
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, sorted by name."""
+    return sorted(
+        (entry for entry in folder.iterdir() if not _hidden(entry.name)), key=lambda entry: entry.name
+    )
+
+
+def _images(root: Path, folder: Path) -> list[str]:
+    """Images below a class folder; a folder that links lead to twice, or in circles, is read once."""
+    seen = {os.path.realpath(above) for above in (root, folder.parent)}
+    found: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        below = Path(where).relative_to(root)
+        found += [(below / name).as_posix() for name in names if _is_image(name) and not _hidden(name)]
+    return sorted(found, key=os.path.split)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""From a dataset kind to the two prepared files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from math import prod, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moonshine.data.store import SPLITS, write
+from moonshine.datasets import arrays, cifar, digits, image_folder
+from moonshine.datasets.source import Array, Images, Source, UnreadableImages, check
+from moonshine.datasets.splitting import Indices, hold_out
+from moonshine.errors import MoonshineError
+
+if TYPE_CHECKING:
+    from moonshine.config import Data
+
+KINDS: dict[str, Callable[[Any], Source]] = {
+    "digits": digits.read,
+    "cifar10": cifar.read,
+    "cifar100": cifar.read,
+    "arrays": arrays.read,
+    "image_folder": image_folder.read,
+}
+"""``data.name`` -> reader of that kind, which takes its section of the study."""
+
+CHUNK = 1 << 21
+"""Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
+
+
+def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
+    """Read, verify and split the data of a study, write it into ``folder``, and return its description.
+
+    Images become uint8 (N, C, H, W), resized to ``config.size`` squared where that differs (bilinear, with
+    antialiasing where they shrink; pictures of a folder are resized and cropped as it says instead).
+    ``config.validation`` of the training images, stratified, become the validation split unless the source brings its
+    own. ``mean`` and ``std`` are ``config.normalisation``, else those of the training images that remain;
+    ``resize_rule`` says what was done to the size. The same study gives the same bytes. Nothing is left behind before
+    everything is verified, and images that do not fit in memory wait in a nameless file beside ``folder``.
+    Raises MoonshineError for data that is missing, damaged or inconsistent, and for a folder that cannot be
+    written.
+    """
+    folder = Path(folder)
+    source = check(KINDS[config.name](config))
+    channels = _channels(source, config)
+    size = getattr(config, "size", None)  # pictures of a folder have the size that they are decoded to
+    tensors = {}
+    failures: dict[str, str] = {}
+    for name, (images, labels, indices) in _parts(source, config).items():
+        height, width = (size, size) if size else images.shape[1:3]
+        planar = _room(folder, (len(indices), channels, height, width))
+        failures |= _fill(planar, images, indices)
+        tensors[f"{name}_images"] = planar
+        tensors[f"{name}_labels"] = torch.from_numpy(labels[indices])
+    if failures:
+        raise UnreadableImages(f"data.root: {source.where}", failures)
+    train = tensors["train_images"]
+    names = source.class_names or ()
+    mean, std = _normalisation(source, config, train)
+    description = {
+        "name": config.name,
+        "counts": {name: len(tensors.get(f"{name}_labels", ())) for name in SPLITS},
+        "channels": train.shape[1],
+        "height": train.shape[2],
+        "width": train.shape[3],
+        "resize_rule": source.resize_rule or _resize_rule(source.train_images.shape[1:3], size),
+        "num_classes": len(names),
+        "class_names": list(names),
+        "mean": mean,
+        "std": std,
+        "source": source.description,
+    }
+    return write(folder, tensors, description, source.sha256)
+
+
+def _parts(source: Source, config: Data) -> dict[str, tuple[Images, Array, Indices]]:
+    """Split -> images, labels, and the indices of those that belong to it."""
+
+    def whole(images: Images, labels: Array) -> tuple[Images, Array, Indices]:
+        return images, labels, np.arange(len(labels))
+
+    images, labels = source.train_images, source.train_labels
+    parts = {"train": whole(images, labels), "test": whole(source.test_images, source.test_labels)}
+    if source.validation_images is not None and source.validation_labels is not None:
+        parts["validation"] = whole(source.validation_images, source.validation_labels)
+    elif config.validation > 0:
+        kept, held = hold_out(labels, config.validation, seed=config.split_seed, key="data.validation")
+        parts |= {"train": (images, labels, kept), "validation": (images, labels, held)}
+    return parts
+
+
+def _room(folder: Path, shape: tuple[int, ...]) -> Tensor:
+    """An uint8 tensor that the system may move to the disk, on which its place is reserved, where memory is short."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            os.posix_fallocate(
+                file.fileno(), 0, prod(shape)
+            )  # a disk that fills up later would kill the process
+            return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape))
+    except OSError as error:
+        raise MoonshineError(f"{folder}: cannot write the prepared data here: {error}") from None
+
+
+def _fill(planar: Tensor, images: Images, indices: Indices) -> dict[str, str]:
+    """Chosen images of (N, H, W, C) into (n, C, H', W'), resized; returns those that cannot be read and why."""
+    step = min(_step(images.shape), _step(planar.shape))
+    failures: dict[str, str] = {}
+    for start in range(0, len(indices), step):
+        try:
+            chunk = torch.from_numpy(images[indices[start : start + step]]).permute(0, 3, 1, 2)
+        except UnreadableImages as error:
+            failures |= error.failures
+            continue
+        # Assignment repeats the single channel of grey images where colour is wanted.
+        planar[start : start + step] = _resized(chunk, planar.shape[2], planar.shape[3])
+    return failures
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """How many images of an array to convert at once."""
+    return max(1, CHUNK // prod(shape[1:]))
+
+
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
+    if images.shape[2:] == (height, width):
+        return images
+    shrinks = height < images.shape[2] or width < images.shape[3]
+    resized = F.interpolate(
+        images.float(), (height, width), mode="bilinear", align_corners=False, antialias=shrinks
+    )
+    return resized.round().to(torch.uint8)
+
+
+def _resize_rule(shape: tuple[int, ...], size: int | None) -> dict[str, Any]:
+    """What ``_resized`` did to images of ``shape`` (height, width), in torchvision's terms."""
+    if size is None or shape == (size, size):
+        return {"resize": None, "crop": None, "interpolation": None, "antialias": None}
+    return {
+        "resize": [size, size],
+        "crop": None,
+        "interpolation": "bilinear",
+        "antialias": size < max(shape),
+    }
+
+
+def _channels(source: Source, config: Data) -> int:
+    """Channels of the prepared images; checked against what the study says of them."""
+    found = source.train_images.shape[3]
+    wanted: int = getattr(config, "channels", None) or found
+    if found not in (1, wanted):
+        raise MoonshineError(
+            f"data.channels: {source.where} has images of {found} channels; allowed: 1 or {wanted}"
+        )
+    if config.normalisation and len(config.normalisation.mean) != wanted:
+        raise MoonshineError(
+            f"data.normalisation: mean and std have {len(config.normalisation.mean)} values for images of {wanted} "
+            "channels; allowed: one of each per channel"
+        )
+    return wanted
+
+
+def _normalisation(source: Source, config: Data, train: Tensor) -> tuple[list[float], list[float]]:
+    if config.normalisation:
+        return list(config.normalisation.mean), list(config.normalisation.std)
+    return _statistics(source.where, train)
+
+
+def _statistics(where: str, images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of pixels in [0, 1], from integer sums and so exact."""
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        histograms = [
+            torch.bincount(chunk[:, channel].flatten(), minlength=256)
+            for chunk in images.split(_step(images.shape))
+        ]
+        pixels: list[int] = torch.stack(histograms).sum(0).tolist()  # by value, 0 to 255
+        count = sum(pixels)
+        total = sum(value * n for value, n in enumerate(pixels))
+        squares = sum(value * value * n for value, n in enumerate(pixels))
+        variance = count * squares - total * total
+        if variance == 0:
+            raise MoonshineError(
+                f"{where}: channel {channel} of the training images is {total // count} in every pixel; "
+                "allowed: channels that vary"
+            )
+        means.append(total / (255 * count))
+        deviations.append(sqrt(variance) / (255 * count))
+    return means, deviations

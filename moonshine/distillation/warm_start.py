@@ -1,0 +1,156 @@
+"""Warm start: a student begins with what it shares with its teacher, and with blocks fitted to the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from moonshine.config.networks import WarmStart
+from moonshine.distillation.block_fit import Call, fit, run_to
+from moonshine.distillation.warm_places import Place, find
+from moonshine.errors import MoonshineError
+from moonshine.networks.blocks import Block, parse
+
+RECORDED = 2**26
+"""Floats of one place's inputs and outputs that are held at a time (256 MiB in fp32)."""
+
+HELD_OUT = 4
+"""One image in so many is kept from the fit and measures it."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """||student's output - teacher's|| / ||teacher's|| at a place, on images held out, before its fit and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class WarmStarted:
+    """The names of the tensors that were copied, and how well each cheap block fits, by its path."""
+
+    copied: tuple[str, ...]
+    fits: dict[str, Fit]
+
+    def __str__(self) -> str:
+        fits = ", ".join(f"{path} {fit.before:.3f} to {fit.after:.3f}" for path, fit in self.fits.items())
+        return f"{len(self.copied)} tensors copied; relative error of {fits or 'no block'}"
+
+
+def warm_start(
+    student: nn.Module,
+    teacher: nn.Module,
+    blocks: Mapping[str, str | Block],
+    loader_batches: Sequence[Tensor],
+    warm: WarmStart,
+) -> WarmStarted:
+    """Copy into a student what it shares with its teacher and fit its cheap blocks to the teacher's, in place.
+
+    Tensors of equal name and shape are copied, except where they stand for convolutions of the teacher's. Then each
+    cheap block is fitted by `moonshine.distillation.block_fit.fit` to the teacher's output of its place before the
+    residual sum, on the teacher's input of it. One place at a time: memory does not grow with the network.
+
+    ``blocks`` maps places of the student to blocks, S where it has the teacher's own. ``loader_batches`` are normalised
+    images (n, channels, height, width); the first ``warm.batches`` of them are used. Draws no random numbers. Both
+    networks run in eval mode and keep their own; of the teacher nothing changes.
+    MoonshineError, before anything changes, for a cheap block whose place the teacher lacks or has in other widths, and
+    where no batch has two images.
+    """
+    batches = [images for images in loader_batches[: warm.batches] if len(images) > 1]
+    if not batches:
+        raise MoonshineError("warm_start: found no batch of images; allowed: at least one of two images")
+    cheap = {path: block for path, text in blocks.items() if (block := parse(text)).kind != "S"}
+    places = [find(student, teacher, path, block) for path, block in cheap.items()]
+    copied = _copy(student, teacher, [path for place in places for path in place.new])
+    fits = {}
+    with _eval(student), _eval(teacher):
+        for place in places:
+            calls, held_out = _record(teacher, place, batches)
+            fits[place.path] = Fit(*fit(place.part, calls, held_out, warm.steps or 0))
+    return WarmStarted(copied, fits)
+
+
+@torch.no_grad()
+def _copy(student: nn.Module, teacher: nn.Module, new: Sequence[str]) -> tuple[str, ...]:
+    """Copy what is shared outside the paths in ``new``; the names of it."""
+    copied: list[str] = []
+    theirs = dict(teacher.named_modules())
+    for path, layer in student.named_modules():
+        if path not in theirs or any(path == one or path.startswith(f"{one}.") for one in new):
+            continue
+        own, other = _tensors(layer), _tensors(theirs[path])
+        shared = {
+            name: tensor
+            for name, tensor in own.items()
+            if name in other and other[name].shape == tensor.shape
+        }
+        # The counter of a batch norm fits one of any width: it is shared only together with something else.
+        if len(shared) == len(own) or any(tensor.dim() for tensor in shared.values()):
+            for name, tensor in shared.items():
+                tensor.copy_(other[name])
+            copied += [f"{path}.{name}".lstrip(".") for name in shared]
+    return tuple(copied)
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    """A layer's own parameters and buffers."""
+    return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
+
+
+def _record(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> tuple[list[Call], list[Call]]:
+    """What the teacher computes at a place, on the images to fit to and on those held out.
+
+    Of large maps, the first images of each batch only.
+    """
+    (one,) = _calls(teacher, place, [batches[0][:1]])
+    floats = sum(
+        leaf.numel() for leaf in tree_leaves((one.args, one.kwargs, one.targets)) if isinstance(leaf, Tensor)
+    )
+    count = max(2, RECORDED // (floats * len(batches)))
+    kept = [images[:count] for images in batches]
+    fitted = [images[torch.arange(len(images)) % HELD_OUT != HELD_OUT - 1] for images in kept]
+    held_out = [images[HELD_OUT - 1 :: HELD_OUT] for images in kept if len(images) >= HELD_OUT]
+    calls = _calls(teacher, place, fitted)
+    return calls, _calls(teacher, place, held_out) or calls
+
+
+@torch.no_grad()
+def _calls(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> list[Call]:
+    ours, theirs = (next(module.parameters()).device for module in (place.part.module, teacher))
+    where = teacher.get_submodule(place.path)
+    wanted = [conv for _, conv in place.part.aims]
+    seen: list[Any] = []
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        # Cloned, since the place may write into its input.
+        seen.append(tree_map_only(Tensor, lambda tensor: tensor.to(ours, copy=True), (args, kwargs)))
+
+    calls = []
+    for images in batches:
+        seen.clear()
+        with where.register_forward_pre_hook(note, with_kwargs=True):
+            maps = run_to(teacher, [images.to(theirs)], {}, wanted)
+        if len(maps) != len(wanted):
+            raise MoonshineError(f"warm_start: {place.path} takes no part in the teacher's forward pass")
+        args, kwargs = seen[0]
+        calls.append(Call(args, kwargs, tuple(output.to(ours) for _, output in maps)))
+    return calls
+
+
+@contextmanager
+def _eval(module: nn.Module) -> Iterator[None]:
+    """Eval mode within the context, and afterwards each layer's own mode again."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training

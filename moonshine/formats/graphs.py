@@ -1,0 +1,99 @@
+"""The graph of a network with its normalisation inside, and the file of ``torch.export``."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from moonshine.errors import MoonshineError
+from moonshine.formats.about import About
+from moonshine.formats.quiet import quiet
+
+ABOUT = "about.json"
+"""The name under which `torch.export.load` finds what the file says about itself."""
+
+
+class Normalised(nn.Module):
+    """A network that takes pixels in [0, 1], float (n, C, H, W), and returns logits (n, classes)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.std)
+
+
+def plain_copy(network: nn.Module) -> nn.Module:
+    """A copy on the CPU in fp32, eval mode and the ordinary memory layout; the network is left as it is."""
+    copied = copy.deepcopy(network).to("cpu", torch.float32).eval().requires_grad_(False)
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        tensor.data = tensor.data.contiguous()
+    return copied
+
+
+def check_logits(network: nn.Module, about: About) -> None:
+    """MoonshineError unless two images give (2, classes) logits: dictionaries (segmentation) are not exported."""
+    shape, classes = about.input_shape, len(about.class_names)
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(2, *shape))
+    except Exception as error:  # whatever a stranger's forward pass raises
+        size = "x".join(map(str, shape))
+        raise MoonshineError(f"the network cannot take an input of {size}: {first_line(error)}") from error
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if found != (2, classes):
+        raise MoonshineError(
+            f"the network returns {found} for 2 images; allowed: logits (2, {classes}), one per class"
+        )
+
+
+def to_program(network: nn.Module, about: About) -> ExportedProgram:
+    """The traced graph of the normalised network, of any batch size; without source lines and paths.
+
+    MoonshineError names what cannot be traced.
+    """
+    module = Normalised(network, about.mean, about.std).eval()
+    images = torch.zeros(2, *about.input_shape)  # a batch of 1 would be taken for a constant
+    with quiet():
+        try:
+            program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("n")},))
+        except Exception as error:  # whatever a stranger's forward pass raises when it is traced
+            raise MoonshineError(
+                f"torch-export: the network cannot be traced for any batch size: {first_line(error)}"
+            ) from error
+    program.example_inputs = None  # they would be stored pickled
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, GraphModule) else ():
+            for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node"):
+                node.meta.pop(key, None)
+    return program
+
+
+def program_bytes(program: ExportedProgram, about: About) -> bytes:
+    """The file that `torch.export.load` reads, with ``about.json`` in it; the same bytes for the same program.
+
+    They change with torch's version, which the file holds.
+    """
+    file = io.BytesIO()  # a path would become a name inside the file
+    text = "{" + ",".join(f'"{key}":{value}' for key, value in about.texts().items()) + "}"
+    with quiet():
+        torch.export.save(program, file, extra_files={ABOUT: text})
+    return file.getvalue()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type."""
+    text = str(error).strip().partition("\n")[0].rstrip()
+    return text or type(error).__name__

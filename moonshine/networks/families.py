@@ -1,0 +1,147 @@
+"""The families of networks that have names: what may be written, and where their residual blocks are.
+
+Needs no torch. A new family is one entry of `FAMILIES` and its module in `moonshine.networks.build.build`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+from moonshine.errors import MoonshineError
+
+PLACES = 6
+"""Decimal places that a width may be written with."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One residual block's place in a network: its module path, the widths around it and its stride."""
+
+    path: str
+    in_channels: int
+    out_channels: int
+    stride: int
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A kind of network: how it is written and what its depths and widths mean.
+
+    ``blocks`` maps each depth to the residual blocks in each stage; ``channels`` gives the channels of the stem and of
+    each stage at a width, before rounding; ``stage`` begins the path of a stage; ``plain`` is the width that is not
+    written, where there is one; ``allowed`` says in words what may be written.
+    """
+
+    name: str
+    blocks: Mapping[int, tuple[int, ...]]
+    channels: Callable[[Decimal], tuple[Decimal, ...]]
+    stage: str
+    plain: Decimal | None
+    allowed: str
+
+
+def _wrn(width: Decimal) -> tuple[Decimal, ...]:
+    return Decimal(16), 16 * width, 32 * width, 64 * width
+
+
+def _resnet(width: Decimal) -> tuple[Decimal, ...]:
+    # The published ResNet-18-0.5 keeps the 64 channels of stem and first stage, so these narrow only where the second
+    # stage would be the narrower one.
+    first = 64 * max(width, min(Decimal(1), 2 * width))
+    return first, first, 128 * width, 256 * width, 512 * width
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            "wrn",
+            {6 * n + 4: (n, n, n) for n in range(1, 1666)},
+            _wrn,
+            "stage",
+            None,
+            "wrn-<depth>-<width> with depth 6n+4 (10, 16, 22, 28, 34, 40, ...) and width above 0: wrn-40-2, "
+            "wrn-40-0.75",
+        ),
+        Family(
+            "resnet",
+            {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)},
+            _resnet,
+            "layer",
+            Decimal(1),
+            "resnet-<depth> or resnet-<depth>-<width> with depth 10, 18, 34: resnet-34, resnet-18-0.5",
+        ),
+    )
+}
+"""Name -> family. Channels that come out fractional are rounded, halves up.
+
+``wrn-d-k`` is a wide residual network in its CIFAR form (Zagoruyko, Komodakis, 2016): a stem of 16 channels and three
+stages of (d - 4) / 6 blocks, of widths 16k, 32k and 64k; the last two halve the map.
+
+``resnet-d-k`` is the residual network of basic blocks in its 224x224 form (He et al., 2016): four stages of widths
+64, 128k, 256k and 512k, all but the first of which halve the map. Stem and first stage are 128k wide for k below 1/2
+and 64k for k above 1, so ``resnet-18-0.5`` is the published one of 64, 64, 128 and 256. A k of 1 is not written.
+"""
+
+ALLOWED = "; ".join(family.allowed for family in FAMILIES.values())
+_WIDTH = rf"(?!0$)(?:0|[1-9][0-9]{{0,3}})(?:\.[0-9]{{0,{PLACES - 1}}}[1-9])?"
+_TEXT = re.compile(rf"(?P<family>[a-z]+)-(?P<depth>[1-9][0-9]{{0,3}})(?:-(?P<width>{_WIDTH}))?")
+
+
+@dataclass(frozen=True)
+class Design:
+    """A network of a family by its depth and width; ``str(design)`` is its name."""
+
+    family: Family
+    depth: int
+    width: Decimal
+
+    def __str__(self) -> str:
+        name = f"{self.family.name}-{self.depth}"
+        return name if self.width == self.family.plain else f"{name}-{_shortest(self.width)}"
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels of the stem and of each stage."""
+        exact = self.family.channels(self.width)
+        return tuple(int(number.quantize(Decimal(1), ROUND_HALF_UP)) for number in exact)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The residual blocks in order."""
+        inputs, *widths = self.channels
+        found = []
+        for stage, outputs in enumerate(widths, 1):
+            for index in range(self.family.blocks[self.depth][stage - 1]):
+                stride = 2 if stage > 1 and index == 0 else 1
+                found.append(Site(f"{self.family.stage}{stage}.{index}", inputs, outputs, stride))
+                inputs = outputs
+        return tuple(found)
+
+
+def parse(name: str) -> Design:
+    """The network that a name says; MoonshineError for one that says none, or one with a stage of no channels."""
+    match = _TEXT.fullmatch(name) if isinstance(name, str) else None
+    family = FAMILIES.get(match["family"]) if match else None
+    if match is None or family is None or match["width"] == str(family.plain or ""):
+        raise MoonshineError(f"network {name!r} is unknown; allowed: {ALLOWED}")
+    if match["width"] is None and family.plain is None:
+        raise MoonshineError(f"network {name!r} has no width; allowed: {family.allowed}")
+    depth = int(match["depth"])
+    if depth not in family.blocks:
+        raise MoonshineError(f"network {name!r}: no such network of depth {depth}; allowed: {family.allowed}")
+    design = Design(family, depth, Decimal(match["width"] or family.plain or 0))
+    if min(design.channels) < 1:
+        raise MoonshineError(
+            f"network {name!r}: its stages would have {', '.join(map(str, design.channels[1:]))} channels; allowed: "
+            "at least 1 in each"
+        )
+    return design
+
+
+def _shortest(width: Decimal) -> str:
+    text = f"{width:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,141 @@
+"""Anybody's networks by name: torchvision's, timm's, and what a function on the Python path builds."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.files import sha256
+from moonshine.networks.replacement import apply
+
+ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
+
+
+def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_channels: int = 3) -> nn.Module:
+    """The model, newly initialised, without pretrained weights.
+
+    torchvision's and timm's get ``num_classes`` (timm's ``in_chans`` too) unless ``kwargs`` say otherwise; the user's
+    own function gets ``kwargs`` and nothing else.
+    MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no module.
+    """
+    builders = {"torchvision": _torchvision, "timm": _timm}
+    library, slash, model = name.partition("/")
+    if slash and library in builders:
+        build, defaults = builders[library](model, num_classes, in_channels)
+    elif ":" in name:
+        build, defaults = _function(name), {}
+    else:
+        raise MoonshineError(f"model {name!r} is none; allowed: {ALLOWED}")
+    try:
+        built = build(**{**defaults, **kwargs})
+    except Exception as error:  # whatever a stranger's builder raises
+        raise MoonshineError(
+            f"model {name}: building it with {dict(kwargs)} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise MoonshineError(f"model {name}: returned a {type(built).__name__}; allowed: a torch.nn.Module")
+    return built
+
+
+def rebuild(structure: Mapping[str, Any]) -> nn.Module:
+    """The model that `moonshine.substitution.structures.describe` described, newly initialised, with its blocks.
+
+    MoonshineError as for `build_model` and `moonshine.networks.replacement.apply`, and for a builder of the user's
+    whose file has changed since.
+    """
+    name = structure["network"]
+    if (recorded := structure.get("source_sha256")) and recorded != source_checksum(name):
+        raise MoonshineError(
+            f"model {name}: its file has changed since the structure was written; run the study's structure stage "
+            "again (snakemake --forcerun structure, or dvc repro --force structure)"
+        )
+    module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
+    apply(module, structure["blocks"])
+    return module
+
+
+def source_checksum(name: str) -> str | None:
+    """SHA-256 of the file that defines the user's own builder; None for a library's model, which has a version."""
+    if ":" not in name:
+        return None
+    builder = inspect.unwrap(_function(name))
+    try:
+        path = inspect.getsourcefile(builder)
+    except TypeError:  # an object that builds, as functools.partial: it is defined where it is found
+        path = sys.modules[name.partition(":")[0]].__file__
+    return sha256(Path(path)) if path else None
+
+
+def _torchvision(model: str, num_classes: int, in_channels: int) -> tuple[Callable[..., Any], dict[str, Any]]:
+    try:
+        from torchvision import models
+    except ModuleNotFoundError:
+        raise _not_installed("torchvision", model, "data") from None
+
+    known = models.list_models()
+    if model not in known:
+        raise _unknown("torchvision", model, known)
+    builder = models.get_model_builder(model)
+    defaults: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        defaults["weights_backbone"] = None  # its default is a download
+    return builder, defaults
+
+
+def _timm(model: str, num_classes: int, in_channels: int) -> tuple[Callable[..., Any], dict[str, Any]]:
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise _not_installed("timm", model, "timm") from None
+    if not timm.is_model(model):
+        raise _unknown("timm", model, timm.list_models())
+
+    def build(**kwargs: Any) -> Any:
+        return timm.create_model(model, pretrained=False, **kwargs)
+
+    return build, {"num_classes": num_classes, "in_chans": in_channels}
+
+
+def _not_installed(library: str, model: str, extra: str) -> MoonshineError:
+    return MoonshineError(
+        f"model {library}/{model}: {library} is not installed; install it with: "
+        f"pip install 'moonshine-distil[{extra}]'"
+    )
+
+
+def _unknown(library: str, model: str, known: list[str]) -> MoonshineError:
+    close = get_close_matches(model, known, n=5, cutoff=0.5) or known[:5]
+    return MoonshineError(f"model {library}/{model} is unknown; close to it: {', '.join(close)}")
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a console script does not look where it is started
+    try:
+        found: Any = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises, a script's exit included
+        raise MoonshineError(
+            f"model {name}: {module_name} does not import from {Path.cwd()}: {type(error).__name__}: {error}"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = (
+                get_close_matches(part, dir(found), n=3)
+                or [each for each in dir(found) if each[0] != "_"][:8]
+            )
+            raise MoonshineError(
+                f"model {name}: {module_name} has no {attribute}; close to it: {', '.join(near)}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise MoonshineError(f"model {name}: {attribute} is a {type(found).__name__}; allowed: a function")
+    return found

@@ -1,0 +1,1 @@
+"""The search for a block for every place under a budget."""

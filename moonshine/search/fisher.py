@@ -1,0 +1,93 @@
+"""Fisher potential: how promising an untrained network is, from one minibatch.
+
+Source: Turner, Crowley, O'Boyle, Storkey, Gray, "BlockSwap: Fisher-guided Block Substitution for Network Compression on
+a Budget", ICLR 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moonshine.errors import MoonshineError
+from moonshine.networks.replacement import last_convolution
+
+
+def fisher_potential(network: nn.Module, images: Tensor, labels: Tensor, paths: Sequence[str]) -> float:
+    """The sum of `per_place` over the places."""
+    return sum(per_place(network, images, labels, paths).values())
+
+
+def per_place(network: nn.Module, images: Tensor, labels: Tensor, paths: Sequence[str]) -> dict[str, float]:
+    """Path -> sum over channels c of 1/(2N) sum over images n of (sum over pixels of activation times gradient)^2.
+
+    Activation and gradient are at the output of the last convolution of the block there, before the residual sum; the
+    loss is the mean cross-entropy of ``images`` (N, channels, height, width) with ``labels``, in train mode. No
+    gradient of a weight is computed. The network's modes and flags are afterwards as they were; its batch norm
+    statistics have seen the images. MoonshineError for a potential that is not finite, and if the logits depend on no
+    place.
+    """
+    with _as_in_training(network), torch.enable_grad():
+        found = _attempt(network, images, labels, paths, copied=False)
+        if found is None:
+            found = _attempt(network, images, labels, paths, copied=True)
+    assert found is not None  # a copy is changed by nobody
+    totals = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+    if wrong := [f"{value} at {path}" for path, value in totals.items() if not math.isfinite(value)]:
+        raise MoonshineError(f"Fisher potential: found {', '.join(wrong)}; allowed: finite numbers")
+    return totals
+
+
+def _attempt(
+    network: nn.Module, images: Tensor, labels: Tensor, paths: Sequence[str], copied: bool
+) -> dict[str, Tensor] | None:
+    """The sums by path; None if the network has overwritten an activation in place, which ``copied`` ones survive."""
+    sums = {path: torch.zeros((), device=images.device) for path in paths}
+    versions: list[tuple[Tensor, int]] = []
+
+    def watch(path: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def hook(module: nn.Module, inputs: Any, activation: Tensor) -> Tensor:
+            # nothing before the first place needs a gradient, and in place no leaf may change
+            first = not activation.requires_grad
+            output = activation.requires_grad_().clone() if first or copied else activation
+            output.register_hook(partial(add, path, activation.detach()))
+            versions.append((activation, activation._version))
+            return output
+
+        return hook
+
+    def add(path: str, activation: Tensor, gradient: Tensor) -> None:
+        products = (activation * gradient).sum(dim=(2, 3))
+        sums[path] += products.square().sum() / (2 * len(products))
+
+    with ExitStack() as hooks:
+        for path in paths:
+            hooks.enter_context(last_convolution(network, path).register_forward_hook(watch(path)))
+        loss = F.cross_entropy(network(images).float(), labels)
+    if any(activation._version != version for activation, version in versions):
+        return None
+    if not loss.requires_grad:
+        raise MoonshineError(f"Fisher potential: the logits do not depend on {', '.join(paths)}")
+    loss.backward()
+    return sums
+
+
+@contextmanager
+def _as_in_training(network: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in network.modules()}
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.train().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_()

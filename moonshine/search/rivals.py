@@ -1,0 +1,136 @@
+"""Fair rivals: the ordinary network of the teacher's family that the same budget would have bought.
+
+What a cheap block saves could also be saved by fewer channels or fewer layers; a rival is the largest network that does
+one or the other and nothing else.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from moonshine.budgets import MEASURES, Budget, show
+from moonshine.costs.cost import cost
+from moonshine.errors import MoonshineError
+from moonshine.networks.build import build, is_model
+from moonshine.networks.families import ALLOWED, PLACES, Design, parse
+
+STEPS = 64
+"""Width is scaled in steps of this share of the teacher's."""
+
+SAME_AS = {"torchvision/resnet18": "resnet-18", "torchvision/resnet34": "resnet-34"}
+"""Models of others that are networks of a family here."""
+
+Size = Callable[[nn.Module, str], float]
+
+
+def rival(
+    teacher: str,
+    scale: str,
+    budgets: Sequence[Budget],
+    num_classes: int,
+    input_shape: Sequence[int],
+    size: Size | None = None,
+) -> str:
+    """The name of the largest network that all budgets allow among `candidates`.
+
+    ``input_shape`` is (channels, height, width). Parameters, MACs, fp32 bytes and peak memory are those of
+    `moonshine.costs.cost.cost`; ``size(module, measure)`` gives the other measures of an untrained network, and is
+    asked only where these fit. A bisection: what the budgets limit must not shrink when the network grows (a measured
+    latency may, by its noise), and what is returned has been seen to fit.
+    MoonshineError as for `candidates`, for a budget on another measure without ``size``, and for budgets that not even
+    the smallest candidate meets: it says what that one has.
+    """
+    names = candidates(teacher, scale)
+    known = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}
+    cheap = [budget for budget in budgets if budget.measure in known]
+    dear = [budget for budget in budgets if budget.measure not in known]
+    if dear and size is None:
+        raise MoonshineError(
+            f"rival: the budget {dear[0]} limits the {MEASURES[dear[0].measure].shown}, which must be measured; "
+            f"allowed here: budgets on {', '.join(known)}"
+        )
+
+    @cache
+    def exceeded(name: str) -> tuple[str, ...]:
+        """The measures that go over budget, with their values; the dear ones only where the others do not."""
+        with torch.device("meta"):
+            shadow = build(name, "S", num_classes, input_shape[0])
+        costs = cost(shadow, input_shape)
+        over = _over(cheap, {measure: getattr(costs, field) for measure, field in known.items()}.__getitem__)
+        if over or not dear:
+            return over
+        module = build(name, "S", num_classes, input_shape[0])
+        return _over(dear, lambda measure: size(module, measure) if size else 0.0)
+
+    fitting = []
+    for group in _alike(names):
+        if count := bisect_left(group, True, key=lambda name: bool(exceeded(name))):
+            fitting.append(group[count - 1])
+    if not fitting:
+        raise MoonshineError(
+            f"rival: no network of {teacher} scaled in {scale} fits {' and '.join(map(str, budgets))}; the smallest, "
+            f"{names[0]}, has {' and '.join(exceeded(names[0]))}"
+        )
+    return max(fitting, key=names.index)
+
+
+def candidates(teacher: str, scale: str) -> tuple[str, ...]:
+    """The names of the networks of a teacher's family that differ from it in width or in depth alone, ascending.
+
+    Of widths, every distinct network in steps of 1/64 of the teacher's; all of them are smaller than the teacher.
+    MoonshineError for a teacher without a family, another ``scale``, and a teacher that has nothing below it.
+    """
+    if is_model(teacher) and teacher not in SAME_AS:
+        raise MoonshineError(
+            f"rival: {teacher} is of no family that has rivals; allowed: {', '.join(SAME_AS)}; {ALLOWED}"
+        )
+    design = parse(SAME_AS.get(teacher, teacher))
+    if scale == "width":
+        found = _narrower(design)
+    elif scale == "depth":
+        found = [
+            Design(design.family, depth, design.width)
+            for depth in design.family.blocks
+            if depth < design.depth
+        ]
+    else:
+        raise MoonshineError(f"rival: scale is {scale!r}; allowed: width, depth")
+    if not found:
+        raise MoonshineError(f"rival: no network of the family of {teacher} is smaller in {scale}")
+    return tuple(map(str, found))
+
+
+def _narrower(design: Design) -> list[Design]:
+    smallest_step = Decimal(1).scaleb(-PLACES)
+    distinct: dict[tuple[int, ...], Design] = {}
+    for step in range(1, STEPS):
+        width = (design.width * step / STEPS).quantize(smallest_step, ROUND_HALF_UP)
+        narrower = Design(design.family, design.depth, width)
+        if min(narrower.channels) >= 1 and narrower.channels != design.channels:
+            distinct.setdefault(narrower.channels, narrower)
+    return list(distinct.values())
+
+
+def _alike(names: Sequence[str]) -> list[list[str]]:
+    """The names in groups of the same shortcuts: peak memory falls where a stage gets as wide as what it is fed."""
+    groups: dict[tuple[bool, ...], list[str]] = {}
+    for name in names:
+        shortcuts = tuple(before != after for before, after in pairwise(parse(name).channels))
+        groups.setdefault(shortcuts, []).append(name)
+    return list(groups.values())
+
+
+def _over(budgets: Sequence[Budget], value: Callable[[str], float]) -> tuple[str, ...]:
+    values = {budget: value(budget.measure) for budget in budgets}
+    return tuple(
+        f"{show(budget.measure, found)} ({MEASURES[budget.measure].shown})"
+        for budget, found in values.items()
+        if not budget.allows(found)
+    )

@@ -1,0 +1,58 @@
+"""Networks that differ in the block at each of some places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moonshine.errors import MoonshineError
+from moonshine.networks.build import from_structure
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Blocks = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Networks of one structure that differ in the block at each of some places.
+
+    ``structure`` is what `moonshine.networks.build.to_structure` writes; a place keeps its block there unless another
+    is chosen. ``fitting`` maps a place's module path to the blocks that fit, in the paper's notation; a place where
+    none fits stays as it is. Places do not nest. ``input_shape`` is (channels, height, width).
+    MoonshineError for a space without choices and for a place that the structure does not have.
+    """
+
+    structure: Mapping[str, Any]
+    fitting: Mapping[str, tuple[str, ...]]
+    input_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        known = self.structure["blocks"]
+        if unknown := [path for path in self.fitting if path not in known]:
+            raise MoonshineError(f"fitting: found {', '.join(unknown)}; allowed: {', '.join(known)}")
+        if not self.places:
+            raise MoonshineError(
+                f"{self.structure.get('network')}: none of the blocks fits any of its {len(known)} places; "
+                "allowed: blocks that fit at one at least"
+            )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The paths where there is something to choose, in order."""
+        return tuple(path for path, blocks in self.fitting.items() if blocks)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Every block that fits somewhere."""
+        return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
+
+    def build(self, blocks: Blocks) -> nn.Module:
+        """The network with these blocks, newly initialised from torch's global generator."""
+        return from_structure({**self.structure, "blocks": {**self.structure["blocks"], **blocks}})
+
+    def uniform(self, block: str) -> dict[str, str]:
+        """The choice of one block at every place where it fits."""
+        return {path: block for path in self.places if block in self.fitting[path]}

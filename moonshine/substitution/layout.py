@@ -1,0 +1,131 @@
+"""Where cheap blocks can go in any network, and why the other convolutions stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.networks.places import Place
+from moonshine.networks.residual import pairs, shortcuts
+from moonshine.substitution.watching import watch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of a network in the order in which they run, and its other convolutions with the reason they stay."""
+
+    places: tuple[Place, ...]
+    kept: dict[str, str]
+
+
+def lay_out(
+    module: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+) -> Layout:
+    """The places of a network.
+
+    The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do special
+    kinds of convolution and those that share or compute their weights. What is first and last is seen in a forward pass
+    of ``input_shape`` (channels, height, width); without one, the order in which modules were registered stands for it.
+    A pattern is a path as ``layer1.*`` (``*`` crosses dots; what is below a matching module matches), or a class as
+    ``type:BasicBlock``. With ``include``, only what matches one of them may change; what matches ``exclude`` stays. A
+    pattern of ``include`` that is the whole path of a stem, head or shortcut frees it.
+    MoonshineError for a pattern that matches no convolution, and for an input that the network cannot take.
+    """
+    include, exclude = tuple(include), tuple(exclude)
+    convolutions = {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
+    matches = _Matcher(module)
+    for pattern in (*include, *exclude):
+        if not any(matches(pattern, path) for path in convolutions):
+            raise MoonshineError(
+                f"the pattern {pattern!r} matches no convolution; the network has {some(list(convolutions))}"
+            )
+    order = _order(module, input_shape)
+    roles = {order[0]: "the stem", order[-1]: "the head"} if order else {}
+    roles = {**dict.fromkeys(shortcuts(module), "a shortcut"), **roles}
+    tied = _tied(module)
+    kept = {
+        path: reason
+        for path, layer in convolutions.items()
+        if (
+            reason := _reason(layer, id(layer.weight) in tied, path in order)
+            or ("" if path in include else roles.get(path))
+        )
+    }
+    for path in convolutions.keys() - kept.keys():
+        if include and not any(matches(pattern, path) for pattern in include):
+            kept[path] = "not included"
+        elif any(matches(pattern, path) for pattern in exclude):
+            kept[path] = "excluded"
+    places = _places(module, [path for path in order if path in convolutions and path not in kept], kept)
+    return Layout(tuple(places), {path: kept[path] for path in convolutions if path in kept})
+
+
+def _places(module: nn.Module, free: list[str], kept: dict[str, str]) -> list[Place]:
+    owner: dict[str, Place] = {}
+    for path, pair in pairs(module).items():
+        inside = tuple(f"{path}.{name}" for name in (pair.first, pair.second))
+        if all(conv in free for conv in inside):
+            place = Place(path, inside, tuple(f"{path}.{name}" for name in pair.norms))
+            owner |= dict.fromkeys(inside, place)
+    return list(dict.fromkeys(owner.get(path, Place(path, (path,))) for path in free))
+
+
+def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
+    """Paths of the layers with weights, in the order in which they start."""
+    weighted = [
+        path
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear)
+    ]
+    if input_shape is None:
+        return weighted
+    calls = sorted(watch(module, input_shape), key=lambda call: call.started)
+    return list(dict.fromkeys(call.path for call in calls if call.path in set(weighted)))
+
+
+def _reason(layer: nn.Conv2d, is_tied: bool, runs: bool) -> str | None:
+    """Why a convolution stays whatever the patterns are, or None."""
+    reasons = {
+        "1x1": max(layer.kernel_size) == 1,
+        "already grouped": layer.groups > 1,
+        f"a {type(layer).__name__}, not a plain Conv2d": type(layer) is not nn.Conv2d,
+        "computes its weights": "weight" not in dict(layer.named_parameters(recurse=False)),
+        "shares its weights": is_tied,
+        "takes no part in the forward pass": not runs,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _tied(module: nn.Module) -> set[int]:
+    """Identities of the parameters that several layers hold."""
+    owners = Counter(id(own) for layer in module.modules() for own in layer.parameters(recurse=False))
+    return {parameter for parameter, times in owners.items() if times > 1}
+
+
+class _Matcher:
+    """Whether a pattern matches a module or anything that the module is inside."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._classes = {
+            path: {kind.__name__ for kind in type(layer).__mro__} for path, layer in module.named_modules()
+        }
+
+    def __call__(self, pattern: str, path: str) -> bool:
+        parts = path.split(".")
+        around = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        if pattern.startswith("type:"):
+            return any(pattern.removeprefix("type:") in self._classes[each] for each in around)
+        return any(fnmatchcase(each, pattern) for each in around)
+
+
+def some(paths: Sequence[str]) -> str:
+    """The first few of many paths."""
+    return ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")

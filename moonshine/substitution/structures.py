@@ -1,0 +1,103 @@
+"""Anybody's model with blocks in some of its places, as data: what it takes to build it again, without pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.networks.blocks import convolutions
+from moonshine.networks.build import Site, is_model, sites, to_structure
+from moonshine.networks.models import build_model, source_checksum
+from moonshine.substitution.layout import Layout, lay_out
+from moonshine.substitution.substitute import fitting, nothing_to_swap
+from moonshine.substitution.watching import zero_pass
+
+
+def describe(
+    name: str,
+    kwargs: Mapping[str, Any],
+    num_classes: int,
+    input_shape: Sequence[int],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> tuple[dict[str, Any], nn.Module, Layout]:
+    """A model's structure with S in every place, the model itself and its layout.
+
+    Patterns as in `moonshine.substitution.layout.lay_out`. The structure holds only what JSON does.
+    MoonshineError for a model that cannot be built, cannot take the input or does not return (n, num_classes) logits,
+    and for ``kwargs`` that JSON would not give back.
+    """
+    _check_kwargs(kwargs)
+    module = build_model(name, kwargs, num_classes, input_shape[0])
+    check_logits(module, name, input_shape, num_classes)
+    layout = lay_out(module, input_shape, include, exclude)
+    structure = {
+        "network": name,
+        "kwargs": dict(kwargs),
+        "num_classes": num_classes,
+        "in_channels": input_shape[0],
+        "source_sha256": source_checksum(name),
+        "blocks": {place.path: "S" for place in layout.places},
+        "kept": layout.kept,
+    }
+    return structure, module, layout
+
+
+def _check_kwargs(kwargs: Mapping[str, Any]) -> None:
+    try:
+        same = json.loads(json.dumps(kwargs)) == kwargs
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise MoonshineError(
+            f"teacher.kwargs: found {dict(kwargs)}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
+        )
+
+
+def places_of(
+    name: str,
+    kwargs: Mapping[str, Any],
+    num_classes: int,
+    input_shape: Sequence[int],
+    blocks: Sequence[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """The structure of any network by name with S in every place, and which of ``blocks`` fit at each.
+
+    MoonshineError as for `describe`, and for a network in which nothing can be replaced.
+    """
+    if is_model(name):
+        structure, module, layout = describe(name, kwargs, num_classes, input_shape, include, exclude)
+        if not layout.places:
+            raise nothing_to_swap(name, "a cheap block", layout.kept)
+        return structure, fitting(module, layout, blocks)
+    structure = to_structure(name, "S", num_classes, input_shape[0])
+    return structure, {site.path: tuple(filter(partial(_fits, site), blocks)) for site in sites(name)}
+
+
+def _fits(site: Site, block: str) -> bool:
+    try:
+        return bool(convolutions(block, site.in_channels, site.out_channels, site.stride, site.path))
+    except MoonshineError:
+        return False
+
+
+def check_logits(module: nn.Module, name: str, input_shape: Sequence[int], num_classes: int) -> None:
+    """MoonshineError unless an image of ``input_shape`` (channels, height, width) gives (1, num_classes) logits."""
+    try:
+        logits = zero_pass(module, input_shape)
+    except MoonshineError as error:
+        raise MoonshineError(f"model {name}: {error}") from error
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+    if found != (1, num_classes):
+        raise MoonshineError(
+            f"model {name}: one image gives {found}; allowed: logits (1, {num_classes}), for the data's {num_classes} "
+            "classes (teacher.kwargs may set the number)"
+        )

@@ -1,0 +1,120 @@
+"""Cheap blocks in anybody's network: the student of any teacher.
+
+Where the paper swaps the residual blocks of one architecture, this swaps the convolutions of any: G(g) replaces each
+spatial convolution; B and BG replace both convolutions of a recognised residual block once, and a lone one by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.networks.blocks import Block, parse
+from moonshine.networks.places import plan
+from moonshine.networks.replacement import Replacement, apply
+from moonshine.substitution.layout import Layout, lay_out, some
+from moonshine.substitution.watching import watch
+
+
+def substitute(
+    module: nn.Module,
+    block: str | Block | Mapping[str, str | Block],
+    *,
+    input_shape: Sequence[int] | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+) -> nn.Module:
+    """A copy of a network with cheap blocks: the student of that teacher; the network itself is left untouched.
+
+    ``block`` goes wherever it fits, or is a mapping of places to blocks. What is replaced starts from new weights (He,
+    as `moonshine.networks.modules.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
+    in `moonshine.substitution.layout.lay_out`; with the former, the student is also checked as by `check_runs`.
+    MoonshineError for a network in which nothing can be replaced (it says why each convolution stays), for a place that
+    does not exist and for a block that does not fit there.
+    """
+    include, exclude = tuple(include), tuple(exclude)
+    chosen: Mapping[str, str | Block]
+    if not isinstance(block, Mapping):
+        layout = lay_out(module, input_shape, include, exclude)
+        chosen, refused = choose(module, layout, block)
+        if not chosen:
+            raise nothing_to_swap(type(module).__name__, str(parse(block)), {**layout.kept, **refused})
+    elif include or exclude:
+        raise MoonshineError(
+            "include, exclude: found beside a mapping of places to blocks; allowed: one of them"
+        )
+    else:
+        chosen = block
+    student = _copy(module)
+    apply(student, chosen)
+    if input_shape is not None:
+        check_runs(student, module, input_shape)
+    return student
+
+
+def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int]) -> None:
+    """MoonshineError unless a student takes this input and runs every block that stands for what its teacher runs.
+
+    It does not where a network's own code reads more from a convolution than its widths and geometry, or holds it in
+    other ways than as a submodule.
+    """
+    made = {path for path, layer in student.named_modules() if isinstance(layer, Replacement)}
+    ran = {call.path for call in watch(teacher, input_shape)}
+    try:
+        run = {call.path for call in watch(student, input_shape)}
+    except MoonshineError as error:
+        raise MoonshineError(
+            f"with blocks in place, {error}; exclude what the network's code reads"
+        ) from error
+    if idle := sorted(made & ran - run):
+        raise MoonshineError(
+            f"{type(student).__name__} does not run what was put at {some(idle)}: its code holds these convolutions "
+            "in other ways than as submodules; exclude them"
+        )
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError as error:  # weights that a hook computes, as of torch.nn.utils.weight_norm
+        raise MoonshineError(
+            f"{type(module).__name__} cannot be copied: {str(error).partition('. ')[0]}; allowed: a network whose "
+            "weights are parameters (torch.nn.utils.remove_weight_norm, or prune.remove, makes them so)"
+        ) from error
+
+
+def choose(module: nn.Module, layout: Layout, block: str | Block) -> tuple[dict[str, str], dict[str, str]]:
+    """(place -> block) wherever the block fits, and (place -> reason) where it does not."""
+    chosen: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for place in layout.places:
+        try:
+            plan(module, place, parse(block))
+            chosen[place.path] = str(parse(block))
+        except MoonshineError as error:
+            refused[place.path] = str(error)
+    return chosen, refused
+
+
+def fitting(module: nn.Module, layout: Layout, blocks: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Which of the blocks fit at each place, in the paper's notation."""
+    chosen = {str(parse(block)): choose(module, layout, block)[0] for block in blocks}
+    return {
+        place.path: tuple(block for block, places in chosen.items() if place.path in places)
+        for place in layout.places
+    }
+
+
+def nothing_to_swap(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:
+    """The error for a network that stays as it is, with every convolution's reason, the same ones together."""
+    grouped: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        grouped.setdefault(reason.removeprefix(f"block {block} does not fit {path}: "), []).append(path)
+    said = "; ".join(
+        f"{reason}: {', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}"
+        for reason, paths in grouped.items()
+    )
+    return MoonshineError(f"{name} has no convolution that {block} can replace ({said or 'it has none'})")

@@ -1,0 +1,225 @@
+"""The schema of params.yaml: each mistake is answered with the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moonshine import MoonshineError
+from moonshine.config import load_study, parse_study
+
+STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
+DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
+MISSING = object()
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    content = copy.deepcopy(DIGITS)
+    here = content
+    *parents, last = path.split("/")
+    for key in parents:
+        here = here[key]
+    if value is MISSING:
+        del here[last]
+    else:
+        here[last] = value
+    return content
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_is_valid_and_named_as_its_file(path: Path) -> None:
+    assert load_study(path).study == path.stem
+
+
+def test_params_yaml_is_a_shipped_study() -> None:
+    params = Path(__file__).parents[3] / "params.yaml"
+    assert params.read_bytes() in [path.read_bytes() for path in STUDIES]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("trainin", 1, ["trainin: unknown key", "did you mean 'training'"]),
+        ("training/epoch", 3, ["training.epoch: unknown key", "epochs, batch_size"]),
+        ("students/G4/blok", "G(4)", ["students.G4.blok: unknown key", "network, block"]),
+        ("data/sized", 3, ["data.sized: unknown key", "size, validation"]),
+        ("training/epochs", -1, ["training.epochs: found -1", "greater than or equal to 1"]),
+        ("training/epochs", "12", ["training.epochs: found '12'", "integer"]),
+        ("training/optimizer/lr", "1e-3", ["training.optimizer.lr: found '1e-3'", "write 0.001"]),
+        ("training/optimizer", MISSING, ["training.optimizer: missing"]),
+        ("training/schedule/kind", "cosine", ["training.schedule: found 'cosine'", "'step', 'one-cycle'"]),
+        ("training/schedule", {"kind": "step", "drops": [60, 3], "factor": 0.2}, ["ascending", "[60, 3]"]),
+        ("training/schedule", {"kind": "step", "drops": [60], "factor": 0.2}, ["drops [60]", "epochs is"]),
+        ("students", {}, ["students: found {}"]),
+        ("students/G.4", {"block": "G(4)"}, ["'G.4'", "DVC splits on dots"]),
+        ("students/G4", {}, ["students.G4", "'block'", "'network'"]),
+        ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
+        ("methods/at/at/form", "strong", ["methods.at.at.form: found 'strong'", "'resolution-free'"]),
+        ("methods/none", {}, ["methods.none", "'kd', 'at'"]),
+        ("data/name", "mnist", ["data: found 'mnist'", "'cifar10'"]),
+        ("data/size", 4, ["data.size: found 4", "8"]),
+        ("seeds", [0, 0], ["seeds", "twice"]),
+        ("seeds", [0, "a"], ["seeds.1: found 'a'"]),
+        ("study", "a.b", ["study: found 'a.b'"]),
+        ("runtime/device", "tpu", ["runtime.device: found 'tpu'", "auto"]),
+        ("augment/flip", "no", ["augment.flip: found 'no'"]),
+    ],
+)
+def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
+    path: str, value: Any, said: list[str]
+) -> None:
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed(path, value))
+    for words in said:
+        assert words in str(error.value)
+
+
+MODEL = "torchvision/resnet18"
+RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ({}, ["needs either 'network'", "or 'model'", "torchvision/resnet18"]),
+        ({"network": "wrn-16-1", "model": MODEL}, ["needs either 'network'", "or 'model'"]),
+        ({"model": "resnet18"}, ["model is 'resnet18'", "torchvision/<name>"]),
+        ({"network": MODEL}, ["names a model", f"write model: {MODEL}"]),
+        ({"network": "wrn-16-1", "kwargs": {"a": 1}}, ["kwargs belongs to a 'model'", "network: wrn-16-1"]),
+        ({"network": "wrn-16-1", "include": ["stage1"]}, ["include belongs to a 'model'"]),
+        ({"network": "wrn-16-1", "exclude": ["stage1"]}, ["exclude belongs to a 'model'"]),
+        (
+            {"model": MODEL, "weights": "a.safetensors"},
+            ["'weights' and 'weights_sha256'", "moonshine checksum"],
+        ),
+        ({"model": MODEL, "weights_sha256": "a" * 64}, ["'weights' and 'weights_sha256'"]),
+        (
+            {"model": MODEL, "weights": "a", "weights_sha256": "A" * 64},
+            ["teacher.weights_sha256: found 'AAA"],
+        ),
+        (
+            {"model": MODEL, "weights": "a", "weights_sha256": "a" * 63},
+            ["teacher.weights_sha256: found 'aaa"],
+        ),
+        ({"model": MODEL, "taps": "layer1"}, ["teacher.taps: found 'layer1'", "list"]),
+        ({"model": MODEL, "include": "layer1"}, ["teacher.include: found 'layer1'", "list"]),
+        ({"model": MODEL, "tap": []}, ["teacher.tap: unknown key", "did you mean 'taps'"]),
+        ({"model": 18}, ["teacher.model: found 18"]),
+    ],
+)
+def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("teacher", {**teacher, "seed": 0}))
+    for words in ["teacher", *said]:
+        assert words in str(error.value)
+
+
+def test_a_teacher_of_the_users_own() -> None:
+    given = {"model": "nets:build", "kwargs": {"width": 8}, "weights": "a.pt", "weights_sha256": "0" * 64}
+    patterns = {"include": ["layer1.*"], "exclude": ["type:Stem"], "taps": ["layer1"]}
+    study = parse_study(changed("teacher", {**given, **patterns, "seed": 0}))
+    assert study.teacher.name == study.network_of("G4") == "nets:build"
+    assert study.teacher.kwargs == {"width": 8}
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({}, ["needs 'block'", "'network'", "'mixed'", "'rival'"]),
+        ({"block": "G(4)", "mixed": {"budget": "1MB"}}, ["needs 'block'", "or 'mixed'"]),
+        ({"network": "wrn-10-1", **RIVAL}, ["needs 'block'", "or 'rival'"]),
+        ({"mixed": {"budget": "1MB"}, **RIVAL}, ["needs 'block'"]),
+        ({"warm_start": {"fit": "least-squares", "batches": 1}}, ["needs 'block'"]),
+        ({"mixed": {}}, [".mixed.budget: missing"]),
+        ({"mixed": {"budget": "soon"}}, [".mixed: budget 'soon' is none", "300k params"]),
+        ({"mixed": {"budget": "0MB"}}, [".mixed: budget '0MB' allows nothing"]),
+        ({"mixed": {"budget": "-1MB"}}, [".mixed: budget '-1MB' is none"]),
+        ({"mixed": {"budget": 15}}, [".mixed.budget: found 15"]),
+        ({"mixed": {"budget": []}}, [".mixed: budget: found none"]),
+        ({"mixed": {"budget": ["1MB", "900kB"]}}, [".mixed: budget: 1MB and 900kB both limit"]),
+        ({"mixed": {"budget": "1MB", "score": "best"}}, [".mixed.score: found 'best'", "'fisher'"]),
+        ({"mixed": {"budget": "1MB", "window": 0}}, [".mixed.window: found 0"]),
+        ({"mixed": {"budget": "1MB", "candidates": 0}}, [".mixed.candidates: found 0"]),
+        ({"mixed": {"budget": "1MB", "finalists": {"count": 2}}}, [".mixed.finalists.epochs: missing"]),
+        ({"rival": {"scale": "both", "budget": "1MB"}}, [".rival.scale: found 'both'", "'width' or 'depth'"]),
+        ({"rival": {"scale": "width", "budget": "1 mb"}}, [".rival: budget '1 mb' is none"]),
+        (
+            {"block": "G(4)", "warm_start": {"fit": "steps", "batches": 2}},
+            [".warm_start: 'steps' (how many)"],
+        ),
+        (
+            {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 2, "steps": 3}},
+            [".warm_start: 'steps' (how many) comes with fit: steps"],
+        ),
+    ],
+)
+def test_a_student_that_is_not_one_thing(student: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("students/mix", student))
+    for words in said:
+        assert words in str(error.value)
+    assert "students.mix" in str(error.value)
+
+
+def test_a_mixed_student_and_a_rival_take_several_budgets() -> None:
+    study = parse_study(changed("students/mix", {"mixed": {"budget": ["300k params", "15ms"]}}))
+    assert study.students["mix"].mixed is not None
+    assert parse_study(changed("students/thin", RIVAL)).students["thin"].rival is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("budget", "1 mb", "ship: budget '1 mb' is none"),
+        ("budget", ["1MB", "2MB"], "ship: budget: 1MB and 2MB both limit"),
+        ("allowed_error_pct", 0, "ship.allowed_error_pct: found 0"),
+        ("calibration_images", 0, "ship.calibration_images: found 0"),
+        ("logit_tolerance", -1, "ship.logit_tolerance: found -1"),
+        ("allowed_error_pct", MISSING, "ship.allowed_error_pct: missing"),
+    ],
+)
+def test_what_is_wanted_of_the_shipped_student(key: str, value: Any, said: str) -> None:
+    ship = {"budget": "1MB", "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.01}
+    assert parse_study(changed("ship", ship)).ship is not None
+    ship |= {key: value}
+    with pytest.raises(MoonshineError) as error:
+        parse_study(changed("ship", {name: each for name, each in ship.items() if each is not MISSING}))
+    assert said in str(error.value)
+
+
+def test_all_mistakes_are_said_at_once() -> None:
+    content = changed("training/epochs", -1)
+    content["seeds"] = []
+    with pytest.raises(MoonshineError) as error:
+        parse_study(content)
+    assert "training.epochs" in str(error.value)
+    assert "seeds" in str(error.value)
+
+
+def test_a_key_that_stands_twice_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("study: a\nstudy: b\n")
+    with pytest.raises(MoonshineError, match=r"line 2: the key 'study' stands twice"):
+        load_study(path)
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    with pytest.raises(MoonshineError, match="no such file"):
+        load_study(path)
+    path.write_text("study: [a")
+    with pytest.raises(MoonshineError, match=r"params\.yaml: not readable as YAML"):
+        load_study(path)
+    path.write_text("just words")
+    with pytest.raises(MoonshineError, match="expected a mapping"):
+        load_study(path)
+
+
+def test_a_student_takes_the_teachers_network_and_the_ordinary_block_where_it_names_none() -> None:
+    study = parse_study(changed("students/small", {"network": "wrn-10-1"}))
+    assert (study.network_of("G4"), study.block_of("G4")) == (study.teacher.network, "G(4)")
+    assert (study.network_of("small"), study.block_of("small")) == ("wrn-10-1", "S")

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from moonshine.config import Arrays
+from moonshine.data import load
+from moonshine.datasets import prepare
+from moonshine.errors import MoonshineError
+
+Write = Callable[..., Arrays]
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """30 training and 12 test images of 8x9 pixels, 3 channels, 3 classes; None leaves an array out."""
+    draws = np.random.RandomState(0)
+    arrays = {
+        "train_images": draws.randint(256, size=(30, 8, 9, 3)).astype(np.uint8),
+        "train_labels": np.arange(30) % 3,
+        "test_images": draws.randint(256, size=(12, 8, 9, 3)).astype(np.uint8),
+        "test_labels": np.arange(12) % 3,
+    }
+    return {key: value for key, value in {**arrays, **changes}.items() if value is not None}
+
+
+def config_of(path: Path, **changes: Any) -> Arrays:
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else 64 * "0"
+    options = {"path": str(path), "sha256": sha256, "size": None, "validation": 0.0, "split_seed": 0}
+    return Arrays(name="arrays", **{**options, **changes})
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_npz(config: dict[str, Any] | None = None, **changes: Any) -> Arrays:
+        path = tmp_path / "my.npz"
+        np.savez(path, **content(**changes))
+        return config_of(path, **(config or {}))
+
+    return write_npz
+
+
+def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> None:
+    config = write()
+    description = prepare(config, tmp_path / "data")
+    data = load(tmp_path / "data")
+    expected = content()
+    assert torch.equal(
+        data.train.images, torch.from_numpy(expected["train_images"].transpose(0, 3, 1, 2).copy())
+    )
+    assert torch.equal(
+        data.test.images, torch.from_numpy(expected["test_images"].transpose(0, 3, 1, 2).copy())
+    )
+    assert data.train.labels.tolist() == expected["train_labels"].tolist()
+    assert data.validation is None
+    assert (data.num_classes, data.class_names) == (3, ("0", "1", "2"))
+    assert description["counts"] == {"train": 30, "validation": 0, "test": 12}
+    assert description["sha256"]["source"] == config.sha256
+    assert description["source"] == "my.npz"
+
+
+def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Path) -> None:
+    prepare(write({"validation": 0.2}), tmp_path / "data")
+    data = load(tmp_path / "data")
+    assert data.validation is not None
+    assert len(data.train) == 24
+    pixels = data.train.images.numpy().astype(np.float64) / 255
+    assert data.mean == pytest.approx(pixels.mean((0, 2, 3)), rel=1e-12)
+    assert data.std == pytest.approx(pixels.std((0, 2, 3)), rel=1e-12)
+
+
+def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
+    prepare(write({"validation": 0.2}), tmp_path / "data")
+    data = load(tmp_path / "data")
+    assert data.validation is not None
+    assert data.validation.labels.bincount().tolist() == [2, 2, 2]
+    together = torch.cat([data.train.images, data.validation.images]).flatten(1).tolist()
+    expected = content()["train_images"].transpose(0, 3, 1, 2).reshape(30, -1).tolist()
+    assert sorted(together) == sorted(expected)
+
+
+def test_validation_of_the_file_comes_before_the_share(write: Write, tmp_path: Path) -> None:
+    own = {"val_images": content()["test_images"][:5], "val_labels": np.arange(5) % 3}
+    description = prepare(write({"validation": 0.2}, **own), tmp_path / "data")
+    assert description["counts"] == {"train": 30, "validation": 5, "test": 12}
+    data = load(tmp_path / "data")
+    assert data.validation is not None
+    assert data.validation.labels.tolist() == [0, 1, 2, 0, 1]
+    assert torch.equal(data.validation.images, data.test.images[:5])
+
+
+def test_grey_images_and_column_labels(write: Write, tmp_path: Path) -> None:
+    full = content()
+    changes = {key: full[key][..., 0] for key in ("train_images", "test_images")}
+    changes |= {key: full[key][:, None].astype(np.uint8) for key in ("train_labels", "test_labels")}
+    prepare(write(**changes), tmp_path / "data")
+    data = load(tmp_path / "data")
+    assert data.input_shape == (1, 8, 9)
+    assert torch.equal(data.train.images[:, 0], torch.from_numpy(changes["train_images"]))
+    assert data.train.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("size", [8, 12])
+def test_images_are_resized(write: Write, tmp_path: Path, size: int) -> None:
+    flat = {
+        key: np.repeat(np.arange(n, dtype=np.uint8), 8 * 9 * 3).reshape(n, 8, 9, 3)
+        for key, n in (("train_images", 30), ("test_images", 12))
+    }
+    prepare(write({"size": size}, **flat), tmp_path / "data")
+    data = load(tmp_path / "data")
+    assert data.input_shape == (3, size, size)
+    assert torch.equal(
+        data.train.images, torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(30, 3, size, size)
+    )
+
+
+def test_more_images_than_one_chunk(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = prepare(write(), tmp_path / "whole")
+    monkeypatch.setattr("moonshine.datasets.preparation.CHUNK", 7)
+    assert prepare(write(), tmp_path / "chunks") == whole
+
+
+def test_the_same_study_gives_the_same_bytes(write: Write, tmp_path: Path) -> None:
+    config = write({"validation": 0.2})
+    for folder in ("one", "two"):
+        prepare(config, tmp_path / folder)
+    for name in ("data.safetensors", "dataset.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    prepare(write({"validation": 0.2, "split_seed": 1}), tmp_path / "two")
+    assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "two" / name).read_bytes()
+
+
+IMAGES = content()["train_images"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": IMAGES / 255}, "train_images has type float64; allowed: uint8"),
+        ({"train_images": IMAGES.astype(np.int16)}, "train_images has type int16; allowed: uint8"),
+        (
+            {"train_images": IMAGES.reshape(30, -1)},
+            r"train_images has shape \(30, 216\); allowed: \(N, height",
+        ),
+        (
+            {"train_images": IMAGES[:0], "train_labels": np.arange(0)},
+            r"train_images has shape \(0, 8, 9, 3\)",
+        ),
+        ({"train_images": IMAGES.transpose(0, 3, 1, 2)}, "height 3, width 8 and 9 channels; .*at least 8x8"),
+        ({"train_images": IMAGES[:, :7]}, "height 7, width 9 .*at least 8x8"),
+        ({"test_images": IMAGES[:12, :, :8]}, r"test_images are .* \(8, 8, 3\); allowed: \(8, 9, 3\)"),
+        ({"test_images": IMAGES[:12, ..., 0]}, r"test_images are .* \(8, 9, 1\); allowed: \(8, 9, 3\)"),
+        ({"train_images": IMAGES[:29]}, "train has 29 images and 30 labels"),
+        ({"test_labels": np.arange(11) % 3}, "test has 12 images and 11 labels"),
+        ({"train_labels": np.arange(30) % 3 / 1.0}, "train_labels has type float64; allowed: integers"),
+        ({"train_labels": np.arange(30) % 2 == 0}, "train_labels has type bool; allowed: integers"),
+        ({"train_labels": np.eye(3, dtype=np.int64)[np.arange(30) % 3]}, r"shape \(30, 3\); allowed: \(N,\)"),
+        ({"train_labels": np.arange(30) % 3 - 1}, "train_labels has -1 at index 0; allowed: 0 and above"),
+        ({"test_labels": np.arange(12) % 4}, "test_labels has 3 at index 3; allowed: 0 to 2"),
+        ({"train_labels": np.arange(30) % 3 + 1}, "from 1 to 3 and has no image of class 0"),
+        ({"train_labels": np.where(np.arange(30) == 7, 255, np.arange(30) % 3)}, "0 to 255 .* of class 3"),
+        ({"train_labels": np.zeros(30, dtype=np.int64)}, "train_labels has the single class 0"),
+        ({"train_images": np.full_like(IMAGES, 9)}, "channel 0 of the training images is 9 in every pixel"),
+        ({"test_labels": None}, "lacks test_labels; allowed: train_images"),
+        ({"val_images": IMAGES}, "lacks val_labels; .*val_images with val_labels or neither"),
+        ({"val_images": IMAGES[:3], "val_labels": np.array([0, 1, 5])}, "validation_labels has 5 at index 2"),
+        ({"train_images": np.array([{}] * 30)}, "cannot be read as .npz .*allow_pickle"),
+    ],
+)
+def test_bad_arrays_name_what_is_wrong(
+    write: Write, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    config = write(**changes)
+    with pytest.raises(MoonshineError, match=message) as error:
+        prepare(config, tmp_path / "data")
+    assert "my.npz" in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_share_that_leaves_a_class_empty(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(MoonshineError, match=r"data\.validation: 0\.01 leaves class 0"):
+        prepare(write({"validation": 0.01}), tmp_path / "data")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(MoonshineError, match=r"data\.path: .*absent\.npz is no file"):
+        prepare(config_of(tmp_path / "absent.npz"), tmp_path / "data")
+
+
+def test_a_wrong_checksum_shows_the_right_one(write: Write, tmp_path: Path) -> None:
+    config = write()
+    wrong = config.model_copy(update={"sha256": 64 * "a"})
+    with pytest.raises(MoonshineError, match=f"has the checksum {config.sha256}, the study says {64 * 'a'}"):
+        prepare(wrong, tmp_path / "data")
+
+
+def test_bad_data_leaves_finished_files_alone(write: Write, tmp_path: Path) -> None:
+    prepare(write(), tmp_path / "data")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    with pytest.raises(MoonshineError):
+        prepare(write(test_labels=None), tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_truncated_file(write: Write, tmp_path: Path, share: float) -> None:
+    path = Path(write().path)
+    full = path.read_bytes()
+    path.write_bytes(full[: int(share * len(full))])
+    with pytest.raises(MoonshineError, match=r"my\.npz is truncated or not a \.npz file"):
+        prepare(config_of(path), tmp_path / "data")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_corrupt_file(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "my.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for key, array in content().items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{key}.npy", buffer.getvalue())
+    prepare(config_of(path), tmp_path / "sound")
+    damaged = bytearray(path.read_bytes())
+    damaged[800:1200] = bytes(400)
+    path.write_bytes(damaged)
+    with pytest.raises(MoonshineError, match=r"cannot be read as \.npz"):
+        prepare(config_of(path), tmp_path / "data")
+
+
+@pytest.mark.parametrize("what", ["text", "npy", "zip"])
+def test_a_file_of_another_kind(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "my.npz"
+    if what == "text":
+        path.write_text("label,pixel\n")
+    elif what == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for key in content():
+                archive.writestr(key, b"not an array")
+    with pytest.raises(MoonshineError, match=r"truncated or not a \.npz|is no array"):
+        prepare(config_of(path), tmp_path / "data")

@@ -1,0 +1,172 @@
+"""What is found in a folder of pictures, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moonshine.datasets.folder_listing import survey
+from moonshine.errors import MoonshineError
+from tests.moonshine.datasets.flowers import picture, plant
+
+COUNTS = {"train/rose": 2, "train/daisy": 1, "train/iris": 3, "test/rose": 2, "test/daisy": 3, "test/iris": 1}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return plant(tmp_path / "flowers", COUNTS)
+
+
+def test_the_order_and_the_labels_are_torchvisions(root: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    for folder in ("a", "a-b", "a/c", "B"):
+        (root / "train" / "iris" / folder).mkdir(parents=True)
+        picture(7).save(root / "train" / "iris" / folder / "x.PNG")
+    listing = survey(root)
+    for split in ("train", "test"):
+        theirs = ImageFolder(str(root / split))
+        assert [
+            (str(root / name), label)
+            for name, label in zip(listing.files[split], listing.labels[split], strict=True)
+        ] == theirs.samples
+        assert list(listing.classes) == theirs.classes
+
+
+def link_up(root: Path) -> None:
+    (root / "train" / "rose" / "up").symlink_to("..", target_is_directory=True)
+    (root / "train" / "rose" / "self").symlink_to("self")
+    (root / "train" / "rose" / "top").symlink_to(root, target_is_directory=True)
+    (root / "train" / "iris" / "here").symlink_to(".", target_is_directory=True)
+
+
+def test_links_that_run_in_circles_end(root: Path) -> None:
+    before = survey(root)
+    link_up(root)
+    assert survey(root) == before
+
+
+def test_links_to_elsewhere_are_followed(root: Path, tmp_path: Path) -> None:
+    before = survey(root)
+    (root / "train" / "rose").rename(tmp_path / "elsewhere")
+    (root / "train" / "rose").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert survey(root) == before
+
+
+def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for path in (root / "test" / "iris").iterdir():
+        path.unlink()
+    (root / "test" / "iris").rmdir()
+    (root / "extra").mkdir()
+    with caplog.at_level(logging.WARNING):
+        listing = survey(root)
+    assert listing.labels["test"] == [0, 0, 0, 2, 2]
+    assert "test: no images of iris" in caplog.text
+    assert "only train, val and test are read; passed over: extra" in caplog.text
+
+
+def test_a_folder_that_may_not_be_read(root: Path) -> None:
+    (root / "train" / "rose").chmod(0)
+    try:
+        if os.access(root / "train" / "rose", os.R_OK):
+            pytest.skip("needs a user whom permissions hold back")
+        with pytest.raises(MoonshineError, match=r"train/rose cannot be read \(Permission denied\)"):
+            survey(root)
+    finally:
+        (root / "train" / "rose").chmod(0o700)
+
+
+def moved_away(root: Path) -> None:
+    root.rename(root.parent / "elsewhere")
+
+
+def without_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+
+
+def with_test_called_valid(root: Path) -> None:
+    (root / "test").rename(root / "valid")
+
+
+def without_either(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def empty_classes(root: Path) -> None:
+    shutil.rmtree(root / "train" / "rose")
+    for name in ("rose", "tulip"):
+        (root / "train" / name).mkdir()
+
+
+def empty_in_test(root: Path) -> None:
+    shutil.rmtree(root / "test" / "rose")
+    (root / "test" / "rose").mkdir()
+
+
+def other_files_only(root: Path) -> None:
+    empty_classes(root)
+    (root / "train" / "tulip").rmdir()
+    (root / "train" / "rose" / "a.heic").write_bytes(b"x")
+
+
+def single_class(root: Path) -> None:
+    for name in ("daisy", "iris"):
+        shutil.rmtree(root / "train" / name)
+
+
+def no_classes(root: Path) -> None:
+    without_train(root)
+    (root / "train").mkdir()
+
+
+def unknown_in_test(root: Path) -> None:
+    (root / "test" / "rose").rename(root / "test" / "Rose")
+
+
+def unknown_in_val(root: Path) -> None:
+    plant(root, {"val/lily": 1})
+
+
+def flat(root: Path) -> None:
+    for i in range(12):
+        picture(i).save(root / "test" / f"{i}.png")
+
+
+def loop_as_class(root: Path) -> None:
+    (root / "train" / "all").symlink_to(".", target_is_directory=True)
+
+
+def bytes_as_class(root: Path) -> None:
+    os.rename(os.fsencode(root / "train" / "rose"), os.fsencode(root / "train") + b"/ros\xe9")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (moved_away, "flowers is no folder"),
+        (without_train, r"holds no train/ \(found: test\); allowed: train/ and test/"),
+        (with_test_called_valid, r"holds no test/ \(found: train, valid\)"),
+        (without_either, r"holds no train/ and no test/ \(found: no folders\)"),
+        (empty_classes, "empty class folders: train/rose, train/tulip;"),
+        (empty_in_test, "empty class folders: test/rose;"),
+        (other_files_only, r"empty class folders: train/rose; .*\.webp"),
+        (single_class, "train has the single class rose; allowed: at least two"),
+        (no_classes, "train has no class folders"),
+        (unknown_in_test, "test has class folders that train/ has not: Rose; allowed: daisy, iris, rose"),
+        (unknown_in_val, "val has class folders that train/ has not: lily"),
+        (flat, r"test has images beside its class folders: 0\.png, 1\.png, .* and 2 more"),
+        (loop_as_class, "empty class folders: train/all"),
+        (bytes_as_class, "train has folders whose names are not UTF-8"),
+    ],
+)
+def test_a_mistake_is_named(mistake: Callable[[Path], None], message: str, root: Path) -> None:
+    mistake(root)
+    with pytest.raises(MoonshineError, match=message) as error:
+        survey(root)
+    assert str(error.value).startswith(str(root))

@@ -1,0 +1,95 @@
+"""Distillation trains the student, and only the student, by the method's terms."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from moonshine import MoonshineError, distil
+from moonshine.config import Augment, Method, Training
+from moonshine.data import Dataset
+from moonshine.distillation.distil import distillation
+from moonshine.distillation.losses import attention_transfer, knowledge_distillation
+from moonshine.networks.build import build
+from moonshine.training.execution import Execution
+
+KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
+AT = {"form": "resolution-free", "beta": 1000.0}
+METHODS = {"kd": {"kd": KD}, "at": {"at": AT}, "kd+at": {"kd": KD, "at": AT}}
+TERMS = {"kd": {"ce", "kd"}, "at": {"ce", "at"}, "kd+at": {"ce", "kd", "at"}}
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    return build("wrn-10-1", "G(4)", 2, 1), build("wrn-10-1", "S", 2, 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_has_its_terms_and_leaves_the_teacher_alone(
+    name: str, stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    student, teacher = pair()
+    before = copy.deepcopy(teacher.state_dict())
+    once = training.model_copy(update={"epochs": 1})
+    history = distil(
+        student, teacher, stripes,
+        method=Method.model_validate(METHODS[name]), training=once, augment=augment, execution=execution,
+    )  # fmt: skip
+    row = history.rows[0]
+    assert {key for key in ("ce", "kd", "at") if key in row} == TERMS[name]
+    assert row["loss"] == pytest.approx(sum(row[key] or 0 for key in TERMS[name]), rel=1e-5)
+    assert not teacher.training
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+
+
+def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
+    student, teacher = pair()
+    images, labels = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 0, 1, 1, 0])
+    method = Method.model_validate(METHODS["kd+at"])
+    student.eval()
+    with distillation(student, teacher, method, ("stage1", "stage3"), execution) as loss:
+        logits, terms = loss(student, images, labels)
+
+    def tapped(network: nn.Module) -> list[torch.Tensor]:
+        first = network.get_submodule("stage1")(network.get_submodule("stem")(images))
+        return [first, network.get_submodule("stage3")(network.get_submodule("stage2")(first))]
+
+    with torch.no_grad():
+        expected = dict(knowledge_distillation(logits, teacher(images), labels, **KD))  # type: ignore[arg-type]
+        expected["at"] = attention_transfer(tapped(student), tapped(teacher), **AT)  # type: ignore[arg-type]
+    assert {key: pytest.approx(value.item(), rel=1e-4) for key, value in expected.items()} == {
+        key: value.item() for key, value in terms.items()
+    }
+
+
+def test_hooks_are_gone_afterwards(execution: Execution) -> None:
+    student, teacher = pair()
+    with distillation(student, teacher, Method.model_validate(METHODS["at"]), ("stage1",), execution):
+        pass
+    assert [name for network in (*pair(), student, teacher) for name, part in network.named_modules()
+            if part._forward_hooks] == []  # fmt: skip
+
+
+def test_a_tap_that_does_not_exist_is_named_before_training(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    student, teacher = pair()
+    with pytest.raises(MoonshineError, match="stage4"):
+        distil(
+            student, teacher, stripes, taps=["stage4"],
+            method=Method.model_validate(METHODS["at"]), training=training, augment=augment, execution=execution,
+        )  # fmt: skip
+
+
+def test_a_teacher_without_taps_needs_them_given(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with pytest.raises(MoonshineError, match="taps: none given"):
+        distil(
+            pair()[0], plain, stripes,
+            method=Method.model_validate(METHODS["at"]), training=training, augment=augment, execution=execution,
+        )  # fmt: skip

@@ -1,0 +1,177 @@
+"""Models by name: torchvision's, timm's and the user's own, and what is said where one cannot be had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from moonshine.errors import MoonshineError
+from moonshine.files import sha256
+from moonshine.networks.models import build_model, source_checksum
+
+OWN = """
+import functools
+from torch import nn
+
+def build(width=4, classes=5, fail=False):
+    if fail:
+        raise RuntimeError("no such width")
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.LazyLinear(classes))
+
+class Zoo:
+    @staticmethod
+    def small():
+        return build(2)
+
+wide = functools.partial(build, 16)
+number = 3
+
+def nothing():
+    return {"weights": 1}
+"""
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a module of the user's own into the directory where the command is given; returns its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    written: list[str] = []
+
+    def make(text: str) -> str:
+        name = f"own_nets_{len(written)}_{tmp_path.name}"
+        (tmp_path / f"{name}.py").write_text(text)
+        written.append(name)
+        return name
+
+    yield make
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+def test_a_builder_of_the_users_own_gets_its_arguments_and_no_others(write: Write) -> None:
+    name = write(OWN)
+    network = build_model(f"{name}:build", {"width": 6}, num_classes=99, in_channels=1)
+    assert network[0].out_channels == 6  # type: ignore[index]
+    assert build_model(f"{name}:Zoo.small", {}, 10)[0].out_channels == 2  # type: ignore[index]
+    assert build_model(f"{name}:wide", {"classes": 3}, 10)[0].out_channels == 16  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "kwargs", "said"),
+    [
+        ("biuld", {}, r"has no biuld; close to it: build"),
+        ("Zoo.large", {}, r"has no Zoo\.large; close to it: "),
+        ("", {}, "has no "),
+        ("number", {}, "number is a int; allowed: a function"),
+        ("nothing", {}, r"returned a dict; allowed: a torch\.nn\.Module"),
+        ("build", {"fail": True}, r"building it with \{'fail': True\} failed: RuntimeError: no such width"),
+        ("build", {"depth": 3}, "failed: TypeError: .*'depth'"),
+    ],
+)
+def test_a_builder_that_does_not_build(
+    write: Write, attribute: str, kwargs: dict[str, object], said: str
+) -> None:
+    name = f"{write(OWN)}:{attribute}"
+    with pytest.raises(MoonshineError, match=said) as error:
+        build_model(name, kwargs, 10)
+    assert str(error.value).startswith(f"model {name}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_package_here", "ModuleNotFoundError: No module named 'no_such_package_here'"),
+        ("def build(:", "SyntaxError"),
+        ("raise KeyError('settings')", "KeyError: 'settings'"),
+        # A training script without a main guard.
+        ("import sys; sys.exit('usage: train.py DATA')", "SystemExit: usage: train"),
+    ],
+)
+def test_a_module_that_does_not_import(write: Write, text: str, said: str, tmp_path: Path) -> None:
+    name = write(text)
+    with pytest.raises(MoonshineError, match=said) as error:
+        build_model(f"{name}:build", {}, 10)
+    assert f"model {name}:build: {name} does not import from {tmp_path}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["no_such_nets_here:build", ":build", ".nets:build"])
+def test_a_module_that_is_not_there(name: str) -> None:
+    with pytest.raises(MoonshineError, match="does not import from"):
+        build_model(name, {}, 10)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "keras/resnet18", "", "wrn-40-2"])
+def test_a_name_of_no_library(name: str) -> None:
+    with pytest.raises(
+        MoonshineError, match=rf"model '{name}' is none; allowed: torchvision/<name>, timm/<name>"
+    ):
+        build_model(name, {}, 10)
+
+
+def test_torchvision_gets_the_number_of_classes_unless_the_arguments_say_another() -> None:
+    pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        network = build_model("torchvision/resnet18", {}, 7)
+        other = build_model("torchvision/resnet18", {"num_classes": 9, "norm_layer": nn.InstanceNorm2d}, 7)
+        segmenting = build_model("torchvision/fcn_resnet50", {}, 4)
+    assert network.fc.out_features == 7  # type: ignore[union-attr]
+    assert other.fc.out_features == 9  # type: ignore[union-attr]
+    assert isinstance(other.bn1, nn.InstanceNorm2d)
+    assert segmenting.classifier[-1].out_channels == 4  # type: ignore[index, union-attr]
+
+
+def test_an_unknown_name_is_answered_with_close_ones() -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(MoonshineError, match=r"torchvision/resnet19 is unknown; close to it: .*resnet18"):
+        build_model("torchvision/resnet19", {}, 10)
+    with pytest.raises(MoonshineError, match=r"torchvision/ is unknown; close to it: \w+"):
+        build_model("torchvision/", {}, 10)
+
+
+def test_arguments_that_a_library_does_not_know() -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(
+        MoonshineError, match=r"torchvision/resnet18: building it with .*colour.* failed: TypeError"
+    ):
+        build_model("torchvision/resnet18", {"colour": 1}, 10)
+
+
+def test_timm_gets_classes_and_channels() -> None:
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        network = build_model("timm/resnet18", {}, 7, in_channels=1)
+    assert network.fc.out_features == 7  # type: ignore[union-attr]
+    assert network.conv1.in_channels == 1  # type: ignore[union-attr]
+    with pytest.raises(MoonshineError, match=r"timm/resnet18x is unknown; close to it: .*resnet18"):
+        build_model("timm/resnet18x", {}, 10)
+
+
+@pytest.mark.parametrize(("library", "extra"), [("timm", "timm"), ("torchvision", "data")])
+def test_a_library_that_is_not_installed_names_the_extra(
+    library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MoonshineError) as error:
+        build_model(f"{library}/resnet18", {}, 10)
+    assert str(error.value) == (
+        f"model {library}/resnet18: {library} is not installed; "
+        f"install it with: pip install 'moonshine-distil[{extra}]'"
+    )
+
+
+def test_the_checksum_is_that_of_the_file_that_defines_the_builder(write: Write, tmp_path: Path) -> None:
+    name = write(OWN)
+    expected = sha256(tmp_path / f"{name}.py")
+    for attribute in ("build", "Zoo", "Zoo.small", "wide"):
+        assert source_checksum(f"{name}:{attribute}") == expected
+    importing = write(f"from {name} import build")
+    assert source_checksum(f"{importing}:build") == expected
+    assert source_checksum("torchvision/resnet18") is None

@@ -1,0 +1,165 @@
+"""Rivals: the largest network of the teacher's family that fits, in width or in depth."""
+
+import subprocess
+import sys
+from functools import cache
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moonshine.budgets import Budget, parse_all
+from moonshine.costs.cost import cost
+from moonshine.errors import MoonshineError
+from moonshine.networks.build import build
+from moonshine.networks.families import parse
+from moonshine.search.rivals import candidates, rival
+
+SHAPE = (3, 8, 8)
+FIELDS = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for a second one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def measured(name, measure, shape=SHAPE):
+    with torch.device("meta"):
+        model = build(name, num_classes=10, in_channels=shape[0])
+    return getattr(cost(model, shape), FIELDS[measure])
+
+
+def limit(measure, value):
+    return (Budget(measure, value, f"{value} {measure}"),)
+
+
+def test_width_candidates_differ_in_width_alone():
+    names = candidates("wrn-16-2", "width")
+    assert names[0] == "wrn-16-0.03125"
+    assert names[-1] == "wrn-16-1.96875"
+    assert "wrn-16-1" in names
+    designs = [parse(name) for name in names]
+    assert {design.depth for design in designs} == {16}
+    channels = [design.channels for design in (*designs, parse("wrn-16-2"))]
+    assert len(set(channels)) == len(channels)
+    assert all(a <= b for before, after in pairwise(channels) for a, b in zip(before, after, strict=True))
+
+
+def test_depth_candidates_differ_in_depth_alone():
+    assert candidates("wrn-28-0.5", "depth") == ("wrn-10-0.5", "wrn-16-0.5", "wrn-22-0.5")
+    assert candidates("resnet-34", "depth") == ("resnet-10", "resnet-18")
+    assert candidates("torchvision/resnet18", "depth") == ("resnet-10",)
+
+
+def test_narrow_teachers_have_no_rival_equal_to_them():
+    names = candidates("wrn-10-0.25", "width")
+    channels = [parse(name).channels for name in names]
+    assert len(set(channels)) == len(channels)
+    assert (16, 4, 8, 16) not in channels
+    assert channels[-1] == (16, 4, 8, 15)
+    assert candidates("resnet-18", "width")[31] == "resnet-18-0.5"
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(st.sampled_from(list(FIELDS)), st.floats(0, 1))
+def test_the_largest_that_fits(measure, share):
+    names = candidates("wrn-10-2", "width")
+    smallest, largest = (measured(name, measure) for name in (names[0], names[-1]))
+    budget = limit(measure, smallest + share * (largest - smallest))
+    found = rival("wrn-10-2", "width", budget, 10, SHAPE)
+    assert budget[0].allows(measured(found, measure))
+    for larger in names[names.index(found) + 1 :][:3]:
+        assert not budget[0].allows(measured(larger, measure))
+
+
+def test_peak_memory_falls_where_the_first_shortcut_is_not_needed():
+    peaks = {name: measured(name, "peak") for name in ("wrn-10-0.9375", "wrn-10-1", "wrn-10-1.0625")}
+    assert peaks["wrn-10-1"] < peaks["wrn-10-0.9375"] < peaks["wrn-10-1.0625"]
+    assert rival("wrn-10-2", "width", limit("peak", peaks["wrn-10-1"]), 10, SHAPE) == "wrn-10-1"
+
+
+def test_depth_under_a_budget():
+    sizes = {name: measured(name, "parameters") for name in ("wrn-10-1", "wrn-16-1", "wrn-22-1")}
+    for name, size in sizes.items():
+        assert rival("wrn-28-1", "depth", limit("parameters", size), 10, SHAPE) == name
+    assert rival("wrn-28-1", "depth", limit("parameters", sizes["wrn-16-1"] - 1), 10, SHAPE) == "wrn-10-1"
+
+
+def test_resnets():
+    budgets = parse_all(["1MB", "10M macs"])
+    found = rival("torchvision/resnet18", "width", budgets, 10, (3, 32, 32))
+    names = candidates("resnet-18", "width")
+    larger = names[names.index(found) + 1]
+    fits = {
+        name: all(budget.allows(measured(name, budget.measure, (3, 32, 32))) for budget in budgets)
+        for name in (found, larger)
+    }
+    assert fits == {found: True, larger: False}
+
+
+def test_a_budget_beyond_the_teacher_still_gives_a_smaller_network():
+    assert rival("wrn-10-1", "width", parse_all("1GB"), 10, SHAPE) == "wrn-10-0.984375"
+    assert rival("wrn-16-1", "depth", parse_all("1GB"), 10, SHAPE) == "wrn-10-1"
+
+
+def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits():
+    asked = []
+
+    def size(module, measure):
+        assert not any(parameter.is_meta for parameter in module.parameters())
+        asked.append((measure, sum(parameter.numel() for parameter in module.parameters())))
+        return 4 * asked[-1][1]
+
+    budgets = (*limit("parameters", 40_000), *limit("onnx", 100_000))
+    found = rival("wrn-10-1", "width", budgets, 10, SHAPE, size)
+    assert found == rival("wrn-10-1", "width", limit("parameters", 25_000), 10, SHAPE)
+    assert {measure for measure, _ in asked} == {"onnx"}
+    assert max(parameters for _, parameters in asked) <= 40_000
+
+
+@pytest.mark.parametrize(
+    ("teacher", "scale", "budget", "message"),
+    [
+        (
+            "torchvision/vgg16",
+            "width",
+            "1MB",
+            "torchvision/vgg16 is of no family .*allowed: torchvision/resnet18, torchvision/resnet34; wrn-",
+        ),
+        ("my_nets:build", "depth", "1MB", "my_nets:build is of no family"),
+        ("erfnet", "depth", "1MB", "network 'erfnet' is unknown; allowed: wrn-"),
+        ("wrn-16-1", "size", "1MB", "scale is 'size'; allowed: width, depth"),
+        ("wrn-10-1", "depth", "1MB", "no network of the family of wrn-10-1 is smaller in depth"),
+        ("resnet-10", "depth", "1MB", "no network of the family of resnet-10 is smaller in depth"),
+        (
+            "wrn-10-1",
+            "width",
+            ["300 params", "1GB"],
+            r"no network of wrn-10-1 scaled in width fits 300 params and 1GB; the smallest, wrn-10-0.03125, has "
+            r"[0-9]+ \(trainable parameters\)$",
+        ),
+        ("wrn-16-1", "depth", "1kB", r"the smallest, wrn-10-1, has 0\.3[0-9]+ MB \(bytes of the fp32"),
+        (
+            "wrn-16-1",
+            "depth",
+            "3ms",
+            "the budget 3ms limits the milliseconds of CPU latency .* must be measured",
+        ),
+    ],
+)
+def test_rivals_that_cannot_be(teacher, scale, budget, message):
+    with pytest.raises(MoonshineError, match=message):
+        rival(teacher, scale, parse_all(budget), 10, SHAPE)
+
+
+def test_importing_needs_no_torchvision():
+    code = "import sys, moonshine.search.rivals; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

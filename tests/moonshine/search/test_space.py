@@ -1,0 +1,185 @@
+"""Planned costs are those of the built network, for every choice of blocks."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from moonshine.budgets import parse
+from moonshine.costs.cost import cost
+from moonshine.errors import MoonshineError
+from moonshine.search.additive import column, impossible, reachable, within_peak
+from moonshine.search.place_costs import Costs, Share, costs
+from moonshine.search.place_latency import measure_latencies
+from moonshine.search.space import Space
+from moonshine.substitution.structures import places_of
+
+BLOCKS = ("S", "G(4)", "G(N/8)", "B(2)", "BG(2,M/16)")
+SHAPE = (3, 16, 16)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def space_of(name, blocks=BLOCKS, shape=SHAPE):
+    return Space(*places_of(name, {}, 10, shape, blocks), shape)
+
+
+SPACES = {name: space_of(name) for name in ("wrn-16-1", "wrn-22-2")}
+COSTS: dict[str, Costs] = {}
+
+
+def costs_of(name):
+    if name not in COSTS:
+        COSTS[name] = costs(SPACES[name])
+    return COSTS[name]
+
+
+def a_choice(space):
+    return st.fixed_dictionaries({path: st.sampled_from(space.fitting[path]) for path in space.places})
+
+
+@pytest.mark.parametrize("name", SPACES)
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_planned_costs_are_those_of_the_network(name, data):
+    space, planned = SPACES[name], costs_of(name)
+    blocks = data.draw(a_choice(space))
+    with torch.device("meta"):
+        network = space.build(blocks)
+    real = cost(network, SHAPE)
+    found = {field: getattr(planned, field)(blocks) for field in ("parameters", "macs", "bytes")}
+    assert found == {field: getattr(real, field) for field in found}
+    assert planned.peak_activation_bytes(blocks) == real.peak_activation_bytes
+    lower = column(planned, "fp32")
+    assert 0 <= real.bytes - lower.sum(blocks) <= lower.slack
+    assert [planned.of(measure, blocks) for measure in ("parameters", "macs", "fp32", "peak")] == [
+        real.parameters, real.macs, real.bytes, real.peak_activation_bytes
+    ]  # fmt: skip
+
+
+def test_a_model_of_torchvision():
+    pytest.importorskip("torchvision")
+    space = Space(
+        *places_of("torchvision/resnet18", {}, 7, (3, 32, 32), ("G(4)", "BG(2,M)", "S")), (3, 32, 32)
+    )
+    planned = costs(space)
+    blocks = {path: space.fitting[path][index % 3] for index, path in enumerate(space.places)}
+    with torch.device("meta"):
+        network = space.build(blocks)
+    real = cost(network, (3, 32, 32))
+    assert (planned.parameters(blocks), planned.macs(blocks)) == (real.parameters, real.macs)
+    assert (planned.bytes(blocks), planned.peak_activation_bytes(blocks)) == (
+        real.bytes,
+        real.peak_activation_bytes,
+    )
+
+
+def test_a_block_that_fits_in_some_places_only():
+    space = space_of("wrn-10-2", ("S", "G(32)"))
+    assert space.fitting == {"stage1.0": ("S",), "stage2.0": ("S", "G(32)"), "stage3.0": ("S", "G(32)")}
+    assert space.uniform("G(32)") == {"stage2.0": "G(32)", "stage3.0": "G(32)"}
+    planned = costs(space)
+    blocks = {"stage1.0": "S", "stage2.0": "G(32)", "stage3.0": "S"}
+    assert planned.parameters(blocks) == cost(space.build(blocks), SHAPE).parameters
+    only = space_of("wrn-10-2", ("G(32)",))
+    assert only.places == ("stage2.0", "stage3.0")
+    assert costs(only).rest.parameters > planned.rest.parameters  # where nothing fits, S stays
+    with pytest.raises(MoonshineError, match="wrn-10-2: none of the blocks fits any of its 3 places"):
+        space_of("wrn-10-2", ("G(7)",))
+
+
+def test_a_place_that_the_structure_lacks():
+    structure, fitting = places_of("wrn-10-1", {}, 10, SHAPE, ("S",))
+    with pytest.raises(MoonshineError, match=r"found stage9\.0; allowed: stage1\.0, stage2\.0, stage3\.0"):
+        Space(structure, {**fitting, "stage9.0": ("S",)}, SHAPE)
+
+
+def test_other_layers_that_change_with_the_blocks_are_refused(monkeypatch):
+    space = space_of("wrn-10-1", ("S", "G(4)"))
+    honest = Space.build
+
+    def fickle(self, blocks):
+        network = honest(self, blocks)
+        if "G(4)" in blocks.values():
+            network.add_module("extra", torch.nn.Linear(2, 2))
+        return network
+
+    monkeypatch.setattr(Space, "build", fickle)
+    with pytest.raises(
+        MoonshineError, match=r"with G\(4\) at .* its other layers cost .* allowed: networks that"
+    ):
+        costs(space)
+
+
+def test_reachable_and_impossible():
+    planned = costs_of("wrn-16-1")
+    smallest = column(planned, "parameters").extreme(min)
+    least, most = reachable(planned, "parameters")
+    assert (least, most) == (
+        planned.parameters(smallest),
+        planned.parameters(dict.fromkeys(planned.table, "S")),
+    )
+    for measure in UNITS:
+        low, high = reachable(planned, measure)
+        assert low <= high
+        assert impossible(planned, parse(f"{low:.0f}{UNITS[measure]}")) is None
+        assert impossible(planned, parse(f"{low - 1:.0f}{UNITS[measure]}"))
+    error = impossible(planned, parse("1 params"))
+    floor = planned.table["stage3.0"][smallest["stage3.0"]].parameters
+    for said in (
+        f"budget 1 params: the smallest network has {least:,.0f} (trainable parameters)",
+        f"{planned.rest.parameters:,} in what no place changes",
+        f"{floor:,} at stage3.0",
+        f"allowed: from {least:,.0f}",
+    ):
+        assert said in str(error)
+
+
+UNITS = {"fp32": "B", "macs": " macs", "peak": "B peak"}
+
+
+def test_a_peak_is_a_limit_on_each_place():
+    def row(**peaks):
+        return {block: Share(1, 1, peak, ()) for block, peak in peaks.items()}
+
+    planned = Costs(Share(1, 1, 50, ()), {"one": row(a=40, b=80), "two": row(a=60, b=70, c=90)})
+    assert reachable(planned, "peak") == (60, 90)
+    assert {path: list(row) for path, row in within_peak(planned, 75).table.items()} == {
+        "one": ["a"],
+        "two": ["a", "b"],
+    }
+    assert planned.of("peak", {"one": "a", "two": "b"}) == 70
+    assert impossible(planned, parse("60B peak")) is None
+    with pytest.raises(
+        MoonshineError, match=r"0\.000 MB while other layers run, and at least .* at two, .* at one"
+    ):
+        raise impossible(planned, parse("59B peak")) or AssertionError
+
+
+def test_latencies():
+    space = space_of("wrn-10-1", ("S", "G(4)"))
+    torch.manual_seed(4)
+    random = torch.get_rng_state()
+    times = measure_latencies(space, threads=1, repeats=3)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.get_num_threads() == 1
+    assert times.threads == 1
+    assert times.rest_ms > 0
+    assert all(time > 0 for row in times.table.values() for time in row.values())
+    again = json.loads(json.dumps(asdict(times)))
+    assert again["table"].keys() == space.fitting.keys()
+    planned = costs(space, latency=times)
+    blocks = {"stage1.0": "S", "stage2.0": "G(4)", "stage3.0": "S"}
+    total = times.rest_ms + sum(times.table[path][block] for path, block in blocks.items())
+    assert planned.of("latency", blocks) == pytest.approx(total)
+    assert impossible(planned, parse("1us"))
+    with pytest.raises(
+        MoonshineError, match="found no latency; allowed: fp32, parameters, macs, or an estimate"
+    ):
+        reachable(costs_of("wrn-16-1"), "latency")

@@ -1,0 +1,51 @@
+"""What ``auto`` becomes, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from moonshine import MoonshineError
+from moonshine.config import Runtime
+from moonshine.training.execution import Execution, resolve
+
+RUNTIME = Runtime(threads=1, device="cpu", channels_last="auto", compile=False)
+
+
+def test_threads_come_from_the_study() -> None:
+    try:
+        resolve(RUNTIME.model_copy(update={"threads": 2}), "fp32")
+        assert torch.get_num_threads() == 2
+    finally:
+        resolve(RUNTIME, "fp32")
+    assert torch.get_num_threads() == 1
+
+
+def test_bf16_is_used_when_asked_for_and_automatically_only_where_the_cpu_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert resolve(RUNTIME, "bf16").dtype == torch.bfloat16
+    assert resolve(RUNTIME, "fp32").dtype == torch.float32
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has, raising=False)
+        assert resolve(RUNTIME, "auto").dtype == (torch.bfloat16 if has else torch.float32)
+
+
+def test_the_memory_layout_can_be_fixed() -> None:
+    assert resolve(RUNTIME, "fp32").memory_format == torch.channels_last
+    fixed = resolve(RUNTIME.model_copy(update={"channels_last": False}), "fp32")
+    assert fixed.memory_format == torch.contiguous_format
+
+
+def test_autocast_gives_bf16_inside_and_fp32_outside() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with Execution(torch.device("cpu"), torch.bfloat16).autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    with Execution(torch.device("cpu")).autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    index = torch.cuda.device_count()
+    with pytest.raises(MoonshineError, match=rf"runtime\.device: found cuda:{index}; .* allowed: auto, cpu"):
+        resolve(RUNTIME.model_copy(update={"device": f"cuda:{index}"}), "fp32")

@@ -1,0 +1,84 @@
+"""Our SGD is torch's, step for step, and continues from its state."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from moonshine.config import Optimizer
+from moonshine.training.optimizer import SGD
+
+SETTINGS = [
+    {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
+    {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": True},
+    {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.01, "nesterov": False},
+]
+RATES = (0.1, 0.05, 0.2)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 2))
+
+
+def backward(trained: nn.Module, step: int) -> None:
+    torch.manual_seed(step)
+    trained(torch.randn(4, 1, 8, 8)).square().mean().backward()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_it_takes_the_steps_of_torchs_own(settings: dict[str, float | bool]) -> None:
+    ours, theirs = network(), network()
+    mine = SGD(ours.parameters(), Optimizer.model_validate(settings))
+    reference = torch.optim.SGD(theirs.parameters(), **settings)  # type: ignore[arg-type]
+    for step, rate in enumerate(RATES):
+        backward(ours, step)
+        mine.step(rate)
+        backward(theirs, step)
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        reference.zero_grad()
+    for left, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+
+
+def test_it_continues_from_its_state() -> None:
+    whole = network()
+    optimizer = SGD(whole.parameters(), Optimizer.model_validate(SETTINGS[0]))
+    backward(whole, 0)
+    optimizer.step(0.1)
+    resumed, state = copy.deepcopy(whole), copy.deepcopy(optimizer.state_dict())
+    again = SGD(resumed.parameters(), Optimizer.model_validate(SETTINGS[0]))
+    again.load_state_dict(state)
+    for trained, stepper in ((whole, optimizer), (resumed, again)):
+        backward(trained, 1)
+        stepper.step(0.1)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_frozen_parameter_stays_as_it_is() -> None:
+    trained = network()
+    frozen = next(trained.parameters()).requires_grad_(False)
+    before = frozen.clone()
+    backward(trained, 0)
+    SGD(trained.parameters(), Optimizer.model_validate(SETTINGS[0])).step(0.1)
+    assert torch.equal(frozen, before)
+
+
+def test_training_does_not_load_dynamo() -> None:
+    program = (
+        "import sys, torch\n"
+        "from moonshine.config import Optimizer\n"
+        "from moonshine.training.optimizer import SGD\n"
+        "layer = torch.nn.Linear(2, 2)\n"
+        "layer(torch.ones(1, 2)).sum().backward()\n"
+        f"SGD(layer.parameters(), Optimizer(**{SETTINGS[0]})).step(0.1)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,177 @@
+"""The loop: it learns, it resumes to the bit, it records divergence, it treats every method alike."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from moonshine.checkpoint import Checkpoints
+from moonshine.config import Augment, Training
+from moonshine.data import Dataset
+from moonshine.networks.build import build
+from moonshine.training.execution import Execution
+from moonshine.training.train import Observer, Row, cross_entropy, evaluate, train
+
+FIELDS = {"epoch", "lr", "loss", "ce", "train_error_pct", "validation_error_pct", "validation_loss"}
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+class KilledAt(Observer):
+    """Dies in the middle of an epoch, or at its end before the checkpoint is written."""
+
+    def __init__(self, epoch: int, batch: int | None) -> None:
+        self.at, self.now = (epoch, batch), 0
+
+    def batch(self, done: int, total: int) -> None:
+        if self.at == (self.now, done):
+            raise Killed
+
+    def epoch(self, row: Row) -> None:
+        if self.at == (self.now, None):
+            raise Killed
+        self.now += 1
+
+
+class Recorder(Observer):
+    def __init__(self) -> None:
+        self.before: list[Row] = []
+        self.rows: list[Row] = []
+
+    def resumed(self, rows: Sequence[Row]) -> None:
+        self.before = list(rows)
+
+    def epoch(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build("wrn-10-1", "G(4)", num_classes=2, in_channels=1)
+
+
+def same(left: nn.Module, right: nn.Module) -> bool:
+    other = right.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in left.state_dict().items())
+
+
+def test_it_learns_and_writes_a_row_per_epoch(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    longer = training.model_copy(update={"epochs": 6})
+    trained, told = network(), Recorder()
+    history = train(trained, cross_entropy, stripes, longer, augment, execution, seed=0, observer=told)
+    assert history.status == "completed"
+    assert [row["epoch"] for row in history.rows] == list(range(6))
+    assert all(set(row) == FIELDS for row in history.rows)
+    assert told.rows == history.rows
+    assert evaluate(trained, stripes.test, stripes, execution)["error_pct"] < 25
+    assert not same(trained, network())
+
+
+def test_the_history_of_a_study_without_validation_has_no_validation(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    whole = Dataset(**{**vars(stripes), "validation": None})
+    history = train(network(), cross_entropy, whole, training, augment, execution, seed=0)
+    assert set(history.rows[0]) == FIELDS - {"validation_error_pct", "validation_loss"}
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, None), (1, 2), (2, None)])
+def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
+    tmp_path: Path,
+    stripes: Dataset,
+    training: Training,
+    augment: Augment,
+    execution: Execution,
+    epoch: int,
+    batch: int | None,
+) -> None:
+    whole = network()
+    expected = train(whole, cross_entropy, stripes, training, augment, execution, seed=3)
+    checkpoints = Checkpoints(tmp_path, "these settings")
+
+    def attempt(observer: Observer) -> tuple[nn.Module, list[Row], int]:
+        fresh = network(seed=99)  # the weights must come from the checkpoint, or from the same seed
+        if not list(tmp_path.iterdir()):
+            fresh = network()
+        done = train(
+            fresh, cross_entropy, stripes, training, augment, execution,
+            seed=3, checkpoints=checkpoints, observer=observer,
+        )  # fmt: skip
+        return fresh, done.rows, done.resumed
+
+    with pytest.raises(Killed):
+        attempt(KilledAt(epoch, batch))
+    torch.rand(7)  # whatever else the next process draws
+    told = Recorder()
+    resumed, rows, count = attempt(told)
+    assert same(resumed, whole)
+    assert rows == expected.rows
+    assert count == (epoch > 0)
+    assert told.before + told.rows == expected.rows
+
+
+def test_batches_do_not_depend_on_what_is_trained(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    def seen_by(trained: nn.Module, extra: int) -> list[Tensor]:
+        seen = []
+
+        def loss(net: nn.Module, images: Tensor, labels: Tensor):
+            torch.rand(extra)
+            seen.append(images.clone())
+            return cross_entropy(net, images, labels)
+
+        train(trained, loss, stripes, training, augment, execution, seed=5)
+        return seen
+
+    torch.manual_seed(1)
+    wide = build("wrn-10-2", num_classes=2, in_channels=1)
+    first, second = seen_by(network(), 1), seen_by(wide, 9)
+    assert len(first) == len(second) == 9
+    assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
+
+
+def test_divergence_is_a_result(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    optimizer = training.optimizer.model_copy(update={"lr": 1e30})
+    wild = training.model_copy(update={"optimizer": optimizer})
+    history = train(network(), cross_entropy, stripes, wild, augment, execution, seed=0)
+    assert history.status == "diverged"
+    assert len(history.rows) < training.epochs or not torch.tensor(history.rows[-1]["loss"]).isfinite()
+
+
+def test_weight_decay_acts_on_every_parameter(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    def weights(decay: float) -> dict[str, Tensor]:
+        optimizer = training.optimizer.model_copy(update={"weight_decay": decay})
+        recipe = training.model_copy(update={"epochs": 1, "optimizer": optimizer})
+        trained = network()
+        train(trained, cross_entropy, stripes, recipe, augment, execution, seed=0)
+        return {name: value.detach().clone() for name, value in trained.named_parameters()}
+
+    without, decayed = weights(0.0), weights(0.1)
+    assert [name for name in without if torch.equal(without[name], decayed[name])] == []
+
+
+def test_evaluation_leaves_the_network_as_it_was(stripes: Dataset, execution: Execution) -> None:
+    judged = network()
+    before = copy.deepcopy(judged)
+    first = evaluate(judged, stripes.test, stripes, execution)
+    assert first == evaluate(judged, stripes.test, stripes, execution)
+    assert same(judged, before)
+    assert first["examples"] == 20
+    indices = [int(index) for index in first["wrong"].split()]
+    assert 100 * len(indices) / 20 == first["error_pct"]
+    images = (stripes.test.images / 255 - 0.4) / 0.2
+    assert indices == (judged.eval()(images).argmax(1) != stripes.test.labels).nonzero().flatten().tolist()

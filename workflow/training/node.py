@@ -1,0 +1,142 @@
+"""What the teacher, scratch and distil stages share: one network trained to the end of its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+import moonshine
+from moonshine import MoonshineError
+from moonshine.artifacts import load
+from moonshine.checkpoint import Checkpoints, fingerprint
+from moonshine.config.networks import WarmStart
+from moonshine.data import Dataset, batches
+from moonshine.data import load as load_dataset
+from moonshine.distillation.distil import distillation
+from moonshine.files import read_json
+from moonshine.live import Live
+from moonshine.networks.build import from_structure
+from moonshine.training.execution import resolve
+from moonshine.training.train import History, Loss, cross_entropy, train
+from workflow import nodes, stage
+from workflow.progress import Progress
+from workflow.training.configuration import configuration
+from workflow.training.files import evaluate_test, identity_of, inputs, write
+
+WARM_BATCH = 128
+
+
+def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = None) -> History:
+    """Train the network of ``structure`` and write the outputs of ``job``'s node.
+
+    ``method`` is a key of the study's methods, None for cross-entropy alone. The test set is evaluated once, here.
+    """
+    study, node = job.study, job.node
+    execution = resolve(study.runtime, study.training.precision)
+    folder = nodes.fetch(study.study).folder
+    dataset = load_dataset(folder)
+    losses = study.methods[method] if method else None
+    settings = configuration(study, node)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), losses is not None)
+    config = {**settings, "runtime": study.runtime.model_dump()}
+    seed: int = settings["seed"]
+    torch.manual_seed(seed)
+    network = from_structure(structure)
+    identity = identity_of(job, structure, method, seed)
+    live = Live(identity, config)
+    with _alone(node), _watched(live), ExitStack() as hooks:
+        loss: Loss = cross_entropy
+        if losses:
+            teacher = load(nodes.teacher(study.study).folder)
+            if warm := study.students[job.args[0]].warm_start:
+                _warm(network, teacher, structure, warm, dataset, seed)
+            loss = hooks.enter_context(distillation(network, teacher, losses, structure["taps"], execution))
+        progress = Progress(node, study.training.epochs, live)
+        checkpoints = Checkpoints(node.work, fingerprint(settings, moonshine.__version__))
+        history = train(
+            network,
+            loss,
+            dataset,
+            study.training,
+            study.augment,
+            execution,
+            seed=seed,
+            checkpoints=checkpoints,
+            observer=progress,
+        )
+        if history.status == "diverged" and node.stage == "teacher":
+            raise MoonshineError(
+                f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
+                f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
+            )
+        write(
+            node,
+            network,
+            structure,
+            config,
+            history,
+            identity,
+            evaluate_test(network, dataset, execution, history),
+        )
+        checkpoints.clear()
+    job.timing |= {
+        "seconds": round(progress.seconds, 3),
+        "epoch_seconds": progress.epoch_seconds,
+        "device": str(execution.device),
+        "precision": str(execution.dtype).removeprefix("torch."),
+        "resumed": history.resumed,
+    }
+    job.afterwards = lambda: live.close(node.folder, node.timings)
+    return history
+
+
+def _warm(
+    network: nn.Module,
+    teacher: nn.Module,
+    structure: dict[str, Any],
+    warm: WarmStart,
+    dataset: Dataset,
+    seed: int,
+) -> None:
+    """Start the student from its teacher: on the first batches of the epoch before the first, unvaried."""
+    from moonshine.distillation.warm_start import warm_start
+
+    loader = batches(
+        dataset.train,
+        batch_size=WARM_BATCH,
+        seed=seed,
+        epoch=-1,
+        augment=None,
+        mean=dataset.mean,
+        std=dataset.std,
+        device="cpu",
+    )
+    images = [batch for batch, _ in islice(loader, warm.batches)]
+    done = warm_start(network, teacher, structure["blocks"], images, warm)
+    stage.logger.info("warm start: %s", done)
+
+
+@contextmanager
+def _watched(live: Live) -> Iterator[None]:
+    """A run that does not end leaves no MLflow run that looks as if it went on."""
+    try:
+        yield
+    except BaseException:
+        live.close()
+        raise
+
+
+def _alone(node: nodes.Node) -> AbstractContextManager[Any]:
+    """A lock on the node's work folder: held while it trains, which is also how ``moonshine status`` knows."""
+    node.work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(node.work / "lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        raise MoonshineError(f"{node.name}: is being trained by another process ({node.work})") from None
