@@ -18,10 +18,10 @@ def searches(results: Results) -> Fragment:
     """A part per mixed student: its budget, its block at every place; nothing where no student is mixed."""
     parts = []
     for row in results.rows:
-        if row.model.block == "mixed":
-            path = results.root / nodes.structure(results.study, row.model.student).outputs[0]
-            if path.is_file():
-                parts.append(_search(results.labels[row.model.student], read_json(path)))
+        path = results.root / nodes.structure(results.study, row.model.student).outputs[0]
+        structure = read_json(path) if path.is_file() else {}
+        if structure.get("search"):
+            parts.append(_search(results.labels[row.model.student], structure))
     return Fragment("<h2>Mixed students</h2>" + "".join(parts) if parts else "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def write_results(
         config |= {"training": study.training.model_dump(), "runtime": study.runtime.model_dump()}
         if method in study.methods:
             config["method"] = study.methods[method].model_dump()
+            config["student"] = study.students[student].model_dump(exclude_unset=True)
         _dump(root / node.folder / "config.json", config)
 
     about = model("teacher", nodes.teacher(study.study).folder / "structure.json", _cost(study, "teacher"))
@@ -206,3 +208,10 @@ def _timing(root: Path, node: nodes.Node) -> None:
         base = 2.0 if node.stage == "measure-teacher" else 2.6 if "GN" in node.args else 1.2
         content["latency_ms"] = {"1": base, "64": 40 * base}
     _dump(root / node.timings, content)
+
+
+def table_rows(html: str) -> list[list[str]]:
+    """The texts of the cells of every body row in a fragment, entities as they are."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in rows]
+    return [row for row in cells if row]

@@ -1,0 +1,49 @@
+"""Warm starts in the report: epochs saved, by the errors of each epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
+from workflow import nodes
+from workflow.collect import collect, write
+from workflow.results import load_results
+from workflow.warm_starts import warm_starts
+
+COLD = {"block": "G(4)"}
+WARM = {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 4}}
+TWINS = {"G4": COLD, "G4-warm": WARM, "B2": {"block": "B(2)"}}
+SLOW = (50, 40, 30, 20, 10, 8)
+
+
+def section(root: Path, curves: dict[str, tuple[float, ...]], students=TWINS, seeds=(0, 1)) -> str:
+    """The section for students whose validation errors per epoch are these, the same for every seed."""
+    study = make_study(
+        students=students,
+        seeds=list(seeds),
+        methods={"at": {"at": {"form": "paper", "beta": 1}}},
+    )
+    write_results(root, study, sizes={**SIZES, "G4-warm": SIZES["G4"]})
+    for student, errors in curves.items():
+        for seed in seeds:
+            rows = [f"{epoch},0.1,1,1,{error},{error},1" for epoch, error in enumerate(errors)]
+            header = "epoch,lr,loss,ce,train_error_pct,validation_error_pct,validation_loss"
+            node = nodes.distil(study.study, student, "at", seed)
+            (root / node.folder / "history.csv").write_text("\n".join([header, *rows]) + "\n")
+    write(collect(study, root), root / "results" / study.study)
+    return str(warm_starts(load_results(study.study, root)).html)
+
+
+def test_saved_are_the_epochs_before_the_cold_students_last_error_is_reached(tmp_path: Path) -> None:
+    # 8 is reached in epoch 2 instead of epoch 5, and the warm student ends 3 points lower
+    said = section(tmp_path, {"G4": SLOW, "G4-warm": (20, 12, 8, 7, 6, 5)})
+    assert [row[2:] for row in table_rows(said)] == [["at", "+3.00 ± 0.00", "−3.00 ± 0.00"]]
+
+
+def test_a_warm_student_that_never_gets_there_saves_minus_one(tmp_path: Path) -> None:
+    said = section(tmp_path, {"G4": SLOW, "G4-warm": (50, 40, 30, 20, 10, 9)}, seeds=(0,))
+    assert [row[2:] for row in table_rows(said)] == [["at", "−1.00", "+1.00"]]  # one seed has no interval
+
+
+def test_without_a_twin_there_is_no_section(tmp_path: Path) -> None:
+    assert section(tmp_path, {}, students={"B2": {"block": "B(2)"}, "G4-warm": WARM}) == ""
