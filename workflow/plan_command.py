@@ -11,6 +11,7 @@ from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
     from moonshine.search.space import Space
+    from workflow.layouts import Images
 
 DESCRIPTION = """
 Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
@@ -49,13 +50,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.budgets import parse_all
 
     budgets = parse_all(arguments.budget)
-    space = _space(arguments)
+    space, images = _space(arguments)
 
     from moonshine.planning import plan
     from workflow.plan_measurements import exporter, latencies
     from workflow.plan_text import text
 
-    found = plan(space, budgets, lambda: latencies(space, arguments.threads), exporter(space))
+    found = plan(space, budgets, lambda: latencies(space, arguments.threads), exporter(space, images))
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
     else:
@@ -63,7 +64,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _space(arguments: argparse.Namespace) -> Space:
+def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
+    """The networks to plan for, and the study's prepared images where they are planned for these."""
     from moonshine.networks.blocks import PAPER, parse
     from moonshine.search.space import Space
     from moonshine.substitution.structures import places_of
@@ -74,7 +76,7 @@ def _space(arguments: argparse.Namespace) -> Space:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
         shape = _shape(arguments.input)
         structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks)
-        return Space(structure, fitting, shape)
+        return Space(structure, fitting, shape), None
     from moonshine.config import load_study
     from workflow import nodes
     from workflow.layouts import images_of
@@ -85,13 +87,14 @@ def _space(arguments: argparse.Namespace) -> Space:
             f"results/{study.study}/data: the study's data are not prepared yet; run `snakemake "
             f"results/{study.study}/data/dataset.json` or `dvc repro fetch` first, or give --input and --classes"
         )
+    images = None if arguments.input or arguments.classes else images_of(study)
     shape = _shape(arguments.input) if arguments.input else images_of(study).shape
     classes = arguments.classes or images_of(study).classes
     teacher = study.teacher
     structure, fitting = places_of(
         teacher.name, teacher.kwargs, classes, shape, blocks, teacher.include, teacher.exclude
     )
-    return Space(structure, fitting, shape)
+    return Space(structure, fitting, shape), images
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -10,6 +10,11 @@ from moonshine.formats.sizes import onnx_bytes
 from moonshine.measurements import remembered
 from moonshine.search.place_latency import Latencies, measure_latencies
 from moonshine.search.space import Space
+from workflow.layouts import Images
+from workflow.sizes import about_of
+
+DESCRIBED = ("mean", "std", "class_names", "resize_rule")
+"""What an exported file says of the data."""
 
 
 def latencies(space: Space, threads: int) -> Latencies:
@@ -29,15 +34,21 @@ def latencies(space: Space, threads: int) -> Latencies:
     return Latencies(**remembered(about, measure))
 
 
-def exporter(space: Space) -> Callable[[Mapping[str, str], str], int]:
-    """A function that exports the untrained network with these blocks and returns the bytes of the file."""
+def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[str, str], str], int]:
+    """A function that exports the untrained network with these blocks and returns the bytes of the file.
+
+    To the byte those of the trained network's file where ``images`` of the study are given, which the file describes.
+    """
+    dataset = images.dataset if images else {}
 
     def export(blocks: Mapping[str, str], format: str) -> int:
-        about = {
+        structure = {**space.structure, "blocks": {**space.structure["blocks"], **blocks}}
+        key = {
             "what": "exported bytes",
-            "structure": {**space.structure, "blocks": {**space.structure["blocks"], **blocks}},
+            "structure": structure,
             "input_shape": list(space.input_shape),
             "format": format,
+            **{name: dataset[name] for name in DESCRIBED if name in dataset},
         }
 
         def measure() -> dict[str, int]:
@@ -46,8 +57,9 @@ def exporter(space: Space) -> Callable[[Mapping[str, str], str], int]:
                 f"Exporting {', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''} as {format}",
                 file=sys.stderr,
             )
-            return {"bytes": onnx_bytes(space.build(blocks), space.input_shape, format == "onnx-int8")}
+            about = about_of(images, structure) if images else None
+            return {"bytes": onnx_bytes(space.build(blocks), space.input_shape, format == "onnx-int8", about)}
 
-        return int(remembered(about, measure)["bytes"])
+        return int(remembered(key, measure)["bytes"])
 
     return export

@@ -1,7 +1,8 @@
 """The typed schema of ``params.yaml``: one study, and nothing hidden.
 
-Keys that affect results have no defaults here, so that both engines see every one of them in the file; where one may be
-left out, leaving it out is what both engines see.
+Keys that affect results have no defaults here, so that both engines see every one of them in the file. The exceptions
+are keys whose absence is itself a setting (``teacher.taps``: found automatically) and the knobs of a mixed student's
+search, whose defaults are documented and stored with its structure.
 """
 
 from __future__ import annotations

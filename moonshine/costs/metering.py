@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, cannot_take
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
         with torch.no_grad(), _unfused_attention(), meter:
             twin(torch.zeros(1, *shape, dtype=torch.float32, device="cpu"))
     except Exception as error:  # whatever a stranger's forward pass raises
-        reason = str(error).partition("\n")[0]
-        raise MoonshineError(
-            f"the network cannot take an input of {'x'.join(map(str, shape))}: {reason}"
-        ) from error
+        raise cannot_take(shape, error) from error
 
 
 def _twin(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, cannot_take
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, was in training.items():
             layer.training = was
-
-
-def cannot_take(input_shape: Sequence[int], error: Exception) -> MoonshineError:
-    """The error for an input that a network's forward pass refuses, with the reason it gave."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return MoonshineError(f"the network cannot take an input of {'x'.join(map(str, input_shape))}: {reason}")
 
 
 def _hooks(

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from moonshine.config import load_study
+from moonshine.networks.build import from_structure
 from tests.workflow import tiny
 from workflow import cli, fetch, nodes, stage
+from workflow.layouts import images_of, uniform
+from workflow.sizes import exported_bytes
 
 MODEL = ["--model", "wrn-10-1", "--input", "3x8x8", "--classes", "10", "--block", "G(4)", "--block", "B(2)"]
 
@@ -54,6 +58,20 @@ def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.
     assert stage.main(fetch.run, nodes.fetch, (), ["tiny"]) == 0
     assert plan("--budget", "1MB", "--block", "G(4)") == 0
     assert "wrn-10-1 at 1x8x8, 2 classes" in capsys.readouterr().out
+
+
+def test_planned_files_of_a_study_are_those_it_would_ship(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_study(tmp_path)
+    assert stage.main(fetch.run, nodes.fetch, (), ["tiny"]) == 0
+    assert plan("--budget", "1MB onnx", "--block", "G(4)", "--json") == 0
+    (planned,) = json.loads(capsys.readouterr().out)["uniform"]
+    study = load_study()
+    images = images_of(study)
+    structure = uniform(study, study.teacher.name, "G(4)", images)
+    shipped = exported_bytes(from_structure(structure), images, structure, "onnx")
+    assert planned["values"]["onnx"] == shipped
 
 
 @pytest.mark.parametrize(

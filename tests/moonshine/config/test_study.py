@@ -11,6 +11,7 @@ import yaml
 
 from moonshine import MoonshineError
 from moonshine.config import load_study, parse_study
+from moonshine.networks.blocks import PAPER
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
@@ -33,6 +34,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_shipped_study_is_valid_and_named_as_its_file(path: Path) -> None:
     assert load_study(path).study == path.stem
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_papers_studies_have_its_blocks(name: str) -> None:
+    (study,) = [load_study(path) for path in STUDIES if path.stem == name]
+    assert {student.block for student in study.students.values() if student.block} == set(PAPER)
 
 
 def test_params_yaml_is_a_shipped_study() -> None:
