@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflow.records import MethodError, StudentRow
+from workflow.records import MethodError, StudentRow, look_alikes
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -54,14 +54,16 @@ def table_to_latex(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
         + r" \\",
         r"\midrule",
     ]
+    alike = look_alikes(rows)
     for position, row in enumerate(rows):
         model = row.model
+        block = model.block or "--"
         if position == 1 and rows[0].model.student == "teacher":
             lines.append(r"\midrule")
         errors = [error.test_se for error in row.errors.values() if error.test_se is not None]
         cells = [
             escape(model.network or "--"),
-            escape(model.block or "--"),
+            escape(f"{block} [{model.student}]" if model.student in alike else block),
             _count(model.parameters, 1e3, 1),
             _count(model.macs, 1e6, 2),
             "--" if model.compression is None else rf"${model.compression:.1f}\times$",

@@ -78,6 +78,12 @@ class StudentRow:
     errors: dict[str, MethodError]
 
 
+def look_alikes(rows: Sequence[StudentRow]) -> set[str]:
+    """The students whose network and block another student has too, such as one with a warm start."""
+    names = [(row.model.network, row.model.block) for row in rows]
+    return {row.model.student for row, name in zip(rows, names, strict=True) if names.count(name) > 1}
+
+
 @dataclass(frozen=True)
 class Difference:
     """One row of ``differences.csv``: ``method`` minus ``baseline`` in points, paired by seed.

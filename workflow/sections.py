@@ -16,7 +16,7 @@ from workflow.markup import (
     plural,
     signed,
 )
-from workflow.records import Difference
+from workflow.records import Difference, look_alikes
 from workflow.results import Results
 from workflow.statistics import margin_of_test_set
 
@@ -142,14 +142,15 @@ def main_table(results: Results) -> Fragment:
     header = ["Network", "Block", "Parameters", "MACs (M)", "Compression"]
     header += [f"{escape(method)} (%)" for method in results.methods] + ["Test SE"]
     rows = []
+    alike = look_alikes(results.rows)
     for row in results.rows:
         model = row.model
-        network = escape(model.network or model.student)
+        network, block = escape(model.network or model.student), escape(model.block or "–")
         test_se = [error.test_se for error in row.errors.values() if error.test_se is not None]
         rows.append(
             [
                 f"{network} <small>(teacher)</small>" if model.student == "teacher" else network,
-                escape(model.block or "–"),
+                f"{block} <small>{escape(model.student)}</small>" if model.student in alike else block,
                 number(model.parameters),
                 number(model.macs, 1e6, 1),
                 "–" if model.compression is None else f"{model.compression:.1f}×",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -49,12 +48,11 @@ def _twins(results: Results) -> Iterator[tuple[str, str]]:
     for run in results.runs:
         if run.method not in ("teacher", "scratch") and run.student not in settings:
             settings[run.student] = dict(results.config(run).get("student") or {})
+    cold = {name: found for name, found in settings.items() if not found.get("warm_start")}
     for warm, found in settings.items():
-        if found.pop("warm_start", None):
-            text = json.dumps(found, sort_keys=True)
-            for cold, other in settings.items():
-                if cold != warm and not other.get("warm_start") and json.dumps(other, sort_keys=True) == text:
-                    yield warm, cold
+        if found.get("warm_start"):
+            bare = {key: value for key, value in found.items() if key != "warm_start"}
+            yield from ((warm, twin) for twin, other in cold.items() if other == bare)
 
 
 def _saved(results: Results, warm: str, cold: str, method: str) -> list[str]:

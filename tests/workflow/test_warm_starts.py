@@ -8,6 +8,7 @@ from tests.workflow.fake_results import SIZES, make_study, table_rows, write_res
 from workflow import nodes
 from workflow.collect import collect, write
 from workflow.results import load_results
+from workflow.sections import main_table
 from workflow.warm_starts import warm_starts
 
 COLD = {"block": "G(4)"}
@@ -23,7 +24,7 @@ def section(root: Path, curves: dict[str, tuple[float, ...]], students=TWINS, se
         seeds=list(seeds),
         methods={"at": {"at": {"form": "paper", "beta": 1}}},
     )
-    write_results(root, study, sizes={**SIZES, "G4-warm": SIZES["G4"]})
+    write_results(root, study, sizes={**SIZES, "G4-warm": SIZES["G4"], "G4-steps": SIZES["G4"]})
     for student, errors in curves.items():
         for seed in seeds:
             rows = [f"{epoch},0.1,1,1,{error},{error},1" for epoch, error in enumerate(errors)]
@@ -45,5 +46,21 @@ def test_a_warm_student_that_never_gets_there_saves_minus_one(tmp_path: Path) ->
     assert [row[2:] for row in table_rows(said)] == [["at", "−1.00", "+1.00"]]  # one seed has no interval
 
 
+def test_a_warm_student_is_no_twin_of_another(tmp_path: Path) -> None:
+    steps = {"block": "G(4)", "warm_start": {"fit": "steps", "batches": 4, "steps": 5}}
+    said = section(tmp_path, {}, students={**TWINS, "G4-steps": steps})
+    assert sorted(row[:2] for row in table_rows(said)) == [["G4-steps", "G4"], ["G4-warm", "G4"]]
+
+
 def test_without_a_twin_there_is_no_section(tmp_path: Path) -> None:
     assert section(tmp_path, {}, students={"B2": {"block": "B(2)"}, "G4-warm": WARM}) == ""
+
+
+def test_the_tables_tell_the_twins_apart(tmp_path: Path) -> None:
+    section(tmp_path, {})
+    results = load_results("digits", tmp_path)
+    blocks = {row[1] for row in table_rows(str(main_table(results).html))[:4]}
+    assert blocks == {"S", "B(2)", "G(4) <small>G4</small>", "G(4) <small>G4-warm</small>"}
+    latex = (tmp_path / "results" / "digits" / "tables" / "table.tex").read_text()
+    assert "& G(4) [G4-warm] &" in latex
+    assert "& B(2) &" in latex
