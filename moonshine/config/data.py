@@ -94,7 +94,12 @@ Data = Annotated[Digits | Cifar | Arrays | ImageFolder, Field(discriminator="nam
 
 
 class Augment(Section):
-    """Training-time augmentation: zero-pad by ``crop_padding`` and crop back, mirror half of the images."""
+    """Training-time augmentation: zero-pad by ``crop_padding``, crop at a random place, mirror half of the images.
+
+    ``crop`` is [height, width]; left out, an image is cropped back to its own size, which moves it by up to
+    ``crop_padding`` pixels. Label maps move with their images.
+    """
 
     crop_padding: Annotated[int, Field(ge=0)]
     flip: bool
+    crop: tuple[Side, Side] | None = None

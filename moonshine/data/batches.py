@@ -10,14 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moonshine.data.store import Split
+from moonshine.config import Augment
+from moonshine.data.store import VOID, Split
+from moonshine.errors import MoonshineError
+
+UNLABELLED = -100
+"""What a void pixel's label becomes in a batch: torch's losses leave it out by default."""
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
     """The random part of one epoch over N images; all but ``order`` are indexed by image, not by position.
 
-    ``order`` (N,) is a permutation; ``top``, ``left`` (N,) are 0 to 2 * padding; ``mirrored`` (N,) is bool.
+    ``order`` (N,) is a permutation; ``top``, ``left`` (N,) say where a crop begins; ``mirrored`` (N,) is bool.
     """
 
     order: Tensor
@@ -26,18 +31,19 @@ class Draws:
     mirrored: Tensor
 
 
-def draw(count: int, *, seed: int, epoch: int, padding: int) -> Draws:
+def draw(count: int, *, seed: int, epoch: int, rows: int, columns: int) -> Draws:
     """Draw one epoch from (seed, epoch) alone; the global generators are neither read nor moved.
 
-    The order does not depend on ``padding``, nor the mirroring on anything but ``count``: switching one
-    augmentation on or off leaves the rest of an epoch as it was.
+    A crop begins at one of ``rows`` x ``columns`` places. The order does not depend on them, nor the mirroring on
+    anything but ``count``: switching one augmentation on or off leaves the rest of an epoch as it was.
     """
     # Hashed, so that (0, 1) and (1, 0), or seed + epoch in general, share nothing.
     digest = hashlib.sha256(f"batches {seed} {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     order = torch.randperm(count, generator=generator)
     mirrored = torch.randint(2, (count,), generator=generator).bool()
-    top, left = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    top = torch.randint(rows, (count,), generator=generator)
+    left = torch.randint(columns, (count,), generator=generator)
     return Draws(order, top, left, mirrored)
 
 
@@ -47,68 +53,115 @@ def batches(
     batch_size: int,
     seed: int,
     epoch: int,
-    augment: tuple[int, bool] | None,
+    augment: Augment | None,
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | str,
     shuffle: bool = True,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image of a split once: (images (N, C, H, W) of ``dtype``, labels (N,)) on ``device``.
+    """Yield every image of a split once: (images (N, C, H, W) of ``dtype``, labels) on ``device``.
 
-    ``augment`` is (crop padding in pixels, flip): each image is padded by zeros (black before normalisation),
-    cropped back to its size at a random place, and mirrored with probability 1/2. None leaves images as they
-    are; ``shuffle=False`` keeps their order. The last batch may be smaller. Pixels become
-    ``(x / 255 - mean) / std``, computed in fp32. Images travel to ``device`` as uint8, batch by batch, unless
-    the split is there already (``Split.to``).
+    Labels are int64, (N,) or (N, H, W) with `UNLABELLED` where a pixel is void. With ``augment`` each image is padded
+    by zeros (black before normalisation), cropped at a random place, and mirrored with probability 1/2, its label map
+    with it. None leaves images as they are; ``shuffle=False`` keeps their order. The last batch may be smaller. Pixels
+    become ``(x / 255 - mean) / std``, computed in fp32. Images travel to ``device`` as uint8, batch by batch, unless
+    the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
+    MoonshineError for a crop that is larger than the padded images.
     """
     device = torch.device(device)
-    padding, flip = augment or (0, False)
-    draws = draw(len(split), seed=seed, epoch=epoch, padding=padding)
+    crop = _crop(augment, split.images.shape[2:])
+    draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
     order = draws.order.to(split.images.device) if shuffle else None
     scale, shift = _affine(mean, std, device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    for start in range(0, len(split), batch_size):
-        here = slice(start, start + batch_size)
+    for here in _slices(len(split), batch_size, shard):
         if order is None:
             images, labels = split.images[here], split.labels[here]
         else:
             images = split.images.index_select(0, order[here])
             labels = split.labels.index_select(0, order[here])
-        images = images.to(device, non_blocking=True)
-        if padding or flip:
+        images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
+        if crop.moves or (augment and augment.flip):
             chosen = draws.order[here] if shuffle else here
-            images = crop_and_mirror(
-                images,
-                draws.top[chosen].to(device, non_blocking=True),
-                draws.left[chosen].to(device, non_blocking=True),
-                draws.mirrored[chosen].to(device, non_blocking=True) if flip else None,
-                padding,
+            places = [part[chosen].to(device, non_blocking=True) for part in (draws.top, draws.left)]
+            mirrored = (
+                draws.mirrored[chosen].to(device, non_blocking=True) if augment and augment.flip else None
             )
+            images = crop_and_mirror(images, *places, mirrored, crop.padding, crop.size)
+            if split.is_dense:
+                labels = crop_and_mirror(labels[:, None], *places, mirrored, crop.padding, crop.size, VOID)[
+                    :, 0
+                ]
         normalised = images.float().mul_(scale).add_(shift)
         # Two steps: torch is three times slower when one copy both casts and reorders (measured, CPU).
         images = normalised.to(dtype).contiguous(memory_format=memory_format)
-        yield images, labels.to(device, non_blocking=True)
+        if split.is_dense:
+            labels = labels.long()
+            labels = labels.masked_fill_(labels == VOID, UNLABELLED)
+        yield images, labels
+
+
+def _slices(count: int, batch_size: int, shard: tuple[int, int]) -> Iterator[slice]:
+    """Where this shard's part of every batch lies among ``count`` images."""
+    index, shards = shard
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        yield slice(start + size * index // shards, start + size * (index + 1) // shards)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """``size`` (height, width) cut out of an image padded by ``padding``, at one of ``rows`` x ``columns`` places."""
+
+    padding: int
+    size: tuple[int, int]
+    rows: int
+    columns: int
+
+    @property
+    def moves(self) -> bool:
+        return (self.padding, self.rows, self.columns) != (0, 1, 1)
+
+
+def _crop(augment: Augment | None, image: Sequence[int]) -> _Crop:
+    height, width = image
+    padding = augment.crop_padding if augment else 0
+    size = (augment.crop if augment else None) or (height, width)
+    rows, columns = height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1
+    if min(rows, columns) < 1:
+        raise MoonshineError(
+            f"augment.crop: found {list(size)}; allowed: at most {[height + 2 * padding, width + 2 * padding]}, the "
+            "height and width of the images with crop_padding on every side"
+        )
+    return _Crop(padding, size, rows, columns)
 
 
 def crop_and_mirror(
-    images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor | None, padding: int
+    images: Tensor,
+    top: Tensor,
+    left: Tensor,
+    mirrored: Tensor | None,
+    padding: int,
+    size: tuple[int, int],
+    fill: int = 0,
 ) -> Tensor:
-    """Pad (N, C, H, W) images with zeros, cut HxW out of each at its (top, left), mirror those marked.
+    """Pad (N, C, H, W) images with ``fill``, cut ``size`` out of each at its (top, left), mirror those marked.
 
     One gather for the whole batch: a mirrored image is one whose columns are read backwards.
     """
-    count, channels, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4).flatten(2)
-    rows = top[:, None] + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(count, width)
+    count, channels, _, width = images.shape
+    padded = F.pad(images, (padding,) * 4, value=fill).flatten(2)
+    rows = top[:, None] + torch.arange(size[0], device=images.device)
+    columns = torch.arange(size[1], device=images.device).expand(count, size[1])
     if mirrored is not None:
-        columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+        columns = torch.where(mirrored[:, None], size[1] - 1 - columns, columns)
     columns = columns + left[:, None]
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    index = pixels.view(count, 1, height * width).expand(-1, channels, -1)
-    return padded.gather(2, index).view(count, channels, height, width)
+    index = pixels.view(count, 1, size[0] * size[1]).expand(-1, channels, -1)
+    return padded.gather(2, index).view(count, channels, *size)
 
 
 def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -21,14 +21,21 @@ from moonshine.files import sha256
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
 SPLITS = ("train", "validation", "test")
+VOID = 255
+"""The label of a pixel that belongs to no class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+    """Images, uint8 (N, C, H, W), and their labels, int64 (N,), or a map each, uint8 (N, H, W) with `VOID` in it."""
 
     images: Tensor
     labels: Tensor
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label: semantic segmentation."""
+        return self.labels.ndim == 3
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +51,8 @@ class Dataset:
 
     ``resize_rule`` says how a picture becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
     the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
-    where nothing was done. Empty for data that were prepared before it was recorded.
+    where nothing was done. Empty for data that were prepared before it was recorded. ``class_shares``, of label maps,
+    is the share of each class among the training pixels that have one.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Dataset:
     num_classes: int
     class_names: tuple[str, ...]
     resize_rule: Mapping[str, Any] = field(default_factory=dict)
+    class_shares: tuple[float, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -96,7 +105,8 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         if count == 0 and f"{name}_images" not in tensors:
             continue
         images, labels = tensors[f"{name}_images"], tensors[f"{name}_labels"]
-        for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, (count,))):
+        labelled = (count, *image_shape[1:]) if labels.ndim == 3 else (count,)
+        for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, labelled)):
             if tuple(found) != wanted:
                 raise ValueError(f"the {name} split has shape {tuple(found)}, described as {wanted}")
         splits[name] = Split(images, labels)
@@ -110,6 +120,7 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         num_classes=description["num_classes"],
         class_names=tuple(description["class_names"]),
         resize_rule=description.get("resize_rule", {}),
+        class_shares=tuple(description.get("class_shares", ())),
     )
 
 

@@ -32,6 +32,9 @@ KINDS: dict[str, Callable[[Any], Source]] = {
 }
 """``data.name`` -> reader of that kind, which takes its section of the study."""
 
+OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {}
+"""``data.name`` -> preparation of a kind that is not one label for each decoded image."""
+
 CHUNK = 1 << 21
 """Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
 
@@ -49,6 +52,8 @@ def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
     written.
     """
     folder = Path(folder)
+    if config.name in OWN:
+        return OWN[config.name](config, folder)
     source = check(KINDS[config.name](config))
     channels = _channels(source, config)
     size = getattr(config, "size", None)  # pictures of a folder have the size that they are decoded to

@@ -142,7 +142,7 @@ def _train_epoch(run: _Run, split: Split, epoch: int) -> Row:
         batch_size=run.training.batch_size,
         seed=run.seed,
         epoch=epoch,
-        augment=(run.augment.crop_padding, run.augment.flip),
+        augment=run.augment,
         mean=run.dataset.mean,
         std=run.dataset.std,
         device=run.execution.device,

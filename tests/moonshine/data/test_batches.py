@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from moonshine.data.batches import batches, draw
-from moonshine.data.store import Split
+from moonshine.config import Augment
+from moonshine.data.batches import UNLABELLED, batches, draw
+from moonshine.data.store import VOID, Split
+from moonshine.errors import MoonshineError
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.2, 0.3, 0.4)
 
@@ -26,7 +28,7 @@ def epoch_of(split: Split, **changes: Any) -> list[tuple[Tensor, Tensor]]:
         "batch_size": 4,
         "seed": 3,
         "epoch": 5,
-        "augment": (2, True),
+        "augment": Augment(crop_padding=2, flip=True),
         "mean": MEAN,
         "std": STD,
         "device": "cpu",
@@ -65,8 +67,10 @@ def test_batches_equal_a_reference_done_per_image(
     count: int, batch_size: int, padding: int, flip: bool, size: tuple[int, int], seed: int
 ) -> None:
     split = split_of(count, *size)
-    images, labels = whole(split, batch_size=batch_size, augment=(padding, flip), seed=seed)
-    draws = draw(count, seed=seed, epoch=5, padding=padding)
+    images, labels = whole(
+        split, batch_size=batch_size, augment=Augment(crop_padding=padding, flip=flip), seed=seed
+    )
+    draws = draw(count, seed=seed, epoch=5, rows=2 * padding + 1, columns=2 * padding + 1)
     assert labels.tolist() == draws.order.tolist()
     for image, i in zip(images.numpy(), labels.tolist(), strict=True):
         place = int(draws.top[i]), int(draws.left[i]), bool(draws.mirrored[i]) and flip
@@ -128,7 +132,7 @@ def test_without_augmentation_images_are_only_normalised() -> None:
 def test_flips_are_flips_of_half_of_the_images() -> None:
     split = split_of(400)
     plain, _ = whole(split, augment=None, shuffle=False)
-    images, _ = whole(split, augment=(0, True), shuffle=False)
+    images, _ = whole(split, augment=Augment(crop_padding=0, flip=True), shuffle=False)
     mirrored = torch.tensor([torch.equal(a, b.flip(2)) for a, b in zip(images, plain, strict=True)])
     kept = torch.tensor([torch.equal(a, b) for a, b in zip(images, plain, strict=True)])
     assert torch.equal(mirrored, ~kept)
@@ -136,14 +140,14 @@ def test_flips_are_flips_of_half_of_the_images() -> None:
 
 
 def test_crops_reach_every_offset_and_no_further() -> None:
-    draws = draw(2000, seed=0, epoch=0, padding=2)
+    draws = draw(2000, seed=0, epoch=0, rows=5, columns=5)
     for offsets in (draws.top, draws.left):
         assert sorted(set(offsets.tolist())) == [0, 1, 2, 3, 4]
     assert len(set(zip(draws.top.tolist(), draws.left.tolist(), strict=True))) == 25
 
 
 def test_switching_the_crop_off_leaves_order_and_flips_alone() -> None:
-    cropped, plain = (draw(50, seed=1, epoch=2, padding=padding) for padding in (4, 0))
+    cropped, plain = (draw(50, seed=1, epoch=2, rows=places, columns=places) for places in (9, 1))
     assert torch.equal(cropped.order, plain.order)
     assert torch.equal(cropped.mirrored, plain.mirrored)
     assert not plain.top.any()
@@ -151,7 +155,7 @@ def test_switching_the_crop_off_leaves_order_and_flips_alone() -> None:
 
 def test_padding_is_black_before_normalisation() -> None:
     split = Split(torch.full((200, 3, 8, 8), 255, dtype=torch.uint8), torch.arange(200))
-    images, _ = whole(split, augment=(2, False))
+    images, _ = whole(split, augment=Augment(crop_padding=2, flip=False))
     white, black = normalise(np.full((3, 1, 1), 255)), normalise(np.zeros((3, 1, 1)))
     for channel in range(3):
         values = images[:, channel].unique().tolist()
@@ -185,3 +189,54 @@ def test_a_gpu_gets_the_same_batches(kept_there: bool) -> None:
     assert on_gpu.device.type == labels_on_gpu.device.type == "cuda"
     torch.testing.assert_close(on_gpu.cpu(), images)
     assert torch.equal(labels_on_gpu.cpu(), labels)
+
+
+def dense(count: int, height: int = 10, width: int = 12) -> Split:
+    """Each pixel's label is its red value, so that an image and its map must move as one."""
+    split = split_of(count, height, width)
+    images = split.images.remainder(250)
+    images[:, :, 0, 0] = 0
+    labels = images[:, 0].clone()
+    labels[:, 3, 4] = VOID
+    return Split(images, labels)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    padding=st.integers(0, 4),
+    flip=st.booleans(),
+    crop=st.none() | st.tuples(st.integers(8, 10), st.integers(8, 12)),
+    seed=st.integers(0, 100),
+)
+def test_label_maps_move_with_their_images(
+    padding: int, flip: bool, crop: tuple[int, int] | None, seed: int
+) -> None:
+    augment = Augment(crop_padding=padding, flip=flip, crop=crop)
+    images, labels = whole(dense(5), augment=augment, seed=seed, mean=(0, 0, 0), std=(1, 1, 1))
+    assert images.shape[2:] == labels.shape[1:] == (crop or (10, 12))
+    assert labels.dtype == torch.int64
+    red = (images[:, 0] * 255).round().long()
+    labelled = labels != UNLABELLED
+    assert torch.equal(red[labelled], labels[labelled])
+    if padding == 0 and crop is None:
+        assert (~labelled).sum() == 5  # the void pixel of each image, and no other
+
+
+def test_what_is_padded_has_no_label() -> None:
+    _, labels = whole(dense(50), augment=Augment(crop_padding=3, flip=False))
+    assert (labels == UNLABELLED).sum() > 50 * 10
+
+
+def test_a_crop_that_is_larger_than_the_padded_images_is_refused() -> None:
+    with pytest.raises(MoonshineError, match=r"augment.crop: found \[13, 12\]; allowed: at most \[12, 14\]"):
+        epoch_of(dense(2), augment=Augment(crop_padding=1, flip=False, crop=(13, 12)))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [3, 6, 50])
+def test_shards_are_the_parts_of_every_batch(shards: int, batch_size: int) -> None:
+    split = split_of(11)
+    parts = [epoch_of(split, batch_size=batch_size, shard=(index, shards)) for index in range(shards)]
+    for (images, labels), *pieces in zip(epoch_of(split, batch_size=batch_size), *parts, strict=True):
+        assert torch.equal(torch.cat([piece for piece, _ in pieces]), images)
+        assert torch.equal(torch.cat([piece for _, piece in pieces]), labels)
