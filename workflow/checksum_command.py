@@ -10,8 +10,9 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 DESCRIPTION = """
-Print the SHA-256 of a file, or that of a folder of images in the layout of torchvision's ImageFolder: of the
-names and contents of the images in train, val and test, as `sha256sum` lists them, sorted.
+Print the SHA-256 of a file, or that of a folder of images in the layout of torchvision's ImageFolder, or of pictures
+and label maps in images/ and labels/: of the names and contents of the files in train, val and test, as `sha256sum`
+lists them, sorted.
 """
 
 
@@ -29,9 +30,10 @@ def add_checksum(subparsers: Any) -> None:
 def _checksum(arguments: argparse.Namespace) -> int:
     path = arguments.path.expanduser()
     if path.is_dir():
-        from moonshine.datasets import image_folder
+        from moonshine.datasets import image_folder, segmentation_folder
 
-        print(image_folder.checksum(path))
+        dense = all((path / name).is_dir() for name in segmentation_folder.FOLDERS)
+        print(segmentation_folder.checksum(path) if dense else image_folder.checksum(path))
         return 0
     try:
         print(sha256(path))

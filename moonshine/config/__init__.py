@@ -1,6 +1,15 @@
 """The typed schema of ``params.yaml``, a file for each concern."""
 
-from moonshine.config.data import Arrays, Augment, Cifar, Data, Digits, ImageFolder
+from moonshine.config.data import (
+    Arrays,
+    Augment,
+    Cifar,
+    Cityscapes,
+    Data,
+    Digits,
+    ImageFolder,
+    SegmentationFolder,
+)
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.study import Study, load_study, parse_study
 from moonshine.config.training import AT, KD, Method, OneCycle, Optimizer, Runtime, Step, Training
@@ -11,6 +20,7 @@ __all__ = [
     "Arrays",
     "Augment",
     "Cifar",
+    "Cityscapes",
     "Data",
     "Digits",
     "ImageFolder",
@@ -18,6 +28,7 @@ __all__ = [
     "OneCycle",
     "Optimizer",
     "Runtime",
+    "SegmentationFolder",
     "Ship",
     "Step",
     "Student",

@@ -90,7 +90,49 @@ class ImageFolder(Section):
         return self
 
 
-Data = Annotated[Digits | Cifar | Arrays | ImageFolder, Field(discriminator="name")]
+class SegmentationFolder(Section):
+    """The user's own pictures with a label for every pixel: images/<split>/ and labels/<split>/, same file names.
+
+    Label maps are 8-bit PNG: 0 is the first of ``classes``, ``void`` none of them. ``size`` is [height, width]; null
+    keeps the pictures' own, which must then be one for all.
+    """
+
+    name: Literal["segmentation_folder"]
+    root: str
+    sha256: Sha256
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    void: Annotated[int, Field(ge=0, le=255)]
+    size: tuple[Side, Side] | None
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+    @model_validator(mode="after")
+    def _void_is_no_class(self) -> SegmentationFolder:
+        if self.void < len(self.classes):
+            raise ValueError(
+                f"void: found {self.void}, which is the label of {self.classes[self.void]!r}; allowed: from "
+                f"{len(self.classes)}"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: {self.classes} has a class twice")
+        return self
+
+
+class Cityscapes(Section):
+    """Cityscapes with fine annotations, extracted into ``root``; resized to ``size`` [height, width]."""
+
+    name: Literal["cityscapes"]
+    root: str
+    size: tuple[Side, Side]
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+
+Data = Annotated[
+    Digits | Cifar | Arrays | ImageFolder | SegmentationFolder | Cityscapes, Field(discriminator="name")
+]
 
 
 class Augment(Section):

@@ -13,7 +13,16 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from moonshine.config.data import Arrays, Augment, Cifar, Data, Digits, ImageFolder
+from moonshine.config.data import (
+    Arrays,
+    Augment,
+    Cifar,
+    Cityscapes,
+    Data,
+    Digits,
+    ImageFolder,
+    SegmentationFolder,
+)
 from moonshine.config.errors import describe
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.training import Method, OneCycle, Runtime, Step, Training
@@ -84,6 +93,8 @@ _TAGGED: dict[str, type[Section]] = {
     "cifar100": Cifar,
     "arrays": Arrays,
     "image_folder": ImageFolder,
+    "segmentation_folder": SegmentationFolder,
+    "cityscapes": Cityscapes,
     "step": Step,
     "one-cycle": OneCycle,
 }

@@ -86,13 +86,13 @@ def batches(
         images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
         if crop.moves or (augment and augment.flip):
             chosen = draws.order[here] if shuffle else here
-            places = [part[chosen].to(device, non_blocking=True) for part in (draws.top, draws.left)]
+            top, left = (part[chosen].to(device, non_blocking=True) for part in (draws.top, draws.left))
             mirrored = (
                 draws.mirrored[chosen].to(device, non_blocking=True) if augment and augment.flip else None
             )
-            images = crop_and_mirror(images, *places, mirrored, crop.padding, crop.size)
+            images = crop_and_mirror(images, top, left, mirrored, crop.padding, crop.size)
             if split.is_dense:
-                labels = crop_and_mirror(labels[:, None], *places, mirrored, crop.padding, crop.size, VOID)[
+                labels = crop_and_mirror(labels[:, None], top, left, mirrored, crop.padding, crop.size, VOID)[
                     :, 0
                 ]
         normalised = images.float().mul_(scale).add_(shift)

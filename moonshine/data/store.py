@@ -51,8 +51,9 @@ class Dataset:
 
     ``resize_rule`` says how a picture becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
     the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
-    where nothing was done. Empty for data that were prepared before it was recorded. ``class_shares``, of label maps,
-    is the share of each class among the training pixels that have one.
+    where nothing was done. Empty for data that were prepared before it was recorded. Of label maps, ``class_shares`` is
+    the share of each class among the training pixels that have one, and ``scored_classes`` says how many classes
+    count: the outputs after them are never a target.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset:
     class_names: tuple[str, ...]
     resize_rule: Mapping[str, Any] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
+    scored_classes: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -121,6 +123,7 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         class_names=tuple(description["class_names"]),
         resize_rule=description.get("resize_rule", {}),
         class_shares=tuple(description.get("class_shares", ())),
+        scored_classes=description.get("scored_classes"),
     )
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moonshine.datasets.checksums import of_files
 from moonshine.datasets.folder_listing import Listing, survey
-from moonshine.datasets.pictures import THREADS, Pictures
-from moonshine.datasets.source import Source, UnreadableImages
+from moonshine.datasets.pictures import Pictures
+from moonshine.datasets.source import Source
 from moonshine.errors import MoonshineError
-from moonshine.files import sha256
 
 if TYPE_CHECKING:
     from moonshine.config import ImageFolder
@@ -71,26 +67,4 @@ def checksum(root: Path | str) -> str:
 
 
 def _checksum(listing: Listing) -> str:
-    names = sorted((name for files in listing.files.values() for name in files), key=os.fsencode)
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda name: _content(listing.root / name), names))
-    failures = {
-        name: str(error) for name, error in zip(names, found, strict=True) if isinstance(error, OSError)
-    }
-    if failures:
-        raise UnreadableImages(str(listing.root), failures)
-    lines = (
-        f"{content}  ".encode() + os.fsencode(name) + b"\n"
-        for content, name in zip(found, names, strict=True)
-    )
-    return hashlib.sha256(b"".join(lines)).hexdigest()
-
-
-def _content(path: Path) -> str | OSError:
-    """The checksum of a file, or why there is none."""
-    try:
-        if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            return OSError("no regular file")
-        return sha256(path)
-    except OSError as error:
-        return OSError(error.strerror)
+    return of_files(listing.root, (name for files in listing.files.values() for name in files))

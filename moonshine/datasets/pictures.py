@@ -73,7 +73,7 @@ def decode(path: Path, resize: int, crop: int) -> Array:
     if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for
         raise ValueError("no regular file")
     with Image.open(path, formats=FORMATS) as opened:
-        picture = _rgb(ImageOps.exif_transpose(opened))
+        picture = as_rgb(ImageOps.exif_transpose(opened))
     width, height = picture.size
     short = min(width, height)
     size = (int(resize * width / short), int(resize * height / short))
@@ -84,7 +84,8 @@ def decode(path: Path, resize: int, crop: int) -> Array:
     return np.asarray(resized.crop((left, top, left + crop, top + crop)))
 
 
-def _rgb(picture: Image) -> Image:
+def as_rgb(picture: Image) -> Image:
+    """A picture of any mode in RGB: transparency is dropped, 16 bits become 8. ValueError where neither is possible."""
     from PIL import Image
 
     if picture.mode == "I" or picture.mode.startswith("I;16"):

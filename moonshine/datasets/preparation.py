@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from math import prod, sqrt
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.data.store import SPLITS, write
-from moonshine.datasets import arrays, cifar, digits, image_folder
+from moonshine.datasets import arrays, cifar, cityscapes, digits, image_folder, segmentation_folder
 from moonshine.datasets.source import Array, Images, Source, UnreadableImages, check
 from moonshine.datasets.splitting import Indices, hold_out
+from moonshine.datasets.statistics import mean_and_std
+from moonshine.datasets.storage import room
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ KINDS: dict[str, Callable[[Any], Source]] = {
 }
 """``data.name`` -> reader of that kind, which takes its section of the study."""
 
-OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {}
+OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
+    "cityscapes": cityscapes.prepare,
+    "segmentation_folder": segmentation_folder.prepare,
+}
 """``data.name`` -> preparation of a kind that is not one label for each decoded image."""
 
 CHUNK = 1 << 21
@@ -61,7 +64,7 @@ def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
     failures: dict[str, str] = {}
     for name, (images, labels, indices) in _parts(source, config).items():
         height, width = (size, size) if size else images.shape[1:3]
-        planar = _room(folder, (len(indices), channels, height, width))
+        planar = room(folder, (len(indices), channels, height, width))
         failures |= _fill(planar, images, indices)
         tensors[f"{name}_images"] = planar
         tensors[f"{name}_labels"] = torch.from_numpy(labels[indices])
@@ -100,19 +103,6 @@ def _parts(source: Source, config: Data) -> dict[str, tuple[Images, Array, Indic
         kept, held = hold_out(labels, config.validation, seed=config.split_seed, key="data.validation")
         parts |= {"train": (images, labels, kept), "validation": (images, labels, held)}
     return parts
-
-
-def _room(folder: Path, shape: tuple[int, ...]) -> Tensor:
-    """An uint8 tensor that the system may move to the disk, on which its place is reserved, where memory is short."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing) as file:
-            os.posix_fallocate(
-                file.fileno(), 0, prod(shape)
-            )  # a disk that fills up later would kill the process
-            return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape))
-    except OSError as error:
-        raise MoonshineError(f"{folder}: cannot write the prepared data here: {error}") from None
 
 
 def _fill(planar: Tensor, images: Images, indices: Indices) -> dict[str, str]:
@@ -176,27 +166,4 @@ def _channels(source: Source, config: Data) -> int:
 def _normalisation(source: Source, config: Data, train: Tensor) -> tuple[list[float], list[float]]:
     if config.normalisation:
         return list(config.normalisation.mean), list(config.normalisation.std)
-    return _statistics(source.where, train)
-
-
-def _statistics(where: str, images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of pixels in [0, 1], from integer sums and so exact."""
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        histograms = [
-            torch.bincount(chunk[:, channel].flatten(), minlength=256)
-            for chunk in images.split(_step(images.shape))
-        ]
-        pixels: list[int] = torch.stack(histograms).sum(0).tolist()  # by value, 0 to 255
-        count = sum(pixels)
-        total = sum(value * n for value, n in enumerate(pixels))
-        squares = sum(value * value * n for value, n in enumerate(pixels))
-        variance = count * squares - total * total
-        if variance == 0:
-            raise MoonshineError(
-                f"{where}: channel {channel} of the training images is {total // count} in every pixel; "
-                "allowed: channels that vary"
-            )
-        means.append(total / (255 * count))
-        deviations.append(sqrt(variance) / (255 * count))
-    return means, deviations
+    return mean_and_std(source.where, train)

@@ -1,0 +1,209 @@
+"""Pictures with a label for every pixel: decoded, checked against each other, and prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moonshine.data.store import SPLITS, VOID, write
+from moonshine.datasets.pictures import FORMATS, THREADS, as_rgb
+from moonshine.datasets.source import Array, some
+from moonshine.datasets.splitting import hold_out
+from moonshine.datasets.statistics import mean_and_std
+from moonshine.datasets.storage import room
+from moonshine.errors import MoonshineError
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Pictures and their label maps, files below ``root``: split -> (picture, label map).
+
+    ``ids`` maps the labels in the files to classes; those of ``void`` belong to no class, others are mistakes. The
+    classes from ``scored`` on have an output of the network and are neither trained nor scored.
+    """
+
+    root: Path
+    pairs: Mapping[str, Sequence[Pair]]
+    class_names: tuple[str, ...]
+    scored: int
+    ids: Mapping[int, int]
+    void: frozenset[int]
+    description: str
+    sha256: str
+
+    @property
+    def table(self) -> Array:
+        """Label in a file -> class, `VOID`, or -1 for what is allowed nowhere: int16 (256,)."""
+        table = np.full(256, -1, np.int16)
+        table[list(self.ids)] = list(self.ids.values())
+        table[list(self.void)] = VOID
+        return table
+
+
+def prepare_scenes(scenes: Scenes, config: Any, folder: Path) -> dict[str, Any]:
+    """Decode and check all pictures and label maps, write them into ``folder`` and return their description.
+
+    Pictures become uint8 (N, 3, H, W), label maps uint8 (N, H, W) of classes and `VOID`. Both are resized to
+    ``config.size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the nearest.
+    ``config.validation`` of the training pictures, at random, become the validation split unless there is one.
+    MoonshineError naming every file that cannot be read, has another size than its label map or than the others, or
+    holds a label that the study does not know; and a class that no training picture shows.
+    """
+    pairs = _split(scenes, config)
+    height, width = config.size or _size(scenes, next(iter(pairs["train"])))
+    tensors: dict[str, Tensor] = {}
+    failures: list[str] = []
+    for split, chosen in pairs.items():
+        images = room(folder, (len(chosen), 3, height, width))
+        labels = room(folder, (len(chosen), height, width))
+        for index, found in enumerate(_decoded(scenes, chosen, (height, width), resize=bool(config.size))):
+            if isinstance(found, str):
+                failures.append(found)
+            else:
+                images[index], labels[index] = found
+        tensors |= {f"{split}_images": images, f"{split}_labels": labels}
+    if failures:
+        raise MoonshineError(
+            f"data.root: {scenes.root}: {len(failures)} pictures: " + "; ".join(failures[:10])
+        )
+    mean, std = _normalisation(scenes, config, tensors["train_images"])
+    description = {
+        "name": config.name,
+        "counts": {name: len(pairs.get(name, ())) for name in SPLITS},
+        "channels": 3,
+        "height": height,
+        "width": width,
+        "resize_rule": _resize_rule(config.size),
+        "num_classes": len(scenes.class_names),
+        "scored_classes": scenes.scored,
+        "class_names": list(scenes.class_names),
+        "class_shares": _shares(scenes, tensors["train_labels"]),
+        "mean": mean,
+        "std": std,
+        "source": scenes.description,
+    }
+    return write(folder, tensors, description, scenes.sha256)
+
+
+def _split(scenes: Scenes, config: Any) -> dict[str, Sequence[Pair]]:
+    pairs = dict(scenes.pairs)
+    if "validation" not in pairs and config.validation > 0:
+        train = pairs["train"]
+        kept, held = hold_out(
+            np.zeros(len(train), np.int64), config.validation, seed=config.split_seed, key="data.validation"
+        )
+        pairs |= {"train": [train[index] for index in kept], "validation": [train[index] for index in held]}
+    return pairs
+
+
+def _size(scenes: Scenes, pair: Pair) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with Image.open(scenes.root / pair[0], formats=FORMATS) as picture:
+            return picture.height, picture.width
+    except Exception as error:  # decoders of damaged files raise almost anything
+        raise MoonshineError(f"data.root: {scenes.root / pair[0]} cannot be read ({error})") from None
+
+
+def _decoded(
+    scenes: Scenes, pairs: Sequence[Pair], size: tuple[int, int], resize: bool
+) -> Iterator[tuple[Tensor, Tensor] | str]:
+    """Each picture (3, H, W) with its classes (H, W), or what is wrong with it, in order."""
+    table = scenes.table
+
+    def decode(pair: Pair) -> tuple[Tensor, Tensor] | str:
+        try:
+            return _scene(scenes, pair, size, resize, table)
+        except MoonshineError as error:
+            return str(error)
+        except Exception as error:  # decoders of damaged files raise almost anything
+            return f"{pair[0]} or {pair[1]} cannot be read ({error or type(error).__name__})"
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        # in pieces, because map() decodes everything ahead of whoever takes it
+        for start in range(0, len(pairs), 4 * THREADS):
+            yield from pool.map(decode, pairs[start : start + 4 * THREADS])
+
+
+def _scene(
+    scenes: Scenes, pair: Pair, size: tuple[int, int], resize: bool, table: Array
+) -> tuple[Tensor, Tensor]:
+    from PIL import Image
+
+    with Image.open(scenes.root / pair[0], formats=FORMATS) as opened:
+        picture = as_rgb(opened)
+    with Image.open(scenes.root / pair[1], formats=("PNG",)) as opened:
+        if opened.mode not in ("L", "P"):
+            raise MoonshineError(f"{pair[1]} is of mode {opened.mode}; allowed: label ids in 8 bits")
+        ids = opened.copy()
+    if picture.size != ids.size:
+        raise MoonshineError(
+            f"{pair[0]} has {_text(picture.size)} pixels and {pair[1]} {_text(ids.size)}; allowed: the same"
+        )
+    wanted = (size[1], size[0])
+    if resize:
+        picture = picture.resize(wanted, Image.Resampling.BILINEAR)
+        ids = ids.resize(wanted, Image.Resampling.NEAREST)
+    elif picture.size != wanted:
+        raise MoonshineError(
+            f"{pair[0]} has {_text(picture.size)} pixels, the first one {_text(wanted)}; allowed: one size for all, or "
+            "a data.size [height, width] to resize them to"
+        )
+    found = table[np.asarray(ids)]
+    if found.min() < 0:
+        unknown = sorted(set(np.unique(np.asarray(ids)).tolist()) - set(scenes.ids) - scenes.void)
+        raise MoonshineError(
+            f"{pair[1]} has the labels {some([str(label) for label in unknown])}; {_allowed(scenes)}"
+        )
+    planar = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return planar, torch.from_numpy(found.astype(np.uint8))
+
+
+def _allowed(scenes: Scenes) -> str:
+    return f"allowed: {min(scenes.ids)} to {max(scenes.ids)}, void {', '.join(map(str, sorted(scenes.void)))}"
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
+    """The share of each class among the training pixels that have one."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for label_map in labels:
+        counts += torch.bincount(label_map.flatten().long(), minlength=256)
+    sizes = counts[: len(scenes.class_names)].tolist()
+    absent = [
+        name for name, size in zip(scenes.class_names[: scenes.scored], sizes, strict=False) if not size
+    ]
+    if absent:
+        raise MoonshineError(
+            f"data.root: {scenes.root}: no training picture shows {some(absent)}; allowed: each class at least once"
+        )
+    return [size / sum(sizes) for size in sizes]
+
+
+def _normalisation(scenes: Scenes, config: Any, train: Tensor) -> tuple[list[float], list[float]]:
+    if config.normalisation is None:
+        return mean_and_std(str(scenes.root), train)
+    if len(config.normalisation.mean) != 3:
+        raise MoonshineError(
+            f"data.normalisation: mean and std have {len(config.normalisation.mean)} values; allowed: 3, for colour"
+        )
+    return list(config.normalisation.mean), list(config.normalisation.std)
+
+
+def _resize_rule(size: Sequence[int] | None) -> dict[str, Any]:
+    if size is None:
+        return {"resize": None, "crop": None, "interpolation": None, "antialias": None}
+    return {"resize": list(size), "crop": None, "interpolation": "bilinear", "antialias": True}

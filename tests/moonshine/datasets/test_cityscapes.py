@@ -1,0 +1,75 @@
+"""Cityscapes as it is extracted: label ids to classes, and what is said of a folder that is not whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from moonshine.config import Cityscapes
+from moonshine.data import load
+from moonshine.data.store import VOID
+from moonshine.datasets import cityscapes, prepare
+from moonshine.errors import MoonshineError
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two training pictures and one for validation; every label id from 0 to 33 in each."""
+    monkeypatch.setattr(cityscapes, "COUNTS", {"train": 2, "val": 1})
+    labels = np.tile(np.arange(34, dtype=np.uint8).repeat(2), (16, 1))
+    for split, city, number in (("train", "aachen", 0), ("train", "ulm", 1), ("val", "munster", 0)):
+        stem = f"{city}_00000{number}_000019"
+        for name, content in (
+            (f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", np.stack([labels + number] * 3, -1)),
+            (f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png", labels),
+        ):
+            path = tmp_path / "cityscapes" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content.astype(np.uint8)).save(path)
+    return tmp_path / "cityscapes"
+
+
+def config_of(root: Path) -> Cityscapes:
+    return Cityscapes(name="cityscapes", root=str(root), size=(16, 68), validation=0.0, split_seed=0)
+
+
+def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) -> None:
+    description = prepare(config_of(root), tmp_path / "data")
+    dataset = load(tmp_path / "data")
+    assert (dataset.num_classes, dataset.scored_classes) == (20, 19)
+    assert description["counts"] == {"train": 2, "validation": 0, "test": 1}
+    row = dataset.train.labels[0, 0, ::2].tolist()
+    # by train id as the benchmark's scripts list them
+    order = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+    assert row == [order.index(label) if label in order else VOID for label in range(34)]
+    assert dataset.class_names[:3] == ("road", "sidewalk", "building")
+    assert dataset.class_names[13] == "car"
+    assert dataset.class_names[-1] == "void"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shutil.rmtree, r"leftImg8bit/train is no folder; allowed: leftImg8bit_trainvaltest\.zip"),
+        (
+            lambda root: shutil.rmtree(root / "gtFine"),
+            r"gtFine/train is no folder; allowed: gtFine_trainvaltest\.zip",
+        ),
+        (
+            lambda root: shutil.rmtree(root / "gtFine/train/ulm"),
+            r"has no gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds\.png",
+        ),
+        (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), r"holds 1 pictures .*; allowed: 2"),
+    ],
+)
+def test_a_folder_that_is_not_whole(
+    spoil: Callable[[Path], object], said: str, root: Path, tmp_path: Path
+) -> None:
+    spoil(root)
+    with pytest.raises(MoonshineError, match=said):
+        prepare(config_of(root), tmp_path / "data")

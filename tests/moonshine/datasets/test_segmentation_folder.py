@@ -1,0 +1,179 @@
+"""The user's own pictures with label maps: what is prepared, and every way in which a folder can be wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from moonshine.data import load
+from moonshine.data.store import VOID
+from moonshine.datasets import prepare, segmentation_folder
+from moonshine.errors import MoonshineError
+from tests.moonshine.datasets import scenes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return scenes.plant(tmp_path / "mine", {"train": 5, "val": 2})
+
+
+def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> None:
+    description = prepare(scenes.config_of(root), tmp_path / "data")
+    dataset = load(tmp_path / "data")
+    assert dataset.train.is_dense
+    assert dataset.input_shape == (3, 16, 24)
+    assert description["counts"] == {"train": 5, "validation": 0, "test": 2}
+    for split, seeds in (("train", range(5)), ("test", range(100, 102))):
+        found = getattr(dataset, split)
+        for index, seed in enumerate(seeds):
+            picture, labels = (np.array(image) for image in scenes.scene(seed))
+            labels[labels == scenes.VOID] = VOID
+            assert torch.equal(found.images[index], torch.from_numpy(picture).permute(2, 0, 1))
+            assert torch.equal(found.labels[index], torch.from_numpy(labels))
+    assert dataset.class_names == tuple(scenes.CLASSES)
+    assert dataset.scored_classes == 3
+
+
+def test_shares_are_those_of_labelled_training_pixels(root: Path, tmp_path: Path) -> None:
+    prepare(scenes.config_of(root), tmp_path / "data")
+    dataset = load(tmp_path / "data")
+    labelled = dataset.train.labels[dataset.train.labels != VOID].long()
+    expected = torch.bincount(labelled, minlength=3) / len(labelled)
+    assert dataset.class_shares == pytest.approx(expected.tolist())
+
+
+def test_the_same_folder_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    first, second = (prepare(scenes.config_of(root), tmp_path / name) for name in ("a", "b"))
+    assert first == second
+
+
+def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> None:
+    prepare(scenes.config_of(root, size=(8, 12)), tmp_path / "data")
+    dataset = load(tmp_path / "data")
+    assert dataset.train.images.shape == (5, 3, 8, 12)
+    assert dataset.train.labels.shape == (5, 8, 12)
+    assert set(dataset.train.labels.unique().tolist()) <= {0, 1, 2, VOID}
+
+
+def test_val_is_the_test_set_where_there_is_none_and_else_validation(tmp_path: Path) -> None:
+    root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 3})
+    counts = prepare(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    assert counts == {"train": 5, "validation": 2, "test": 3}
+
+
+def test_validation_is_cut_from_the_training_pictures(root: Path, tmp_path: Path) -> None:
+    counts = prepare(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    assert counts == {"train": 3, "validation": 2, "test": 2}
+
+
+def _palette(path: Path) -> None:
+    labels = Image.open(path).copy()
+    labels.putpalette([channel for colour in range(256) for channel in (colour, 255 - colour, 7)])
+    labels.save(path)
+
+
+def test_label_ids_may_have_colours(root: Path, tmp_path: Path) -> None:
+    plain = prepare(scenes.config_of(root), tmp_path / "plain")
+    for path in (root / "labels").glob("*/*.png"):
+        _palette(path)
+    assert Image.open(path).mode == "P"
+    coloured = prepare(scenes.config_of(root), tmp_path / "coloured")
+    assert coloured["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
+
+
+def _paint(path: Path, label: int) -> None:
+    labels = np.array(Image.open(path))
+    labels[5, 5] = label
+    Image.fromarray(labels).save(path)
+
+
+def _resave(path: Path, change: Callable[[Image.Image], Image.Image]) -> None:
+    change(Image.open(path)).save(path)
+
+
+def _shrink(root: Path, name: str) -> None:
+    for folder in ("images", "labels"):
+        _resave(root / folder / name, lambda picture: picture.resize((12, 8)))
+
+
+def _cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:90])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda root: (root / "labels/train/3.png").unlink(), r"labels/train has no label map for 3\.png"),
+        (lambda root: (root / "images/val/1.png").unlink(), r"images/val has no picture for 1\.png"),
+        (lambda root: shutil.rmtree(root / "labels"), r"holds no labels/train/; allowed: images/<split>/"),
+        (lambda root: shutil.rmtree(root / "images/val"), r"neither test/ nor val/"),
+        (
+            lambda root: _paint(root / "labels/train/2.png", 7),
+            r"labels/train/2\.png has the labels 7; allowed: 0 to 2, void 9",
+        ),
+        (
+            lambda root: _resave(root / "labels/val/0.png", lambda x: x.resize((24, 8))),
+            r"images/val/0\.png has 24x16 pixels and labels/val/0\.png 24x8",
+        ),
+        (
+            lambda root: _shrink(root, "train/1.png"),
+            r"images/train/1\.png has 12x8 pixels, the first one 24x16; allowed: one size for all, or a data\.size",
+        ),
+        (
+            lambda root: _resave(root / "labels/train/0.png", lambda x: x.convert("RGB")),
+            r"labels/train/0\.png is of mode RGB; allowed: label ids in 8 bits",
+        ),
+        (
+            lambda root: (root / "images/train/4.png").write_bytes(b"no picture"),
+            r"images/train/4\.png or labels/train/4\.png cannot be read",
+        ),
+        (lambda root: _cut_short(root / "images/train/4.png"), r"images/train/4\.png or"),
+        (lambda root: (root / "images/train/4.jpg").write_bytes(b""), r"two pictures of one name"),
+    ],
+)
+def test_a_folder_that_is_wrong_says_where(
+    spoil: Callable[[Path], object], said: str, root: Path, tmp_path: Path
+) -> None:
+    spoil(root)
+    with pytest.raises(MoonshineError, match=said):
+        prepare(scenes.config_of(root), tmp_path / "data")
+    assert not list(tmp_path.glob("data/*"))
+
+
+def test_every_wrong_file_is_named(root: Path, tmp_path: Path) -> None:
+    for split, name in (("train", "1"), ("train", "3"), ("val", "0")):
+        _paint(root / "labels" / split / f"{name}.png", 8)
+    with pytest.raises(MoonshineError, match=r"3 pictures: .*train/1\.png.*train/3\.png.*val/0\.png"):
+        prepare(scenes.config_of(root), tmp_path / "data")
+
+
+def test_a_class_that_no_training_picture_shows(root: Path, tmp_path: Path) -> None:
+    config = scenes.config_of(root, classes=[*scenes.CLASSES, "dragon"])
+    with pytest.raises(MoonshineError, match="no training picture shows dragon"):
+        prepare(config, tmp_path / "data")
+
+
+def test_another_folder_than_the_study_says(root: Path, tmp_path: Path) -> None:
+    before = segmentation_folder.checksum(root)
+    _paint(root / "labels/train/0.png", 1)
+    assert segmentation_folder.checksum(root) != before
+    with pytest.raises(MoonshineError, match=r"data\.sha256: .* have the checksum"):
+        prepare(scenes.config_of(root, sha256=before), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"void": 2}, "void: found 2, which is the label of 'ball'"),
+        ({"classes": ["a", "a"]}, "a class twice"),
+    ],
+)
+def test_a_section_that_contradicts_itself(changes: dict[str, object], said: str, root: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        scenes.config_of(root, **changes)
