@@ -12,21 +12,36 @@ from moonshine.config.data import (
 )
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.study import Study, load_study, parse_study
-from moonshine.config.training import AT, KD, Method, OneCycle, Optimizer, Runtime, Step, Training
+from moonshine.config.training import (
+    AT,
+    KD,
+    Adam,
+    ClassWeights,
+    Method,
+    OneCycle,
+    Optimizer,
+    Poly,
+    Runtime,
+    Step,
+    Training,
+)
 
 __all__ = [
     "AT",
     "KD",
+    "Adam",
     "Arrays",
     "Augment",
     "Cifar",
     "Cityscapes",
+    "ClassWeights",
     "Data",
     "Digits",
     "ImageFolder",
     "Method",
     "OneCycle",
     "Optimizer",
+    "Poly",
     "Runtime",
     "SegmentationFolder",
     "Ship",

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from moonshine.config.types import Section, Seed, Sha256, Share
 
 Side = Annotated[int, Field(ge=8)]
+Sides = Annotated[list[Side], Field(min_length=2, max_length=2)]
+"""[height, width] in pixels."""
 
 
 class Normalisation(Section):
@@ -102,7 +104,7 @@ class SegmentationFolder(Section):
     sha256: Sha256
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     void: Annotated[int, Field(ge=0, le=255)]
-    size: tuple[Side, Side] | None
+    size: Sides | None
     validation: Share
     split_seed: Seed
     normalisation: Normalisation | None = None
@@ -124,7 +126,7 @@ class Cityscapes(Section):
 
     name: Literal["cityscapes"]
     root: str
-    size: tuple[Side, Side]
+    size: Sides
     validation: Share
     split_seed: Seed
     normalisation: Normalisation | None = None
@@ -144,4 +146,4 @@ class Augment(Section):
 
     crop_padding: Annotated[int, Field(ge=0)]
     flip: bool
-    crop: tuple[Side, Side] | None = None
+    crop: Sides | None = None

@@ -33,7 +33,8 @@ def describe(
             f"{name}: the key '{found}' may hold only letters, digits, '_', '+' and '-' (DVC splits on dots)"
         )
     if kind == "union_tag_invalid":
-        found = found.get(str(context["discriminator"]).strip("'"))
+        # a field's name in quotes, or a function's with brackets
+        found = found.get(str(context["discriminator"]).strip("'").removesuffix("()"))
         return f"{name}: found {found!r}; expected one of {context['expected_tags']}"
     message = item["msg"][0].lower() + item["msg"][1:]
     if kind == "float_type" and isinstance(found, str) and _is_number(found):

@@ -25,7 +25,7 @@ from moonshine.config.data import (
 )
 from moonshine.config.errors import describe
 from moonshine.config.networks import Ship, Student, Teacher
-from moonshine.config.training import Method, OneCycle, Runtime, Step, Training
+from moonshine.config.training import Adam, Method, OneCycle, Optimizer, Poly, Runtime, Step, Training
 from moonshine.config.types import Key, Section, Seed
 from moonshine.errors import MoonshineError
 
@@ -65,6 +65,24 @@ class Study(Section):
             raise ValueError(f"seeds: {self.seeds} has a seed twice")
         return self
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label: semantic segmentation."""
+        return isinstance(self.data, SegmentationFolder | Cityscapes)
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Study:
+        only_dense = {
+            "training.class_weights": self.training.class_weights,
+            "augment.crop": self.augment.crop,
+        }
+        for key, value in only_dense.items():
+            if value is not None and not self.is_dense:
+                raise ValueError(f"{key} belongs to data with label maps; found data.name: {self.data.name}")
+        if self.is_dense and self.ship is not None:
+            raise ValueError("ship: networks that label every pixel are not exported yet; allowed: null")
+        return self
+
     def network_of(self, student: str) -> str:
         """The network a student is made from: its own, else the teacher's."""
         return self.students[student].network or self.teacher.name
@@ -97,6 +115,9 @@ _TAGGED: dict[str, type[Section]] = {
     "cityscapes": Cityscapes,
     "step": Step,
     "one-cycle": OneCycle,
+    "poly": Poly,
+    "sgd": Optimizer,
+    "adam": Adam,
 }
 
 

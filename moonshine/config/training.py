@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from moonshine.config.types import NonNegative, Positive, Section, Share, Whole
 
@@ -42,6 +42,7 @@ class Method(Section):
 class Optimizer(Section):
     """Stochastic gradient descent; ``weight_decay`` acts on every parameter, as in the paper."""
 
+    kind: Literal["sgd"] = "sgd"
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegative
@@ -52,6 +53,30 @@ class Optimizer(Section):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: true needs momentum > 0")
         return self
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba, 2015); ``weight_decay`` is added to every gradient, as torch's Adam does it."""
+
+    kind: Literal["adam"]
+    lr: Positive
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    eps: Positive
+    weight_decay: NonNegative
+
+
+def kind(section: Any) -> Any:
+    """The optimiser that a section means: SGD where it does not say."""
+    return section.get("kind", "sgd") if isinstance(section, dict) else getattr(section, "kind", None)
+
+
+class ClassWeights(Section):
+    """Weights of classes in the cross-entropy of label maps: ``1 / ln(log_offset + share of the class's pixels)``.
+
+    Source: Paszke et al., "ENet", 2016, with 1.02; ERFNet takes 1.10.
+    """
+
+    log_offset: Annotated[float, Field(gt=1)]
 
 
 class Step(Section):
@@ -77,14 +102,28 @@ class OneCycle(Section):
     end: Annotated[float, Field(ge=0, le=1)]
 
 
+class Poly(Section):
+    """The learning rate of a 0-based epoch e of E is lr * (1 - e/E)^power, as ERFNet's authors step it."""
+
+    kind: Literal["poly"]
+    power: Positive
+
+
 class Training(Section):
-    """The recipe, shared by the teacher and every student."""
+    """The recipe, shared by the teacher and every student.
+
+    ``devices`` processes train one network together, each with its share of every batch; ``sync_batch_norm`` makes
+    their batch norms see the whole batch, on GPUs only.
+    """
 
     epochs: Whole
     batch_size: Annotated[int, Field(ge=2)]
-    optimizer: Optimizer
-    schedule: Annotated[Step | OneCycle, Field(discriminator="kind")]
+    optimizer: Annotated[Annotated[Optimizer, Tag("sgd")] | Annotated[Adam, Tag("adam")], Discriminator(kind)]
+    schedule: Annotated[Step | OneCycle | Poly, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
+    class_weights: ClassWeights | None = None
+    devices: Whole = 1
+    sync_batch_norm: bool = False
 
     @model_validator(mode="after")
     def _drops_happen(self) -> Training:
@@ -92,6 +131,17 @@ class Training(Section):
             raise ValueError(
                 f"schedule.drops {self.schedule.drops} must lie before the end: epochs is {self.epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_is_shared(self) -> Training:
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"devices: found {self.devices}, which does not divide batch_size {self.batch_size}; allowed: "
+                + ", ".join(str(n) for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
+            )
+        if self.sync_batch_norm and self.devices == 1:
+            raise ValueError("sync_batch_norm: true needs devices of at least 2")
         return self
 
 

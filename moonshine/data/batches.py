@@ -129,7 +129,8 @@ class _Crop:
 def _crop(augment: Augment | None, image: Sequence[int]) -> _Crop:
     height, width = image
     padding = augment.crop_padding if augment else 0
-    size = (augment.crop if augment else None) or (height, width)
+    crop = (augment.crop if augment else None) or image
+    size = crop[0], crop[1]
     rows, columns = height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1
     if min(rows, columns) < 1:
         raise MoonshineError(

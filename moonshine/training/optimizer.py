@@ -1,19 +1,39 @@
-"""Stochastic gradient descent with momentum, on torch's functional form of it.
+"""Optimisers, on torch's functional forms of them.
 
-``torch.optim.SGD`` imports TorchDynamo when it is constructed, which takes as long as importing torch: half
-of the start-up of every training process. The arithmetic is the same function's.
+Those of ``torch.optim`` import TorchDynamo when they are constructed, which takes as long as importing torch: half
+of the start-up of every training process. The arithmetic is the same functions'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from moonshine import config
 from moonshine.config import Optimizer
+
+
+class Updates(Protocol):
+    """What training needs of an optimiser."""
+
+    def step(self, lr: float) -> None:
+        """One update from the gradients of all parameters, which it then drops."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an interrupted run needs to continue."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer | config.Adam) -> Updates:
+    """The optimiser that a study's ``training.optimizer`` describes."""
+    return Adam(parameters, settings) if isinstance(settings, config.Adam) else SGD(parameters, settings)
 
 
 class SGD:
@@ -52,3 +72,46 @@ class SGD:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
         self._momenta = list(state["momenta"])
+
+
+class Adam:
+    """Adam; updates every parameter in place, with weight decay added to all gradients."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], settings: config.Adam) -> None:
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._settings = settings
+        self._steps = [torch.zeros(()) for _ in self._parameters]
+        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """One update from the gradients of all parameters, which it then drops."""
+        trained = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
+        adam(
+            [self._parameters[index] for index in trained],
+            [self._parameters[index].grad for index in trained],  # type: ignore[misc]
+            [self._means[index] for index in trained],
+            [self._squares[index] for index in trained],
+            [],
+            [self._steps[index] for index in trained],
+            foreach=True,
+            amsgrad=False,
+            beta1=self._settings.betas[0],
+            beta2=self._settings.betas[1],
+            lr=lr,
+            weight_decay=self._settings.weight_decay,
+            eps=self._settings.eps,
+            maximize=False,
+        )
+        for index in trained:
+            self._parameters[index].grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and moments, in the order of the parameters."""
+        return {"steps": self._steps, "means": self._means, "squares": self._squares}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+        self._steps = [step.cpu() for step in state["steps"]]  # torch counts steps on the CPU
+        self._means, self._squares = list(state["means"]), list(state["squares"])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 
-from moonshine.config import OneCycle, Step, Training
+from moonshine.config import OneCycle, Poly, Step, Training
 
 
 def learning_rate(training: Training, epoch: int, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one optimiser step; ``epoch`` and ``step`` (within the epoch) count from 0.
 
     ``step``: lr * factor^n from the start of the n-th drop's epoch on, exactly as in the released code.
-    ``one-cycle``: linear warm-up, then a cosine over all remaining steps.
+    ``one-cycle``: linear warm-up, then a cosine over all remaining steps. ``poly``: lr * (1 - epoch/epochs)^power.
     """
     base = training.optimizer.lr
+    if isinstance(training.schedule, Poly):
+        return base * (1 - epoch / training.epochs) ** training.schedule.power
     if isinstance(training.schedule, Step):
         return base * training.schedule.factor ** sum(drop <= epoch for drop in training.schedule.drops)
     position = (epoch * steps_per_epoch + step) / (training.epochs * steps_per_epoch)

@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config_of(root: Path) -> Cityscapes:
-    return Cityscapes(name="cityscapes", root=str(root), size=(16, 68), validation=0.0, split_seed=0)
+    return Cityscapes(name="cityscapes", root=str(root), size=[16, 68], validation=0.0, split_seed=0)
 
 
 def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_same_folder_gives_the_same_bytes(root: Path, tmp_path: Path) -> Non
 
 
 def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> None:
-    prepare(scenes.config_of(root, size=(8, 12)), tmp_path / "data")
+    prepare(scenes.config_of(root, size=[8, 12]), tmp_path / "data")
     dataset = load(tmp_path / "data")
     assert dataset.train.images.shape == (5, 3, 8, 12)
     assert dataset.train.labels.shape == (5, 8, 12)

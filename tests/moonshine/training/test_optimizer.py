@@ -1,23 +1,26 @@
-"""Our SGD is torch's, step for step, and continues from its state."""
+"""Our optimisers are torch's, step for step, and continue from their state."""
 
 from __future__ import annotations
 
 import copy
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from moonshine.config import Optimizer
-from moonshine.training.optimizer import SGD
+from moonshine.config import Optimizer, Training
+from moonshine.training.optimizer import SGD, Updates, make_optimizer
 
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": True},
     {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.01, "nesterov": False},
 ]
+ADAM = {"kind": "adam", "lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.01}
+SETTINGS.append(ADAM)
 RATES = (0.1, 0.05, 0.2)
 
 
@@ -31,11 +34,22 @@ def backward(trained: nn.Module, step: int) -> None:
     trained(torch.randn(4, 1, 8, 8)).square().mean().backward()
 
 
+def reference_of(settings: dict[str, Any], parameters: Any) -> torch.optim.Optimizer:
+    own = {key: value for key, value in settings.items() if key != "kind"}
+    return (torch.optim.Adam if "betas" in own else torch.optim.SGD)(parameters, **own)
+
+
+def ours_of(settings: dict[str, Any], trained: nn.Module) -> Updates:
+    section = {"epochs": 1, "batch_size": 2, "schedule": {"kind": "poly", "power": 1.0}, "precision": "fp32"}
+    return make_optimizer(
+        trained.parameters(), Training.model_validate({**section, "optimizer": settings}).optimizer
+    )
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_it_takes_the_steps_of_torchs_own(settings: dict[str, float | bool]) -> None:
+def test_it_takes_the_steps_of_torchs_own(settings: dict[str, Any]) -> None:
     ours, theirs = network(), network()
-    mine = SGD(ours.parameters(), Optimizer.model_validate(settings))
-    reference = torch.optim.SGD(theirs.parameters(), **settings)  # type: ignore[arg-type]
+    mine, reference = ours_of(settings, ours), reference_of(settings, theirs.parameters())
     for step, rate in enumerate(RATES):
         backward(ours, step)
         mine.step(rate)
@@ -47,13 +61,14 @@ def test_it_takes_the_steps_of_torchs_own(settings: dict[str, float | bool]) -> 
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
 
 
-def test_it_continues_from_its_state() -> None:
+@pytest.mark.parametrize("settings", [SETTINGS[0], ADAM])
+def test_it_continues_from_its_state(settings: dict[str, Any]) -> None:
     whole = network()
-    optimizer = SGD(whole.parameters(), Optimizer.model_validate(SETTINGS[0]))
+    optimizer = ours_of(settings, whole)
     backward(whole, 0)
     optimizer.step(0.1)
     resumed, state = copy.deepcopy(whole), copy.deepcopy(optimizer.state_dict())
-    again = SGD(resumed.parameters(), Optimizer.model_validate(SETTINGS[0]))
+    again = ours_of(settings, resumed)
     again.load_state_dict(state)
     for trained, stepper in ((whole, optimizer), (resumed, again)):
         backward(trained, 1)

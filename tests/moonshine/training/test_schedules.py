@@ -40,3 +40,11 @@ def test_one_cycle_starts_peaks_and_ends_where_it_says() -> None:
 def test_one_cycle_without_warm_up_starts_at_the_peak() -> None:
     cycle = training(4, {"kind": "one-cycle", "warmup": 0.0, "start": 0.1, "end": 0.0})
     assert learning_rate(cycle, 0, 0, 5) == 0.1
+
+
+def test_poly_steps_by_epoch_and_never_reaches_zero() -> None:
+    poly = training(150, {"kind": "poly", "power": 0.9})
+    rates = [learning_rate(poly, epoch, step, 10) for epoch in range(150) for step in (0, 9)]
+    assert rates[0] == rates[1] == 0.1
+    assert rates[150] == rates[151] == pytest.approx(0.1 * 0.5**0.9)
+    assert rates[-1] == pytest.approx(0.1 * (1 / 150) ** 0.9)

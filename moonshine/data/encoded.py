@@ -1,0 +1,83 @@
+"""Pictures as they were encoded, for data that are too large to be decoded ahead: decoded where they are batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Byte strings behind one another: ``content`` uint8 (bytes,), ``ends`` int64 (N,), where each of them ends.
+
+    Two tensors, whatever N: processes share them, which lists of a million strings would not be.
+    """
+
+    content: Tensor
+    ends: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One string, uint8 (bytes,), not copied."""
+        start = int(self.ends[index - 1]) if index else 0
+        return self.content[start : int(self.ends[index])]
+
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Packed:
+        """These strings."""
+        content = torch.from_numpy(np.frombuffer(b"".join(strings), np.uint8).copy())
+        return cls(content, torch.tensor(list(accumulate(map(len, strings))), dtype=torch.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSplit:
+    """Pictures and their labels, int64 (N,): the counterpart of `Split` for what is not decoded ahead.
+
+    ``strings`` are the encoded pictures themselves, or where ``root`` is given, their files' paths below it (UTF-8).
+    As an input of a network in evaluation the shorter side of a picture becomes ``resize`` pixels, and the middle
+    ``crop`` x ``crop`` is kept.
+    """
+
+    strings: Packed
+    labels: Tensor
+    root: str | None
+    resize: int
+    crop: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label: never."""
+        return False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every input."""
+        return 3, self.crop, self.crop
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> EncodedSplit:
+        """Itself: pictures are decoded on the CPU, and travel batch by batch."""
+        return self
+
+    def name(self, index: int) -> str:
+        """What to call a picture in an error."""
+        return self._path(index) if self.root is not None else f"picture {index}"
+
+    def read(self, index: int) -> Tensor:
+        """One encoded picture, uint8 (bytes,). OSError for a file that is not there or cannot be read."""
+        if self.root is None:
+            return self.strings[index].clone()  # decoders want memory that may be written to
+        return torch.from_numpy(np.fromfile(Path(self.root).expanduser() / self._path(index), np.uint8))
+
+    def _path(self, index: int) -> str:
+        return self.strings[index].numpy().tobytes().decode()
