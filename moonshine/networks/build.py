@@ -10,13 +10,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import Block, convolutions, parse
+from moonshine.networks.blocks import Block, Convolutions, convolutions, parse
 from moonshine.networks.families import Site
 from moonshine.networks.families import parse as parse_network
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from moonshine.networks.erfnet import ERFNet
     from moonshine.networks.modules import WideResNet
     from moonshine.networks.resnet import ResNet
 
@@ -81,11 +82,14 @@ def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, B
     return {path: parse(block[path]) for path in paths}
 
 
-def build(name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3) -> WideResNet | ResNet:
+def build(
+    name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3
+) -> WideResNet | ResNet | ERFNet:
     """A network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
 
-    `block` is one block for every place or a mapping from each residual path to its block. Weights are drawn
-    from torch's global generator, on torch's default device. MoonshineError as for `assign`.
+    An erfnet's logits are (n, num_classes, h, w). `block` is one block for every place or a mapping from each residual
+    path to its block. Weights are drawn from torch's global generator, on torch's default device. MoonshineError as for
+    `assign`.
     """
     blocks = assign(name, block)
     for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):
@@ -99,11 +103,7 @@ def _wrn(
 ) -> WideResNet:
     from moonshine.networks.modules import WideResNet
 
-    stages: dict[str, list[Any]] = {}
-    for site in places:
-        planned = convolutions(blocks[site.path], site.in_channels, site.out_channels, site.stride, site.path)
-        stages.setdefault(site.path.partition(".")[0], []).append(planned)
-    return WideResNet(stages, num_classes, in_channels)
+    return WideResNet(_stages(places, blocks), num_classes, in_channels)
 
 
 def _resnet(
@@ -117,7 +117,24 @@ def _resnet(
     return built
 
 
-_BUILDERS: dict[str, Callable[..., Any]] = {"wrn": _wrn, "resnet": _resnet}
+def _erfnet(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> ERFNet:
+    from moonshine.networks.erfnet import ERFNet
+
+    return ERFNet(_stages(places, blocks), num_classes, in_channels)
+
+
+def _stages(places: tuple[Site, ...], blocks: Mapping[str, Block]) -> dict[str, list[Convolutions]]:
+    """The convolutions of each stage's blocks, by the stage's path."""
+    stages: dict[str, list[Convolutions]] = {}
+    for site in places:
+        planned = convolutions(blocks[site.path], site.in_channels, site.out_channels, site.stride, site.path)
+        stages.setdefault(site.path.partition(".")[0], []).append(planned)
+    return stages
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {"wrn": _wrn, "resnet": _resnet, "erfnet": _erfnet}
 
 
 def to_structure(

@@ -30,9 +30,10 @@ class Site:
 class Family:
     """A kind of network: how it is written and what its depths and widths mean.
 
-    ``blocks`` maps each depth to the residual blocks in each stage; ``channels`` gives the channels of the stem and of
-    each stage at a width, before rounding; ``stage`` begins the path of a stage; ``plain`` is the width that is not
-    written, where there is one; ``allowed`` says in words what may be written.
+    ``blocks`` maps each depth to the residual blocks in each stage, and 0 to them where no depth is written;
+    ``channels`` gives the channels of the stem and of each stage at a width, before rounding; ``stage`` begins the path
+    of a stage; ``plain`` is the width that is not written, where there is one; ``allowed`` says in words what may be
+    written. ``between``: layers between the stages change width and resolution, not the first block of each.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Family:
     stage: str
     plain: Decimal | None
     allowed: str
+    between: bool = False
 
 
 def _wrn(width: Decimal) -> tuple[Decimal, ...]:
@@ -52,6 +54,10 @@ def _resnet(width: Decimal) -> tuple[Decimal, ...]:
     # stage would be the narrower one.
     first = 64 * max(width, min(Decimal(1), 2 * width))
     return first, first, 128 * width, 256 * width, 512 * width
+
+
+def _erfnet(width: Decimal) -> tuple[Decimal, ...]:
+    return 16 * width, 64 * width, 128 * width, 64 * width, 16 * width
 
 
 FAMILIES = {
@@ -74,6 +80,15 @@ FAMILIES = {
             Decimal(1),
             "resnet-<depth> or resnet-<depth>-<width> with depth 10, 18, 34: resnet-34, resnet-18-0.5",
         ),
+        Family(
+            "erfnet",
+            {0: (5, 8, 2, 2)},
+            _erfnet,
+            "stage",
+            Decimal(1),
+            "erfnet or erfnet-<width>: erfnet, erfnet-0.5",
+            between=True,
+        ),
     )
 }
 """Name -> family. Channels that come out fractional are rounded, halves up.
@@ -84,23 +99,30 @@ stages of (d - 4) / 6 blocks, of widths 16k, 32k and 64k; the last two halve the
 ``resnet-d-k`` is the residual network of basic blocks in its 224x224 form (He et al., 2016): four stages of widths
 64, 128k, 256k and 512k, all but the first of which halve the map. Stem and first stage are 128k wide for k below 1/2
 and 64k for k above 1, so ``resnet-18-0.5`` is the published one of 64, 64, 128 and 256. A k of 1 is not written.
+
+``erfnet-k`` is ERFNet (Romera et al., 2018), which gives logits for every pixel: stages of 5 and 8 blocks of widths 64k
+and 128k in its encoder, and of 2 and 2 of widths 64k and 16k in its decoder. A k of 1 is not written.
 """
 
 ALLOWED = "; ".join(family.allowed for family in FAMILIES.values())
 _WIDTH = rf"(?!0$)(?:0|[1-9][0-9]{{0,3}})(?:\.[0-9]{{0,{PLACES - 1}}}[1-9])?"
-_TEXT = re.compile(rf"(?P<family>[a-z]+)-(?P<depth>[1-9][0-9]{{0,3}})(?:-(?P<width>{_WIDTH}))?")
+_DEPTH = r"-(?P<depth>[1-9][0-9]{0,3})"
+_TEXT = {
+    family.name: re.compile(rf"{family.name}{'' if 0 in family.blocks else _DEPTH}(?:-(?P<width>{_WIDTH}))?")
+    for family in FAMILIES.values()
+}
 
 
 @dataclass(frozen=True)
 class Design:
-    """A network of a family by its depth and width; ``str(design)`` is its name."""
+    """A network of a family by its depth (0: none is written) and width; ``str(design)`` is its name."""
 
     family: Family
     depth: int
     width: Decimal
 
     def __str__(self) -> str:
-        name = f"{self.family.name}-{self.depth}"
+        name = f"{self.family.name}-{self.depth}" if self.depth else self.family.name
         return name if self.width == self.family.plain else f"{name}-{_shortest(self.width)}"
 
     @property
@@ -115,8 +137,10 @@ class Design:
         inputs, *widths = self.channels
         found = []
         for stage, outputs in enumerate(widths, 1):
+            if self.family.between:
+                inputs = outputs
             for index in range(self.family.blocks[self.depth][stage - 1]):
-                stride = 2 if stage > 1 and index == 0 else 1
+                stride = 2 if stage > 1 and index == 0 and not self.family.between else 1
                 found.append(Site(f"{self.family.stage}{stage}.{index}", inputs, outputs, stride))
                 inputs = outputs
         return tuple(found)
@@ -124,13 +148,13 @@ class Design:
 
 def parse(name: str) -> Design:
     """The network that a name says; MoonshineError for one that says none, or one with a stage of no channels."""
-    match = _TEXT.fullmatch(name) if isinstance(name, str) else None
-    family = FAMILIES.get(match["family"]) if match else None
+    family = FAMILIES.get(name.partition("-")[0]) if isinstance(name, str) else None
+    match = _TEXT[family.name].fullmatch(name) if family else None
     if match is None or family is None or match["width"] == str(family.plain or ""):
         raise MoonshineError(f"network {name!r} is unknown; allowed: {ALLOWED}")
     if match["width"] is None and family.plain is None:
         raise MoonshineError(f"network {name!r} has no width; allowed: {family.allowed}")
-    depth = int(match["depth"])
+    depth = int(match.groupdict().get("depth", 0))
     if depth not in family.blocks:
         raise MoonshineError(f"network {name!r}: no such network of depth {depth}; allowed: {family.allowed}")
     design = Design(family, depth, Decimal(match["width"] or family.plain or 0))

@@ -135,7 +135,7 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
             "torchvision/vgg16 is of no family .*allowed: torchvision/resnet18, torchvision/resnet34; wrn-",
         ),
         ("my_nets:build", "depth", "1MB", "my_nets:build is of no family"),
-        ("erfnet", "depth", "1MB", "network 'erfnet' is unknown; allowed: wrn-"),
+        ("vgg-16", "depth", "1MB", "network 'vgg-16' is unknown; allowed: wrn-"),
         ("wrn-16-1", "size", "1MB", "scale is 'size'; allowed: width, depth"),
         ("wrn-10-1", "depth", "1MB", "no network of the family of wrn-10-1 is smaller in depth"),
         ("resnet-10", "depth", "1MB", "no network of the family of resnet-10 is smaller in depth"),
