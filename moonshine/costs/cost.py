@@ -39,13 +39,15 @@ def cost(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Cost:
     mode.
 
     Limits. MACs: a linear layer is a matrix product with one of the module's own tensors, so products of
-    activations (attention) are none, nor are elementwise operations, normalisation and interpolation. Ops:
-    as the released counter (BayesWatch/pytorch-moonshine, count_flops.py), which knows modules by their
-    exact type; adaptive pooling, which it lacks, counts its input, as average pooling over the whole map
-    does. Bytes: without metadata, a tied tensor once. Peak: the input and the results of operators, for as
-    long as Python holds them; workspace inside an operator, the allocator's rounding and what a compiler
-    would reuse are left out. Attention modules take torch's ordinary path, not the fused one. The module's
-    forward hooks run on the copy.
+    activations (attention) are none, nor are elementwise operations, normalisation and interpolation. A
+    transposed convolution multiplies each pixel of its input by its kernel: input height x width x kernel
+    height x width x channels in x channels out / groups. Of any convolution, what padding adds or cuts off
+    counts too. Ops: as the released counter (BayesWatch/pytorch-moonshine, count_flops.py), which knows
+    modules by their exact type; adaptive pooling, which it lacks, counts its input, as average pooling over
+    the whole map does. Bytes: without metadata, a tied tensor once. Peak: the input and the results of
+    operators, for as long as Python holds them; workspace inside an operator, the allocator's rounding and
+    what a compiler would reuse are left out. Attention modules take torch's ordinary path, not the fused one.
+    The module's forward hooks run on the copy.
 
     MoonshineError for an input that is not a shape or that the module cannot take.
     """
