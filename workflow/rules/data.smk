@@ -6,6 +6,9 @@ rule fetch:
         dataset="results/{study}/data/dataset.json",
     log:
         "results/{study}/logs/fetch@{study}.log",
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 120,
     params:
         data=setting("data"),
     message:

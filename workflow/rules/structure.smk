@@ -7,6 +7,10 @@ rule structure:
         "results/{study}/students/{student}/structure.json",
     log:
         "results/{study}/logs/structure@{study}-{student}.log",
+    # a mixed student is searched for here
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 120,
     params:
         student=setting("students.{student}"),
         teacher=setting("teacher"),

@@ -87,6 +87,9 @@ rule export:
     log:
         "results/{study}/logs/export@{study}.log",
     threads: STUDY.runtime.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 60,
     params:
         ship=setting("ship"),
     message:

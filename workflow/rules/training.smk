@@ -1,4 +1,6 @@
-# The nodes that train.
+# The nodes that train. What they ask for locally is `threads` and `gpu`: mem_mb and runtime (minutes) are for a cluster,
+# and gpu_mem_mb counts where `--resources` gives its total. A job that failed or ran out of time continues after its
+# last epoch, and asks for more.
 rule teacher:
     input:
         code=[*TRAINING, *LAYOUT, "moonshine/weights.py", "workflow/given.py", "workflow/teacher.py"],
@@ -16,6 +18,9 @@ rule teacher:
     threads: STUDY.runtime.threads
     resources:
         gpu=GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
         teacher=setting("teacher"),
@@ -42,6 +47,9 @@ rule scratch:
     threads: STUDY.runtime.threads
     resources:
         gpu=GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
         training=setting("training"),
@@ -69,6 +77,9 @@ rule distil:
     threads: STUDY.runtime.threads
     resources:
         gpu=GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
         method=setting("methods.{method}"),
