@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moonshine.config.types import Section, Seed, Sha256, Share
+from moonshine.config.types import Section, Seed, Sha256, Share, Whole
 
 Side = Annotated[int, Field(ge=8)]
 Sides = Annotated[list[Side], Field(min_length=2, max_length=2)]
@@ -85,10 +85,7 @@ class ImageFolder(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> ImageFolder:
-        if self.crop > self.resize:
-            raise ValueError(
-                f"crop: found {self.crop}; allowed: 8 to {self.resize}, which is resize, the shorter side"
-            )
+        _check_crop(self.crop, self.resize)
         return self
 
 
@@ -132,18 +129,125 @@ class Cityscapes(Section):
     normalisation: Normalisation | None = None
 
 
+class PictureFiles(Section):
+    """A folder of pictures like `ImageFolder`'s that is too large to decode ahead: files are read as they are needed.
+
+    The shorter side becomes ``resize`` pixels and the middle ``crop`` x ``crop`` is kept in evaluation; in training
+    ``augment.resized_crop`` says which part is shown.
+    """
+
+    name: Literal["picture_files"]
+    root: str
+    resize: Side
+    crop: Side
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> PictureFiles:
+        _check_crop(self.crop, self.resize)
+        return self
+
+
+class Imagenet(Section):
+    """ImageNet (ILSVRC 2012) as torchvision extracts it into ``root``: train/<wnid>/ and val/<wnid>/.
+
+    Its 50,000 validation pictures are the test set, as everywhere; ``validation`` is a share of train/. ``resize`` and
+    ``crop`` as in `PictureFiles`.
+    """
+
+    name: Literal["imagenet"]
+    root: str
+    resize: Side
+    crop: Side
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Imagenet:
+        _check_crop(self.crop, self.resize)
+        return self
+
+
+class Generated(Section):
+    """Data drawn from ``seed``, to try a pipeline without any: every class has two colours of its own.
+
+    ``images`` are decoded ones of ``size`` x ``size`` pixels. ``pictures`` are JPEGs of many sizes that become inputs
+    as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` x ``size``. ``train`` and ``test``
+    say how many.
+    """
+
+    name: Literal["generated"]
+    kind: Literal["images", "pictures"]
+    classes: Annotated[int, Field(ge=2)]
+    size: Side
+    train: Whole
+    test: Whole
+    seed: Seed
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+    @model_validator(mode="after")
+    def _enough(self) -> Generated:
+        if self.train < self.classes:
+            raise ValueError(
+                f"train: found {self.train}; allowed: at least one for each of {self.classes} classes"
+            )
+        if self.kind == "pictures" and self.normalisation is None:
+            raise ValueError(
+                "normalisation: missing; pictures are not decoded before training, so it must be stated"
+            )
+        return self
+
+
+def _check_crop(crop: int, resize: int) -> None:
+    if crop > resize:
+        raise ValueError(f"crop: found {crop}; allowed: 8 to {resize}, which is resize, the shorter side")
+
+
 Data = Annotated[
-    Digits | Cifar | Arrays | ImageFolder | SegmentationFolder | Cityscapes, Field(discriminator="name")
+    Digits
+    | Cifar
+    | Arrays
+    | ImageFolder
+    | PictureFiles
+    | Imagenet
+    | SegmentationFolder
+    | Cityscapes
+    | Generated,
+    Field(discriminator="name"),
 ]
+
+
+class ResizedCrop(Section):
+    """A random part of a picture: a share ``scale`` of its area, width by height in ``ratio``, resized to the input.
+
+    Both are [least, most]. It is torchvision's ``RandomResizedCrop``, bilinear with antialiasing.
+    """
+
+    scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
+    ratio: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> ResizedCrop:
+        for key, (least, most) in (("scale", self.scale), ("ratio", self.ratio)):
+            if least > most:
+                raise ValueError(f"{key}: found [{least}, {most}]; allowed: [least, most]")
+        return self
 
 
 class Augment(Section):
     """Training-time augmentation: zero-pad by ``crop_padding``, crop at a random place, mirror half of the images.
 
     ``crop`` is [height, width]; left out, an image is cropped back to its own size, which moves it by up to
-    ``crop_padding`` pixels. Label maps move with their images.
+    ``crop_padding`` pixels. Label maps move with their images. Pictures that are decoded as they are needed are cropped
+    by ``resized_crop`` instead.
     """
 
     crop_padding: Annotated[int, Field(ge=0)]
     flip: bool
     crop: Sides | None = None
+    resized_crop: ResizedCrop | None = None

@@ -20,7 +20,10 @@ from moonshine.config.data import (
     Cityscapes,
     Data,
     Digits,
+    Generated,
     ImageFolder,
+    Imagenet,
+    PictureFiles,
     SegmentationFolder,
 )
 from moonshine.config.errors import describe
@@ -70,6 +73,33 @@ class Study(Section):
         """Whether every pixel has a label: semantic segmentation."""
         return isinstance(self.data, SegmentationFolder | Cityscapes)
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether pictures are decoded as they are needed, not ahead."""
+        data = self.data
+        return isinstance(data, PictureFiles | Imagenet) or (
+            isinstance(data, Generated) and data.kind == "pictures"
+        )
+
+    @model_validator(mode="after")
+    def _crops_fit_the_data(self) -> Study:
+        augment, kind = self.augment, self.data.name
+        if augment.resized_crop is not None and not self.is_encoded:
+            raise ValueError(
+                "augment.resized_crop belongs to pictures that are decoded as they are needed (imagenet, "
+                f"picture_files, generated pictures); found data.name: {kind}; allowed there: crop_padding"
+            )
+        if self.is_encoded and augment.resized_crop is None:
+            raise ValueError(
+                f"augment.resized_crop: missing; data.name: {kind} needs it, such as "
+                "{scale: [0.08, 1.0], ratio: [0.75, 1.3333]}"
+            )
+        if self.is_encoded and augment.crop_padding:
+            raise ValueError(
+                f"augment.crop_padding: found {augment.crop_padding}; allowed beside resized_crop: 0"
+            )
+        return self
+
     @model_validator(mode="after")
     def _belongs_together(self) -> Study:
         only_dense = {
@@ -111,6 +141,9 @@ _TAGGED: dict[str, type[Section]] = {
     "cifar100": Cifar,
     "arrays": Arrays,
     "image_folder": ImageFolder,
+    "picture_files": PictureFiles,
+    "imagenet": Imagenet,
+    "generated": Generated,
     "segmentation_folder": SegmentationFolder,
     "cityscapes": Cityscapes,
     "step": Step,

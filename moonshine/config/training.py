@@ -146,9 +146,13 @@ class Training(Section):
 
 
 class Runtime(Section):
-    """How a node is computed, not what: changing this reruns nothing."""
+    """How a node is computed, not what: changing this reruns nothing.
+
+    ``workers`` processes decode the pictures of data that are not decoded ahead; left out, as many as ``threads``.
+    """
 
     threads: Whole
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     channels_last: Literal["auto"] | bool
     compile: bool
+    workers: Annotated[int, Field(ge=0)] | None = None
