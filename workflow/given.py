@@ -8,8 +8,9 @@ from typing import Any
 from moonshine.data import load as load_dataset
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
+from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
-from moonshine.training.train import History, evaluate
+from moonshine.training.train import History
 from moonshine.weights import load_given_weights
 from workflow import nodes, stage
 from workflow.training.configuration import configuration

@@ -19,8 +19,10 @@ from moonshine.networks.blocks import PAPER
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
+from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
-from moonshine.training.train import cross_entropy, evaluate, train
+from moonshine.training.labels import LabelLoss
+from moonshine.training.train import train
 from workflow import nodes
 from workflow.layouts import Images, Structure
 from workflow.sizes import exported_bytes
@@ -87,7 +89,7 @@ def _finalist(
         torch.manual_seed(seed)
         network: nn.Module = space.build(blocks)
         augment = Augment(crop_padding=0, flip=False)
-        train(network, cross_entropy, dataset, training, augment, execution, seed=seed)
+        train(network, LabelLoss(), dataset, training, augment, execution, seed=seed)
         assert dataset.validation is not None
         return float(evaluate(network, dataset.validation, dataset, execution)["error_pct"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import logging
+import os
 import platform
 import sys
 import time
@@ -63,10 +64,16 @@ def main(
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
         node = make_node(study.study, *given)
-        _speak(node.name, _log_file(node))
+        if node.trains and study.training.devices > 1:
+            check_study(study)
+            if not _in_company(study, run, given):
+                return 0
+        _speak(node.name, *_log_file(node))
         check_study(study)
         job = Job(node, study, given)
         run(job)
+        if _helps():
+            return 0
         write_json(node.timings, _timings(job, started))
         job.afterwards()
     except MoonshineError as error:
@@ -109,10 +116,30 @@ def _speak(prefix: str, *more: logging.Handler) -> None:
         handler.setFormatter(logging.Formatter(f"{prefix}: %(message)s"))
 
 
-def _log_file(node: Node) -> logging.Handler:
+def _helps() -> bool:
+    """Whether this process trains with a first one, which writes everything."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
+
+
+def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) -> bool:
+    """Whether this is one of the processes that train together; otherwise they have been started, and have ended."""
+    from workflow.training.launch import check_devices, train_together
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return True
+    check_devices(study)
+    spec = sys.modules[run.__module__].__spec__
+    train_together(spec.name if spec else run.__module__, [study.study, *given], study.training.devices)
+    return False
+
+
+def _log_file(node: Node) -> list[logging.Handler]:
+    """The node's log, unless another process writes it."""
+    if _helps():
+        return []
     try:
         node.log.parent.mkdir(parents=True, exist_ok=True)
-        return logging.FileHandler(node.log, mode="w", encoding="utf-8")
+        return [logging.FileHandler(node.log, mode="w", encoding="utf-8")]
     except OSError as error:
         raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None
 

@@ -1,6 +1,7 @@
 """Prepared data: mapped from the disk, batched and augmented on the training device."""
 
-from moonshine.data.batches import batches
-from moonshine.data.store import Dataset, Split, load
+from moonshine.data.batches import batches, inputs
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import AnySplit, Dataset, Split, load
 
-__all__ = ["Dataset", "Split", "batches", "load"]
+__all__ = ["AnySplit", "Dataset", "EncodedSplit", "Split", "batches", "inputs", "load"]

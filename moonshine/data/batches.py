@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config import Augment
-from moonshine.data.store import VOID, Split
+from moonshine.data.decoding import Pixels, decoded
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import VOID, AnySplit, Split
 from moonshine.errors import MoonshineError
 
 UNLABELLED = -100
@@ -48,7 +51,7 @@ def draw(count: int, *, seed: int, epoch: int, rows: int, columns: int) -> Draws
 
 
 def batches(
-    split: Split,
+    split: AnySplit,
     *,
     batch_size: int,
     seed: int,
@@ -61,6 +64,7 @@ def batches(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image of a split once: (images (N, C, H, W) of ``dtype``, labels) on ``device``.
 
@@ -69,15 +73,76 @@ def batches(
     with it. None leaves images as they are; ``shuffle=False`` keeps their order. The last batch may be smaller. Pixels
     become ``(x / 255 - mean) / std``, computed in fp32. Images travel to ``device`` as uint8, batch by batch, unless
     the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
-    MoonshineError for a crop that is larger than the padded images.
+    Pictures that are not decoded ahead are decoded by ``workers`` processes, as `moonshine.data.decoding.decoded` says.
+    MoonshineError for a crop that is larger than the padded images, and as for `decoded`.
     """
     device = torch.device(device)
+    places = list(_slices(len(split), batch_size, shard))
+    if isinstance(split, EncodedSplit):
+        moved = _from_encoded(split, places, seed, epoch, augment, device, shuffle, workers)
+    else:
+        moved = _from_arrays(split, places, seed, epoch, augment, device, shuffle)
+    scale, shift = _affine(mean, std, device)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    with closing(moved):
+        for images, labels in moved:
+            normalised = images.float().mul_(scale).add_(shift)
+            # Two steps: torch is three times slower when one copy both casts and reorders (measured, CPU).
+            images = normalised.to(dtype).contiguous(memory_format=memory_format)
+            if split.is_dense:
+                labels = labels.long()
+                labels = labels.masked_fill_(labels == VOID, UNLABELLED)
+            yield images, labels
+
+
+def inputs(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Iterator[Tensor]:
+    """The images of each tensor of indices in ``chosen``, uint8 (n, C, H, W): as in evaluation, before normalisation.
+
+    MoonshineError as for `batches`.
+    """
+    if isinstance(split, EncodedSplit):
+        yield from decoded(Pixels(split), list(chosen), workers=workers)
+    else:
+        for indices in chosen:
+            yield split.images[indices]
+
+
+def _from_encoded(
+    split: EncodedSplit,
+    places: Sequence[slice],
+    seed: int,
+    epoch: int,
+    augment: Augment | None,
+    device: torch.device,
+    shuffle: bool,
+    workers: int,
+) -> Generator[tuple[Tensor, Tensor]]:
+    """Pixels and labels on ``device``."""
+    draws = draw(len(split), seed=seed, epoch=epoch, rows=1, columns=1)
+    order = draws.order if shuffle else torch.arange(len(split))
+    chosen = [order[here] for here in places]
+    mirrored = draws.mirrored if augment and augment.flip else None
+    pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
+    with closing(decoded(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as pictures:
+        for indices, images in zip(chosen, pictures, strict=True):
+            labels = split.labels[indices]
+            yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _from_arrays(
+    split: Split,
+    places: Sequence[slice],
+    seed: int,
+    epoch: int,
+    augment: Augment | None,
+    device: torch.device,
+    shuffle: bool,
+) -> Generator[tuple[Tensor, Tensor]]:
+    """Pixels and labels on ``device``, varied."""
     crop = _crop(augment, split.images.shape[2:])
     draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
     order = draws.order.to(split.images.device) if shuffle else None
-    scale, shift = _affine(mean, std, device)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    for here in _slices(len(split), batch_size, shard):
+    for here in places:
         if order is None:
             images, labels = split.images[here], split.labels[here]
         else:
@@ -95,12 +160,6 @@ def batches(
                 labels = crop_and_mirror(labels[:, None], top, left, mirrored, crop.padding, crop.size, VOID)[
                     :, 0
                 ]
-        normalised = images.float().mul_(scale).add_(shift)
-        # Two steps: torch is three times slower when one copy both casts and reorders (measured, CPU).
-        images = normalised.to(dtype).contiguous(memory_format=memory_format)
-        if split.is_dense:
-            labels = labels.long()
-            labels = labels.masked_fill_(labels == VOID, UNLABELLED)
         yield images, labels
 
 

@@ -25,10 +25,10 @@ class Packed:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """One string, uint8 (bytes,), not copied."""
+    def __getitem__(self, index: int) -> bytes:
+        """One string."""
         start = int(self.ends[index - 1]) if index else 0
-        return self.content[start : int(self.ends[index])]
+        return self.content[start : int(self.ends[index])].numpy().tobytes()
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> Packed:
@@ -71,13 +71,10 @@ class EncodedSplit:
 
     def name(self, index: int) -> str:
         """What to call a picture in an error."""
-        return self._path(index) if self.root is not None else f"picture {index}"
+        return f"picture {index}" if self.root is None else self.strings[index].decode()
 
-    def read(self, index: int) -> Tensor:
-        """One encoded picture, uint8 (bytes,). OSError for a file that is not there or cannot be read."""
+    def read(self, index: int) -> bytes:
+        """One encoded picture. OSError for a file that is not there or cannot be read."""
         if self.root is None:
-            return self.strings[index].clone()  # decoders want memory that may be written to
-        return torch.from_numpy(np.fromfile(Path(self.root).expanduser() / self._path(index), np.uint8))
-
-    def _path(self, index: int) -> str:
-        return self.strings[index].numpy().tobytes().decode()
+            return self.strings[index]
+        return (Path(self.root).expanduser() / self.name(index)).read_bytes()

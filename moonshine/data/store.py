@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
@@ -37,12 +38,21 @@ class Split:
         """Whether every pixel has a label: semantic segmentation."""
         return self.labels.ndim == 3
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on ``device``; itself where it already is there, still memory-mapped on the CPU."""
         return Split(self.images.to(device), self.labels.to(device))
+
+
+AnySplit = Split | EncodedSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +67,9 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    validation: Split | None
-    test: Split
+    train: AnySplit
+    validation: AnySplit | None
+    test: AnySplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_classes: int
@@ -70,9 +80,8 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        """(C, H, W) of every image, as a network gets it in evaluation."""
+        return self.train.image_shape
 
 
 def load(folder: Path | str) -> Dataset:
@@ -100,18 +109,11 @@ def load(folder: Path | str) -> Dataset:
 
 
 def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Dataset:
-    image_shape = tuple(description[key] for key in ("channels", "height", "width"))
     splits = {}
     for name in SPLITS:
-        count = description["counts"][name]
-        if count == 0 and f"{name}_images" not in tensors:
-            continue
-        images, labels = tensors[f"{name}_images"], tensors[f"{name}_labels"]
-        labelled = (count, *image_shape[1:]) if labels.ndim == 3 else (count,)
-        for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, labelled)):
-            if tuple(found) != wanted:
-                raise ValueError(f"the {name} split has shape {tuple(found)}, described as {wanted}")
-        splits[name] = Split(images, labels)
+        if description["counts"][name] > 0 or f"{name}_labels" in tensors:
+            make = _encoded if f"{name}_ends" in tensors else _decoded
+            splits[name] = make(name, description, tensors)
     return Dataset(
         name=description["name"],
         train=splits["train"],
@@ -127,6 +129,28 @@ def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     )
 
 
+def _decoded(name: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Split:
+    count = description["counts"][name]
+    image_shape = tuple(description[key] for key in ("channels", "height", "width"))
+    images, labels = tensors[f"{name}_images"], tensors[f"{name}_labels"]
+    labelled = (count, *image_shape[1:]) if labels.ndim == 3 else (count,)
+    for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, labelled)):
+        if tuple(found) != wanted:
+            raise ValueError(f"the {name} split has shape {tuple(found)}, described as {wanted}")
+    return Split(images, labels)
+
+
+def _encoded(name: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EncodedSplit:
+    count = description["counts"][name]
+    strings, labels = Packed(tensors[f"{name}_strings"], tensors[f"{name}_ends"]), tensors[f"{name}_labels"]
+    if not len(strings) == len(labels) == count:
+        raise ValueError(
+            f"the {name} split has {len(strings)} pictures and {len(labels)} labels, described as {count}"
+        )
+    rule = description["resize_rule"]
+    return EncodedSplit(strings, labels, description["root"], rule["resize"], rule["crop"][0])
+
+
 def write(
     folder: Path | str,
     tensors: Mapping[str, Tensor],
@@ -135,8 +159,9 @@ def write(
 ) -> dict[str, Any]:
     """Write both files, the same bytes for the same content, and return the description with its checksums.
 
-    ``tensors`` is named as in the file (``train_images``, ...). Neither file appears before both are
-    complete.
+    ``tensors`` is named as in the file (``train_images``, ...; ``train_strings`` and ``train_ends`` of what is not
+    decoded ahead, which ``root`` of the description is about). Neither file appears before both are complete. The
+    description lies in the arrays' file too, so that its checksum stands for everything that batches depend on.
     Raises MoonshineError where the folder cannot be written.
     """
     folder = Path(folder)
@@ -146,7 +171,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         partial[ARRAYS].touch()
         mode = partial[ARRAYS].stat().st_mode
-        save_file(dict(tensors), partial[ARRAYS])
+        about = json.dumps(description, sort_keys=True)
+        save_file(dict(tensors), partial[ARRAYS], {"description": about})
         partial[ARRAYS].chmod(mode)  # safetensors makes files that only their owner can read
         complete = {
             **description,

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moonshine.data.rgb import FORMATS, as_rgb
 from moonshine.data.store import SPLITS, VOID, write
-from moonshine.datasets.pictures import FORMATS, THREADS, as_rgb
+from moonshine.datasets.pictures import THREADS
 from moonshine.datasets.source import Array, some
 from moonshine.datasets.splitting import hold_out
 from moonshine.datasets.statistics import mean_and_std

@@ -8,17 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from moonshine.data.rgb import open_rgb
 from moonshine.datasets.source import Array, UnreadableImages
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-# What a file is goes by its content; kinds that run programs, as EPS does, are left out.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 THREADS = min(8, len(os.sched_getaffinity(0)))
 """Pictures decoded at once; each holds one at full size."""
 
@@ -68,12 +64,11 @@ def decode(path: Path, resize: int, crop: int) -> Array:
     according to its EXIF orientation; transparency is dropped and 16 bits become 8, as by torchvision's loader and
     libpng. Of an animation the first frame. Raises whatever the decoder does for a file that is no picture.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for
         raise ValueError("no regular file")
-    with Image.open(path, formats=FORMATS) as opened:
-        picture = as_rgb(ImageOps.exif_transpose(opened))
+    picture = open_rgb(path)
     width, height = picture.size
     short = min(width, height)
     size = (int(resize * width / short), int(resize * height / short))
@@ -82,21 +77,3 @@ def decode(path: Path, resize: int, crop: int) -> Array:
     left, top = (round((side - crop) / 2) for side in size)
     resized = picture.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(resized.crop((left, top, left + crop, top + crop)))
-
-
-def as_rgb(picture: Image) -> Image:
-    """A picture of any mode in RGB: transparency is dropped, 16 bits become 8. ValueError where neither is possible."""
-    from PIL import Image
-
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        pixels = np.asarray(picture)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}; allowed: 8 or 16 bits")
-        picture = Image.fromarray((pixels >> 8).astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("pixels are floating-point numbers; allowed: 8 or 16 bits")
-    elif picture.mode in ("P", "PA"):
-        picture = picture.convert(
-            "RGBA"
-        )  # a palette may hold transparency, of which convert("RGB") complains
-    return picture.convert("RGB")

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moonshine.checkpoint import Checkpoints
@@ -17,18 +16,26 @@ from moonshine.distillation.losses import attention_transfer, knowledge_distilla
 from moonshine.distillation.taps import record
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
+from moonshine.training.labels import class_weights, cross_entropy
 from moonshine.training.train import SILENT, History, Loss, Observer, train
 
 
 @contextmanager
 def distillation(
-    student: nn.Module, teacher: nn.Module, method: Method, taps: Sequence[str], execution: Execution
+    student: nn.Module,
+    teacher: nn.Module,
+    method: Method,
+    taps: Sequence[str],
+    execution: Execution,
+    class_weights: Tensor | None = None,
 ) -> Iterator[Loss]:
     """The loss of ``method`` for this pair, while its taps are attached.
 
     The teacher is put into eval mode and runs without gradients. ``taps`` are module paths that exist in both
-    networks; attention is transferred between the outputs of equal paths.
+    networks; attention is transferred between the outputs of equal paths. ``class_weights`` (K,) weigh the
+    cross-entropy.
     """
+    weights = None if class_weights is None else class_weights.to(execution.device)
     teacher = execution.place(teacher).eval().requires_grad_(False)
     with ExitStack() as stack:
         ours: Mapping[str, Tensor] = {}
@@ -42,9 +49,10 @@ def distillation(
                 wanted = teacher(images).float()
             logits = network(images)
             if method.kd:
-                terms = dict(knowledge_distillation(logits.float(), wanted, labels, **method.kd.model_dump()))
+                settings = method.kd.model_dump()
+                terms = knowledge_distillation(logits, wanted, labels, **settings, class_weights=weights)
             else:
-                terms = {"ce": F.cross_entropy(logits.float(), labels)}
+                terms = {"ce": cross_entropy(logits, labels, weights)}
             if method.at:
                 pairs = [ours[tap] for tap in taps], [theirs[tap] for tap in taps]
                 terms["at"] = attention_transfer(*pairs, **method.at.model_dump())
@@ -82,7 +90,8 @@ def distil(
         raise MoonshineError(
             "taps: none given, and the teacher has no attribute 'taps'; name the modules to transfer"
         )
-    with distillation(student, teacher, method, tuple(found or ()), execution) as loss:
+    weights = class_weights(training, dataset.class_shares)
+    with distillation(student, teacher, method, tuple(found or ()), execution, weights) as loss:
         return train(
             student,
             loss,

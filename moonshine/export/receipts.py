@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from moonshine.data import Split, batches
+from moonshine.data import AnySplit, batches, inputs
 from moonshine.errors import MoonshineError
 from moonshine.export.runtimes import Floats, open_file
 from moonshine.files import sha256
@@ -53,7 +53,7 @@ class Exported:
 
 
 def write_receipts(
-    network: nn.Module, folder: Path, about: About, test: Split, formats: Iterable[str], threads: int
+    network: nn.Module, folder: Path, about: About, test: AnySplit, formats: Iterable[str], threads: int
 ) -> Exported:
     """Runs every file of ``folder`` on the whole test split (uint8 images) and compares it with the network.
 
@@ -105,7 +105,7 @@ def verify(exported: Exported, tolerance: float) -> None:
         raise MoonshineError("; ".join(problems))
 
 
-def _reference(network: nn.Module, about: About, test: Split) -> Floats:
+def _reference(network: nn.Module, about: About, test: AnySplit) -> Floats:
     found = []
     with torch.inference_mode():
         for images, _ in batches(
@@ -124,13 +124,12 @@ def _reference(network: nn.Module, about: About, test: Split) -> Floats:
     return np.concatenate(found)
 
 
-def _logits(format: str, path: Path, test: Split, threads: int) -> Floats:
+def _logits(format: str, path: Path, test: AnySplit, threads: int) -> Floats:
     try:
         with quiet():
             run = open_file(path, threads)
-            return np.concatenate(
-                [run((images.float() / 255).numpy()) for images in test.images.split(BATCH)]
-            )
+            chosen = torch.arange(len(test)).split(BATCH)
+            return np.concatenate([run((images.float() / 255).numpy()) for images in inputs(test, chosen)])
     except MoonshineError:
         raise
     except Exception as error:  # the runtimes' exceptions have no common base

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from moonshine.artifacts import save_weights
-from moonshine.data import Split
+from moonshine.data import AnySplit
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, verify, write_receipts
@@ -27,8 +27,8 @@ def export_network(
     folder: Path | str,
     about: About,
     *,
-    train: Split,
-    test: Split,
+    train: AnySplit,
+    test: AnySplit,
     calibration: int,
     tolerance: float,
     threads: int = 1,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from moonshine.data import Split
+from moonshine.data import AnySplit, inputs
 from moonshine.errors import MoonshineError
 from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
-def calibration_images(train: Split, count: int) -> Tensor:
+def calibration_images(train: AnySplit, count: int) -> Tensor:
     """``count`` images of the training set, evenly spaced over it, uint8; all of them where it has fewer.
 
     MoonshineError for a count below 1.
     """
     if count < 1:
         raise MoonshineError(f"calibration_images: found {count}; allowed: from 1")
-    return train.images[torch.linspace(0, len(train) - 1, min(count, len(train))).round().long()]
+    chosen = torch.linspace(0, len(train) - 1, min(count, len(train))).round().long()
+    return next(inputs(train, [chosen]))
 
 
 def quantise(model: ModelProto, images: Tensor) -> ModelProto:

@@ -39,16 +39,20 @@ class Execution:
         return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
 
-def resolve(runtime: Runtime, precision: str) -> Execution:
+def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execution:
     """Turn ``auto`` into what this machine gains from, and set threads and determinism for the process.
 
     bf16 where the device multiplies it natively, channels_last everywhere: see benchmarks/throughput.py.
+    ``index`` is that of the GPU where several processes have one each.
     Errors: ``MoonshineError`` when the study names a GPU that is not there.
     """
     torch.set_num_threads(runtime.threads)
     device = _device(runtime.device)
     if device.type == "cpu":
         _keep_freed_memory()
+    if device.type == "cuda" and index is not None:
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

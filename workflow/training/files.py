@@ -10,8 +10,9 @@ from torch import nn
 from moonshine.artifacts import save_weights
 from moonshine.data import Dataset
 from moonshine.files import sha256, write_csv, write_json
+from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
-from moonshine.training.train import History, evaluate
+from moonshine.training.train import History
 from workflow import nodes, stage
 
 COLUMNS = (

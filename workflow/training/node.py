@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,7 +24,9 @@ from moonshine.files import read_json
 from moonshine.live import Live
 from moonshine.networks.build import from_structure
 from moonshine.training.execution import resolve
-from moonshine.training.train import History, Loss, cross_entropy, train
+from moonshine.training.labels import LabelLoss, class_weights
+from moonshine.training.processes import launched, together
+from moonshine.training.train import History, Loss, train
 from workflow import nodes, stage
 from workflow.progress import Progress
 from workflow.training.configuration import configuration
@@ -36,9 +39,13 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     """Train the network of ``structure`` and write the outputs of ``job``'s node.
 
     ``method`` is a key of the study's methods, None for cross-entropy alone. The test set is evaluated once, here.
+    Where several processes train together, each calls this, and the first one writes.
     """
     study, node = job.study, job.node
-    execution = resolve(study.runtime, study.training.precision)
+    processes = launched()
+    execution = resolve(
+        study.runtime, study.training.precision, processes.rank if processes.count > 1 else None
+    )
     folder = nodes.fetch(study.study).folder
     dataset = load_dataset(folder)
     losses = study.methods[method] if method else None
@@ -48,18 +55,21 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     seed: int = settings["seed"]
     torch.manual_seed(seed)
     network = from_structure(structure)
-    identity = identity_of(job, structure, method, seed)
-    live = Live(identity, config)
-    with _alone(node), _watched(live), ExitStack() as hooks:
-        loss: Loss = cross_entropy
+    weights = class_weights(study.training, dataset.class_shares)
+    checkpoints = Checkpoints(node.work, fingerprint(settings, moonshine.__version__))
+    with ExitStack() as held:
+        if processes.is_first:
+            held.enter_context(_alone(node))
+        held.enter_context(together(processes, execution.device))
+        loss: Loss = LabelLoss(weights)
         if losses:
             teacher = load(nodes.teacher(study.study).folder)
             if warm := study.students[job.args[0]].warm_start:
                 _warm(network, teacher, structure, warm, dataset, seed)
-            loss = hooks.enter_context(distillation(network, teacher, losses, structure["taps"], execution))
-        progress = Progress(node, study.training.epochs, live)
-        checkpoints = Checkpoints(node.work, fingerprint(settings, moonshine.__version__))
-        history = train(
+            taps = structure["taps"]
+            loss = held.enter_context(distillation(network, teacher, losses, taps, execution, weights))
+        train_it = partial(
+            train,
             network,
             loss,
             dataset,
@@ -68,27 +78,28 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
             execution,
             seed=seed,
             checkpoints=checkpoints,
-            observer=progress,
+            processes=processes,
         )
+        if not processes.is_first:
+            return train_it()
+        identity = identity_of(job, structure, method, seed)
+        live = Live(identity, config)
+        held.enter_context(_watched(live))
+        progress = Progress(node, study.training.epochs, live)
+        history = train_it(observer=progress)
         if history.status == "diverged" and node.stage == "teacher":
             raise MoonshineError(
                 f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
                 f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
             )
-        write(
-            node,
-            network,
-            structure,
-            config,
-            history,
-            identity,
-            evaluate_test(network, dataset, execution, history),
-        )
+        test = evaluate_test(network, dataset, execution, history)
+        write(node, network, structure, config, history, identity, test)
         checkpoints.clear()
     job.timing |= {
         "seconds": round(progress.seconds, 3),
         "epoch_seconds": progress.epoch_seconds,
         "device": str(execution.device),
+        "devices": processes.count,
         "precision": str(execution.dtype).removeprefix("torch."),
         "resumed": history.resumed,
     }

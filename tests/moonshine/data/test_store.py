@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moonshine.data.store import ARRAYS, DESCRIPTION, load, write
 from moonshine.errors import MoonshineError
+from tests.moonshine.images import images_of
 
 
 def tensors_of(train: int = 6, validation: int = 2, test: int = 3) -> dict[str, Tensor]:
@@ -52,7 +53,7 @@ def test_what_was_written_is_loaded(folder: Path) -> None:
     expected = tensors_of()
     assert data.validation is not None
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        assert torch.equal(split.images, expected[f"{name}_images"])
+        assert torch.equal(images_of(split), expected[f"{name}_images"])
         assert torch.equal(split.labels, expected[f"{name}_labels"])
         assert len(split) == len(expected[f"{name}_labels"])
     assert (data.name, data.num_classes, data.class_names) == ("toy", 2, ("cat", "dog"))
@@ -129,7 +130,7 @@ def test_a_truncated_file(folder: Path, name: str, share: float) -> None:
         (describe(train=5), r"the train split has shape \(6, 3, 8, 10\), described as \(5, 3, 8, 10\)"),
         (describe(channels=1), r"described as \(6, 1, 8, 10\)"),
         (describe(validation=0), r"validation split"),
-        ({"name": "toy"}, "'channels'"),
+        ({"name": "toy"}, "'counts'"),
         ([], "do not belong together"),
     ],
 )

@@ -15,6 +15,7 @@ from moonshine.config import Arrays
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
+from tests.moonshine.images import images_of
 
 Write = Callable[..., Arrays]
 
@@ -53,10 +54,10 @@ def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> Non
     data = load(tmp_path / "data")
     expected = content()
     assert torch.equal(
-        data.train.images, torch.from_numpy(expected["train_images"].transpose(0, 3, 1, 2).copy())
+        images_of(data.train), torch.from_numpy(expected["train_images"].transpose(0, 3, 1, 2).copy())
     )
     assert torch.equal(
-        data.test.images, torch.from_numpy(expected["test_images"].transpose(0, 3, 1, 2).copy())
+        images_of(data.test), torch.from_numpy(expected["test_images"].transpose(0, 3, 1, 2).copy())
     )
     assert data.train.labels.tolist() == expected["train_labels"].tolist()
     assert data.validation is None
@@ -71,7 +72,7 @@ def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Pat
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert len(data.train) == 24
-    pixels = data.train.images.numpy().astype(np.float64) / 255
+    pixels = images_of(data.train).numpy().astype(np.float64) / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2, 3)), rel=1e-12)
     assert data.std == pytest.approx(pixels.std((0, 2, 3)), rel=1e-12)
 
@@ -81,7 +82,7 @@ def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.bincount().tolist() == [2, 2, 2]
-    together = torch.cat([data.train.images, data.validation.images]).flatten(1).tolist()
+    together = torch.cat([images_of(data.train), images_of(data.validation)]).flatten(1).tolist()
     expected = content()["train_images"].transpose(0, 3, 1, 2).reshape(30, -1).tolist()
     assert sorted(together) == sorted(expected)
 
@@ -93,7 +94,7 @@ def test_validation_of_the_file_comes_before_the_share(write: Write, tmp_path: P
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.tolist() == [0, 1, 2, 0, 1]
-    assert torch.equal(data.validation.images, data.test.images[:5])
+    assert torch.equal(images_of(data.validation), images_of(data.test)[:5])
 
 
 def test_grey_images_and_column_labels(write: Write, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_grey_images_and_column_labels(write: Write, tmp_path: Path) -> None:
     prepare(write(**changes), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.input_shape == (1, 8, 9)
-    assert torch.equal(data.train.images[:, 0], torch.from_numpy(changes["train_images"]))
+    assert torch.equal(images_of(data.train)[:, 0], torch.from_numpy(changes["train_images"]))
     assert data.train.labels.dtype == torch.int64
 
 
@@ -117,7 +118,7 @@ def test_images_are_resized(write: Write, tmp_path: Path, size: int) -> None:
     data = load(tmp_path / "data")
     assert data.input_shape == (3, size, size)
     assert torch.equal(
-        data.train.images, torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(30, 3, size, size)
+        images_of(data.train), torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(30, 3, size, size)
     )
 
 

@@ -16,6 +16,7 @@ from moonshine.config import Cifar
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
+from tests.moonshine.images import images_of
 
 NAMES = ("cat", "dog")
 ARCHIVE = "tiny.tar.gz"
@@ -67,7 +68,7 @@ def test_extracted_verified_and_prepared(root: Path, tmp_path: Path) -> None:
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 4, 10)
     assert data.class_names == NAMES
     assert data.input_shape == (3, 32, 32)
-    assert torch.equal(data.test.images.flatten(1), torch.from_numpy(pixels_of("ccc")))
+    assert torch.equal(images_of(data.test).flatten(1), torch.from_numpy(pixels_of("ccc")))
     expected = {file: hashlib.sha256((root / "tiny" / file).read_bytes()).hexdigest() for file in BATCHES}
     assert description["sha256"]["source"] == expected
 

@@ -12,6 +12,7 @@ from moonshine.config import Digits
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
+from tests.moonshine.images import images_of
 
 
 def config_of(**changes: Any) -> Digits:
@@ -30,7 +31,7 @@ def test_splits_counts_and_description(tmp_path: Path) -> None:
     assert data.class_names == tuple("0123456789")
     sizes = sum(split.labels.bincount() for split in (data.train, data.validation, data.test))
     assert (data.test.labels.bincount() - 0.25 * sizes).abs().max() < 1
-    pixels = data.train.images.numpy() / 255
+    pixels = images_of(data.train).numpy() / 255
     assert data.mean == pytest.approx([pixels.mean()], rel=1e-12)
     assert data.std == pytest.approx([pixels.std()], rel=1e-12)
 
@@ -42,7 +43,7 @@ def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert data.validation is not None
     splits = (data.train, data.validation, data.test)
-    found = torch.cat([torch.cat([s.images.flatten(1).double(), s.labels[:, None]], 1) for s in splits])
+    found = torch.cat([torch.cat([images_of(s).flatten(1).double(), s.labels[:, None]], 1) for s in splits])
     bunch = load_digits()
     expected = np.column_stack([np.round(bunch.data * 255 / 16), bunch.target])
     assert sorted(found.tolist()) == sorted(expected.tolist())
@@ -51,7 +52,7 @@ def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
 def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
     prepare(config_of(), tmp_path / "8")
     prepare(config_of(size=16), tmp_path / "16")
-    small, large = load(tmp_path / "8").test.images, load(tmp_path / "16").test.images
+    small, large = images_of(load(tmp_path / "8").test), images_of(load(tmp_path / "16").test)
     assert large.shape == (449, 1, 16, 16)
     # Inside, every output pixel is 9/16, 3/16, 3/16 and 1/16 of its four nearest input pixels.
     x = small.double()
@@ -63,7 +64,7 @@ def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
 def test_another_split_seed_is_another_split(tmp_path: Path) -> None:
     for seed in (0, 1):
         prepare(config_of(split_seed=seed), tmp_path / str(seed))
-    first, second = (load(tmp_path / str(seed)).test.images for seed in (0, 1))
+    first, second = (images_of(load(tmp_path / str(seed)).test) for seed in (0, 1))
     assert not torch.equal(first, second)
 
 

@@ -15,6 +15,7 @@ from moonshine.datasets import image_folder, prepare
 from moonshine.datasets.pictures import decode
 from moonshine.errors import MoonshineError
 from tests.moonshine.datasets.flowers import config_of, plant
+from tests.moonshine.images import images_of
 
 COUNTS = {"train/rose": 5, "train/daisy": 4, "train/iris": 6, "test/rose": 2, "test/daisy": 3, "test/iris": 1}
 
@@ -36,13 +37,13 @@ def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
     expected = np.stack(
         [decode(root / "test" / "daisy" / name, 16, 12) for name in ("0.png", "1.jpg", "2.bmp")]
     )
-    assert torch.equal(data.test.images[:3], torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
+    assert torch.equal(images_of(data.test)[:3], torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
     assert description["sha256"]["source"] == config.sha256
     assert description["source"] == "image folder flowers"
     rule = {"resize": 16, "crop": [12, 12], "interpolation": "bilinear", "antialias": True}
     assert data.resize_rule == rule
     assert json.loads((tmp_path / "data" / "dataset.json").read_text())["resize_rule"] == rule
-    pixels = data.train.images.numpy() / 255
+    pixels = images_of(data.train).numpy() / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2, 3)), rel=1e-12)
     assert data.std == pytest.approx(pixels.std((0, 2, 3)), rel=1e-12)
 

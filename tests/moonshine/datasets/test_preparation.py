@@ -15,6 +15,7 @@ from moonshine.datasets.preparation import KINDS
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from tests.moonshine.datasets import flowers
+from tests.moonshine.images import images_of
 
 UNCHANGED = {"resize": None, "crop": None, "interpolation": None, "antialias": None}
 IMAGENET = Normalisation(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
@@ -81,7 +82,7 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
     images = torch.from_numpy(np.load(config.path)["test_images"]).permute(0, 3, 1, 2)
     if rule["resize"]:
         images = resize(images.float(), rule["resize"], antialias=rule["antialias"]).round().to(torch.uint8)
-    assert torch.equal(data.test.images, images)
+    assert torch.equal(images_of(data.test), images)
 
 
 def test_square_images_that_keep_their_size(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_grey_images_for_a_network_that_takes_colour(tmp_path: Path) -> None:
     prepare(digits(size=12, channels=3, normalisation=IMAGENET), tmp_path / "colour")
     grey, colour = load(tmp_path / "grey"), load(tmp_path / "colour")
     assert colour.input_shape == (3, 12, 12)
-    assert torch.equal(colour.train.images, grey.train.images.expand(-1, 3, -1, -1))
+    assert torch.equal(images_of(colour.train), images_of(grey.train).expand(-1, 3, -1, -1))
     assert colour.mean == (0.485, 0.456, 0.406)
     prepare(arrays(tmp_path / "my.npz", channels=3), tmp_path / "same")
     assert load(tmp_path / "same").input_shape == (3, 10, 12)

@@ -16,6 +16,7 @@ from moonshine.data.store import VOID
 from moonshine.datasets import prepare, segmentation_folder
 from moonshine.errors import MoonshineError
 from tests.moonshine.datasets import scenes
+from tests.moonshine.images import images_of
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_same_folder_gives_the_same_bytes(root: Path, tmp_path: Path) -> Non
 def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> None:
     prepare(scenes.config_of(root, size=[8, 12]), tmp_path / "data")
     dataset = load(tmp_path / "data")
-    assert dataset.train.images.shape == (5, 3, 8, 12)
+    assert images_of(dataset.train).shape == (5, 3, 8, 12)
     assert dataset.train.labels.shape == (5, 8, 12)
     assert set(dataset.train.labels.unique().tolist()) <= {0, 1, 2, VOID}
 

@@ -325,3 +325,17 @@ def test_logits_and_labels_that_do_not_pair() -> None:
         knowledge_distillation(student, teacher[:, :9], labels, **options)  # type: ignore[arg-type]
     with pytest.raises(MoonshineError, match=r"labels have shape \(5,\); allowed: \(6,\)"):
         knowledge_distillation(student, teacher, labels[:5], **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["textbook", "released"])
+def test_kd_of_pixels_is_kd_of_those_that_have_a_label(form: str) -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 2, 5, 3, 4)
+    labels = torch.randint(5, (2, 3, 4))
+    labels[0, 1] = -100
+    flat = [logits.permute(0, 2, 3, 1)[labels >= 0] for logits in (student, teacher)]
+    settings = {"form": form, "temperature": 4.0, "alpha": 0.9}
+    expected = knowledge_distillation(*flat, labels[labels >= 0], **settings)  # type: ignore[arg-type]
+    found = knowledge_distillation(student, teacher, labels, **settings)  # type: ignore[arg-type]
+    for term, value in expected.items():
+        torch.testing.assert_close(found[term], value)

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Training
-from moonshine.data import Dataset
+from moonshine.data import Dataset, Split
 from moonshine.networks.build import build
+from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
-from moonshine.training.train import Observer, Row, cross_entropy, evaluate, train
+from moonshine.training.labels import LabelLoss
+from moonshine.training.train import Observer, Row, train
 
 FIELDS = {"epoch", "lr", "loss", "ce", "train_error_pct", "validation_error_pct", "validation_loss"}
 
@@ -67,7 +69,7 @@ def test_it_learns_and_writes_a_row_per_epoch(
 ) -> None:
     longer = training.model_copy(update={"epochs": 6})
     trained, told = network(), Recorder()
-    history = train(trained, cross_entropy, stripes, longer, augment, execution, seed=0, observer=told)
+    history = train(trained, LabelLoss(), stripes, longer, augment, execution, seed=0, observer=told)
     assert history.status == "completed"
     assert [row["epoch"] for row in history.rows] == list(range(6))
     assert all(set(row) == FIELDS for row in history.rows)
@@ -80,7 +82,7 @@ def test_the_history_of_a_study_without_validation_has_no_validation(
     stripes: Dataset, training: Training, augment: Augment, execution: Execution
 ) -> None:
     whole = Dataset(**{**vars(stripes), "validation": None})
-    history = train(network(), cross_entropy, whole, training, augment, execution, seed=0)
+    history = train(network(), LabelLoss(), whole, training, augment, execution, seed=0)
     assert set(history.rows[0]) == FIELDS - {"validation_error_pct", "validation_loss"}
 
 
@@ -95,7 +97,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     batch: int | None,
 ) -> None:
     whole = network()
-    expected = train(whole, cross_entropy, stripes, training, augment, execution, seed=3)
+    expected = train(whole, LabelLoss(), stripes, training, augment, execution, seed=3)
     checkpoints = Checkpoints(tmp_path, "these settings")
 
     def attempt(observer: Observer) -> tuple[nn.Module, list[Row], int]:
@@ -103,7 +105,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
         if not list(tmp_path.iterdir()):
             fresh = network()
         done = train(
-            fresh, cross_entropy, stripes, training, augment, execution,
+            fresh, LabelLoss(), stripes, training, augment, execution,
             seed=3, checkpoints=checkpoints, observer=observer,
         )  # fmt: skip
         return fresh, done.rows, done.resumed
@@ -128,7 +130,7 @@ def test_batches_do_not_depend_on_what_is_trained(
         def loss(net: nn.Module, images: Tensor, labels: Tensor):
             torch.rand(extra)
             seen.append(images.clone())
-            return cross_entropy(net, images, labels)
+            return LabelLoss()(net, images, labels)
 
         train(trained, loss, stripes, training, augment, execution, seed=5)
         return seen
@@ -145,7 +147,7 @@ def test_divergence_is_a_result(
 ) -> None:
     optimizer = training.optimizer.model_copy(update={"lr": 1e30})
     wild = training.model_copy(update={"optimizer": optimizer})
-    history = train(network(), cross_entropy, stripes, wild, augment, execution, seed=0)
+    history = train(network(), LabelLoss(), stripes, wild, augment, execution, seed=0)
     assert history.status == "diverged"
     assert len(history.rows) < training.epochs or not torch.tensor(history.rows[-1]["loss"]).isfinite()
 
@@ -157,7 +159,7 @@ def test_weight_decay_acts_on_every_parameter(
         optimizer = training.optimizer.model_copy(update={"weight_decay": decay})
         recipe = training.model_copy(update={"epochs": 1, "optimizer": optimizer})
         trained = network()
-        train(trained, cross_entropy, stripes, recipe, augment, execution, seed=0)
+        train(trained, LabelLoss(), stripes, recipe, augment, execution, seed=0)
         return {name: value.detach().clone() for name, value in trained.named_parameters()}
 
     without, decayed = weights(0.0), weights(0.1)
@@ -173,5 +175,6 @@ def test_evaluation_leaves_the_network_as_it_was(stripes: Dataset, execution: Ex
     assert first["examples"] == 20
     indices = [int(index) for index in first["wrong"].split()]
     assert 100 * len(indices) / 20 == first["error_pct"]
+    assert isinstance(stripes.test, Split)
     images = (stripes.test.images / 255 - 0.4) / 0.2
     assert indices == (judged.eval()(images).argmax(1) != stripes.test.labels).nonzero().flatten().tolist()

@@ -1,0 +1,185 @@
+"""Encoded pictures as batches of pixels, decoded by processes of their own ahead of the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.rgb import open_rgb
+from moonshine.errors import MoonshineError
+
+if TYPE_CHECKING:
+    from moonshine.config.data import ResizedCrop
+
+SHOWN = 10
+"""Unreadable pictures that an error names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels(TorchDataset):
+    """The pictures of a split as uint8 (3, crop, crop), by index: what a worker process holds.
+
+    With ``resized_crop`` a random part of each, drawn from ``seed``, ``epoch`` and its index alone; without, the middle
+    as the split says. ``mirrored`` (N,) marks those that are mirrored.
+    """
+
+    split: EncodedSplit
+    resized_crop: ResizedCrop | None = None
+    seed: int = 0
+    epoch: int = 0
+    mirrored: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        """A picture, or why there is none: what a worker raises reaches nobody in readable form."""
+        try:
+            return self._pixels(index)
+        except Exception as error:  # decoders of damaged files raise almost anything
+            return f"{self.split.name(index)} ({_reason(error)})"
+
+    def stack(self, pictures: Sequence[Tensor | str]) -> Tensor | list[str]:
+        """A batch of pictures, uint8 (n, 3, crop, crop), or the reasons why some are missing."""
+        failures = [each for each in pictures if isinstance(each, str)]
+        if failures:
+            return failures
+        if not pictures:
+            return torch.empty(0, *self.split.image_shape, dtype=torch.uint8)
+        batch: Tensor = default_collate(list(pictures))  # straight into shared memory where this is a worker
+        return batch
+
+    def _pixels(self, index: int) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        picture = decode(self.split.read(index))
+        size = [self.split.crop, self.split.crop]
+        if self.resized_crop:
+            box = self._box(picture, index)
+            picture = functional.resized_crop(picture, *box, size, antialias=True)
+        else:
+            resized = functional.resize(picture, [self.split.resize], antialias=True)
+            picture = functional.center_crop(resized, size)
+        if self.mirrored is not None and self.mirrored[index]:
+            picture = picture.flip(2)
+        return picture
+
+    def _box(self, picture: Tensor, index: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the part of a picture that is shown this time."""
+        from torchvision.transforms import RandomResizedCrop
+
+        assert self.resized_crop
+        digest = hashlib.sha256(f"crop {self.seed} {self.epoch} {index}".encode()).digest()
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            return RandomResizedCrop.get_params(picture, self.resized_crop.scale, self.resized_crop.ratio)
+
+
+def decode(encoded: bytes) -> Tensor:
+    """A picture of any size, uint8 (3, H, W), from its bytes, as `moonshine.data.rgb.open_rgb` reads it.
+
+    Raises whatever the decoder does for bytes that are no whole picture.
+    """
+    # Pillow decodes JPEG as fast as torchvision, whose decoders are deprecated; torchvision's resizing of tensors is
+    # faster than Pillow's: benchmarks/loading.py.
+    return torch.from_numpy(np.array(open_rgb(io.BytesIO(encoded)))).permute(2, 0, 1)
+
+
+def decoded(
+    pixels: Pixels, chosen: Sequence[Tensor], *, workers: int = 0, pinned: bool = False
+) -> Generator[Tensor]:
+    """Yield the pictures of each tensor of indices in ``chosen`` as one batch, uint8 (n, 3, crop, crop), on the CPU.
+
+    ``workers`` processes decode ahead, each two batches; 0 decodes in this one. They change no pixel, and end with
+    this generator. ``pinned``: into memory that a GPU copies from while it computes. The global generators are neither
+    read nor moved. MoonshineError naming the pictures of a batch that cannot be read; and where a process dies, raised
+    from here or from whatever the main thread does at the time.
+    """
+    import torchvision  # noqa: F401  # once here, not once in every process
+
+    loader = DataLoader(
+        pixels,
+        batch_sampler=[indices.tolist() for indices in chosen],
+        num_workers=workers,
+        collate_fn=pixels.stack,
+        pin_memory=pinned,
+        generator=torch.Generator(),
+    )
+    batches = iter(loader)
+    death = None
+    with _deaths_told():
+        try:
+            for batch in batches:
+                if isinstance(batch, list):
+                    raise _unreadable(pixels.split, batch)
+                yield batch
+        except RuntimeError as error:
+            death = _death(error)
+            if death is None:
+                raise
+        finally:
+            del batches  # which ends its processes: an error that is kept does not keep them
+    if death:
+        raise death
+
+
+def _unreadable(split: EncodedSplit, failures: list[str]) -> MoonshineError:
+    count, where = len(failures), f"{split.root}: " if split.root else ""
+    more = f" and {count - SHOWN} more" if count > SHOWN else ""
+    return MoonshineError(
+        f"{where}{count} {'picture' if count == 1 else 'pictures'} cannot be read: "
+        f"{', '.join(failures[:SHOWN])}{more}; "
+        "repair or replace them under the same names and run again: training continues after its last whole epoch"
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0].partition(" <_io")[0] or type(error).__name__
+
+
+def _death(error: RuntimeError) -> MoonshineError | None:
+    """What to say where torch's error is that one of its processes died."""
+    if "DataLoader worker (pid" not in str(error):
+        return None
+    return MoonshineError(
+        f"a process that decodes pictures died ({str(error).partition(chr(10))[0]}): it was killed, or memory ran out, "
+        "perhaps the shared memory in /dev/shm, of which runtime.workers sets how much is used; run again: training "
+        "continues after its last whole epoch"
+    )
+
+
+@contextmanager
+def _deaths_told() -> Iterator[None]:
+    """Says of a dead process what torch's handler of SIGCHLD raises in the main thread, whatever that is doing."""
+    handle = signal.getsignal(signal.SIGCHLD)
+    if threading.current_thread() is not threading.main_thread() or not callable(handle):
+        yield
+        return
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        try:
+            handle(number, frame)
+        except RuntimeError as error:
+            raise _death(error) or error from None
+
+    signal.signal(signal.SIGCHLD, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handle)

@@ -1,0 +1,43 @@
+"""Pictures of any format and colour mode, upright and in RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What a file is goes by its content; kinds that run programs, as EPS does, are left out.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+def open_rgb(file: Path | BinaryIO) -> Image:
+    """A picture upright according to its EXIF orientation, in RGB as by `as_rgb`; of an animation the first frame.
+
+    Raises whatever the decoder does for a file that is no picture.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(file, formats=FORMATS) as opened:
+        return as_rgb(ImageOps.exif_transpose(opened))
+
+
+def as_rgb(picture: Image) -> Image:
+    """A picture of any mode in RGB: transparency is dropped, 16 bits become 8. ValueError where neither is possible."""
+    from PIL import Image
+
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        pixels = np.asarray(picture)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}; allowed: 8 or 16 bits")
+        picture = Image.fromarray((pixels >> 8).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("pixels are floating-point numbers; allowed: 8 or 16 bits")
+    elif picture.mode in ("P", "PA"):
+        picture = picture.convert(
+            "RGBA"
+        )  # a palette may hold transparency, of which convert("RGB") complains
+    return picture.convert("RGB")

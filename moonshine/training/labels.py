@@ -1,0 +1,51 @@
+"""The loss on labels: cross-entropy, of images or of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moonshine.config import Training
+from moonshine.data.batches import UNLABELLED
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy, in fp32 at least: of (N, K) logits and (N,) labels, or of (N, K, H, W) and (N, H, W).
+
+    Pixels without a label are left out. ``weights`` (K,) weighs each label's class, as torch does: the mean is over
+    the weights. A batch without any label gives 0.
+    """
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    if labels.ndim == 1 and weights is None:
+        return F.cross_entropy(logits, labels)
+    total = F.cross_entropy(logits, labels, weights, reduction="sum")
+    known = labels[labels != UNLABELLED]
+    weight = known.numel() if weights is None else weights[known].sum()
+    return total / torch.as_tensor(weight, dtype=total.dtype, device=total.device).clamp(min=1e-12)
+
+
+def class_weights(training: Training, shares: Sequence[float]) -> Tensor | None:
+    """The weight of each class that a study asks for, (K,): ``1 / ln(log_offset + share)``; None for equal ones.
+
+    ``shares`` are those of the classes among the training pixels. Source: Paszke et al., "ENet", 2016, section 5.2.
+    """
+    if training.class_weights is None:
+        return None
+    return 1 / (training.class_weights.log_offset + torch.tensor(shares)).log()
+
+
+class LabelLoss:
+    """The loss of training from scratch: cross-entropy on the labels alone."""
+
+    def __init__(self, weights: Tensor | None = None) -> None:
+        self._weights = weights
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        logits = network(images)
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        return logits, {"ce": cross_entropy(logits, labels, weights)}

@@ -1,0 +1,95 @@
+"""Several processes that train one network together, one per device: torch's DistributedDataParallel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from moonshine.training.execution import Execution
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A process among those that train together; alone by default. Only the first one writes anything."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of every batch is this process's, as `moonshine.data.batches` takes it."""
+        return self.rank, self.count
+
+    def wrap(self, network: nn.Module, execution: Execution, sync_batch_norm: bool) -> nn.Module:
+        """The network whose backward pass averages gradients over all processes; itself where there is one.
+
+        The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
+        batch norm are the first process's, unless they are synchronised. Parameters that a network never uses are found
+        in the first step.
+        """
+        if self.count == 1:
+            return network
+        if sync_batch_norm:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        devices = [execution.device] if execution.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices, static_graph=True)
+
+    def share(self, mine: int, batch: int) -> float:
+        """What a mean over ``mine`` of a batch's images counts for in the average over processes."""
+        return mine * self.count / batch
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, in all of them."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return value
+
+    def agree(self, found: Any) -> Any:
+        """What the first process has found, in all of them."""
+        if self.count == 1:
+            return found
+        box = [found]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, own: Any) -> list[Any]:
+        """What every process has, by rank, in all of them."""
+        if self.count == 1:
+            return [own]
+        box: list[Any] = [None] * self.count
+        dist.all_gather_object(box, own)
+        return box
+
+
+ALONE = Processes()
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> Processes:
+    """The place of this process among those that ``torchrun`` started; alone where it was started otherwise."""
+    if "TORCHELASTIC_RUN_ID" not in environment:
+        return ALONE
+    return Processes(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
+
+
+@contextmanager
+def together(processes: Processes, device: torch.device) -> Iterator[None]:
+    """Connect the processes while the context lasts: NCCL between GPUs, gloo between CPUs."""
+    if processes.count == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

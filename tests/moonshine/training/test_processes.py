@@ -1,0 +1,197 @@
+"""Several processes train one network as one process would that forwards their shards in turn."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
+
+from moonshine.checkpoint import Checkpoints
+from moonshine.config import Augment, Method, Training
+from moonshine.data import Dataset, batches, load
+from moonshine.distillation.distil import distillation
+from moonshine.networks.build import build
+from moonshine.training.execution import Execution
+from moonshine.training.optimizer import make_optimizer
+from moonshine.training.processes import ALONE, Processes, launched, together
+from moonshine.training.schedules import learning_rate
+from moonshine.training.train import History, Observer, Row, train
+
+RECIPE = {
+    "epochs": 3,
+    "batch_size": 10,  # 24 images: the last batch has four
+    "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
+    "schedule": {"kind": "one-cycle", "warmup": 0.3, "start": 0.1, "end": 0.01},
+    "precision": "fp32",
+}
+METHOD = Method.model_validate({"at": {"form": "paper", "beta": 1.0}})
+AUGMENT = Augment(crop_padding=1, flip=True)
+EXECUTION = Execution(torch.device("cpu"), channels_last=False)
+
+
+def networks() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    teacher = build("wrn-10-1", "S", num_classes=2, in_channels=1)
+    return build("wrn-10-1", "G(4)", num_classes=2, in_channels=1), teacher
+
+
+Ended = list[tuple[dict[str, Any], list[Row], int]]
+"""What each process ended with: weights, rows, resumptions."""
+
+
+class Dies(Observer):
+    """Ends its process in the second epoch."""
+
+    def epoch(self, row: Row) -> None:
+        if row["epoch"] == 1:
+            os._exit(1)
+
+
+def worker(rank: int, count: int, port: int, folder: str, dies: bool) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "test"}
+    processes = launched()
+    student, teacher = networks()
+    with (
+        together(processes, torch.device("cpu")),
+        distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss,  # type: ignore[arg-type]
+    ):
+        history = train(
+            student, loss, load(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
+            seed=0, checkpoints=Checkpoints(Path(folder) / "work", "same"), processes=processes,
+            **({"observer": Dies()} if dies and rank == 0 else {}),
+        )  # fmt: skip
+    torch.save((student.state_dict(), history.rows, history.resumed), Path(folder) / f"{rank}.pt")
+
+
+def run(folder: Path, count: int, dies: bool = False) -> Ended:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(worker, (count, port, str(folder), dies), nprocs=count)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from moonshine.data.store import write
+
+    where = tmp_path_factory.mktemp("together")
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 2
+    images = torch.randint(0, 100, (24, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    images[labels == 1, :, ::2] += 100
+    parts = {"images": images, "labels": labels}
+    tensors = {f"{split}_{name}": part.clone() for split in ("train", "test") for name, part in parts.items()}
+    description = {
+        "name": "stripes",
+        "counts": {"train": 24, "validation": 0, "test": 24},
+        "channels": 1,
+        "height": 8,
+    }
+    description |= {"width": 8, "num_classes": 2, "class_names": ["a", "b"], "mean": [0.4], "std": [0.2]}
+    write(where / "data", tensors, description, "0" * 64)
+    return where
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Ended:
+    return run(folder, 2)
+
+
+def in_turn(dataset: Dataset, count: int) -> tuple[nn.Module, list[float]]:
+    """One process: the shards of each batch forwarded separately, their gradients averaged; losses by epoch."""
+    training = Training.model_validate(RECIPE)
+    student, teacher = networks()
+    optimizer = make_optimizer(student.parameters(), training.optimizer)
+    shared: dict[str, Any] = {"batch_size": 10, "seed": 0, "augment": AUGMENT, "device": "cpu"}
+    shared |= {"mean": dataset.mean, "std": dataset.std}
+    losses = []
+    with distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss:  # type: ignore[arg-type]
+        for epoch in range(3):
+            student.train()
+            sums = 0.0
+            shards = [
+                batches(dataset.train, epoch=epoch, shard=(rank, count), **shared) for rank in range(count)
+            ]
+            for step, parts in enumerate(zip(*shards, strict=True)):
+                size = sum(len(labels) for _, labels in parts)
+                for images, labels in parts:
+                    _, terms = loss(student, images, labels)
+                    total = sum(terms.values()) * len(labels) / size
+                    total.backward()  # type: ignore[union-attr]
+                    sums += float(total) * size
+                optimizer.step(learning_rate(training, epoch, step, 3))
+            losses.append(sums / 24)
+    return student, losses
+
+
+def test_two_processes_are_one_that_forwards_their_shards_in_turn(folder: Path, two: Ended) -> None:
+    """To 1e-4: sums of fp32 are added in another order, and nine steps carry that on."""
+    reference, losses = in_turn(load(folder / "data"), 2)
+    (first, rows, _), (second, other_rows, _) = two
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(first[name], parameter.detach(), rtol=1e-4, atol=1e-5)
+        assert torch.equal(first[name], second[name])
+    assert rows == other_rows
+    assert [row["loss"] for row in rows] == pytest.approx(losses, rel=1e-4)
+
+
+def test_one_process_sees_other_batch_statistics(folder: Path, two: Ended) -> None:
+    """So the test above would notice processes that did not train on their own shards."""
+    whole, _ = in_turn(load(folder / "data"), 1)
+    assert not torch.allclose(two[0][0]["head.weight"], whole.state_dict()["head.weight"], rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path) -> Path:
+    """The checkpoints of two processes, the first of which died in the second epoch."""
+    (folder / "cut short").mkdir()
+    (folder / "cut short" / "data").symlink_to(folder / "data")
+    with pytest.raises(ProcessExitedException):
+        run(folder / "cut short", 2, dies=True)
+    return folder / "cut short"
+
+
+def test_an_interrupted_run_continues_to_the_same_bits(interrupted: Path, two: Ended, tmp_path: Path) -> None:
+    continued = run(shutil.copytree(interrupted, tmp_path / "copy"), 2)
+    assert continued[0][2] == 1
+    assert all(torch.equal(tensor, two[0][0][name]) for name, tensor in continued[0][0].items())
+
+
+def test_another_number_of_processes_continues_and_says_so(
+    interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = alone(shutil.copytree(interrupted, tmp_path / "copy"))
+    assert (history.resumed, len(history.rows)) == (1, 3)
+    assert "not bit for bit" in caplog.text
+
+
+def alone(folder: Path) -> History:
+    student, teacher = networks()
+    with distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss:  # type: ignore[arg-type]
+        return train(
+            copy.deepcopy(student), loss, load(folder / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
+            seed=0, checkpoints=Checkpoints(folder / "work", "same"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ALONE),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, ALONE),  # a SLURM job, say
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2"}, Processes(1, 2)),
+    ],
+)
+def test_only_torchrun_makes_company(environment: dict[str, str], expected: Processes) -> None:
+    assert launched(environment) == expected
