@@ -1,6 +1,12 @@
 rule fetch:
     input:
-        code=[*package("moonshine/datasets"), "moonshine/data/store.py", "workflow/fetch.py"],
+        code=[
+            *package("moonshine/datasets"),
+            "moonshine/data/encoded.py",
+            "moonshine/data/rgb.py",
+            "moonshine/data/store.py",
+            "workflow/fetch.py",
+        ],
     output:
         data="results/{study}/data/data.safetensors",
         dataset="results/{study}/data/dataset.json",
