@@ -95,6 +95,7 @@ def _outputs(
         device=execution.device,
         shuffle=False,
         channels_last=execution.channels_last,
+        workers=execution.workers,
     ):
         with execution.autocast():
             logits = network(images)

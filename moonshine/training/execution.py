@@ -20,12 +20,13 @@ _M_MMAP_THRESHOLD = -3
 
 @dataclass(frozen=True)
 class Execution:
-    """Resolved settings; ``dtype`` is the autocast type, float32 for none."""
+    """Resolved settings; ``dtype`` is the autocast type, float32 for none; ``workers`` processes decode pictures."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
     compile: bool = False
+    workers: int = 0
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -60,7 +61,13 @@ def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execu
         torch.use_deterministic_algorithms(True, warn_only=True)
     bf16 = precision == "bf16" or (precision == "auto" and _has_fast_bf16(device))
     channels_last = True if runtime.channels_last == "auto" else runtime.channels_last
-    return Execution(device, torch.bfloat16 if bf16 else torch.float32, channels_last, runtime.compile)
+    return Execution(
+        device,
+        torch.bfloat16 if bf16 else torch.float32,
+        channels_last,
+        runtime.compile,
+        runtime.threads if runtime.workers is None else runtime.workers,
+    )
 
 
 def _device(name: str) -> torch.device:

@@ -160,6 +160,7 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
         device=run.execution.device,
         channels_last=run.execution.channels_last,
         shard=run.processes.shard,
+        workers=run.execution.workers,
     )
     for step, (images, labels) in enumerate(loader):
         rate = learning_rate(run.training, epoch, step, steps)

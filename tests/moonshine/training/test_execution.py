@@ -21,6 +21,16 @@ def test_threads_come_from_the_study() -> None:
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.parametrize(("given", "workers"), [(None, 2), (0, 0), (5, 5)])
+def test_as_many_processes_decode_as_threads_compute_unless_the_study_says_otherwise(
+    given: int | None, workers: int
+) -> None:
+    try:
+        assert resolve(RUNTIME.model_copy(update={"threads": 2, "workers": given}), "fp32").workers == workers
+    finally:
+        resolve(RUNTIME, "fp32")
+
+
 def test_bf16_is_used_when_asked_for_and_automatically_only_where_the_cpu_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
