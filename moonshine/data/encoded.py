@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -41,7 +42,7 @@ class Packed:
 class EncodedSplit:
     """Pictures and their labels, int64 (N,): the counterpart of `Split` for what is not decoded ahead.
 
-    ``strings`` are the encoded pictures themselves, or where ``root`` is given, their files' paths below it (UTF-8).
+    ``strings`` are the encoded pictures themselves, or where ``root`` is given, their files' paths below it.
     As an input of a network in evaluation the shorter side of a picture becomes ``resize`` pixels, and the middle
     ``crop`` x ``crop`` is kept.
     """
@@ -71,7 +72,7 @@ class EncodedSplit:
 
     def name(self, index: int) -> str:
         """What to call a picture in an error."""
-        return f"picture {index}" if self.root is None else self.strings[index].decode()
+        return f"picture {index}" if self.root is None else os.fsdecode(self.strings[index])
 
     def read(self, index: int) -> bytes:
         """One encoded picture. OSError for a file that is not there or cannot be read."""

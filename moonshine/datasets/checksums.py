@@ -34,6 +34,27 @@ def of_files(root: Path, names: Iterable[str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+def of_sizes(root: Path, names: Iterable[str]) -> str:
+    """SHA-256 of a line ``<bytes>  <name>`` for each of these files below ``root``, sorted by the bytes of the path.
+
+    For files that are too many to read. UnreadableImages names all of those that are not there.
+    """
+    digest = hashlib.sha256()
+    failures: dict[str, str] = {}
+    for name in sorted(names, key=os.fsencode):
+        try:
+            found = (root / name).stat()
+        except OSError as error:
+            failures[name] = error.strerror or str(error)
+            continue
+        if not S_ISREG(found.st_mode):
+            failures[name] = "no regular file"
+        digest.update(f"{found.st_size}  ".encode() + os.fsencode(name) + b"\n")
+    if failures:
+        raise UnreadableImages(str(root), failures)
+    return digest.hexdigest()
+
+
 def _content(path: Path) -> str | OSError:
     """The checksum of a file, or why there is none."""
     try:

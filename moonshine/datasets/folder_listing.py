@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from moonshine.errors import MoonshineError
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
+REQUIRED = ("train", "test")
+OPTIONAL = ("val",)
+"""Folders that hold one folder of pictures per class."""
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """The names that torchvision's ``ImageFolder`` takes for pictures."""
@@ -20,42 +23,56 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 
 @dataclass(frozen=True)
 class Listing:
-    """Class names and, by folder of ``SPLITS``, the files (POSIX paths below ``root``) with their labels."""
+    """Class names and, by folder (train, ...), the files (POSIX paths below ``root``) with their labels."""
 
     root: Path
     classes: tuple[str, ...]
     files: dict[str, list[str]]
     labels: dict[str, list[int]]
 
+    def by_split(self, splits: Mapping[str, str]) -> dict[str, tuple[list[bytes], list[int]]]:
+        """Split -> files, as bytes, and labels; ``splits`` maps folders to splits."""
+        return {
+            splits[folder]: ([os.fsencode(name) for name in names], self.labels[folder])
+            for folder, names in self.files.items()
+        }
 
-def survey(root: Path | str) -> Listing:
+
+def survey(
+    root: Path | str, required: Sequence[str] = REQUIRED, optional: Sequence[str] = OPTIONAL
+) -> Listing:
     """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
 
-    Classes are the folders of train/, sorted. Hidden files and folders, and files that are no images, are passed over.
+    ``required`` and ``optional`` are the folders below ``root`` that are read; classes are the folders of the first,
+    sorted. Hidden files and folders, and files that are no images, are passed over.
     Raises MoonshineError naming what is missing, empty, unknown or out of place.
     """
     try:
-        return _survey(Path(root).expanduser())
+        return _survey(Path(root).expanduser(), required, optional)
     except OSError as error:
         raise MoonshineError(f"{error.filename} cannot be read ({error.strerror})") from None
 
 
-def _survey(root: Path) -> Listing:
+def _survey(root: Path, required: Sequence[str], optional: Sequence[str]) -> Listing:
+    wanted = " and ".join(f"{split}/" for split in required)
     if not root.is_dir():
-        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds train/ and test/")
-    present = [split for split in SPLITS if (root / split).is_dir()]
-    others = [entry.name for entry in _visible(root) if entry.is_dir() and entry.name not in SPLITS]
-    absent = [f"{split}/" for split in ("train", "test") if split not in present]
+        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds {wanted}")
+    splits = (required[0], *optional, *required[1:])
+    present = [split for split in splits if (root / split).is_dir()]
+    others = [entry.name for entry in _visible(root) if entry.is_dir() and entry.name not in splits]
+    absent = [f"{split}/" for split in required if split not in present]
     if absent:
+        perhaps = "".join(f", perhaps {split}/" for split in optional)
         raise MoonshineError(
             f"{root} holds no {' and no '.join(absent)} (found: {some(present + others) or 'no folders'}); "
-            "allowed: train/ and test/, perhaps val/, each with one folder per class"
+            f"allowed: {wanted}{perhaps}, each with one folder per class"
         )
     if others:
-        logger.warning("%s: only train, val and test are read; passed over: %s", root, some(others))
-    classes = _classes(root / "train")
+        only = " and ".join((", ".join(splits[:-1]), splits[-1]))
+        logger.warning("%s: only %s are read; passed over: %s", root, only, some(others))
+    classes = _classes(root / required[0])
     if len(classes) == 1:
-        raise MoonshineError(f"{root / 'train'} has the single class {classes[0]}; allowed: at least two")
+        raise MoonshineError(f"{root / required[0]} has the single class {classes[0]}; allowed: at least two")
     files: dict[str, list[str]] = {}
     labels: dict[str, list[int]] = {}
     for split in present:

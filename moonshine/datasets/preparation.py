@@ -13,7 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.data.store import SPLITS, write
-from moonshine.datasets import arrays, cifar, cityscapes, digits, image_folder, segmentation_folder
+from moonshine.datasets import (
+    arrays,
+    cifar,
+    cityscapes,
+    digits,
+    generated,
+    image_folder,
+    imagenet,
+    picture_files,
+    segmentation_folder,
+)
 from moonshine.datasets.source import Array, Images, Source, UnreadableImages, check
 from moonshine.datasets.splitting import Indices, hold_out
 from moonshine.datasets.statistics import mean_and_std
@@ -29,14 +39,18 @@ KINDS: dict[str, Callable[[Any], Source]] = {
     "cifar100": cifar.read,
     "arrays": arrays.read,
     "image_folder": image_folder.read,
+    "generated images": generated.read,
 }
-"""``data.name`` -> reader of that kind, which takes its section of the study."""
+"""``data.name``, with ``data.kind`` where there is one -> reader of that kind, which takes its section of the study."""
 
 OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "cityscapes": cityscapes.prepare,
     "segmentation_folder": segmentation_folder.prepare,
+    "picture_files": picture_files.prepare,
+    "imagenet": imagenet.prepare,
+    "generated pictures": generated.prepare_pictures,
 }
-"""``data.name`` -> preparation of a kind that is not one label for each decoded image."""
+"""The same names -> preparation of a kind that is not one label for each decoded image."""
 
 CHUNK = 1 << 21
 """Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
@@ -55,9 +69,10 @@ def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
     written.
     """
     folder = Path(folder)
-    if config.name in OWN:
-        return OWN[config.name](config, folder)
-    source = check(KINDS[config.name](config))
+    kind = " ".join(filter(None, (config.name, getattr(config, "kind", None))))
+    if kind in OWN:
+        return OWN[kind](config, folder)
+    source = check(KINDS[kind](config))
     channels = _channels(source, config)
     size = getattr(config, "size", None)  # pictures of a folder have the size that they are decoded to
     tensors = {}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config import Arrays, Cifar, Digits, ImageFolder
+from moonshine.config import Arrays, Data, Digits
 from moonshine.config.data import Normalisation
 from moonshine.data import load
 from moonshine.datasets import prepare
-from moonshine.datasets.preparation import KINDS
+from moonshine.datasets.preparation import KINDS, OWN
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from tests.moonshine.datasets import flowers
@@ -40,9 +40,14 @@ def arrays(path: Path, shape: tuple[int, ...] = (10, 12, 3), **changes: Any) -> 
 
 
 def test_the_schema_offers_every_kind() -> None:
-    sections = (Digits, Cifar, Arrays, ImageFolder)
-    names = [get_args(section.model_fields["name"].annotation) for section in sections]
-    assert [name for group in names for name in group] == list(KINDS)
+    sections = get_args(get_args(Data)[0])
+    offered = []
+    for section in sections:
+        kind = section.model_fields.get("kind")
+        kinds = get_args(kind.annotation) if kind else ("",)
+        names = get_args(section.model_fields["name"].annotation)
+        offered += [f"{name} {kind}".strip() for name in names for kind in kinds]
+    assert sorted(offered) == sorted([*KINDS, *OWN])
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
