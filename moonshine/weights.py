@@ -1,8 +1,10 @@
-"""Weights that somebody else saved: safetensors, or a state dict that torch wrote."""
+"""Weights that somebody else made: safetensors, a state dict that torch wrote, or what torchvision publishes."""
 
 from __future__ import annotations
 
+import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,11 @@ from torch import Tensor, nn
 from moonshine.artifacts import fill, read_tensors
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
+
+logger = logging.getLogger(__name__)
+
+CHECKSUM = re.compile(r"[-_]([0-9a-f]{8,})$")
+"""The beginning of a file's SHA-256 at the end of its name, as torchvision writes it."""
 
 PREFIX = "module."
 """What torch.nn.DataParallel puts before every name."""
@@ -36,7 +43,46 @@ def load_given_weights(module: nn.Module, path: Path, checksum: str) -> None:
             f"teacher.weights_sha256: {path} has the checksum {found}, the study says {checksum}; the file is damaged "
             "or another one (where it is the right one, write its checksum into the study)"
         )
-    tensors = read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+    _fill(module, read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path), path)
+
+
+def load_published_weights(module: nn.Module, model: str) -> None:
+    """Fill ``module`` with what torchvision publishes of a model of its, ``torchvision/<name>``: its default weights.
+
+    They are downloaded once, into the cache of torch.hub, and verified by the part of their SHA-256 that their name
+    holds. Errors: ``MoonshineError`` for a model without weights, a download that fails, which says where the file may
+    be put instead, a file that is another one, and for a network of another shape, such as one of other classes.
+    """
+    from torchvision.models import get_model_weights
+
+    available = get_model_weights(model.partition("/")[2])
+    if not list(available):
+        raise MoonshineError(
+            f"teacher.weights: torchvision publishes none for {model}; allowed: a file of weights"
+        )
+    weights = available.DEFAULT
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    named = CHECKSUM.search(path.stem)
+    prefix = named[1] if named else ""
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(path), prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise MoonshineError(
+                f"teacher.weights: {weights.url} could not be downloaded ({error}); allowed: put that file at {path}"
+            ) from None
+    found = sha256(path)
+    if not found.startswith(prefix):
+        raise MoonshineError(
+            f"teacher.weights: {path} has the checksum {found}, which does not begin as its name says; it is damaged: "
+            f"remove it, and it is downloaded again from {weights.url}"
+        )
+    logger.info("weights %s, checksum %s", weights, found)
+    _fill(module, _state_dict(path), path)
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     if tensors and all(name.startswith(PREFIX) for name in tensors):
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     counters = {

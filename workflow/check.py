@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from moonshine.config import Study
+from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, parse
 from moonshine.networks.build import assign, is_model
@@ -28,9 +29,10 @@ def check_study(study: Study) -> None:
     """
     key = "teacher.model" if study.teacher.model else "teacher.network"
     teacher = _named(key, lambda: _layout(study.teacher.name, "S"))
-    if study.teacher.weights and not Path(study.teacher.weights).expanduser().is_file():
+    weights = study.teacher.weights
+    if weights and weights != PUBLISHED and not Path(weights).expanduser().is_file():
         raise MoonshineError(
-            f"teacher.weights: {study.teacher.weights} is no file; allowed: a file of weights"
+            f"teacher.weights: {weights} is no file; allowed: a file of weights, or torchvision for those it publishes"
         )
     for name, student in study.students.items():
         if student.mixed:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from moonshine.config.networks import PUBLISHED
 from moonshine.data import load as load_dataset
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
 from moonshine.training.train import History
-from moonshine.weights import load_given_weights
+from moonshine.weights import load_given_weights, load_published_weights
 from workflow import nodes, stage
 from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
@@ -24,8 +25,11 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     folder = nodes.fetch(study.study).folder
     dataset = load_dataset(folder)
     network = from_structure(structure)
-    path = Path(study.teacher.weights or "").expanduser()
-    load_given_weights(network, path, study.teacher.weights_sha256 or "")
+    if study.teacher.weights == PUBLISHED:
+        load_published_weights(network, study.teacher.name)
+    else:
+        path = Path(study.teacher.weights or "").expanduser()
+        load_given_weights(network, path, study.teacher.weights_sha256 or "")
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}

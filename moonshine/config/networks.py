@@ -12,6 +12,8 @@ from moonshine.errors import MoonshineError
 from moonshine.networks.build import is_model
 
 Budgets = str | list[str]
+PUBLISHED = "torchvision"
+"""``weights`` that stand for those which torchvision publishes of its model; a file of that name is ./torchvision."""
 
 
 def _check(budgets: Budgets) -> None:
@@ -24,7 +26,8 @@ def _check(budgets: Budgets) -> None:
 class Teacher(Section):
     """The network that the students learn from: ``network`` is one of ours, ``model`` anybody's.
 
-    With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks. ``include`` and
+    With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks; those that
+    torchvision publishes of its models need no ``weights_sha256``, because their names hold it. ``include`` and
     ``exclude`` are patterns that say where the students of a model may get cheap blocks; ``taps`` are the modules whose
     outputs attention transfer compares, found automatically where they are not given.
     """
@@ -54,7 +57,17 @@ class Teacher(Section):
         for key in ("kwargs", "include", "exclude"):
             if self.network is not None and getattr(self, key):
                 raise ValueError(f"{key} belongs to a 'model'; found it beside network: {self.network}")
-        if (self.weights is None) != (self.weights_sha256 is None):
+        if self.weights == PUBLISHED:
+            if self.model is None or not self.model.startswith("torchvision/"):
+                raise ValueError(
+                    f"weights: torchvision are those of its own models; found them with {self.name}; allowed: "
+                    "model: torchvision/<name>, or a file of weights"
+                )
+            if self.weights_sha256 is not None:
+                raise ValueError(
+                    "weights_sha256: weights: torchvision have their checksum in their name; allowed: leave it out"
+                )
+        elif (self.weights is None) != (self.weights_sha256 is None):
             raise ValueError(
                 "'weights' and 'weights_sha256' come together; `moonshine checksum FILE` prints the latter"
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
-from moonshine.weights import load_given_weights
+from moonshine.weights import load_given_weights, load_published_weights
 
 
 def network() -> nn.Module:
@@ -109,3 +111,80 @@ def test_another_file_than_the_study_says_is_refused_with_its_checksum(tmp_path:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=r"teacher.weights: .*none\.pt is no file"):
         load_given_weights(network(), tmp_path / "none.pt", "0" * 64)
+
+
+@dataclass
+class Hub:
+    """torchvision's list of one model's weights, at an address that is a file, and a cache of its own."""
+
+    origin: Path
+    cache: Path
+    DEFAULT: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.DEFAULT] if self.DEFAULT else [])
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    torch.save(trained(), tmp_path / "w.pt")
+    origin = tmp_path / f"tiny-{sha256(tmp_path / 'w.pt')[:8]}.pth"
+    (tmp_path / "w.pt").rename(origin)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    hub = Hub(origin, tmp_path / "home" / "hub" / "checkpoints" / origin.name)
+    hub.DEFAULT = SimpleNamespace(url=origin.as_uri())
+    monkeypatch.setattr("torchvision.models.get_model_weights", {"tiny": hub}.__getitem__)
+    return hub
+
+
+def test_published_weights_are_downloaded_once(hub: Hub) -> None:
+    for _ in range(2):
+        module = network()
+        load_published_weights(module, "torchvision/tiny")
+        assert torch.equal(module.state_dict()["0.weight"], trained()["0.weight"])
+        hub.origin.unlink(missing_ok=True)
+    assert hub.cache.is_file()
+
+
+def test_without_a_network_the_error_says_where_the_file_belongs(hub: Hub) -> None:
+    hub.origin.rename(hub.origin.with_name("elsewhere"))
+    with pytest.raises(MoonshineError, match=r"teacher\.weights: file:.* could not be downloaded") as error:
+        load_published_weights(network(), "torchvision/tiny")
+    assert str(error.value).endswith(f"allowed: put that file at {hub.cache}")
+    assert not hub.cache.exists()
+    hub.cache.write_bytes(hub.origin.with_name("elsewhere").read_bytes())
+    load_published_weights(network(), "torchvision/tiny")
+
+
+def test_a_damaged_download_is_not_kept(hub: Hub) -> None:
+    hub.origin.write_bytes(b"<html>404</html>")
+    with pytest.raises(MoonshineError, match="could not be downloaded"):
+        load_published_weights(network(), "torchvision/tiny")
+    assert not hub.cache.exists()
+
+
+def test_a_damaged_file_in_the_cache_is_named(hub: Hub) -> None:
+    load_published_weights(network(), "torchvision/tiny")
+    hub.cache.write_bytes(hub.cache.read_bytes()[:-1])
+    with pytest.raises(
+        MoonshineError, match=f"{hub.cache.name} has the checksum .* it is damaged: remove it"
+    ):
+        load_published_weights(network(), "torchvision/tiny")
+
+
+def test_published_weights_of_other_classes_are_refused(hub: Hub) -> None:
+    with pytest.raises(MoonshineError, match="weights of another architecture"):
+        load_published_weights(nn.Linear(2, 2), "torchvision/tiny")
+
+
+def test_a_model_of_which_torchvision_publishes_none(hub: Hub) -> None:
+    hub.DEFAULT = None
+    with pytest.raises(MoonshineError, match="torchvision publishes none for torchvision/tiny"):
+        load_published_weights(network(), "torchvision/tiny")
+
+
+def test_the_weights_of_resnet34_are_those_of_its_published_error() -> None:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights("resnet34")
+    assert weights.DEFAULT is weights.IMAGENET1K_V1
