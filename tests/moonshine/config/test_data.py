@@ -11,7 +11,7 @@ import yaml
 
 from moonshine import MoonshineError
 from moonshine.config import Study, parse_study
-from moonshine.config.data import ImageFolder
+from moonshine.config.data import Generated, ImageFolder, Imagenet, PictureFiles
 
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
 FOLDER = {
@@ -26,8 +26,34 @@ FOLDER = {
 ONE_CHANNEL = {"mean": [0.5], "std": [0.25]}
 
 
-def study(data: dict[str, Any]) -> Study:
-    return parse_study({**copy.deepcopy(DIGITS), "data": data})
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+FILES = {
+    "name": "picture_files",
+    "root": "flowers",
+    "resize": 256,
+    "crop": 224,
+    "validation": 0.0,
+    "split_seed": 0,
+    "normalisation": IMAGENET,
+}
+GENERATED = {
+    "name": "generated",
+    "kind": "pictures",
+    "classes": 4,
+    "size": 32,
+    "train": 64,
+    "test": 32,
+    "seed": 0,
+    "validation": 0.0,
+    "split_seed": 0,
+    "normalisation": IMAGENET,
+}
+CROPS = {"crop_padding": 0, "flip": True, "resized_crop": {"scale": [0.08, 1.0], "ratio": [0.75, 1.3333]}}
+
+
+def study(data: dict[str, Any], augment: dict[str, Any] | None = None) -> Study:
+    content = {**copy.deepcopy(DIGITS), "data": data}
+    return parse_study({**content, "augment": augment} if augment else content)
 
 
 def test_an_image_folder() -> None:
@@ -90,3 +116,47 @@ def test_no_key_has_a_default(key: str) -> None:
 def test_channels_are_three_or_left_out() -> None:
     with pytest.raises(MoonshineError, match=r"data\.channels: found 1; input should be 3"):
         study({**DIGITS["data"], "channels": 1})
+
+
+@pytest.mark.parametrize(
+    ("data", "section"),
+    [(FILES, PictureFiles), ({**FILES, "name": "imagenet"}, Imagenet), (GENERATED, Generated)],
+)
+def test_pictures_that_are_decoded_as_they_are_needed(data: dict[str, Any], section: type) -> None:
+    found = study(data, CROPS)
+    assert isinstance(found.data, section)
+    assert found.is_encoded
+
+
+def test_generated_images_are_decoded_ahead() -> None:
+    data = {name: value for name, value in GENERATED.items() if name != "normalisation"}
+    assert not study({**data, "kind": "images"}, {"crop_padding": 1, "flip": True}).is_encoded
+
+
+@pytest.mark.parametrize(
+    ("data", "augment", "said"),
+    [
+        (FILES, {"crop_padding": 0, "flip": True}, ["augment.resized_crop: missing", "picture_files"]),
+        (
+            FILES,
+            {**CROPS, "crop_padding": 4},
+            ["augment.crop_padding: found 4", "allowed beside resized_crop: 0"],
+        ),
+        (FILES, {**CROPS, "crop": [64, 64]}, ["augment.crop belongs to data with label maps"]),
+        ({**GENERATED, "kind": "images"}, CROPS, ["augment.resized_crop belongs to", "data.name: generated"]),
+        (FOLDER, CROPS, ["augment.resized_crop belongs to", "data.name: image_folder"]),
+        ({**FILES, "crop": 300}, CROPS, ["data: crop: found 300", "8 to 256"]),
+        ({**FILES, "name": "imagenet", "normalisation": None}, CROPS, ["data.normalisation: found None"]),
+        ({**FILES, "sha256": 64 * "0"}, CROPS, ["data.sha256: unknown key"]),
+        ({**GENERATED, "train": 3}, CROPS, ["data: train: found 3", "one for each of 4 classes"]),
+        ({**GENERATED, "normalisation": None}, CROPS, ["data: normalisation: missing"]),
+        ({**GENERATED, "kind": "maps2"}, CROPS, ["data.kind: found 'maps2'"]),
+    ],
+)
+def test_data_and_augmentation_that_do_not_belong_together(
+    data: dict[str, Any], augment: dict[str, Any], said: list[str]
+) -> None:
+    with pytest.raises(MoonshineError) as error:
+        study(data, augment)
+    for words in said:
+        assert words in str(error.value)

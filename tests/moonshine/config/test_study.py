@@ -16,6 +16,7 @@ from moonshine.networks.blocks import PAPER
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
 MISSING = object()
+RESIZED_CROP = {"scale": [0.08, 1.0], "ratio": [0.75, 1.3333]}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -91,7 +92,15 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("seeds", [0, "a"], ["seeds.1: found 'a'"]),
         ("study", "a.b", ["study: found 'a.b'"]),
         ("runtime/device", "tpu", ["runtime.device: found 'tpu'", "auto"]),
+        ("runtime/workers", -1, ["runtime.workers: found -1"]),
         ("augment/flip", "no", ["augment.flip: found 'no'"]),
+        ("augment/resized_crop", {"scale": [0.1, 1.0]}, ["augment.resized_crop.ratio: missing"]),
+        (
+            "augment/resized_crop",
+            {"scale": [1.0, 0.1], "ratio": [0.75, 1.3333]},
+            ["augment.resized_crop: scale: found [1.0, 0.1]; allowed: [least, most]"],
+        ),
+        ("augment/resized_crop", RESIZED_CROP, ["augment.resized_crop belongs to", "data.name: digits"]),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
@@ -130,6 +139,15 @@ RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
             {"model": MODEL, "weights": "a", "weights_sha256": "a" * 63},
             ["teacher.weights_sha256: found 'aaa"],
         ),
+        (
+            {"network": "wrn-16-1", "weights": "torchvision"},
+            ["found them with wrn-16-1", "torchvision/<name>"],
+        ),
+        ({"model": "nets:build", "weights": "torchvision"}, ["found them with nets:build"]),
+        (
+            {"model": MODEL, "weights": "torchvision", "weights_sha256": "a" * 64},
+            ["weights_sha256", "leave it out"],
+        ),
         ({"model": MODEL, "taps": "layer1"}, ["teacher.taps: found 'layer1'", "list"]),
         ({"model": MODEL, "include": "layer1"}, ["teacher.include: found 'layer1'", "list"]),
         ({"model": MODEL, "tap": []}, ["teacher.tap: unknown key", "did you mean 'taps'"]),
@@ -141,6 +159,11 @@ def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[s
         parse_study(changed("teacher", {**teacher, "seed": 0}))
     for words in ["teacher", *said]:
         assert words in str(error.value)
+
+
+def test_a_teacher_with_the_weights_that_torchvision_publishes() -> None:
+    study = parse_study(changed("teacher", {"model": MODEL, "weights": "torchvision", "seed": 0}))
+    assert study.teacher.weights == "torchvision"
 
 
 def test_a_teacher_of_the_users_own() -> None:
