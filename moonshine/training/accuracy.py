@@ -1,0 +1,17 @@
+"""Errors of classification beyond the first guess."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+TOP = 5
+TOP_FROM = 50
+"""Classes from which on the top-5 error is stated: where five guesses at random are right at most once in ten."""
+
+
+def top_k_errors(logits: Tensor, labels: Tensor, k: int = TOP) -> Tensor:
+    """Whether each label is none of the ``k`` classes with the largest logits.
+
+    ``logits`` (N, classes) with at least ``k`` classes, ``labels`` int64 (N,); returns bool (N,).
+    """
+    return (logits.topk(k, dim=1).indices != labels[:, None]).all(1)
