@@ -10,6 +10,7 @@ from typing import Any
 from moonshine import MoonshineError, cli
 from moonshine.config import load_study
 from workflow.checksum_command import add_checksum
+from workflow.estimate_command import add_estimate
 from workflow.plan_command import add_plan
 from workflow.status_command import add_status
 
@@ -29,7 +30,7 @@ def _add_programs(subparsers: Any) -> None:
         subparsers.add_parser(name, help=says, add_help=False)
 
 
-COMMANDS = (*cli.COMMANDS, add_plan, add_status, add_checksum, _add_programs)
+COMMANDS = (*cli.COMMANDS, add_plan, add_estimate, add_status, add_checksum, _add_programs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
