@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,14 @@ def flat_params(identity: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     return {name: str(value) for name, value in sorted(found.items()) if value is not None}
 
 
+TEST = ("error_pct", "loss", "top5_error_pct", "miou_pct", "pixel_error_pct")
+"""What is logged of a test, where a network has it; beside the IoU of each class."""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w. -]", "_", name)
+
+
 def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
     """What a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
 
@@ -90,7 +99,10 @@ def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
     """
     metrics, weights = node.metrics, node.folder / "weights.safetensors"
     found = {name: metrics.get(name) for name in ("parameters", "macs")}
-    found |= {f"test_{name}": (metrics.get("test") or {}).get(name) for name in ("error_pct", "loss")}
+    test = metrics.get("test") or {}
+    found |= {f"test_{name}": test.get(name) for name in TEST}
+    # MLflow groups names by what stands before a slash; it takes no other signs than these
+    found |= {f"test_iou_pct/{_plain(name)}": iou for name, iou in test.get("iou_pct", {}).items()}
     if not any("validation_error_pct" in row for row in node.history):
         found["validation_error_pct"] = (metrics.get("validation") or {}).get("error_pct")
     if weights.is_file():

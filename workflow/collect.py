@@ -101,8 +101,10 @@ def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: st
         epochs_run=found.get("epochs_run"),
         parameters=found.get("parameters"),
         macs=found.get("macs"),
-        test_examples=(found.get("test") or {}).get("examples"),
-        test_wrong=(found.get("test") or {}).get("wrong"),
+        **{
+            f"test_{key}": (found.get("test") or {}).get(key)
+            for key in ("examples", "wrong", "image_errors", "top5_error_pct", "miou_pct", "pixel_error_pct")
+        },
         **values,
     )
 
@@ -147,11 +149,14 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     terms = {"scratch": "scratch"} | {name: terms_of(method) for name, method in study.methods.items()}
     runs: list[Run] = []
     curves: list[list[object]] = []
+    classes: list[list[object]] = []
 
     def add(node: nodes.Node, model: Model, method: str, seed: int) -> None:
         runs.append(_run(reader, node, model, method, terms.get(method, method), seed))
         for row in reader.history(node.folder / "history.csv"):
             curves.append([model.student, method, seed, *(row.get(name, "") for name in CURVES)])
+        scores = ((reader.json(node.folder / "metrics.json") or {}).get("test") or {}).get("iou_pct", {})
+        classes.extend([model.student, method, seed, name, iou] for name, iou in scores.items())
 
     teacher = nodes.teacher(study.study)
     costs = {"teacher": nodes.measure(study.study, "teacher").outputs[0]}
@@ -186,6 +191,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         "tables/table.tex": table_to_latex(rows, list(terms)),
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
+        "tables/classes.csv": to_csv(("student", "method", "seed", "class", "iou_pct"), classes),
         "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
         "choice.json": json.dumps(choice.to_json(), indent=2) + "\n",
     }

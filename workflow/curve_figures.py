@@ -34,9 +34,11 @@ def curves(results: Results) -> Picture | None:
     The error is that of the validation split, or of the training passes where a study has none. None when no
     student has been trained yet.
     """
-    name, errors = "Validation", _errors(results, "validation_error_pct")
+    name, error, errors = "Validation", "error", _errors(results, "validation_error_pct")
     if not errors:
         name, errors = "Training", _errors(results, "train_error_pct")
+    if results.is_dense:
+        error = "pixel error" if name == "Training" else "100 − mIoU"
     trained = {student for student, _ in errors}
     students = [row.model.student for row in results.rows if row.model.student in trained]
     if not students:
@@ -68,10 +70,10 @@ def curves(results: Results) -> Picture | None:
         if lines > 1:
             grid[-2, 1].tick_params(labelbottom=True)
     figure.supxlabel("Epoch", fontsize=10.5, y=0.06 / height, va="bottom")
-    figure.supylabel(f"{name} error (%, log scale)", fontsize=10.5, x=0.005)
+    figure.supylabel(f"{name} {error} (%, log scale)", fontsize=10.5, x=0.005)
     legend_above(figure, [handle(method, style(n)) for method, n in results.looks.items()])
     by = ", ".join(results.methods)
-    return to_picture(figure, f"{name} error by epoch for {len(students)} students, each trained by {by}.")
+    return to_picture(figure, f"{name} {error} by epoch for {len(students)} students, each trained by {by}.")
 
 
 def _draw_curve(axes: Axes, epochs: Mapping[int, Sequence[float]], position: int, floor: float) -> None:

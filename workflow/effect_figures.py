@@ -114,8 +114,9 @@ def effects(results: Results, method: str, baseline: str = "scratch") -> Picture
         else Line(results.labels[effect.student], effect, look)
         for effect in found
     ]
+    error = "100 − mIoU" if results.is_dense else "test error"
     sides = f"← {method} better        {baseline} better →"
-    return forest(lines, f"{method} {MINUS} {baseline}, test error (points)\n{sides}")
+    return forest(lines, f"{method} {MINUS} {baseline}, {error} (points)\n{sides}")
 
 
 @styled

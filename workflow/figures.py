@@ -73,7 +73,7 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _axes(figure: Figure, points: Sequence[Point], size_name: str) -> Axes:
+def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: str) -> Axes:
     """Sizes on a log scale; errors span the means, because an interval of two seeds can dwarf the front."""
     sizes, errors = [point.size for point in points], [point.error for point in points]
     axes = figure.add_subplot()
@@ -86,13 +86,15 @@ def _axes(figure: Figure, points: Sequence[Point], size_name: str) -> Axes:
     axes.set_xlabel(f"{size_name} (log scale)")
     spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
     axes.set_ylim(min(errors) - 0.22 * spread, max(errors) + 0.12 * spread)
-    axes.set_ylabel("Test error (%)")
+    axes.set_ylabel(error_name)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     return axes
 
 
 @styled
-def front(series: Sequence[Series], size_name: str, *, together: bool) -> Picture | None:
+def front(
+    series: Sequence[Series], size_name: str, *, together: bool, error_name: str = "Test error (%)"
+) -> Picture | None:
     """Error against size, with the front of each series as a line.
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
@@ -103,7 +105,7 @@ def front(series: Sequence[Series], size_name: str, *, together: bool) -> Pictur
     if not everything:
         return None
     figure = new_figure(5.6 if len({point.label for point in everything}) > 10 else 4.6)
-    axes = _axes(figure, everything, size_name)
+    axes = _axes(figure, everything, size_name, error_name)
     handles, lines, best = [], [], []
     for position, one in enumerate(series):
         own = _dominated(one.points, one.points)
@@ -141,7 +143,7 @@ def front(series: Sequence[Series], size_name: str, *, together: bool) -> Pictur
         lowest[point.label, point.size] = point
     anchors = [(point.size, point.error, point.label) for point in lowest.values()]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
-    return to_picture(figure, f"Test error against {size_name}. On the front: {', '.join(best)}.")
+    return to_picture(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
 
 
 def _dominated(points: Sequence[Point], rivals: Sequence[Point]) -> list[bool]:
@@ -167,4 +169,4 @@ def pareto(results: Results, cost: str) -> Picture | None:
     """Test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
     series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
     teacher = series_of(results, "teacher", cost, TEACHER)
-    return front([*series, teacher], SIZES[cost], together=True)
+    return front([*series, teacher], SIZES[cost], together=True, error_name=results.error_name)

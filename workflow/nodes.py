@@ -10,7 +10,9 @@ from moonshine.config import Study
 RESULTS = Path("results")
 TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "history.csv", "config.json")
 DATA_FILES = ("data.safetensors", "dataset.json")
-TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv")
+EXAMPLES_FILE = "about.json"
+"""What says which pictures the folder of examples holds."""
+TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", "classes.csv")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def export(study: str) -> Node:
     return Node("export", study, (), (RESULTS / study / "export",))
 
 
+def examples(study: str) -> Node:
+    """Its only output is a folder: a picture for each network and example."""
+    return Node("examples", study, (), (RESULTS / study / "examples",))
+
+
 def report(study: str) -> Node:
     return Node("report", study, (), _in(RESULTS / study, ("report.html", "report.ipynb")))
 
@@ -119,4 +126,4 @@ def all_nodes(study: Study) -> list[Node]:
     found = [fetch(name), measure(name, "teacher")]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
-    return [*found, *trained(study), collect(name), export(name), report(name)]
+    return [*found, *trained(study), collect(name), export(name), examples(name), report(name)]

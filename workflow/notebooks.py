@@ -27,6 +27,12 @@ h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
 p { margin: 0.6rem 0; max-width: 46rem; }
 a.anchor-link { display: none; }
 img { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0.75rem 0; }
+.masks { display: flex; flex-wrap: wrap; gap: 0.5rem; margin: 0.75rem 0; }
+.masks figure { margin: 0; width: 10rem; }
+.masks img { margin: 0; }
+figcaption { color: #55555a; font-size: 0.8rem; }
+.legend .class { margin-right: 0.9rem; white-space: nowrap; font-size: 0.875rem; }
+.legend .colour { display: inline-block; width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }
 .answer { font-size: 1.1rem; }
 .note, small { color: #55555a; font-size: 0.875rem; }
 small { font-size: 0.8em; }

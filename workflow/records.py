@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError
 from workflow.statistics import Verdict
 
 Row = TypeVar("Row")
-UNTABLED = ("test_wrong",)  # too long for a table
+UNTABLED = ("test_wrong", "test_image_errors")  # too long for a table
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,15 @@ class Run:
     test_loss: float | None = None
     test_error_pct: float | None = None
     test_examples: int | None = None
+    # Images: the share of which the five likeliest classes miss the label.
+    test_top5_error_pct: float | None = None
+    # Label maps, whose error is 100 - mIoU.
+    test_miou_pct: float | None = None
+    test_pixel_error_pct: float | None = None
     # Indices of the misclassified test images, such as "3 17".
     test_wrong: str | None = None
+    # What each test image says of the error in percent, such as "31.2 40.1", where the error is no mean over them.
+    test_image_errors: str | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,16 @@ class Results:
         return {student: student if name in twice else name for student, name in names.items()}
 
     @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label, so that an error is 100 - mIoU."""
+        return "scored_classes" in self.dataset
+
+    @property
+    def error_name(self) -> str:
+        """What the axes and tables of test errors say."""
+        return "100 − mIoU (%), test" if self.is_dense else "Test error (%)"
+
+    @property
     def methods(self) -> list[str]:
         """Scratch and the methods, in the order of the study."""
         return list(dict.fromkeys(run.method for run in self.runs if run.student != "teacher"))

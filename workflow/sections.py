@@ -87,10 +87,18 @@ def answer(results: Results) -> Fragment:
     if error is not None and error.mean is not None:
         size = "" if teacher.model.parameters is None else f" with {teacher.model.parameters:,} parameters"
         parts.append(
-            f"<p>The teacher, {escape(teacher.model.network or '')}{size}, has a test error of "
-            f"{error.mean:.2f} % (the test set’s standard error is {error.test_se:.2f} points).</p>"
+            f"<p>The teacher, {escape(teacher.model.network or '')}{size}, has "
+            f"{_of_the_teacher(results, error.mean)}{_of_the_test_set(error.test_se)}.</p>"
         )
     return Fragment("".join(parts))
+
+
+def _of_the_teacher(results: Results, error: float) -> str:
+    return f"an mIoU of {100 - error:.2f} %" if results.is_dense else f"a test error of {error:.2f} %"
+
+
+def _of_the_test_set(test_se: float | None) -> str:
+    return "" if test_se is None else f" (the test set’s standard error is {test_se:.2f} points)"
 
 
 def _per_student(results: Results, pooled: Difference) -> str:
@@ -137,6 +145,19 @@ def _note(text: str) -> str:
     return f'<p class="note">{text}</p>'
 
 
+def _errors_are(results: Results) -> str:
+    if results.is_dense:
+        return (
+            "Errors are 100 − mIoU in percent: intersection over union, averaged over the scored classes, void left "
+            "out. Test SE is the test set’s own standard error in points, from the jackknife over its pictures. Errors "
+            "are taken"
+        )
+    return (
+        "Errors are top-1, in percent of the test set. Test SE is the test set’s own binomial standard error in "
+        "points. Errors are taken"
+    )
+
+
 def main_table(results: Results) -> Fragment:
     """Network, block, sizes, and the error of each method as mean and interval."""
     header = ["Network", "Block", "Parameters", "MACs (M)", "Compression"]
@@ -159,10 +180,9 @@ def main_table(results: Results) -> Fragment:
             ]
         )
     note = _note(
-        "Errors are top-1, in percent of the test set, after the last epoch: mean ± half-width of the 95 % "
-        "Student’s t interval over seeds. Test SE is the test set’s own binomial standard error in "
-        "points, the largest of the row; it does not shrink with seeds. MACs are multiply-accumulates of "
-        "convolutions and linear layers for one image."
+        f"{_errors_are(results)}, after the last epoch: mean ± half-width of the 95 % Student’s t interval over "
+        "seeds. The largest test SE of the row is given; it does not shrink with seeds. MACs are "
+        "multiply-accumulates of convolutions and linear layers for one image."
     )
     sizes = [
         [
@@ -200,8 +220,8 @@ def effects_table(results: Results) -> Fragment:
     note = _note(
         "Differences are paired by seed; below zero favours the first. Pooled: the average over students at "
         "each seed, then Student’s t over seeds, because students share seeds and a teacher. Test SE is the "
-        "test set’s own standard error of the difference: image by image where the runs recorded which "
-        "images they missed, else an upper bound. A difference is called better or worse only outside both "
+        "test set’s own standard error of the difference: image by image where the runs recorded what each "
+        "says, else an upper bound. A difference is called better or worse only outside both "
         "its interval over seeds and 1.96 test SE."
     )
     return Fragment(

@@ -123,7 +123,7 @@ def _helps() -> bool:
 
 def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) -> bool:
     """Whether this is one of the processes that train together; otherwise they have been started, and have ended."""
-    from workflow.training.launch import check_devices, train_together
+    from workflow.launch import check_devices, train_together
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True

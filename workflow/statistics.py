@@ -144,6 +144,24 @@ def paired_standard_error(
     return 100 * sqrt(max(sum(shift**2 for shift in shifts) / examples - mean**2, 0.0) / examples)
 
 
+def standard_error_over_images(
+    errors: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]] = ()
+) -> float | None:
+    """What the choice of test images adds to a mean error, or to its difference from ``baseline``, in points.
+
+    Run by run, what each image says of the error, in percent and in the order of the test set. Every image has one mean
+    over runs (minus that of the baseline); their sample deviation over sqrt(images) is the standard error. None for one
+    image.
+    """
+    ours = [sum(values) / len(values) for values in zip(*errors, strict=True)]
+    theirs = [sum(values) / len(values) for values in zip(*baseline, strict=True)] or [0.0] * len(ours)
+    shifts = [a - b for a, b in zip(ours, theirs, strict=True)]
+    if len(shifts) < 2:
+        return None
+    mean = sum(shifts) / len(shifts)
+    return sqrt(sum((shift - mean) ** 2 for shift in shifts) / (len(shifts) - 1) / len(shifts))
+
+
 def independent_standard_error(error_pct: float, baseline_pct: float, examples: int) -> float:
     """As :func:`paired_standard_error` where nobody recorded which images were missed, in points.
 

@@ -14,6 +14,7 @@ from workflow.statistics import (
     paired_differences,
     paired_standard_error,
     pooled_difference,
+    standard_error_over_images,
     verdict,
 )
 
@@ -54,11 +55,7 @@ def student_rows(
                 continue
             have = done.get((student, method), {})
             result = estimate(_errors(have).values())
-            test_se = (
-                None
-                if result.mean is None
-                else binomial_standard_error(result.mean, _examples(have.values()))
-            )
+            test_se = _standard_error(result.mean, list(have.values()))
             column = "scratch" if method == "teacher" else method
             errors[column] = MethodError(
                 result.n, seeds, result.mean, result.half_width, test_se, published.get((student, column))
@@ -102,10 +99,29 @@ def differences(
     return rows
 
 
+def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
+    """The test set's own: over images where the runs say what each of them adds, else binomial."""
+    if mean is None:
+        return None
+    if (by_image := _by_image(runs)) is not None:
+        return standard_error_over_images(by_image)
+    return binomial_standard_error(mean, _examples(runs))
+
+
+def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
+    """What each test image says of each run's error, where every run has it."""
+    if any(run.test_image_errors is None for run in runs):
+        return None
+    return [[float(value) for value in (run.test_image_errors or "").split()] for run in runs]
+
+
 def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
     """Image by image where every run says which test images it missed, else the bound of independence."""
     if not runs:
         return None
+    by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
+    if by_image is not None and baseline_by_image is not None:
+        return standard_error_over_images(by_image, baseline_by_image)
     examples = _examples([*runs, *baseline])
     missed = [[run.test_wrong for run in side] for side in (runs, baseline)]
     if all(wrong is not None for side in missed for wrong in side):

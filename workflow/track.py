@@ -7,6 +7,7 @@ if none is named. Nodes that trained briefly, came from a cache or could not rea
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
+from moonshine.files import read_json
 from moonshine.runs import TrainedNode, read_node
 from moonshine.tracking import (
     QUIET_MLFLOW,
@@ -28,10 +30,12 @@ from moonshine.tracking import (
     open_store,
     resolve_uri,
 )
-from workflow.nodes import RESULTS
+from workflow.nodes import EXAMPLES_FILE, RESULTS
 from workflow.views import NOTE, View, experiment_tags, views
 
 HOST = "127.0.0.1"
+PICTURES = "moonshine.pictures"
+"""The tag of a run that says which pictures it has."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,33 @@ def back_fill(study_folder: Path, tracking_uri: str | None = None) -> BackFill:
     for node in nodes:
         timings = study_folder / "timings" / f"{node.name}.json"
         logged += log_to(store, node, timings, runs.get(node.name, ()))[1]
+    log_examples(study_folder, tracking_uri)
     found = views(student_names(nodes))
     _describe(store, experiment_tags(found, store.experiment_id))
     present = len(nodes) - logged
     return BackFill(study_folder.name, logged, present, tuple(malformed), store.experiment_id, tuple(found))
+
+
+def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
+    """Put the pictures of what each network sees beside its run, once for each content; nothing where there are none.
+
+    Raises TrackingError if the store does not answer.
+    """
+    about = study_folder / "examples" / EXAMPLES_FILE
+    drawn = read_json(about)["nodes"] if about.is_file() else {}
+    if not drawn:
+        return
+    store = open_store(study_folder.name, tracking_uri)
+    runs = active_runs(store)
+    with answering(store.uri):
+        for node in drawn:
+            pictures = sorted(about.parent.glob(f"{node}-*.png"))
+            content = hashlib.sha256(b"".join(path.read_bytes() for path in pictures)).hexdigest()
+            for run in runs.get(node, ()):
+                if run.data.tags.get(PICTURES) != content:
+                    for path in (*pictures, *sorted(about.parent.glob("truth-*.png"))):
+                        store.client.log_artifact(run.info.run_id, str(path), "examples")
+                    store.client.set_tag(run.info.run_id, PICTURES, content)
 
 
 def _describe(store: Store, wanted: dict[str, str]) -> None:

@@ -79,6 +79,15 @@ def _label_maps(network: nn.Module, split: AnySplit, dataset: Dataset, execution
     }
 
 
+@torch.no_grad()
+def predict(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> Tensor:
+    """The likeliest class of every image, (N,), or of every pixel, (N, H, W), in eval mode, on the CPU."""
+    network = execution.place(network).eval()
+    return torch.cat(
+        [logits.argmax(1).cpu() for logits, _ in _outputs(network, split, dataset, execution)]
+    )
+
+
 def _outputs(
     network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -49,6 +49,7 @@ HARMLESS = {
     "moonshine/tracking.py": "tracking",
     "workflow/__init__.py": "empty",
     "workflow/check.py": "checks of the study",
+    "workflow/launch.py": "starts processes",
     "workflow/nodes.py": "names and paths",
     "workflow/progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",
@@ -72,6 +73,7 @@ UNUSED: dict[str, set[str]] = {
     "distil": DATASETS | {"moonshine/budgets.py"},
     "collect": NETWORKS,
     "export": DATASETS,
+    "examples": DATASETS | {"moonshine/budgets.py", "workflow/track.py", "workflow/views.py"},
     # collecting is what the report does with --partial
     "report": NETWORKS
     | {"workflow/choice.py", "workflow/collect.py", "workflow/latex.py", "workflow/tables.py"},
@@ -176,7 +178,13 @@ def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Jo
 
 def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
     waits = {name for name, job in snakemake.items() if any("/teacher/" in path for path in job.inputs)}
-    assert {name.split("@")[0] for name in waits} <= {"distil", "collect", "export", "report"}
+    assert {name.split("@")[0] for name in waits} <= {
+        "distil",
+        "collect",
+        "examples",
+        "export",
+        "report",
+    }
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])

@@ -42,7 +42,7 @@ def test_an_untouched_study_is_all_left_and_its_time_unknown(study: Study) -> No
     found = survey(study)
     assert {one.state for one in found} == {"left"}
     totals = summary(found, 2)
-    assert totals["left"] == len(nodes.all_nodes(study)) == 16
+    assert totals["left"] == len(nodes.all_nodes(study)) == 17
     assert totals["seconds_left"] is None
 
 
@@ -50,7 +50,7 @@ def test_a_finished_study_has_nothing_left(study: Study) -> None:
     for node in nodes.all_nodes(study):
         finish(study, node)
     totals = summary(survey(study), 2)
-    assert (totals["done"], totals["left"], totals["seconds_left"]) == (16, 0, 0)
+    assert (totals["done"], totals["left"], totals["seconds_left"]) == (17, 0, 0)
 
 
 def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study) -> None:
@@ -119,12 +119,12 @@ def test_the_command_prints_counts_nodes_and_time(
     finish(study, nodes.teacher("tiny"), 60.0)
     assert cli.main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("tiny: 1 done, 15 left")
+    assert shown.startswith("tiny: 1 done, 16 left")
     assert "time left: about 3 min of training, 2 nodes at a time" in shown
     assert cli.main(["status", "--json"]) == 0
     parsed = json.loads(capsys.readouterr().out)
     assert parsed["done"] == 1
-    assert len(parsed["nodes"]) == 16
+    assert len(parsed["nodes"]) == 17
 
 
 def test_the_command_refuses_a_bad_study(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

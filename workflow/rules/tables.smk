@@ -47,6 +47,7 @@ rule collect:
             **SHOWN,
         ),
         curves="results/{study}/tables/curves.csv",
+        classes="results/{study}/tables/classes.csv",
         metrics="results/{study}/metrics.json",
         choice="results/{study}/choice.json",
     log:
@@ -98,12 +99,39 @@ rule export:
         "python -m workflow.export {wildcards.study}"
 
 
+rule examples:
+    input:
+        code=[
+            *NETWORK,
+            *TRAIN,
+            "moonshine/artifacts.py",
+            "workflow/examples.py",
+            "workflow/mask_pictures.py",
+        ],
+        dataset=rules.fetch.output.dataset,
+        trained=files(TRAINED, "weights.safetensors", "structure.json"),
+    output:
+        directory("results/{study}/examples"),
+    log:
+        "results/{study}/logs/examples@{study}.log",
+    threads: STUDY.runtime.threads
+    params:
+        methods=setting("methods"),
+        seeds=setting("seeds"),
+        students=setting("students"),
+    message:
+        "Draw what the networks of {wildcards.study} see"
+    shell:
+        "python -m workflow.examples {wildcards.study}"
+
+
 rule report:
     input:
         code=[
             "notebooks/report.ipynb",
             "moonshine/budgets.py",
             "workflow/answers.py",
+            "workflow/class_scores.py",
             "workflow/curve_figures.py",
             "workflow/drawing.py",
             "workflow/effect_figures.py",
@@ -126,8 +154,10 @@ rule report:
             rules.collect.output.table,
             rules.collect.output.differences,
             rules.collect.output.curves,
+            rules.collect.output.classes,
         ],
         choice=rules.collect.output.choice,
+        examples=rules.examples.output,
         export=rules.export.output,
         configs=files(TRAINED, "config.json"),
     output:

@@ -1,0 +1,81 @@
+"""examples: what the networks of a study with label maps predict for a few test pictures, beside the truth."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from moonshine.files import write_json
+from workflow import nodes, stage
+
+logger = logging.getLogger("moonshine")
+
+PICTURES = 3
+
+
+def run(job: stage.Job) -> None:
+    folder = job.node.outputs[0]
+    shutil.rmtree(folder, ignore_errors=True)
+    if not job.study.is_dense:
+        write_json(folder / nodes.EXAMPLES_FILE, {"pictures": [], "classes": [], "nodes": {}})
+        stage.logger.info("nothing to draw: the data have no label maps")
+        return
+    _draw(job, folder)
+    job.afterwards = lambda: _log(job.study.study, folder)
+
+
+def chosen(count: int) -> list[int]:
+    """The test pictures that are shown: the first, the middle and the last, chosen by nothing that was predicted."""
+    return sorted({round(position * (count - 1) / (PICTURES - 1)) for position in range(PICTURES)})
+
+
+def _draw(job: stage.Job, folder: Path) -> None:
+    """One picture per test image, one of its truth, and one per network; of every method the first seed."""
+    from moonshine.artifacts import load
+    from moonshine.data import Split
+    from moonshine.data import load as load_dataset
+    from moonshine.training.evaluation import predict
+    from moonshine.training.execution import resolve
+    from workflow.mask_pictures import colours, draw_labels, draw_picture
+
+    study = job.study
+    dataset = load_dataset(nodes.fetch(study.study).folder)
+    assert isinstance(dataset.test, Split)
+    indices = chosen(len(dataset.test))
+    shown = Split(dataset.test.images[indices], dataset.test.labels[indices])
+    execution = resolve(study.runtime, study.training.precision)
+    folder.mkdir(parents=True)
+    for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
+        draw_picture(image, folder / f"picture-{index}.png")
+        draw_labels(labels, folder / f"truth-{index}.png")
+    drawn = {}
+    for node in nodes.trained(study):
+        if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
+            drawn[node.name] = node.args
+            for index, labels in zip(
+                indices, predict(load(node.folder), shown, dataset, execution), strict=True
+            ):
+                draw_labels(labels, folder / f"{node.name}-{index}.png")
+    classes = [
+        {"name": name, "colour": colour}
+        for name, colour in zip(dataset.class_names, colours(len(dataset.class_names)), strict=True)
+    ]
+    write_json(folder / nodes.EXAMPLES_FILE, {"pictures": indices, "classes": classes, "nodes": drawn})
+    stage.logger.info("%d pictures of %d networks", len(indices), len(drawn))
+
+
+def _log(study: str, folder: Path) -> None:
+    """Put the pictures beside the runs in MLflow; where it does not answer, `make ui` does it later."""
+    from moonshine.tracking import TrackingError
+    from workflow.track import log_examples
+
+    try:
+        log_examples(nodes.RESULTS / study)
+    except TrackingError as error:
+        logger.warning("%s; the pictures are logged by `make ui` later", error)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.examples, ()))
