@@ -50,7 +50,8 @@ def seen(results: Results) -> Fragment:
     rows = []
     for index in about["pictures"]:
         shown = [picture("picture", index, f"test picture {index}"), picture("truth", index, "truth")]
-        for node, args in about["nodes"].items():
+        for network in about["networks"]:
+            node, args = network["node"], network["args"]
             student, method = (args[0], args[1] if len(args) > 2 else "scratch") if args else ("teacher", "")
             shown.append(picture(node, index, _name(results, student, method)))
         rows.append(f'<div class="masks">{"".join(shown)}</div>')

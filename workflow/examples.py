@@ -19,7 +19,7 @@ def run(job: stage.Job) -> None:
     folder = job.node.outputs[0]
     shutil.rmtree(folder, ignore_errors=True)
     if not job.study.is_dense:
-        write_json(folder / nodes.EXAMPLES_FILE, {"pictures": [], "classes": [], "nodes": {}})
+        write_json(folder / nodes.EXAMPLES_FILE, {"pictures": [], "classes": [], "networks": []})
         stage.logger.info("nothing to draw: the data have no label maps")
         return
     _draw(job, folder)
@@ -50,10 +50,10 @@ def _draw(job: stage.Job, folder: Path) -> None:
     for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
         draw_picture(image, folder / f"picture-{index}.png")
         draw_labels(labels, folder / f"truth-{index}.png")
-    drawn = {}
+    drawn: list[dict[str, object]] = []
     for node in nodes.trained(study):
         if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
-            drawn[node.name] = node.args
+            drawn.append({"node": node.name, "args": node.args})
             for index, labels in zip(
                 indices, predict(load(node.folder), shown, dataset, execution), strict=True
             ):
@@ -62,7 +62,7 @@ def _draw(job: stage.Job, folder: Path) -> None:
         {"name": name, "colour": colour}
         for name, colour in zip(dataset.class_names, colours(len(dataset.class_names)), strict=True)
     ]
-    write_json(folder / nodes.EXAMPLES_FILE, {"pictures": indices, "classes": classes, "nodes": drawn})
+    write_json(folder / nodes.EXAMPLES_FILE, {"pictures": indices, "classes": classes, "networks": drawn})
     stage.logger.info("%d pictures of %d networks", len(indices), len(drawn))
 
 

@@ -95,7 +95,7 @@ def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
     Raises TrackingError if the store does not answer.
     """
     about = study_folder / "examples" / EXAMPLES_FILE
-    drawn = read_json(about)["nodes"] if about.is_file() else {}
+    drawn = [each["node"] for each in read_json(about)["networks"]] if about.is_file() else []
     if not drawn:
         return
     store = open_store(study_folder.name, tracking_uri)

@@ -175,12 +175,12 @@ class Generated(Section):
     """Data drawn from ``seed``, to try a pipeline without any: every class has two colours of its own.
 
     ``images`` are decoded ones of ``size`` x ``size`` pixels. ``pictures`` are JPEGs of many sizes that become inputs
-    as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` x ``size``. ``train`` and ``test``
-    say how many.
+    as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` x ``size``. ``maps`` are
+    scenes ``size`` high and twice as wide with a label for every pixel. ``train`` and ``test`` say how many.
     """
 
     name: Literal["generated"]
-    kind: Literal["images", "pictures"]
+    kind: Literal["images", "maps", "pictures"]
     classes: Annotated[int, Field(ge=2)]
     size: Side
     train: Whole

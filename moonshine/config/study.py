@@ -71,7 +71,10 @@ class Study(Section):
     @property
     def is_dense(self) -> bool:
         """Whether every pixel has a label: semantic segmentation."""
-        return isinstance(self.data, SegmentationFolder | Cityscapes)
+        data = self.data
+        return isinstance(data, SegmentationFolder | Cityscapes) or (
+            isinstance(data, Generated) and data.kind == "maps"
+        )
 
     @property
     def is_encoded(self) -> bool:

@@ -64,7 +64,15 @@ def prepare(config: Cityscapes, folder: Path) -> dict[str, Any]:
         description="Cityscapes, fine annotations",
         sha256=of_files(root, (name for split in pairs.values() for pair in split for name in pair)),
     )
-    return prepare_scenes(scenes, config, folder)
+    return prepare_scenes(
+        scenes,
+        folder,
+        name=config.name,
+        size=config.size,
+        validation=config.validation,
+        split_seed=config.split_seed,
+        normalisation=config.normalisation,
+    )
 
 
 def _pairs(root: Path, split: str) -> list[Pair]:

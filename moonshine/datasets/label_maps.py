@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moonshine.config.data import Normalisation
 from moonshine.data.rgb import FORMATS, as_rgb
 from moonshine.data.store import SPLITS, VOID, write
 from moonshine.datasets.pictures import THREADS
@@ -50,23 +51,32 @@ class Scenes:
         return table
 
 
-def prepare_scenes(scenes: Scenes, config: Any, folder: Path) -> dict[str, Any]:
+def prepare_scenes(
+    scenes: Scenes,
+    folder: Path,
+    *,
+    name: str,
+    size: Sequence[int] | None,
+    validation: float,
+    split_seed: int,
+    normalisation: Normalisation | None,
+) -> dict[str, Any]:
     """Decode and check all pictures and label maps, write them into ``folder`` and return their description.
 
     Pictures become uint8 (N, 3, H, W), label maps uint8 (N, H, W) of classes and `VOID`. Both are resized to
-    ``config.size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the nearest.
-    ``config.validation`` of the training pictures, at random, become the validation split unless there is one.
+    ``size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the nearest.
+    ``validation`` of the training pictures, at random, become the validation split unless there is one.
     MoonshineError naming every file that cannot be read, has another size than its label map or than the others, or
     holds a label that the study does not know; and a class that no training picture shows.
     """
-    pairs = _split(scenes, config)
-    height, width = config.size or _size(scenes, next(iter(pairs["train"])))
+    pairs = _split(scenes, validation, split_seed)
+    height, width = size or _size(scenes, next(iter(pairs["train"])))
     tensors: dict[str, Tensor] = {}
     failures: list[str] = []
     for split, chosen in pairs.items():
         images = room(folder, (len(chosen), 3, height, width))
         labels = room(folder, (len(chosen), height, width))
-        for index, found in enumerate(_decoded(scenes, chosen, (height, width), resize=bool(config.size))):
+        for index, found in enumerate(_decoded(scenes, chosen, (height, width), resize=bool(size))):
             if isinstance(found, str):
                 failures.append(found)
             else:
@@ -76,14 +86,14 @@ def prepare_scenes(scenes: Scenes, config: Any, folder: Path) -> dict[str, Any]:
         raise MoonshineError(
             f"data.root: {scenes.root}: {len(failures)} pictures: " + "; ".join(failures[:10])
         )
-    mean, std = _normalisation(scenes, config, tensors["train_images"])
+    mean, std = _normalisation(scenes, normalisation, tensors["train_images"])
     description = {
-        "name": config.name,
+        "name": name,
         "counts": {name: len(pairs.get(name, ())) for name in SPLITS},
         "channels": 3,
         "height": height,
         "width": width,
-        "resize_rule": _resize_rule(config.size),
+        "resize_rule": _resize_rule(size),
         "num_classes": len(scenes.class_names),
         "scored_classes": scenes.scored,
         "class_names": list(scenes.class_names),
@@ -95,13 +105,11 @@ def prepare_scenes(scenes: Scenes, config: Any, folder: Path) -> dict[str, Any]:
     return write(folder, tensors, description, scenes.sha256)
 
 
-def _split(scenes: Scenes, config: Any) -> dict[str, Sequence[Pair]]:
+def _split(scenes: Scenes, validation: float, seed: int) -> dict[str, Sequence[Pair]]:
     pairs = dict(scenes.pairs)
-    if "validation" not in pairs and config.validation > 0:
+    if "validation" not in pairs and validation > 0:
         train = pairs["train"]
-        kept, held = hold_out(
-            np.zeros(len(train), np.int64), config.validation, seed=config.split_seed, key="data.validation"
-        )
+        kept, held = hold_out(np.zeros(len(train), np.int64), validation, seed=seed, key="data.validation")
         pairs |= {"train": [train[index] for index in kept], "validation": [train[index] for index in held]}
     return pairs
 
@@ -194,14 +202,16 @@ def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
     return [size / sum(sizes) for size in sizes]
 
 
-def _normalisation(scenes: Scenes, config: Any, train: Tensor) -> tuple[list[float], list[float]]:
-    if config.normalisation is None:
+def _normalisation(
+    scenes: Scenes, given: Normalisation | None, train: Tensor
+) -> tuple[list[float], list[float]]:
+    if given is None:
         return mean_and_std(str(scenes.root), train)
-    if len(config.normalisation.mean) != 3:
+    if len(given.mean) != 3:
         raise MoonshineError(
-            f"data.normalisation: mean and std have {len(config.normalisation.mean)} values; allowed: 3, for colour"
+            f"data.normalisation: mean and std have {len(given.mean)} values; allowed: 3, for colour"
         )
-    return list(config.normalisation.mean), list(config.normalisation.std)
+    return list(given.mean), list(given.std)
 
 
 def _resize_rule(size: Sequence[int] | None) -> dict[str, Any]:

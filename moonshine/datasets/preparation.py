@@ -19,6 +19,7 @@ from moonshine.datasets import (
     cityscapes,
     digits,
     generated,
+    generated_maps,
     image_folder,
     imagenet,
     picture_files,
@@ -48,6 +49,7 @@ OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "segmentation_folder": segmentation_folder.prepare,
     "picture_files": picture_files.prepare,
     "imagenet": imagenet.prepare,
+    "generated maps": generated_maps.prepare,
     "generated pictures": generated.prepare_pictures,
 }
 """The same names -> preparation of a kind that is not one label for each decoded image."""

@@ -45,7 +45,15 @@ def prepare(config: SegmentationFolder, folder: Path) -> dict[str, Any]:
         description=f"segmentation folder {root.name}",
         sha256=found,
     )
-    return prepare_scenes(scenes, config, folder)
+    return prepare_scenes(
+        scenes,
+        folder,
+        name=config.name,
+        size=config.size,
+        validation=config.validation,
+        split_seed=config.split_seed,
+        normalisation=config.normalisation,
+    )
 
 
 def checksum(root: Path | str) -> str:
