@@ -61,7 +61,7 @@ def write_receipts(
     Deterministic on one machine with one number of threads. MoonshineError for a file that its runtime cannot run.
     """
     labels = test.labels.numpy()
-    reference = _reference(network, about, test)
+    reference = _reference(network, about, test, threads)
     receipts = []
     for format in formats:
         path = folder / FORMATS[format]
@@ -105,7 +105,7 @@ def verify(exported: Exported, tolerance: float) -> None:
         raise MoonshineError("; ".join(problems))
 
 
-def _reference(network: nn.Module, about: About, test: AnySplit) -> Floats:
+def _reference(network: nn.Module, about: About, test: AnySplit, workers: int) -> Floats:
     found = []
     with torch.inference_mode():
         for images, _ in batches(
@@ -119,6 +119,7 @@ def _reference(network: nn.Module, about: About, test: AnySplit) -> Floats:
             device="cpu",
             shuffle=False,
             channels_last=True,
+            workers=workers,
         ):
             found.append(network(images).numpy())
     return np.concatenate(found)
@@ -129,7 +130,8 @@ def _logits(format: str, path: Path, test: AnySplit, threads: int) -> Floats:
         with quiet():
             run = open_file(path, threads)
             chosen = torch.arange(len(test)).split(BATCH)
-            return np.concatenate([run((images.float() / 255).numpy()) for images in inputs(test, chosen)])
+            pixels = inputs(test, chosen, workers=threads)
+            return np.concatenate([run((images.float() / 255).numpy()) for images in pixels])
     except MoonshineError:
         raise
     except Exception as error:  # the runtimes' exceptions have no common base

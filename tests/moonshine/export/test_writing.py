@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from moonshine.artifacts import load_weights
 from moonshine.data import Split
@@ -19,8 +20,10 @@ from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json, sha256
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
+from moonshine.formats.quantisation import calibration_images
 from moonshine.formats.sizes import onnx_bytes
 from moonshine.networks.build import build, from_structure, to_structure
+from tests.moonshine.data.photographs import encoded, packed
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -263,3 +266,25 @@ def test_the_example_stretches_where_no_side_is_stated(exported, folder, tmp_pat
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
     (logits,) = session.run(None, {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255})
     assert said.startswith(ABOUT.class_names[logits.argmax()])
+
+
+def test_pictures_that_are_decoded_as_they_are_needed_are_exported_alike(exported, network, tmp_path):
+    pngs = [
+        packed([encoded(Image.fromarray(image.permute(1, 2, 0).numpy()), "PNG") for image in decoded], 8, 8)
+        for decoded in (split(80, 1).images, split(50, 2).images)
+    ]
+    assert torch.equal(calibration_images(pngs[0], 40), calibration_images(split(80, 1), 40))
+    test = replace(pngs[1], labels=split(50, 2).labels)
+    found = export_network(
+        network,
+        tmp_path / "again",
+        ABOUT,
+        train=pngs[0],
+        test=test,
+        calibration=4,
+        tolerance=1e-4,
+        formats=["onnx"],
+    )
+    onnx_receipt = next(receipt for receipt in exported.receipts if receipt.format == "onnx")
+    assert found.receipts == (onnx_receipt,)
+    assert found.error_pct == exported.error_pct
