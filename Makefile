@@ -20,10 +20,10 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint unit ui lock
+.PHONY: help setup reproduce test lint unit smoke test-slurm ui lock
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 setup: $(STAMP) ## build .venv from requirements.lock (the other targets do it when needed)
 
@@ -42,6 +42,12 @@ lint: $(STAMP) ## style and types only
 
 unit: $(STAMP) ## the tests only
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+
+smoke: $(STAMP) ## the small twins of the large studies, whole, under both engines
+	@.venv/bin/python -m tests.smoke.run --cores $(CORES)
+
+test-slurm: $(STAMP) ## profiles/slurm on a cluster of one node, made for it and removed; for root on Debian, or FORCE=1
+	@.venv/bin/python -m tests.slurm.run
 
 ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
 	.venv/bin/python -m workflow.track --ui --port $(PORT)

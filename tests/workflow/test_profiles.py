@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.workflow.clones import PROJECT, clone, succeed
+from tests.workflow.clones import PROJECT, clone, edit_study, fork, succeed
 
 TRAINING = {"teacher", "scratch", "distil"}
 
@@ -51,6 +51,13 @@ def test_a_node_that_trains_takes_a_share_of_a_gpu(folder: Path) -> None:
 def test_no_share_is_larger_than_the_gpu(folder: Path) -> None:
     found = asked(folder, "--resources", "gpu=4", "gpu_mem_mb=5000")
     assert {found[rule]["gpu_mem_mb"] for rule in TRAINING} == {5000}
+
+
+def test_a_node_on_two_devices_takes_two_gpus(folder: Path, tmp_path: Path) -> None:
+    two = fork(folder, tmp_path / "two")
+    edit_study(two, lambda study: study["training"].update(devices=2))
+    found = asked(two, "--resources", "gpu=4")
+    assert {(found[rule]["gpu"], found[rule]["gpu_mem_mb"]) for rule in TRAINING} == {(2, 16000)}
 
 
 def test_on_a_cluster_every_job_has_limits_that_grow(folder: Path) -> None:

@@ -115,6 +115,9 @@ rule examples:
     log:
         "results/{study}/logs/examples@{study}.log",
     threads: STUDY.runtime.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 60,
     params:
         methods=setting("methods"),
         seeds=setting("seeds"),

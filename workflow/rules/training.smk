@@ -1,6 +1,10 @@
-# The nodes that train. What they ask for locally is `threads` and `gpu`: mem_mb and runtime (minutes) are for a cluster,
-# and gpu_mem_mb counts where `--resources` gives its total. A job that failed or ran out of time continues after its
-# last epoch, and asks for more.
+# The nodes that train. On one machine `threads` and `gpu` count, and gpu_mem_mb where `--resources` gives its total;
+# mem_mb and runtime (minutes) are for a cluster. A job that failed or ran out of time continues after its last epoch,
+# and asks for more.
+DEVICES = STUDY.training.devices
+THREADS = DEVICES * (STUDY.runtime.threads + (STUDY.runtime.workers or 0))
+
+
 rule teacher:
     input:
         code=[*TRAINING, *LAYOUT, "moonshine/weights.py", "workflow/given.py", "workflow/teacher.py"],
@@ -15,11 +19,11 @@ rule teacher:
         "results/{study}/logs/teacher@{study}.log",
     # most nodes wait for it, so it starts before those that do not
     priority: 100
-    threads: STUDY.runtime.threads
+    threads: THREADS
     resources:
-        gpu=GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
-        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        gpu=DEVICES * GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
@@ -44,11 +48,11 @@ rule scratch:
         config="results/{study}/students/{student}/scratch/seed{seed}/config.json",
     log:
         "results/{study}/logs/scratch@{study}-{student}-{seed}.log",
-    threads: STUDY.runtime.threads
+    threads: THREADS
     resources:
-        gpu=GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
-        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        gpu=DEVICES * GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
@@ -74,11 +78,11 @@ rule distil:
         config="results/{study}/students/{student}/{method}/seed{seed}/config.json",
     log:
         "results/{study}/logs/distil@{study}-{student}-{method}-{seed}.log",
-    threads: STUDY.runtime.threads
+    threads: THREADS
     resources:
-        gpu=GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: GPUS * attempt * 8000,
-        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        gpu=DEVICES * GPUS,
+        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
