@@ -1,0 +1,68 @@
+"""``make smoke``: every study's small twin, the whole graph, under both engines, which must leave the same tables.
+
+    python -m tests.smoke.run [STUDY ...] [--cores N]
+
+Each runs in a copy of the project's files in a temporary folder. Prints seconds; fails where an engine does, or where
+the tables differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from tests.workflow.clones import PROJECT, call, clone
+
+STUDIES = sorted(path.stem for path in (PROJECT / "studies").glob("*-smoke.yaml"))
+ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("workflow.parallel", "--jobs")}
+
+
+def run(study: str, engine: str, cores: int, root: Path) -> tuple[float, dict[str, str]]:
+    """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed."""
+    folder = root / f"{study} {engine}"
+    folder.mkdir()
+    clone(folder, yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8")))
+    started = time.monotonic()
+    done = call(folder, *ENGINES[engine], str(cores))
+    seconds = time.monotonic() - started
+    results = folder / "results" / study
+    if done.returncode or not (results / "report.html").is_file():
+        said = (done.stdout + done.stderr).splitlines()[-25:]
+        raise RuntimeError("\n".join([f"{study} under {engine} failed:", *said]))
+    return seconds, {path.name: path.read_text() for path in sorted((results / "tables").iterdir())}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the studies named, or all; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.smoke.run", description=__doc__)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {', '.join(STUDIES)}; default: all")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.studies) - set(STUDIES):
+        parser.error(f"{', '.join(sorted(unknown))}: no such study; there are {', '.join(STUDIES)}")
+    failed = 0
+    for study in arguments.studies or STUDIES:
+        with TemporaryDirectory(prefix="moonshine-smoke-") as root:
+            tables = {}
+            for engine in ENGINES:
+                try:
+                    seconds, tables[engine] = run(study, engine, arguments.cores, Path(root))
+                except RuntimeError as error:
+                    print(error, file=sys.stderr)
+                    failed += 1
+                else:
+                    print(f"{study:<20}{engine:<12}{seconds:6.1f} s", flush=True)
+            if len(tables) == len(ENGINES) and tables["snakemake"] != tables["dvc"]:
+                print(f"{study}: the engines' tables differ", file=sys.stderr)
+                failed += 1
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
