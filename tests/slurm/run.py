@@ -94,7 +94,7 @@ class Story:
         return max((int(path.stem.partition("-")[2]) + 1 for path in made), default=0)
 
 
-# What SLURM does to a job whose node fails or is needed, and to one whose time is over. It looks at the clock twice a
+# What happens to a job that is killed, whose node is needed, and whose time is over. SLURM looks at the clock twice a
 # minute, and then wakes the job to end it: training, which would be over by then, is put to sleep.
 INTERRUPTIONS: dict[str, tuple[str, Callable[[str], list[list[str]]]]] = {
     "teacher": ("is killed", lambda job: [["scancel", "--signal=KILL", "--full", job]]),
