@@ -29,6 +29,7 @@ from workflow.estimating.arithmetic import (
 from workflow.estimating.data import Facts, Given, facts_of
 from workflow.estimating.throughput import Measured, Throughput, write
 from workflow.estimating.works import EVALUATION, cases
+from workflow.layouts import Images, uniform
 
 TINY = Given(train=50, test=20, shape=(1, 8, 8), classes=2)
 SIZE = ("--images", "50", "--test-images", "20", "--input", "1x8x8", "--classes", "2")
@@ -38,6 +39,7 @@ SECONDS = {"ce": 0.5, "kd": 0.75, "at": 1.0, EVALUATION: 0.25}
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("workflow.estimating.timing.LEAST_SECONDS", 1e-9)
     monkeypatch.chdir(tmp_path)
 
 
@@ -82,6 +84,14 @@ def test_a_node_takes_its_epochs_and_its_test() -> None:
 
 def test_a_teacher_with_weights_is_only_evaluated() -> None:
     assert Load(40, 10, 20, 3, 16).seconds(Pace(None, 0.25)) == 7.5
+
+
+def test_a_teacher_with_weights_has_no_training_to_time() -> None:
+    weights = {"weights": "teacher.safetensors", "weights_sha256": "0" * 64}
+    study = a_study(teacher={"network": "wrn-10-1", "seed": 0, **weights})
+    found = cases(study, facts_of(study, TINY))
+    assert [case.work.loss for case in found["teacher", "teacher"]] == [EVALUATION]
+    assert [case.work.loss for case in found["G4", "at"]] == [EVALUATION, "at"]
 
 
 def test_rows_are_all_nodes_of_the_study() -> None:
@@ -274,6 +284,30 @@ def test_a_rival_needs_no_data() -> None:
     assert found == "wrn-10-1"
 
 
+NETS = """
+from torch import nn
+
+
+def build():
+    convolutions = [nn.Conv2d(1, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1)]
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+"""
+
+
+def test_students_of_a_model_are_those_of_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "estimated_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    teacher = {"model": "estimated_nets:build", "exclude": ["4"], "seed": 0}
+    study = a_study(teacher=teacher)
+    found = cases(study, facts_of(study, TINY))
+    images = Images((1, 8, 8), 2, {})
+    for name in study.students:
+        expected = uniform(study, study.network_of(name), study.block_of(name), images)
+        assert found[name, "scratch"].evaluation.structure == expected
+
+
 # the command
 
 
@@ -393,6 +427,6 @@ def test_a_file_that_lacks_a_network_is_refused_by_name(
     path = measured(a_study(students={"G4": {"block": "G(4)"}}), tmp_path / "there.json")
     assert estimate("--throughput", str(path), *SIZE) == 2
     said = capsys.readouterr().err
-    assert "there.json: has no measurement of BG2-M scratch (wrn-10-1 with BG(2,M), evaluation)" in said
+    assert "there.json: has no measurement of BG2-M scratch (wrn-10-1 with BG(2,M), ce)" in said
     assert "G4" not in said
     assert estimate("--throughput", str(path), *SIZE, "--student", "G4") == 0

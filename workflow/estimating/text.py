@@ -96,7 +96,7 @@ def _measured(throughput: Throughput) -> str:
     threads = f"{throughput.threads} thread{'s' if throughput.threads > 1 else ''}"
     return (
         f"Measured on {throughput.device}, {threads}, {throughput.dtype}, torch {throughput.torch}: median of "
-        f"{throughput.batches} step{'s' if throughput.batches > 1 else ''} on {throughput.batch_size} images of noise."
+        f"{throughput.batches} steps or more on {throughput.batch_size} images of noise."
     )
 
 

@@ -29,6 +29,9 @@ from workflow.estimating.works import EVALUATION, Case
 WARM_UP = 2
 """Steps before the first one that counts."""
 
+LEAST_SECONDS = 1.0
+"""The batches are gone through again until so much was timed: steps of milliseconds vary."""
+
 CPU_MODEL = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
@@ -69,7 +72,8 @@ def time_case(bench: Bench, case: Case) -> dict[str, Any]:
     """``seconds_per_image``, and on a GPU ``peak_bytes``: the most memory that tensors took.
 
     Of training it is the median step after the first ones: the loop's own, with augmentation, autocast and the
-    optimiser; of evaluation the mean over all images. MoonshineError where the device has too little memory.
+    optimiser; of evaluation the mean over all images. At least `LEAST_SECONDS` are timed. MoonshineError where the
+    device has too little memory.
     """
     device = bench.execution.device
     if device.type == "cuda":
@@ -102,15 +106,18 @@ def _training(bench: Bench, case: Case) -> float:
     network = from_structure(case.structure)
     weights = class_weights(study.training, bench.noise.class_shares)
     recipe = study.training.model_copy(update={"epochs": 1, "batch_size": bench.batch_size})
-    watch = _Stopwatch(execution.device)
+    seconds: list[float] = []
     with ExitStack() as held:
         loss: Loss = LabelLoss(weights)
         if case.method and case.teacher:
             teacher = from_structure(case.teacher)
             taps = case.structure["taps"]
             loss = held.enter_context(distillation(network, teacher, case.method, taps, execution, weights))
-        train(network, loss, bench.noise, recipe, study.augment, execution, seed=0, observer=watch)
-    return statistics.median(watch.seconds()[WARM_UP - 1 :]) / bench.batch_size
+        while sum(seconds) < LEAST_SECONDS:
+            watch = _Stopwatch(execution.device)
+            train(network, loss, bench.noise, recipe, study.augment, execution, seed=0, observer=watch)
+            seconds += watch.seconds()[WARM_UP - 1 :]
+    return statistics.median(seconds) / bench.batch_size
 
 
 def _evaluation(bench: Bench, case: Case) -> float:
@@ -118,9 +125,11 @@ def _evaluation(bench: Bench, case: Case) -> float:
     assert isinstance(noise.test, Split)
     first = slice(bench.batch_size)
     evaluate(network, Split(noise.test.images[first], noise.test.labels[first]), noise, bench.execution)
-    started = time.perf_counter()
-    evaluate(network, noise.test, noise, bench.execution)
-    return (time.perf_counter() - started) / len(noise.test)
+    started, rounds, spent = time.perf_counter(), 0, 0.0
+    while spent < LEAST_SECONDS:
+        evaluate(network, noise.test, noise, bench.execution)
+        rounds, spent = rounds + 1, time.perf_counter() - started
+    return spent / rounds / len(noise.test)
 
 
 class _Stopwatch(Observer):

@@ -7,18 +7,27 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import nn
+
 from moonshine.budgets import parse_all
 from moonshine.config import Method, Study
 from moonshine.config.types import Section, Sha256, Whole
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
-from moonshine.networks.build import to_structure
+from moonshine.networks.blocks import parse
+from moonshine.networks.build import is_model, to_structure
 from moonshine.search.rivals import rival
+from moonshine.substitution.layout import Layout
+from moonshine.substitution.structures import describe
+from moonshine.substitution.substitute import choose, nothing_to_swap
 from workflow import nodes
 from workflow.estimating.arithmetic import TEACHER, Kind, kinds
 from workflow.estimating.data import Facts
 from workflow.layouts import Images, Structure, named, teacher_structure, uniform
 from workflow.sizes import REBUILT_FROM
+
+Described = tuple[Structure, nn.Module, Layout]
+"""A model with ordinary blocks, and where others fit."""
 
 EVALUATION = "evaluation"
 """As a loss: a forward pass alone, in eval mode."""
@@ -59,9 +68,9 @@ class Cases:
     evaluation: Case
 
     def __iter__(self) -> Iterator[Case]:
+        yield self.evaluation
         if self.training:
             yield self.training
-        yield self.evaluation
 
 
 def cases(study: Study, facts: Facts) -> dict[Kind, Cases]:
@@ -71,7 +80,8 @@ def cases(study: Study, facts: Facts) -> dict[Kind, Cases]:
     """
     images = Images(facts.shape, facts.classes, {})
     teacher = teacher_structure(study, images)
-    structures = {name: _student(study, name, images) for name in study.students}
+    laid_out: dict[str, Described] = {}
+    structures = {name: _student(study, name, images, laid_out) for name in study.students}
     found = {}
     for student, kind in kinds(study):
         structure = structures.get(student, teacher)
@@ -120,7 +130,7 @@ def _checksum(structure: Structure) -> str:
     return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()
 
 
-def _student(study: Study, name: str, images: Images) -> Structure:
+def _student(study: Study, name: str, images: Images, laid_out: dict[str, Described]) -> Structure:
     """What a student is; a mixed one is known once it was searched for."""
     key, student = f"students.{name}", study.students[name]
     if student.mixed:
@@ -129,7 +139,28 @@ def _student(study: Study, name: str, images: Images) -> Structure:
         scale, budgets = student.rival.scale, parse_all(student.rival.budget)
         network = named(key, lambda: rival(study.teacher.name, scale, budgets, images.classes, images.shape))
         return {**to_structure(network, "S", images.classes, images.shape[0]), "block": "S"}
-    return named(key, lambda: uniform(study, study.network_of(name), study.block_of(name), images))
+    network, block = study.network_of(name), study.block_of(name)
+    if not is_model(network):
+        return named(key, lambda: uniform(study, network, block, images))
+    return named(key, lambda: _in_model(study, network, block, images, laid_out))
+
+
+def _in_model(
+    study: Study, network: str, block: str, images: Images, laid_out: dict[str, Described]
+) -> Structure:
+    """As `workflow.layouts.uniform`, which lays a model out for every block: seconds each, where images are large."""
+    teacher = study.teacher
+    if network not in laid_out:
+        kwargs = teacher.kwargs if network == teacher.name else {}
+        laid_out[network] = describe(
+            network, kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+        )
+    structure, module, layout = laid_out[network]
+    chosen, refused = choose(module, layout, block)
+    if not chosen:
+        raise nothing_to_swap(network, block, {**layout.kept, **refused})
+    blocks = {**structure["blocks"], **chosen}
+    return {**structure, "blocks": blocks, "refused": refused, "block": str(parse(block))}
 
 
 def _searched(study: Study, name: str, images: Images) -> Structure:
