@@ -48,7 +48,9 @@ def _images(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Ex
     }
 
 
-def _label_maps(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> dict[str, Any]:
+def _label_maps(
+    network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution
+) -> dict[str, Any]:
     scored = dataset.scored_classes or dataset.num_classes
     parts: list[tuple[Tensor, Tensor]] = []
     wrong = labelled = 0
@@ -83,9 +85,7 @@ def _label_maps(network: nn.Module, split: AnySplit, dataset: Dataset, execution
 def predict(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> Tensor:
     """The likeliest class of every image, (N,), or of every pixel, (N, H, W), in eval mode, on the CPU."""
     network = execution.place(network).eval()
-    return torch.cat(
-        [logits.argmax(1).cpu() for logits, _ in _outputs(network, split, dataset, execution)]
-    )
+    return torch.cat([logits.argmax(1).cpu() for logits, _ in _outputs(network, split, dataset, execution)])
 
 
 def _outputs(
