@@ -1,4 +1,4 @@
-"""The sections of a report on label maps: the IoU of every class, and pictures of what the networks see."""
+"""The sections of a report beyond one error: top-5, the IoU of every class, and what the networks see."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from workflow.markup import Fragment, html_table
 from workflow.records import read_csv
 from workflow.results import Results
 from workflow.statistics import estimate
+
+
+def top5(results: Results) -> Fragment:
+    """The top-5 errors, a row per network; nothing where there are too few classes to speak of them."""
+    errors: dict[str, dict[str, list[float]]] = {}
+    for run in results.runs:
+        if run.test_top5_error_pct is not None:
+            method = "scratch" if run.method == "teacher" else run.method
+            errors.setdefault(run.student, {}).setdefault(method, []).append(run.test_top5_error_pct)
+    if not errors:
+        return Fragment("")
+    rows = [
+        [_name(results, student, ""), *(_cell(found.get(method, []), 2) for method in results.methods)]
+        for student, found in errors.items()
+    ]
+    header = ["Network", *(f"{escape(method)} (%)" for method in results.methods)]
+    return Fragment("<h2>Top-5 error</h2>" + html_table(header, rows, 1))
 
 
 def class_scores(results: Results) -> Fragment:
@@ -69,11 +86,13 @@ def seen(results: Results) -> Fragment:
 def _name(results: Results, student: str, method: str) -> str:
     if student == "teacher":
         return "teacher"
-    return f"{escape(results.labels.get(student, student))}, {escape(method)}"
+    label = escape(results.labels.get(student, student))
+    return f"{label}, {escape(method)}" if method else label
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], digits: int = 1) -> str:
     found = estimate(values)
     if found.mean is None:
         return "–"
-    return f"{found.mean:.1f}" + (f" ± {found.half_width:.1f}" if found.half_width is not None else "")
+    interval = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    return f"{found.mean:.{digits}f}{interval}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.data import AnySplit, Dataset, batches
+from moonshine.training.accuracy import TOP_FROM, top_k_errors
 from moonshine.training.execution import Execution
 from moonshine.training.labels import cross_entropy
 from moonshine.training.overlap import image_values, iou, mean_iou, overlaps, standard_error
@@ -24,6 +25,7 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
 
     Of images ``error_pct`` is the top-1 error, and ``wrong`` holds the 0-based indices of the misclassified examples,
     in one string: two networks' difference has a far smaller standard error when it is known which ones they share.
+    With fifty classes or more ``top5_error_pct`` says how often none of the five likeliest is right.
     Of label maps it is 100 - mIoU over the scored classes and all images, with ``miou_pct``, ``iou_pct`` by class (null
     where a class occurs nowhere), ``pixel_error_pct``, ``error_se`` and, to the same end, what each image says of the
     error in ``image_errors``. ``loss`` is the mean cross-entropy per example.
@@ -34,9 +36,12 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
 
 def _images(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> dict[str, Any]:
     wrong: list[Tensor] = []
+    missed = 0
     loss = 0.0
     for logits, labels in _outputs(network, split, dataset, execution):
         wrong.append((logits.argmax(1) != labels).cpu())
+        if dataset.num_classes >= TOP_FROM:
+            missed += int(top_k_errors(logits, labels).sum())
         loss += float(cross_entropy(logits, labels)) * len(labels)
     count = len(split)
     indices = torch.cat(wrong).nonzero().flatten().tolist()
@@ -45,6 +50,7 @@ def _images(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Ex
         "loss": loss / count,
         "examples": count,
         "wrong": " ".join(map(str, indices)),
+        **({"top5_error_pct": 100 * missed / count} if dataset.num_classes >= TOP_FROM else {}),
     }
 
 

@@ -14,10 +14,10 @@ from moonshine.config import load_study
 from moonshine.tracking import active_runs, open_store
 from tests.moonshine.datasets import scenes
 from tests.workflow import tiny
-from tests.workflow.fake_results import table_rows
+from tests.workflow.fake_results import make_study, table_rows, write_results
 from tests.workflow.stages import run
 from workflow import examples, nodes, stage
-from workflow.class_scores import class_scores, seen
+from workflow.class_scores import class_scores, seen, top5
 from workflow.collect import collect, write
 from workflow.mask_pictures import colours
 from workflow.results import load_results
@@ -132,3 +132,21 @@ def test_every_network_has_a_colour_of_its_own_for_every_class() -> None:
 @pytest.mark.parametrize(("count", "expected"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (16, [0, 8, 15])])
 def test_the_pictures_are_chosen_by_their_place_alone(count: int, expected: list[int]) -> None:
     assert examples.chosen(count) == expected
+
+
+def test_top5_errors_are_shown_where_there_are_classes_enough(tmp_path: Path) -> None:
+    write_results(tmp_path, study := make_study())
+    for path in (tmp_path / "results/digits").rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        metrics["test"]["top5_error_pct"] = 1.25
+        path.write_text(json.dumps(metrics))
+    write(collect(study, tmp_path), tmp_path / "results/digits")
+    rows = table_rows(top5(load_results("digits", tmp_path)).html)
+    assert rows[0] == ["teacher", "1.25", "–", "–"]
+    assert rows[1] == ["G(4)", "1.25 ± 0.00", "1.25 ± 0.00", "1.25 ± 0.00"]
+
+
+def test_digits_have_no_top5_error(tmp_path: Path) -> None:
+    write_results(tmp_path, study := make_study())
+    write(collect(study, tmp_path), tmp_path / "results/digits")
+    assert top5(load_results("digits", tmp_path)).html == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,18 @@ def test_evaluation_leaves_the_network_as_it_was(stripes: Dataset, execution: Ex
     assert isinstance(stripes.test, Split)
     images = (stripes.test.images / 255 - 0.4) / 0.2
     assert indices == (judged.eval()(images).argmax(1) != stripes.test.labels).nonzero().flatten().tolist()
+
+
+def test_top5_is_stated_where_there_are_fifty_classes(stripes: Dataset, execution: Execution) -> None:
+    class Guesses(nn.Module):
+        """Always the same ranking."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.arange(60.0).flip(0).roll(-55).expand(len(images), 60)
+
+    many = replace(stripes, num_classes=60)
+    found = evaluate(Guesses(), many.test, many, execution)
+    first_five = Guesses()(torch.zeros(1)).topk(5).indices[0].tolist()
+    labels = many.test.labels.tolist()
+    assert found["top5_error_pct"] == 100 * sum(label not in first_five for label in labels) / len(labels)
+    assert "top5_error_pct" not in evaluate(network(), stripes.test, stripes, execution)
