@@ -6,6 +6,7 @@ import hashlib
 import io
 import signal
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def decoded(
         batch_sampler=[indices.tolist() for indices in chosen],
         num_workers=workers,
         collate_fn=pixels.stack,
+        worker_init_fn=_begin,
         pin_memory=pinned,
         generator=torch.Generator(),
     )
@@ -135,6 +137,11 @@ def decoded(
             del batches  # which ends its processes: an error that is kept does not keep them
     if death:
         raise death
+
+
+def _begin(worker: int) -> None:
+    """What a process does first. Pillow warns of a damaged EXIF once per process: ImageNet has a few, every epoch."""
+    warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 
 def _unreadable(split: EncodedSplit, failures: list[str]) -> MoonshineError:

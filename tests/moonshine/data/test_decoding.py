@@ -205,6 +205,17 @@ def test_a_picture_stands_upright(kind: str) -> None:
     assert torch.equal(found, plain.rot90(-1, (1, 2)))
 
 
+def test_a_picture_with_a_damaged_exif_is_taken_as_it_is() -> None:
+    tag = photograph(1).getexif()
+    tag[0x112] = 6
+    content = bytearray(encoded(photograph(1), exif=tag))
+    offset = content.index(b"Exif") + 10  # where its tags begin, beyond its end now
+    content[offset : offset + 4] = b"\xff\xff\xff\x7f"
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        lying = decode(bytes(content))
+    assert torch.equal(lying, as_pixels(Image.open(io.BytesIO(encoded(photograph(1))))))
+
+
 DAMAGED = {
     "cut short": album(1)[0][:-20],
     "half": album(1)[0][:300],
