@@ -155,6 +155,17 @@ def test_normalisation_dtype_and_memory_format() -> None:
     torch.testing.assert_close(images.float(), expected, atol=0.02, rtol=0.01)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_gets_the_same_batches(workers: int) -> None:
+    split = packed(album(11))
+    images, labels = whole(split)
+    on_gpu, labels_on_gpu = whole(split, device="cuda", workers=workers)
+    assert on_gpu.device.type == labels_on_gpu.device.type == "cuda"
+    torch.testing.assert_close(on_gpu.cpu(), images)
+    assert torch.equal(labels_on_gpu.cpu(), labels)
+
+
 @pytest.mark.parametrize("shards", [2, 3])
 def test_shards_are_the_parts_of_every_batch(shards: int) -> None:
     split = packed(album(8))

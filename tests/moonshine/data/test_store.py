@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.data.store import ARRAYS, DESCRIPTION, load, write
 from moonshine.errors import MoonshineError
 from tests.moonshine.images import images_of
@@ -138,6 +139,41 @@ def test_files_that_do_not_belong_together(folder: Path, description: Any, messa
     (folder / DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(MoonshineError, match=message):
         load(folder)
+
+
+@pytest.fixture
+def encoded(tmp_path: Path) -> Path:
+    tensors: dict[str, Tensor] = {}
+    for name, count in (("train", 6), ("test", 3)):
+        strings = Packed.of([f"{name}/{i}.jpg".encode() for i in range(count)])
+        tensors |= {f"{name}_strings": strings.content, f"{name}_ends": strings.ends}
+        tensors[f"{name}_labels"] = torch.arange(count) % 2
+    rule = {"resize": 12, "crop": [10, 10], "interpolation": "bilinear", "antialias": True}
+    write(tmp_path, tensors, describe(validation=0, root="photos", resize_rule=rule), "00ff")
+    return tmp_path
+
+
+def test_what_stays_encoded_is_loaded(encoded: Path) -> None:
+    data = load(encoded)
+    assert data.validation is None
+    assert isinstance(data.train, EncodedSplit)
+    assert (len(data.train), len(data.test)) == (6, 3)
+    assert (data.train.root, data.train.resize, data.train.crop) == ("photos", 12, 10)
+    assert data.train.name(5) == "train/5.jpg"
+    assert data.input_shape == (3, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (describe(validation=0, root=None, train=5), "6 pictures and 6 labels, described as 5"),
+        (describe(validation=0), "'resize_rule'"),
+    ],
+)
+def test_encoded_files_that_do_not_belong_together(encoded: Path, description: Any, message: str) -> None:
+    (encoded / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(MoonshineError, match=message):
+        load(encoded)
 
 
 def test_arrays_are_memory_mapped(folder: Path) -> None:
