@@ -26,15 +26,17 @@ from moonshine.training.execution import resolve
 from moonshine.training.optimizer import SGD
 
 BLOCKS = ("S", "G(4)", "G(N)", "B(2)", "BG(2,M)")
+Shape = tuple[int, int, int]
+"""Images in a batch, height, width."""
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
 
 
-def plain(network_name: str, block: str, batch: int, threads: int, channel: Connection) -> None:
+def plain(network_name: str, block: str, shape: Shape, threads: int, channel: Connection) -> None:
     """A textbook loop; times as many steps as it is told, again and again."""
     torch.set_num_threads(threads)
     network = build(network_name, block).train()
     optimizer = torch.optim.SGD(network.parameters(), **SETTINGS)  # type: ignore[arg-type]
-    images, labels = example(batch)
+    images, labels = example(network_name, shape)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -44,12 +46,12 @@ def plain(network_name: str, block: str, batch: int, threads: int, channel: Conn
     serve(step, channel)
 
 
-def ours(network_name: str, block: str, batch: int, threads: int, channel: Connection) -> None:
+def ours(network_name: str, block: str, shape: Shape, threads: int, channel: Connection) -> None:
     """The arithmetic of ``moonshine.training.train`` as it is resolved on this machine's CPU."""
     execution = resolve(Runtime(threads=threads, device="cpu", channels_last="auto", compile=False), "auto")
     network = execution.place(build(network_name, block)).train()
     optimizer = SGD(network.parameters(), Optimizer.model_validate(SETTINGS))
-    images, labels = example(batch)
+    images, labels = example(network_name, shape)
     images = images.contiguous(memory_format=execution.memory_format)
 
     def step() -> None:
@@ -61,9 +63,11 @@ def ours(network_name: str, block: str, batch: int, threads: int, channel: Conne
     serve(step, channel)
 
 
-def example(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of CIFAR-sized noise and labels."""
-    return torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+def example(network: str, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of noise and labels, a map of them for a network that labels every pixel."""
+    batch, height, width = shape
+    labels = (batch, height, width) if network.startswith("erfnet") else (batch,)
+    return torch.randn(batch, 3, height, width), torch.randint(10, labels)
 
 
 def serve(step, channel: Connection) -> None:  # type: ignore[no-untyped-def]
@@ -79,14 +83,14 @@ def serve(step, channel: Connection) -> None:  # type: ignore[no-untyped-def]
 
 
 def compare(
-    network: str, block: str, batch: int, threads: int, pairs: int, steps: int
+    network: str, block: str, shape: Shape, threads: int, pairs: int, steps: int
 ) -> list[tuple[float, float]]:
     """(plain, ours) in images per second, one tuple per pair."""
     context = multiprocessing.get_context("spawn")
     ends = []
     for loop in (plain, ours):
         here, there = context.Pipe()
-        context.Process(target=loop, args=(network, block, batch, threads, there), daemon=True).start()
+        context.Process(target=loop, args=(network, block, shape, threads, there), daemon=True).start()
         here.recv()
         ends.append(here)
     results = []
@@ -94,7 +98,7 @@ def compare(
         found = [0.0, 0.0]
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
             ends[which].send(steps)
-            found[which] = batch * steps / ends[which].recv()
+            found[which] = shape[0] * steps / ends[which].recv()
         results.append((found[0], found[1]))
     for end in ends:
         end.send(None)
@@ -109,6 +113,7 @@ def main() -> None:
     parser.add_argument("--network", default="wrn-40-2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--size", type=int, nargs=2, default=[32, 32], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--blocks", nargs="+", default=list(BLOCKS))
@@ -117,11 +122,13 @@ def main() -> None:
         Runtime(threads=options.threads, device="cpu", channels_last="auto", compile=False), "auto"
     )
     print(f"torch {torch.__version__}, {options.threads} threads, CPU capability "
-          f"{torch.backends.cpu.get_cpu_capability()}, ours in {execution.dtype}, {options.network} at 32x32, "
+          f"{torch.backends.cpu.get_cpu_capability()}, ours in {execution.dtype}, {options.network} at "
+          f"{options.size[0]}x{options.size[1]}, "
           f"batch {options.batch}")  # fmt: skip
     print(f"{'block':<10}{'plain img/s':>12}{'ours img/s':>12}{'ratio':>8}   range")
     for block in options.blocks:
-        pairs = compare(options.network, block, options.batch, options.threads, options.pairs, options.steps)
+        shape = (options.batch, *options.size)
+        pairs = compare(options.network, block, shape, options.threads, options.pairs, options.steps)
         ratios = sorted(fast / slow for slow, fast in pairs)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
         print(f"{block:<10}{medians[0]:>12.1f}{medians[1]:>12.1f}{statistics.median(ratios):>8.2f}"

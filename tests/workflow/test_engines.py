@@ -18,7 +18,7 @@ from workflow.parallel import plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
-TABLES = {"collect@tiny", "export@tiny", "report@tiny"}
+TABLES = {"collect@tiny", "examples@tiny", "export@tiny", "report@tiny"}
 SCRATCH = {"scratch@tiny-G4-0", "scratch@tiny-B2-0"}
 DISTIL = {"distil@tiny-G4-at-0", "distil@tiny-B2-at-0"}
 ADDED = {"structure@tiny-GN", "measure@tiny-GN", "scratch@tiny-GN-0", "distil@tiny-GN-at-0"}
