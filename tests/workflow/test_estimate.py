@@ -187,6 +187,17 @@ IMAGENET = {
     "normalisation": NORMALISATION,
 }
 CITYSCAPES = {"name": "cityscapes", "root": "c", "size": [512, 1024], "validation": 0.0, "split_seed": 0}
+SCENES = {
+    "name": "generated",
+    "kind": "maps",
+    "classes": 4,
+    "size": 32,
+    "train": 20,
+    "test": 6,
+    "seed": 0,
+    "validation": 0.25,
+    "split_seed": 0,
+}
 RESIZED = {
     "crop_padding": 0,
     "flip": True,
@@ -200,6 +211,7 @@ RESIZED = {
         (DIGITS, tiny.STUDY["augment"], Facts(808, 270, 719, (1, 16, 16), 10, "known of digits")),
         (CIFAR, tiny.STUDY["augment"], Facts(45_000, 5_000, 10_000, (3, 32, 32), 100, "known of cifar100")),
         (IMAGENET, RESIZED, Facts(1_281_167, 0, 50_000, (3, 224, 224), 1000, "known of imagenet")),
+        (SCENES, tiny.STUDY["augment"], Facts(15, 5, 6, (3, 32, 64), 4, "known of generated")),
         (
             CITYSCAPES,
             tiny.STUDY["augment"],

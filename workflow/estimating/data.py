@@ -104,7 +104,8 @@ def _known(data: Any) -> Given:
             classes = {"cifar10": 10, "cifar100": 100}[data.name]
             return Given(CIFAR["train"], CIFAR["test"], (3, data.size, data.size), classes)
         case Generated():
-            return Given(data.train, data.test, (3, data.size, data.size), data.classes)
+            width = 2 * data.size if data.kind == "maps" else data.size
+            return Given(data.train, data.test, (3, data.size, width), data.classes)
         case Imagenet():
             from moonshine.datasets import imagenet
 
