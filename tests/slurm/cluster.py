@@ -23,6 +23,7 @@ LEFTOVERS = [
     for name in ("munge", "slurm", "slurmctld", "slurmd")
 ]
 USERS = ("munge", "slurm")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # The node claims more memory than it may have, and GPUs that are none: jobs ask as on a real cluster. Nothing here is
 # at SLURM's usual ports or in its usual places, so that another SLURM of this machine is not disturbed.
@@ -183,7 +184,9 @@ def _packages() -> Iterator[None]:
 
     def apt(*arguments: str) -> bool:
         command = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, start_new_session=True
+        )
         if done.returncode:
             print(done.stdout + done.stderr, file=sys.stderr)
         return done.returncode == 0
@@ -191,21 +194,53 @@ def _packages() -> Iterator[None]:
     made: set[str] = set()
     try:
         try:
-            if not before.issuperset(PACKAGES):
-                install = ("install", "-y", "--no-install-recommends", *PACKAGES)
-                # the lists of packages may be missing, or too old
-                if not (apt(*install) or (apt("update") and apt(*install))):
-                    raise Refused("apt-get could not install " + " and ".join(PACKAGES))
+            with _undisturbed():
+                if not before.issuperset(PACKAGES):
+                    install = ("install", "-y", "--no-install-recommends", *PACKAGES)
+                    # the lists of packages may be missing, or too old
+                    if not (apt(*install) or (apt("update") and apt(*install))):
+                        raise Refused("apt-get could not install " + " and ".join(PACKAGES))
         finally:
             made = _installed() - before
         yield
     finally:
         if made:
-            apt("purge", "-y", *sorted(made))
+            # purging them removes all of /etc/slurm, whoever wrote it
+            apt("remove" if paths else "purge", "-y", *sorted(made))
             for path in set(LEFTOVERS) - paths:
                 shutil.rmtree(path, ignore_errors=True)
             for user in _users() - users:
                 subprocess.run(["userdel", user], check=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A package is not left half installed: a signal that ends us is obeyed afterwards."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        os.kill(os.getpid(), came[0])
+
+
+def end_once() -> None:
+    """Signals that end us undo everything first, which no second signal cuts short."""
+
+    def end(number: int, _: object) -> None:
+        ignore_signals()
+        sys.exit(128 + number)
+
+    for number in ENDING:
+        signal.signal(number, end)
+
+
+def ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited
 
 
 def _installed() -> set[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tests.slurm.cluster import Refused, daemon, free_port, one_node_cluster
+from tests.slurm.cluster import Refused, daemon, end_once, free_port, ignore_signals, one_node_cluster
 
 PROJECT = Path(__file__).parents[2]
 EPOCHS = 12
@@ -113,13 +113,14 @@ def main() -> int:
     started = time.monotonic()
     try:
         refuse()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        end_once()
         with ExitStack() as undo:
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="moonshine-slurm-")))
             say("installs SLURM where it is missing, and starts it")
             environment = undo.enter_context(one_node_cluster(folder))
             say(f"{subprocess.check_output(['slurmctld', '-V'], text=True).strip()} is up")
             tell(folder, environment, undo)
+            ignore_signals()
     except Refused as error:
         print(f"test-slurm: {error}", file=sys.stderr)
         return 2
