@@ -175,7 +175,7 @@ def test_the_module_is_left_untouched():
     assert owners == [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert torch.equal(random, torch.get_rng_state())
-    assert len(model.relu._forward_hooks) == 0
+    assert len(model.get_submodule("relu")._forward_hooks) == 0
 
 
 def test_any_device_and_precision_cost_the_same():

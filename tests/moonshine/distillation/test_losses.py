@@ -333,9 +333,9 @@ def test_kd_of_pixels_is_kd_of_those_that_have_a_label(form: str) -> None:
     student, teacher = torch.randn(2, 2, 5, 3, 4)
     labels = torch.randint(5, (2, 3, 4))
     labels[0, 1] = -100
-    flat = [logits.permute(0, 2, 3, 1)[labels >= 0] for logits in (student, teacher)]
+    ours, theirs = (logits.permute(0, 2, 3, 1)[labels >= 0] for logits in (student, teacher))
     settings = {"form": form, "temperature": 4.0, "alpha": 0.9}
-    expected = knowledge_distillation(*flat, labels[labels >= 0], **settings)  # type: ignore[arg-type]
+    expected = knowledge_distillation(ours, theirs, labels[labels >= 0], **settings)  # type: ignore[arg-type]
     found = knowledge_distillation(student, teacher, labels, **settings)  # type: ignore[arg-type]
     for term, value in expected.items():
         torch.testing.assert_close(found[term], value)
