@@ -100,12 +100,18 @@ def differences(
 
 
 def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
-    """The test set's own: over images where the runs say what each of them adds, else binomial."""
+    """The test set's own: of label maps over images, None where they do not say it, else binomial."""
     if mean is None:
         return None
-    if (by_image := _by_image(runs)) is not None:
-        return standard_error_over_images(by_image)
+    if _have_label_maps(runs):
+        by_image = _by_image(runs)
+        return None if by_image is None else standard_error_over_images(by_image)
     return binomial_standard_error(mean, _examples(runs))
+
+
+def _have_label_maps(runs: Sequence[Run]) -> bool:
+    """Whether the error is 100 - mIoU, which has no binomial error."""
+    return any(run.test_miou_pct is not None for run in runs)
 
 
 def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
@@ -116,11 +122,16 @@ def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
 
 
 def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
-    """Image by image where every run says which test images it missed, else the bound of independence."""
+    """Image by image where every run says which test images it missed, else the bound of independence.
+
+    None of label maps that do not say what each adds.
+    """
     if not runs:
         return None
-    by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
-    if by_image is not None and baseline_by_image is not None:
+    if _have_label_maps([*runs, *baseline]):
+        by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
+        if by_image is None or baseline_by_image is None:
+            return None
         return standard_error_over_images(by_image, baseline_by_image)
     examples = _examples([*runs, *baseline])
     missed = [[run.test_wrong for run in side] for side in (runs, baseline)]

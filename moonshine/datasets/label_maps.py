@@ -67,7 +67,8 @@ def prepare_scenes(
     ``size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the nearest.
     ``validation`` of the training pictures, at random, become the validation split unless there is one.
     MoonshineError naming every file that cannot be read, has another size than its label map or than the others, or
-    holds a label that the study does not know; and a class that no training picture shows.
+    holds a label that the study does not know; a class that no training picture shows; and a split to be scored without
+    any label.
     """
     pairs = _split(scenes, validation, split_seed)
     height, width = size or _size(scenes, next(iter(pairs["train"])))
@@ -86,6 +87,10 @@ def prepare_scenes(
         raise MoonshineError(
             f"data.root: {scenes.root}: {len(failures)} pictures: " + "; ".join(failures[:10])
         )
+    shares = _shares(scenes, tensors["train_labels"])
+    for split in SPLITS[1:]:
+        if split in pairs:
+            _check_labelled(scenes, split, tensors[f"{split}_labels"])
     mean, std = _normalisation(scenes, normalisation, tensors["train_images"])
     description = {
         "name": name,
@@ -97,7 +102,7 @@ def prepare_scenes(
         "num_classes": len(scenes.class_names),
         "scored_classes": scenes.scored,
         "class_names": list(scenes.class_names),
-        "class_shares": _shares(scenes, tensors["train_labels"]),
+        "class_shares": shares,
         "mean": mean,
         "std": std,
         "source": scenes.description,
@@ -200,6 +205,14 @@ def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
             f"data.root: {scenes.root}: no training picture shows {some(absent)}; allowed: each class at least once"
         )
     return [size / sum(sizes) for size in sizes]
+
+
+def _check_labelled(scenes: Scenes, split: str, labels: Tensor) -> None:
+    if not any(bool((label_map < scenes.scored).any()) for label_map in labels):
+        raise MoonshineError(
+            f"data.root: {scenes.root}: all pixels of the {len(labels)} label maps of the {split} split are void; "
+            "allowed: at least one with a label, or there is nothing to score"
+        )
 
 
 def _normalisation(

@@ -28,7 +28,8 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
     With fifty classes or more ``top5_error_pct`` says how often none of the five likeliest is right.
     Of label maps it is 100 - mIoU over the scored classes and all images, with ``miou_pct``, ``iou_pct`` by class (null
     where a class occurs nowhere), ``pixel_error_pct``, ``error_se`` and, to the same end, what each image says of the
-    error in ``image_errors``. ``loss`` is the mean cross-entropy per example.
+    error in ``image_errors``, both None where fewer than two images have labels. ``loss`` is the mean cross-entropy per
+    example.
     """
     network = execution.place(network).eval()
     return (_label_maps if split.is_dense else _images)(network, split, dataset, execution)
@@ -71,7 +72,7 @@ def _label_maps(
     intersection, union = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     by_class = iou(intersection.sum(0), union.sum(0)).tolist()
     mean = float(mean_iou(intersection.sum(0), union.sum(0)))
-    errors = 100 - image_values(intersection, union) if len(split) > 1 else torch.full((1,), 100 - mean)
+    values = image_values(intersection, union)
     return {
         "error_pct": 100 - mean,
         "miou_pct": mean,
@@ -82,8 +83,10 @@ def _label_maps(
         "pixel_error_pct": 100 * wrong / max(labelled, 1),
         "loss": loss / len(split),
         "examples": len(split),
-        "error_se": standard_error(errors),
-        "image_errors": " ".join(f"{error:.4f}" for error in errors.tolist()),
+        "error_se": standard_error(values),
+        "image_errors": None
+        if values is None
+        else " ".join(f"{100 - value:.4f}" for value in values.tolist()),
     }
 
 

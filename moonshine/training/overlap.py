@@ -36,17 +36,22 @@ def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
     return iou(intersection, union).nanmean(-1)
 
 
-def image_values(intersection: Tensor, union: Tensor) -> Tensor:
+def image_values(intersection: Tensor, union: Tensor) -> Tensor | None:
     """What each image says of the mIoU, (N,): jackknife pseudo-values, n * all - (n - 1) * all without it, percent.
 
     (N, K) as from `overlaps`. Their mean is nearly the mIoU, and their deviation over sqrt(N) its standard error
-    (Tukey, 1958): the mIoU is no mean over images, so it has no binomial error.
+    (Tukey, 1958): the mIoU is no mean over images, so it has no binomial error. None where only one image has labels or
+    none has: without that one there is no mIoU.
     """
     count = len(intersection)
     without = mean_iou(intersection.sum(0) - intersection, union.sum(0) - union)
+    if without.isnan().any():
+        return None
     return count * mean_iou(intersection.sum(0), union.sum(0)) - (count - 1) * without
 
 
-def standard_error(values: Tensor) -> float:
-    """The standard error of the mean of independent values: s / sqrt(n)."""
-    return float(values.std(correction=1)) / sqrt(len(values)) if len(values) > 1 else 0.0
+def standard_error(values: Tensor | None) -> float | None:
+    """The standard error of the mean of independent values, s / sqrt(n); None of fewer than two."""
+    if values is None or len(values) < 2:
+        return None
+    return float(values.std(correction=1)) / sqrt(len(values))

@@ -143,6 +143,27 @@ def test_runs_that_do_not_say_what_they_missed_get_the_bound_of_independence(tmp
     assert float(bound[0]["test_se"]) > float(paired[0]["test_se"])
 
 
+def _label_maps(root, values):
+    """Make errors those of label maps, and what their images say ``values``."""
+    for path in root.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        del metrics["test"]["wrong"]
+        metrics["test"] |= {"miou_pct": 100 - metrics["test"]["error_pct"], "image_errors": values}
+        path.write_text(json.dumps(metrics))
+
+
+@pytest.mark.parametrize(
+    ("values", "own", "of_difference"), [("3.0 5.0", "1.0", "0.0"), ("3.0", "", ""), (None, "", "")]
+)
+def test_label_maps_have_no_binomial_error(values, own, of_difference, tmp_path):
+    study = make_study()
+    write_results(tmp_path, study)
+    _label_maps(tmp_path, values)
+    files = collect(study, tmp_path)
+    assert {row["scratch_test_se"] for row in rows(files["tables/table.csv"])} == {own}
+    assert {row["test_se"] for row in rows(files["tables/differences.csv"])} == {of_difference}
+
+
 def test_attention_transfer_against_scratch_comes_first_and_every_pair_once():
     terms = {"at": "at", "kd": "kd", "kd+at": "kd+at"}
     found = comparisons(terms)

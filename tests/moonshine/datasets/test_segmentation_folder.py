@@ -154,6 +154,22 @@ def test_every_wrong_file_is_named(root: Path, tmp_path: Path) -> None:
         prepare(scenes.config_of(root), tmp_path / "data")
 
 
+def _blank(root: Path, split: str) -> None:
+    for path in (root / "labels" / split).glob("*.png"):
+        _resave(path, lambda labels: labels.point(lambda _: scenes.VOID))
+
+
+@pytest.mark.parametrize(("folder", "split"), [("test", "test"), ("val", "validation")])
+def test_a_split_without_any_label_cannot_be_scored(folder: str, split: str, tmp_path: Path) -> None:
+    root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 2})
+    _blank(root, folder)
+    with pytest.raises(
+        MoonshineError, match=rf"data\.root: .*mine: .* {split} split .* allowed: at least one"
+    ):
+        prepare(scenes.config_of(root), tmp_path / "data")
+    assert not list(tmp_path.glob("data/*"))
+
+
 def test_a_class_that_no_training_picture_shows(root: Path, tmp_path: Path) -> None:
     config = scenes.config_of(root, classes=[*scenes.CLASSES, "dragon"])
     with pytest.raises(MoonshineError, match="no training picture shows dragon"):

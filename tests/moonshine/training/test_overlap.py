@@ -79,6 +79,7 @@ def test_the_standard_error_is_that_of_drawing_other_images() -> None:
     )
     intersection, union = overlaps(predicted, labels, 3)
     values = image_values(intersection, union)
+    assert values is not None
     draws = torch.randint(60, (4000, 60), generator=generator)
     again = mean_iou(intersection[draws].sum(1), union[draws].sum(1))
     assert float(values.mean()) == pytest.approx(float(mean_iou(intersection.sum(0), union.sum(0))), abs=1)
@@ -86,5 +87,19 @@ def test_the_standard_error_is_that_of_drawing_other_images() -> None:
 
 
 def test_one_image_has_no_standard_error() -> None:
-    assert standard_error(torch.tensor([3.0])) == 0
+    assert image_values(torch.tensor([[3, 1]]), torch.tensor([[4, 2]])) is None
+    assert standard_error(torch.tensor([3.0])) is None
+    assert standard_error(None) is None
     assert standard_error(torch.tensor([1.0, 3.0])) == pytest.approx(1)
+
+
+def test_an_image_without_labels_says_what_all_say() -> None:
+    intersection, union = torch.tensor([[3, 1], [0, 0], [2, 2]]), torch.tensor([[4, 2], [0, 0], [2, 4]])
+    values = image_values(intersection, union)
+    assert values is not None
+    assert values.isfinite().all()
+    assert values[1] == pytest.approx(float(mean_iou(intersection.sum(0), union.sum(0))))
+
+
+def test_nothing_is_left_without_the_only_image_that_has_labels() -> None:
+    assert image_values(torch.tensor([[0, 0], [3, 1]]), torch.tensor([[0, 0], [4, 2]])) is None
