@@ -9,6 +9,7 @@ from torch import nn
 from moonshine.distillation.block_fit import Part
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, Convolutions, convolutions
+from moonshine.networks.erfnet import NonBottleneck1D
 from moonshine.networks.modules import ResidualBlock
 from moonshine.networks.replacement import Replacement, last_convolution
 from moonshine.networks.residual import recognise
@@ -53,6 +54,8 @@ def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> Pla
     units = convolutions(block, *mine, path=path)
     if isinstance(ours, ResidualBlock):
         layers, halves, new = _of_our_block(ours, theirs, units)
+    elif isinstance(ours, NonBottleneck1D):
+        layers, halves, new = _of_a_factorised_block(ours, theirs, units)
     else:
         layers, halves, new = _of_any_module(ours, theirs, units)
     aims = [ends]
@@ -75,6 +78,21 @@ def _of_our_block(ours: ResidualBlock, theirs: nn.Module, units: Convolutions) -
     return (ours.branch,), halves, ("branch",)
 
 
+def _of_a_factorised_block(ours: NonBottleneck1D, theirs: nn.Module, units: Convolutions) -> _Found:
+    """Only its branch is new: the batch norm behind it gets what the teacher's gets, and is shared.
+
+    The first half ends with the last convolution of its unit, the teacher's with the 1xk of its first pair.
+    """
+    halved = (
+        len(units) == 2 and isinstance(theirs, NonBottleneck1D) and len(_convolutions(theirs.branch)) == 4
+    )
+    if not halved:
+        return (ours.branch,), None, ("branch",)
+    first = sum(2 if conv.kernel > 1 else 1 for conv in units[0])  # a kxk is a kx1 and a 1xk
+    names = (_names(place.branch)[count - 1] for place, count in ((ours, first), (theirs, 2)))
+    return (ours.branch,), (f"branch.{next(names)}", f"branch.{next(names)}"), ("branch",)
+
+
 def _of_any_module(ours: nn.Module, theirs: nn.Module, units: Convolutions) -> _Found:
     replaced = tuple(name for name, layer in ours.named_modules() if isinstance(layer, Replacement))
     layers = tuple(ours.get_submodule(name) for name in replaced)
@@ -89,3 +107,8 @@ def _of_any_module(ours: nn.Module, theirs: nn.Module, units: Convolutions) -> _
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def _names(branch: nn.Module) -> list[str]:
+    """The names of a branch's convolutions."""
+    return [name for name, layer in branch.named_children() if isinstance(layer, nn.Conv2d)]

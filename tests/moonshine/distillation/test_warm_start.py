@@ -9,14 +9,18 @@ from torch import nn
 
 from moonshine.config.networks import WarmStart
 from moonshine.distillation import warm_start as module
+from moonshine.distillation.least_squares import is_solvable
+from moonshine.distillation.warm_places import find
 from moonshine.distillation.warm_start import warm_start
 from moonshine.errors import MoonshineError
+from moonshine.networks.blocks import parse
 from moonshine.networks.build import build, residual_blocks
 from moonshine.networks.replacement import apply
 from moonshine.substitution.substitute import substitute
 
 SOLVE = WarmStart(fit="least-squares", batches=2)
 TINY = "resnet-10-0.0625"  # 8, 8, 16 and 32 channels
+DENSE = "erfnet-0.25"  # 16, 32, 16 and 4 channels
 IMAGES = [torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
 SMALL = [images[:, :, :12, :12] for images in IMAGES]
 
@@ -63,7 +67,7 @@ def test_a_student_of_ordinary_blocks_becomes_its_teacher():
 
 
 @pytest.mark.parametrize("block", ["G(4)", "B(2)", "BG(2,M)"])
-@pytest.mark.parametrize(("name", "images"), [("wrn-10-1", SMALL), (TINY, IMAGES)])
+@pytest.mark.parametrize(("name", "images"), [("wrn-10-1", SMALL), (TINY, IMAGES), (DENSE, IMAGES)])
 def test_every_block_comes_nearer_to_its_teachers(name, images, block):
     teacher, student = lived_in(network(name), images), network(name, block, seed=1)
     done = warm_start(student, teacher, dict.fromkeys(residual_blocks(name), block), images, SOLVE)
@@ -89,15 +93,21 @@ def test_fitted_blocks_give_nearly_the_teachers_block():
             x = wanted
 
 
-def test_steps_come_nearer_than_the_solution():
-    teacher = lived_in(network("wrn-10-1"), SMALL)
+@pytest.mark.parametrize(
+    ("name", "images", "block", "share"),
+    [("wrn-10-1", SMALL, "B(2)", 0.97), (DENSE, IMAGES, "G(4)", 0.99), (DENSE, IMAGES, "B(2)", 0.99)],
+)
+def test_steps_come_nearer_than_the_solution(name, images, block, share):
+    teacher = lived_in(network(name), images)
+    places = residual_blocks(name)
+    blocks = dict.fromkeys(places, "S") | dict.fromkeys(places[-3:], block)
     errors = []
     for warm in (SOLVE, WarmStart(fit="steps", batches=2, steps=25)):
-        student = network("wrn-10-1", "B(2)", seed=1)
-        done = warm_start(student, teacher, dict.fromkeys(residual_blocks("wrn-10-1"), "B(2)"), SMALL, warm)
+        student = network(name, blocks, seed=1)
+        done = warm_start(student, teacher, blocks, images, warm)
         errors.append([fit.after for fit in done.fits.values()])
         assert all(parameter.grad is None for parameter in student.parameters())
-    assert all(stepped < 0.97 * solved for solved, stepped in zip(*errors, strict=True))
+    assert all(stepped < share * solved for solved, stepped in zip(*errors, strict=True))
 
 
 def test_what_wide_residual_networks_share():
@@ -131,6 +141,39 @@ def test_what_resnets_share():
     assert not torch.equal(student.layer1[0].bn1.running_mean, teacher.layer1[0].bn1.running_mean)
     assert torch.equal(student.layer3[0].bn2.running_mean, teacher.layer3[0].bn2.running_mean)
     assert set(done.fits) == {"layer1.0", "layer2.0", "layer3.0"}
+
+
+def test_what_erfnets_share():
+    """Their branches are numbered: what has a number in both is another layer. The norm before the sum is shared."""
+    teacher = lived_in(network(DENSE), IMAGES)
+    blocks = dict.fromkeys(residual_blocks(DENSE), "S") | {"stage1.0": "G(1)", "stage2.1": "B(1)"}
+    student = network(DENSE, blocks, seed=1)
+    done = warm_start(student, teacher, blocks, IMAGES, SOLVE)
+    new = ("stage1.0.branch.", "stage2.1.branch.")
+    assert set(done.copied) == {name for name in teacher.state_dict() if not name.startswith(new)}
+    assert {"stage1.0.norm.running_var", "stage1.1.branch.0.weight", "head.bias"} <= set(done.copied)
+    # a 3x1 of equal shape in both, but only a part of what stands for the teacher's
+    assert not torch.equal(student.stage1[0].branch[0].weight, teacher.stage1[0].branch[0].weight)
+    statistics = [
+        layer.running_mean for layer in student.stage1[0].branch if isinstance(layer, nn.BatchNorm2d)
+    ]
+    assert len(statistics) == 3
+    assert all(mean.abs().max() > 0 for mean in statistics)
+
+
+@pytest.mark.parametrize(("block", "ends"), [("G(4)", ["5", "13"]), ("B(2)", ["8"])])
+def test_each_half_of_an_erfnets_block_is_fitted_to_a_pair_of_its_teachers(block, ends):
+    teacher, student = network(DENSE), network(DENSE, block)
+    path = "stage2.3"  # dilated
+    place = find(student, teacher, path, parse(block))
+    ours, theirs = (net.get_submodule(f"{path}.branch") for net in (student, teacher))
+    wanted = ["2", "7"][-len(ends) :]
+    assert place.part.aims == tuple(
+        (ours.get_submodule(mine), theirs.get_submodule(other))
+        for mine, other in zip(ends, wanted, strict=True)
+    )
+    assert all(is_solvable(mine) and mine.bias is not None for mine, _ in place.part.aims)
+    assert (place.part.layers, place.new) == ((ours,), (f"{path}.branch",))
 
 
 def plain_network():
