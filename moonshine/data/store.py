@@ -62,7 +62,7 @@ class Dataset:
     ``resize_rule`` says how a picture becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
     the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
     where nothing was done. Empty for data that were prepared before it was recorded. Of label maps, ``class_shares`` is
-    the share of each class among the training pixels that have one, and ``scored_classes`` says how many classes
+    the share of each class among all training pixels, void included, and ``scored_classes`` says how many classes
     count: the outputs after them are never a target.
     """
 

@@ -192,7 +192,7 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
-    """The share of each class among the training pixels that have one."""
+    """The share of each class among all training pixels, void included, as ERFNet's authors count: their weights fit it."""
     counts = torch.zeros(256, dtype=torch.int64)
     for label_map in labels:
         counts += torch.bincount(label_map.flatten().long(), minlength=256)
@@ -204,7 +204,7 @@ def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
         raise MoonshineError(
             f"data.root: {scenes.root}: no training picture shows {some(absent)}; allowed: each class at least once"
         )
-    return [size / sum(sizes) for size in sizes]
+    return [size / labels.numel() for size in sizes]
 
 
 def _check_labelled(scenes: Scenes, split: str, labels: Tensor) -> None:

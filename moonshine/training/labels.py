@@ -30,7 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
 def class_weights(training: Training, shares: Sequence[float]) -> Tensor | None:
     """The weight of each class that a study asks for, (K,): ``1 / ln(log_offset + share)``; None for equal ones.
 
-    ``shares`` are those of the classes among the training pixels. Source: Paszke et al., "ENet", 2016, section 5.2.
+    ``shares`` are those of the classes among all training pixels. Source: Paszke et al., "ENet", 2016, section 5.2.
     """
     if training.class_weights is None:
         return None
