@@ -23,6 +23,8 @@ from moonshine.datasets.storage import room
 from moonshine.errors import MoonshineError
 
 Pair = tuple[str, str]
+GREY = 0
+"""The colour type of a PNG without colours, palette or transparency."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,11 @@ def _scene(
     with Image.open(scenes.root / pair[0], formats=FORMATS) as opened:
         picture = as_rgb(opened)
     with Image.open(scenes.root / pair[1], formats=("PNG",)) as opened:
+        _check_depth(scenes.root / pair[1], pair[1])
         if opened.mode not in ("L", "P"):
-            raise MoonshineError(f"{pair[1]} is of mode {opened.mode}; allowed: label ids in 8 bits")
+            raise MoonshineError(
+                f"{pair[1]} is of mode {opened.mode}; allowed: label ids in 8-bit grey or in a palette"
+            )
         ids = opened.copy()
     if picture.size != ids.size:
         raise MoonshineError(
@@ -183,6 +188,14 @@ def _scene(
     return planar, torch.from_numpy(found.astype(np.uint8))
 
 
+def _check_depth(path: Path, name: str) -> None:
+    """Refuse grey of other than 8 bits: Pillow stretches fewer over 0 to 255, and the ids would be others."""
+    with path.open("rb") as file:
+        depth, kind = file.read(26)[24:]  # of the header (IHDR), which comes first in a PNG
+    if kind == GREY and depth != 8:
+        raise MoonshineError(f"{name} is {depth}-bit grey; allowed: label ids in 8-bit grey or in a palette")
+
+
 def _allowed(scenes: Scenes) -> str:
     return f"allowed: {min(scenes.ids)} to {max(scenes.ids)}, void {', '.join(map(str, sorted(scenes.void)))}"
 
@@ -192,7 +205,7 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
-    """The share of each class among all training pixels, void included, as ERFNet's authors count: their weights fit it."""
+    """The share of each class among all training pixels, void included: so the weights of ERFNet's authors fit."""
     counts = torch.zeros(256, dtype=torch.int64)
     for label_map in labels:
         counts += torch.bincount(label_map.flatten().long(), minlength=256)

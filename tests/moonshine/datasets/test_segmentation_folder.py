@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +91,43 @@ def test_label_ids_may_have_colours(root: Path, tmp_path: Path) -> None:
     assert coloured["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
 
 
+def _grey(path: Path, bits: int) -> None:
+    """Write a label map again in grey of 1 to 16 bits, of which Pillow writes only some."""
+    labels = np.array(Image.open(path)).astype(np.int64) % 2**bits
+    height, width = labels.shape
+    pixels = (labels[..., None] >> np.arange(bits)[::-1]) & 1
+    rows = np.packbits(pixels.reshape(height, width * bits).astype(np.uint8), axis=1)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 16])
+def test_grey_of_other_than_8_bits_is_refused(bits: int, root: Path, tmp_path: Path) -> None:
+    """Pillow stretches fewer bits over 0 to 255, so that the ids would be others than those in the file."""
+    _grey(root / "labels/train/2.png", bits)
+    said = rf"labels/train/2\.png is {bits}-bit grey; allowed: label ids in 8-bit grey or in a palette"
+    with pytest.raises(MoonshineError, match=said):
+        prepare(scenes.config_of(root), tmp_path / "data")
+
+
+def test_a_palette_may_have_4_bits(root: Path, tmp_path: Path) -> None:
+    plain = prepare(scenes.config_of(root), tmp_path / "plain")
+    for path in (root / "labels").glob("*/*.png"):
+        _palette(path)
+        Image.open(path).save(path, bits=4)
+        assert path.read_bytes()[24] == 4
+    packed = prepare(scenes.config_of(root), tmp_path / "packed")
+    assert packed["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
+
+
 def _paint(path: Path, label: int) -> None:
     labels = np.array(Image.open(path))
     labels[5, 5] = label
@@ -129,7 +168,7 @@ def _cut_short(path: Path) -> None:
         ),
         (
             lambda root: _resave(root / "labels/train/0.png", lambda x: x.convert("RGB")),
-            r"labels/train/0\.png is of mode RGB; allowed: label ids in 8 bits",
+            r"labels/train/0\.png is of mode RGB; allowed: label ids in 8-bit grey or in a palette",
         ),
         (
             lambda root: (root / "images/train/4.png").write_bytes(b"no picture"),
