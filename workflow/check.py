@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from moonshine.config import Study
+from moonshine.config.data import Cityscapes, Generated, SegmentationFolder
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
+from moonshine.networks import families
 from moonshine.networks.blocks import Block, parse
 from moonshine.networks.build import assign, is_model
 from workflow import nodes
 from workflow.nodes import Node
 
 Made = TypeVar("Made")
+
+LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
 
 def check_study(study: Study) -> None:
@@ -29,6 +33,7 @@ def check_study(study: Study) -> None:
     """
     key = "teacher.model" if study.teacher.model else "teacher.network"
     teacher = _named(key, lambda: _layout(study.teacher.name, "S"))
+    _suits_the_data(study, key, study.teacher.name)
     weights = study.teacher.weights
     if weights and weights != PUBLISHED and not Path(weights).expanduser().is_file():
         raise MoonshineError(
@@ -47,12 +52,44 @@ def check_study(study: Study) -> None:
             continue
         network, block = study.network_of(name), study.block_of(name)
         layout = _named(f"students.{name}", lambda: _layout(network, block))  # noqa: B023
+        _suits_the_data(study, f"students.{name}.network", network)
         if layout == teacher and network == study.teacher.name:
             raise MoonshineError(
                 f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
                 f"smaller network"
             )
     _distinct(study)
+
+
+def _suits_the_data(study: Study, key: str, network: str) -> None:
+    """MoonshineError unless one of our networks labels what the data label, and takes the sizes that are stated."""
+    if is_model(network):
+        return
+    family = families.parse(network).family
+    if family.dense != study.is_dense:
+        allowed = [each.allowed for each in families.FAMILIES.values() if each.dense == study.is_dense]
+        raise MoonshineError(
+            f"{key}: found {network}, which gives {LABELS[family.dense]}, where data.name: {study.data.name} has "
+            f"{LABELS[study.is_dense]}; allowed: {'; '.join(allowed)}"
+        )
+    for size_key, size in _sizes(study).items():
+        sides = [size] if isinstance(size, int) else size
+        fitting = [-(-side // family.reduction) * family.reduction for side in sides]
+        if fitting != sides:
+            raise MoonshineError(
+                f"{size_key}: found {size}; allowed for {network}: multiples of {family.reduction}, such as "
+                f"{fitting[0] if isinstance(size, int) else fitting}"
+            )
+
+
+def _sizes(study: Study) -> dict[str, int | list[int]]:
+    """The sizes of images with label maps that a study states, by key; where they are its data's own, none."""
+    data, stated = study.data, {}
+    if isinstance(data, Cityscapes | SegmentationFolder | Generated) and data.size:
+        stated["data.size"] = data.size
+    if study.augment.crop:
+        stated["augment.crop"] = study.augment.crop
+    return stated
 
 
 def _distinct(study: Study) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Conv, Convolutions
+from moonshine.networks.families import FAMILIES
 from moonshine.networks.modules import InnerReLU, initialise
 
 EPS = 1e-3
@@ -20,7 +21,7 @@ DROPOUT = {"stage1": 0.03, "stage2": 0.3}
 """The probability in each block of a stage; none in the decoder."""
 DILATIONS = {"stage2": (2, 4, 8, 16)}
 """Those of a stage's blocks, in turn; 1 in the others."""
-REDUCTION = 8
+REDUCTION = FAMILIES["erfnet"].reduction
 """Pixels of the image, each way, to one of the smallest map."""
 
 

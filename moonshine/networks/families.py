@@ -34,6 +34,8 @@ class Family:
     ``channels`` gives the channels of the stem and of each stage at a width, before rounding; ``stage`` begins the path
     of a stage; ``plain`` is the width that is not written, where there is one; ``allowed`` says in words what may be
     written. ``between``: layers between the stages change width and resolution, not the first block of each.
+    ``dense``: it gives logits for every pixel, not for whole images. ``reduction``: pixels of an image, each way, to
+    one of the smallest map, where its height and width must be multiples of that; 1 where they may be any.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Family:
     plain: Decimal | None
     allowed: str
     between: bool = False
+    dense: bool = False
+    reduction: int = 1
 
 
 def _wrn(width: Decimal) -> tuple[Decimal, ...]:
@@ -88,6 +92,8 @@ FAMILIES = {
             Decimal(1),
             "erfnet or erfnet-<width>: erfnet, erfnet-0.5",
             between=True,
+            dense=True,
+            reduction=8,
         ),
     )
 }
