@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moonshine.config.data import Normalisation
-from moonshine.data.rgb import FORMATS, as_rgb
+from moonshine.data.rgb import open_rgb
 from moonshine.data.store import SPLITS, VOID, write
 from moonshine.datasets.pictures import THREADS
 from moonshine.datasets.source import Array, some
@@ -65,8 +65,9 @@ def prepare_scenes(
 ) -> dict[str, Any]:
     """Decode and check all pictures and label maps, write them into ``folder`` and return their description.
 
-    Pictures become uint8 (N, 3, H, W), label maps uint8 (N, H, W) of classes and `VOID`. Both are resized to
-    ``size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the nearest.
+    Pictures are turned upright and become uint8 (N, 3, H, W), label maps uint8 (N, H, W) of classes and `VOID`. Both
+    are resized to ``size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the
+    nearest.
     ``validation`` of the training pictures, at random, become the validation split unless there is one.
     MoonshineError naming every file that cannot be read, has another size than its label map or than the others, or
     holds a label that the study does not know; a class that no training picture shows; and a split to be scored without
@@ -122,13 +123,11 @@ def _split(scenes: Scenes, validation: float, seed: int) -> dict[str, Sequence[P
 
 
 def _size(scenes: Scenes, pair: Pair) -> tuple[int, int]:
-    from PIL import Image
-
     try:
-        with Image.open(scenes.root / pair[0], formats=FORMATS) as picture:
-            return picture.height, picture.width
+        picture = open_rgb(scenes.root / pair[0])
     except Exception as error:  # decoders of damaged files raise almost anything
         raise MoonshineError(f"data.root: {scenes.root / pair[0]} cannot be read ({error})") from None
+    return picture.height, picture.width
 
 
 def _decoded(
@@ -156,8 +155,7 @@ def _scene(
 ) -> tuple[Tensor, Tensor]:
     from PIL import Image
 
-    with Image.open(scenes.root / pair[0], formats=FORMATS) as opened:
-        picture = as_rgb(opened)
+    picture = open_rgb(scenes.root / pair[0])
     with Image.open(scenes.root / pair[1], formats=("PNG",)) as opened:
         _check_depth(scenes.root / pair[1], pair[1])
         if opened.mode not in ("L", "P"):

@@ -128,6 +128,22 @@ def test_a_palette_may_have_4_bits(root: Path, tmp_path: Path) -> None:
     assert packed["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("orientation", "turn"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)]
+)
+@pytest.mark.parametrize("size", [None, [8, 12]])
+def test_pictures_are_turned_upright_to_fit_their_labels(
+    orientation: int, turn: Image.Transpose, size: list[int] | None, root: Path, tmp_path: Path
+) -> None:
+    upright = prepare(scenes.config_of(root, size=size), tmp_path / "upright")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in (root / "images").glob("*/[02].png"):
+        Image.open(path).transpose(turn).save(path, exif=exif)
+    turned = prepare(scenes.config_of(root, size=size), tmp_path / "turned")
+    assert turned["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+
+
 def _paint(path: Path, label: int) -> None:
     labels = np.array(Image.open(path))
     labels[5, 5] = label
