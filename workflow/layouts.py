@@ -25,7 +25,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Images:
-    """What a network takes and returns: (channels, height, width) in, ``classes`` logits out.
+    """What a network takes and returns: (channels, height, width) in, ``classes`` logits out, of label maps per pixel.
 
     ``dataset`` is the description of the prepared data.
     """
@@ -64,7 +64,13 @@ def _teacher(study: Study, images: Images) -> Structure:
     module: nn.Module
     if is_model(teacher.name):
         structure, module, layout = structures.describe(
-            teacher.name, teacher.kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+            teacher.name,
+            teacher.kwargs,
+            images.classes,
+            images.shape,
+            teacher.include,
+            teacher.exclude,
+            dense=study.is_dense,
         )
         if not layout.places:
             raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
@@ -85,7 +91,13 @@ def uniform(study: Study, network: str, block: str, images: Images) -> Structure
     teacher = study.teacher
     kwargs = teacher.kwargs if network == teacher.name else {}
     structure, module, layout = structures.describe(
-        network, kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+        network,
+        kwargs,
+        images.classes,
+        images.shape,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
     )
     chosen, refused = choose(module, layout, block)
     if not chosen:

@@ -37,7 +37,14 @@ def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
     teacher = study.teacher
     blocks = ("S", *(mixed.blocks or PAPER))
     structure, fitting = places_of(
-        teacher.name, teacher.kwargs, images.classes, images.shape, blocks, teacher.include, teacher.exclude
+        teacher.name,
+        teacher.kwargs,
+        images.classes,
+        images.shape,
+        blocks,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
     )
     space = Space(structure, fitting, images.shape)
     dataset = load_dataset(nodes.fetch(study.study).folder)

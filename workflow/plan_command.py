@@ -75,7 +75,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
         shape = _shape(arguments.input)
-        structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks)
+        structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
         return Space(structure, fitting, shape), None
     from moonshine.config import load_study
     from workflow import nodes
@@ -92,7 +92,14 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     classes = arguments.classes or images_of(study).classes
     teacher = study.teacher
     structure, fitting = places_of(
-        teacher.name, teacher.kwargs, classes, shape, blocks, teacher.include, teacher.exclude
+        teacher.name,
+        teacher.kwargs,
+        classes,
+        shape,
+        blocks,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
     )
     return Space(structure, fitting, shape), images
 

@@ -26,16 +26,18 @@ def describe(
     input_shape: Sequence[int],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    *,
+    dense: bool | None = False,
 ) -> tuple[dict[str, Any], nn.Module, Layout]:
     """A model's structure with S in every place, the model itself and its layout.
 
     Patterns as in `moonshine.substitution.layout.lay_out`. The structure holds only what JSON does.
-    MoonshineError for a model that cannot be built, cannot take the input or does not return (n, num_classes) logits,
-    and for ``kwargs`` that JSON would not give back.
+    MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
+    `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
     _check_kwargs(kwargs)
     module = build_model(name, kwargs, num_classes, input_shape[0])
-    check_logits(module, name, input_shape, num_classes)
+    check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
     structure = {
         "network": name,
@@ -68,13 +70,17 @@ def places_of(
     blocks: Sequence[str],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    *,
+    dense: bool | None = False,
 ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """The structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
     MoonshineError as for `describe`, and for a network in which nothing can be replaced.
     """
     if is_model(name):
-        structure, module, layout = describe(name, kwargs, num_classes, input_shape, include, exclude)
+        structure, module, layout = describe(
+            name, kwargs, num_classes, input_shape, include, exclude, dense=dense
+        )
         if not layout.places:
             raise nothing_to_swap(name, "a cheap block", layout.kept)
         return structure, fitting(module, layout, blocks)
@@ -89,15 +95,24 @@ def _fits(site: Site, block: str) -> bool:
         return False
 
 
-def check_logits(module: nn.Module, name: str, input_shape: Sequence[int], num_classes: int) -> None:
-    """MoonshineError unless an image of ``input_shape`` (channels, height, width) gives (1, num_classes) logits."""
+def check_logits(
+    module: nn.Module, name: str, input_shape: Sequence[int], num_classes: int, dense: bool | None = False
+) -> None:
+    """MoonshineError unless an image of ``input_shape`` (channels, height, width) gives (1, num_classes) logits.
+
+    ``dense``: unless it gives (1, num_classes, height, width), for label maps; None allows both.
+    """
     try:
         logits = zero_pass(module, input_shape)
     except MoonshineError as error:
         raise MoonshineError(f"model {name}: {error}") from error
-    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-    if found != (1, num_classes):
+    is_tensor = isinstance(logits, torch.Tensor)
+    found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
+    shapes = {False: (1, num_classes), True: (1, num_classes, *input_shape[1:])}
+    allowed = [shape for kind, shape in shapes.items() if dense in (kind, None)]
+    if found not in allowed:
+        more = "" if is_tensor else "; a module of yours around it may return one of its outputs"
         raise MoonshineError(
-            f"model {name}: one image gives {found}; allowed: logits (1, {num_classes}), for the data's {num_classes} "
-            "classes (teacher.kwargs may set the number)"
+            f"model {name}: one image gives {found}; allowed: logits {' or '.join(map(str, allowed))}, for the data's "
+            f"{num_classes} classes (teacher.kwargs may set the number){more}"
         )

@@ -1,4 +1,4 @@
-"""Small networks as people write them, (n, 3, h, w) -> logits (n, 5), most of them with an unusual forward pass."""
+"""Small networks as people write them, (n, 3, h, w) -> logits (n, 5) but for one, most of them with an unusual forward pass."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ class Backwards(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.second(self.first(x)).relu()).mean((2, 3))
+
+
+class Dense(nn.Module):
+    """Labels every pixel: (n, 3, h, w) -> (n, classes, h, w) for even h and w, with one residual block."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = spatial(3, 8, stride=2)
+        self.block = Residual(nn.Sequential(spatial(), nn.BatchNorm2d(8), nn.ReLU(), spatial()))
+        self.tail = spatial(8, 16)
+        self.head = nn.Conv2d(16, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.tail(self.block(self.stem(x))).relu())
+        return functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
 
 
 class Reused(Net):

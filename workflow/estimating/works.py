@@ -153,7 +153,13 @@ def _in_model(
     if network not in laid_out:
         kwargs = teacher.kwargs if network == teacher.name else {}
         laid_out[network] = describe(
-            network, kwargs, images.classes, images.shape, teacher.include, teacher.exclude
+            network,
+            kwargs,
+            images.classes,
+            images.shape,
+            teacher.include,
+            teacher.exclude,
+            dense=study.is_dense,
         )
     structure, module, layout = laid_out[network]
     chosen, refused = choose(module, layout, block)

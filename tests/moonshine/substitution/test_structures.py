@@ -15,7 +15,7 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.build import from_structure
 from moonshine.substitution.structures import check_logits, describe, places_of
-from tests.moonshine.odd_networks import NamedOutputs, Net, spatial
+from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
 
 SHAPE = (3, 32, 32)
 ODD = "tests.moonshine.odd_networks"
@@ -131,6 +131,39 @@ def test_a_model_that_does_not_suit_the_data(shape: tuple[int, ...], classes: in
 def test_logits_are_checked(network: nn.Module, said: str) -> None:
     with pytest.raises(MoonshineError, match=f"model mine: .*{said}"):
         check_logits(network, "mine", SHAPE, 5)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (Net(spatial()), r"one image gives \(1, 5\); allowed: logits \(1, 5, 32, 32\), for"),
+        (nn.Conv2d(3, 5, 3), r"gives \(1, 5, 30, 30\); allowed: logits \(1, 5, 32, 32\)"),
+        (
+            NamedOutputs(),
+            r"a dict; allowed: logits \(1, 5, 32, 32\), .*; a module of yours around it may return one",
+        ),
+    ],
+)
+def test_of_label_maps_every_pixel_has_logits(network: nn.Module, said: str) -> None:
+    check_logits(Dense(), "mine", SHAPE, 5, dense=True)
+    with pytest.raises(MoonshineError, match=f"model mine: .*{said}"):
+        check_logits(network, "mine", SHAPE, 5, dense=True)
+
+
+def test_without_data_both_will_do() -> None:
+    for network in (Dense(), Net(spatial())):
+        check_logits(network, "mine", SHAPE, 5, dense=None)
+    with pytest.raises(MoonshineError, match=r"allowed: logits \(1, 6\) or \(1, 6, 32, 32\), for"):
+        check_logits(Dense(), "mine", SHAPE, 6, dense=None)
+
+
+def test_a_model_that_labels_every_pixel_is_laid_out() -> None:
+    structure, _, _ = describe(f"{ODD}:Dense", {}, 5, SHAPE, dense=True)
+    assert structure["blocks"] == {"block": "S", "tail": "S"}
+    with pytest.raises(
+        MoonshineError, match=r"one image gives \(1, 5, 32, 32\); allowed: logits \(1, 5\), for"
+    ):
+        describe(f"{ODD}:Dense", {}, 5, SHAPE)
 
 
 def test_checking_leaves_the_modes_of_frozen_parts() -> None:
