@@ -45,11 +45,13 @@ def _draw(job: stage.Job, folder: Path) -> None:
     assert isinstance(dataset.test, Split)
     indices = chosen(len(dataset.test))
     shown = Split(dataset.test.images[indices], dataset.test.labels[indices])
+    # outputs after the scored classes, such as Cityscapes' void, are drawn as void
+    scored = dataset.scored_classes or dataset.num_classes
     execution = resolve(study.runtime, study.training.precision)
     folder.mkdir(parents=True)
     for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
         draw_picture(image, folder / f"picture-{index}.png")
-        draw_labels(labels, folder / f"truth-{index}.png")
+        draw_labels(labels, folder / f"truth-{index}.png", scored)
     drawn: list[dict[str, object]] = []
     for node in nodes.trained(study):
         if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
@@ -57,10 +59,10 @@ def _draw(job: stage.Job, folder: Path) -> None:
             for index, labels in zip(
                 indices, predict(load(node.folder), shown, dataset, execution), strict=True
             ):
-                draw_labels(labels, folder / f"{node.name}-{index}.png")
+                draw_labels(labels, folder / f"{node.name}-{index}.png", scored)
     classes = [
         {"name": name, "colour": colour}
-        for name, colour in zip(dataset.class_names, colours(len(dataset.class_names)), strict=True)
+        for name, colour in zip(dataset.class_names[:scored], colours(scored), strict=True)
     ]
     write_json(folder / nodes.EXAMPLES_FILE, {"pictures": indices, "classes": classes, "networks": drawn})
     stage.logger.info("%d pictures of %d networks", len(indices), len(drawn))

@@ -26,11 +26,11 @@ def colours(count: int) -> list[str]:
     return found
 
 
-def draw_labels(labels: Tensor, path: Path) -> None:
-    """Write a label map, uint8 (H, W) with `VOID` black, in the colours of its classes."""
+def draw_labels(labels: Tensor, path: Path, classes: int) -> None:
+    """Write a label map, (H, W), in the colours of its first ``classes`` classes; the others and `VOID` are black."""
     picture = Image.fromarray(labels.numpy().astype(np.uint8))
-    palette = [int(colour[at : at + 2], 16) for colour in colours(VOID) for at in (1, 3, 5)]
-    picture.putpalette([*palette, 0, 0, 0])
+    palette = [int(colour[at : at + 2], 16) for colour in colours(classes) for at in (1, 3, 5)]
+    picture.putpalette([*palette, *[0, 0, 0] * (VOID + 1 - classes)])
     _save(picture, path, Image.Resampling.NEAREST)
 
 

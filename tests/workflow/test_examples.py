@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from moonshine.config import load_study
@@ -19,7 +22,7 @@ from tests.workflow.stages import run
 from workflow import examples, nodes, stage
 from workflow.class_scores import class_scores, seen, top5
 from workflow.collect import collect, write
-from workflow.mask_pictures import colours
+from workflow.mask_pictures import colours, draw_labels
 from workflow.results import load_results
 from workflow.sections import answer, main_table
 from workflow.track import back_fill
@@ -106,6 +109,36 @@ def test_a_picture_has_the_colours_of_its_classes(trained: Path) -> None:
     for label, colour in found.items():
         rgb = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
         assert (truth[labels == label] == rgb).all()
+
+
+def test_an_output_that_is_not_scored_is_drawn_as_void(tmp_path: Path) -> None:
+    draw_labels(torch.tensor([[0, 1, 2, scenes.VOID, 255]], dtype=torch.uint8), tmp_path / "map.png", 2)
+    drawn = np.array(Image.open(tmp_path / "map.png").convert("RGB"))[0].tolist()
+    first, second = ([int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in colours(2))
+    assert drawn == [first, second, [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Path) -> None:
+    """As Cityscapes' void, the network's last output: the legend has the black void only."""
+    shutil.copytree(trained, tmp_path / "copy")
+    about = tmp_path / "copy/results/tiny/data/dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"scored_classes": 2}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "copy")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+        assert stage.main(examples.run, nodes.examples, (), ["tiny"]) == 0
+    folder = tmp_path / "copy/results/tiny/examples"
+    classes = json.loads((folder / nodes.EXAMPLES_FILE).read_text())["classes"]
+    assert [each["name"] for each in classes] == scenes.CLASSES[:2]
+    legend = re.findall(
+        r'background:(#\w+)"></span>([^<]+)<', seen(load_results("tiny", tmp_path / "copy")).html
+    )
+    assert legend == [*zip(colours(2), scenes.CLASSES[:2], strict=True), ("#000000", "void")]
+    for path in folder.glob("*@*.png"):
+        shown = {
+            tuple(colour) for colour in np.array(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()
+        }
+        assert shown <= {tuple(int(c[at : at + 2], 16) for at in (1, 3, 5)) for c in [*colours(2), "#000000"]}
 
 
 def test_drawing_twice_gives_the_same_bytes(trained: Path) -> None:
