@@ -49,9 +49,19 @@ def load_given_weights(module: nn.Module, path: Path, checksum: str) -> None:
 def load_published_weights(module: nn.Module, model: str) -> None:
     """Fill ``module`` with what torchvision publishes of a model of its, ``torchvision/<name>``: its default weights.
 
+    Errors: ``MoonshineError`` as of `published_weights`, and for a network of another shape, such as one of other
+    classes.
+    """
+    path = published_weights(model)
+    _fill(module, _state_dict(path), path)
+
+
+def published_weights(model: str) -> Path:
+    """The file of the weights that torchvision publishes of a model of its as the default.
+
     They are downloaded once, into the cache of torch.hub, and verified by the part of their SHA-256 that their name
     holds. Errors: ``MoonshineError`` for a model without weights, a download that fails, which says where the file may
-    be put instead, a file that is another one, and for a network of another shape, such as one of other classes.
+    be put instead, and a file that is another one.
     """
     from torchvision.models import get_model_weights
 
@@ -79,7 +89,7 @@ def load_published_weights(module: nn.Module, model: str) -> None:
             f"remove it, and it is downloaded again from {weights.url}"
         )
     logger.info("weights %s, checksum %s", weights, found)
-    _fill(module, _state_dict(path), path)
+    return path
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

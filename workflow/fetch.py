@@ -1,15 +1,22 @@
-"""fetch: verify the study's data and prepare it once, in the form that training nodes map."""
+"""fetch: verify the study's data and prepare it once, in the form that training nodes map; download weights."""
 
 from __future__ import annotations
 
 import sys
 
+from moonshine.config.networks import PUBLISHED
 from workflow import nodes, stage
 
 
 def run(job: stage.Job) -> None:
     from moonshine.datasets import prepare
 
+    teacher = job.study.teacher
+    if teacher.weights == PUBLISHED:
+        from moonshine.weights import published_weights
+
+        # here, because the machines that train may have no network
+        published_weights(teacher.name)
     found = prepare(job.study.data, job.node.folder)
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])

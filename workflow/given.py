@@ -10,18 +10,17 @@ from moonshine.data import load as load_dataset
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
 from moonshine.training.evaluation import evaluate
-from moonshine.training.execution import resolve
 from moonshine.training.train import History
 from moonshine.weights import load_given_weights, load_published_weights
 from workflow import nodes, stage
 from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
+from workflow.training.placement import execution_here
 
 
 def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
     study, node = job.study, job.node
-    execution = resolve(study.runtime, study.training.precision)
     folder = nodes.fetch(study.study).folder
     dataset = load_dataset(folder)
     network = from_structure(structure)
@@ -36,7 +35,8 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     identity = identity_of(job, structure, None, study.teacher.seed)
     history = History([])
     held = dataset.validation
-    validation = None if held is None else evaluate(network, held, dataset, execution)
-    test = evaluate_test(network, dataset, execution, history)
+    with execution_here(study) as execution:
+        validation = None if held is None else evaluate(network, held, dataset, execution)
+        test = evaluate_test(network, dataset, execution, history)
     write(node, network, structure, config, history, identity, test, validation)
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
+from workflow import gpus
+
+# prctl(2)
+_PR_SET_PDEATHSIG = 1
 
 
 def check_devices(study: Study) -> None:
     """MoonshineError where ``training.devices`` is more than this machine has, or asks of CPUs what only GPUs do."""
     wanted = study.training.devices
     device = study.runtime.device
-    gpus = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if study.training.sync_batch_norm and not gpus:
+    on_gpus = _on_gpus(study)
+    if study.training.sync_batch_norm and not on_gpus:
         raise MoonshineError(
             "training.sync_batch_norm: found true on a CPU, where torch has no synchronised batch norm; allowed: false"
         )
@@ -26,16 +33,26 @@ def check_devices(study: Study) -> None:
         raise MoonshineError(
             f"runtime.device: found {device}, one device, for training.devices: {wanted}; allowed: auto, cpu, cuda"
         )
-    there = torch.cuda.device_count() if gpus else len(os.sched_getaffinity(0))
+    there = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
     if wanted > there:
+        allowed = f"1 to {there} that divide training.batch_size" if there else "runtime.device: cpu"
         raise MoonshineError(
-            f"training.devices: found {wanted}; this machine has {there} {'GPUs' if gpus else 'CPU cores'}; "
-            f"allowed: 1 to {there} that divide training.batch_size"
+            f"training.devices: found {wanted}; this machine has {there} {'GPUs' if on_gpus else 'CPU cores'}; "
+            f"allowed: {allowed}"
         )
 
 
-def train_together(module: str, arguments: Sequence[str], processes: int) -> None:
-    """Run a stage's module as so many processes of this machine; MoonshineError where one of them dies."""
+def _on_gpus(study: Study) -> bool:
+    device = study.runtime.device
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+
+
+def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
+    """Run a stage's module as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
+
+    They end when this process does, however it ends. MoonshineError where one of them dies.
+    """
+    processes = study.training.devices
     command = [
         sys.executable,
         "-m",
@@ -46,9 +63,21 @@ def train_together(module: str, arguments: Sequence[str], processes: int) -> Non
     ]
     # the launcher would set one thread for each process, and warn of it; every process sets its own
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    ended = subprocess.run([*command, "-m", module, *arguments], env=environment, check=False)
+    with ExitStack() as held:
+        if _on_gpus(study):
+            names = gpus.visible()
+            chosen = held.enter_context(gpus.claimed(names, processes))
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in chosen)
+        started = [*command, "-m", module, study.study, *arguments]
+        ended = subprocess.run(started, env=environment, check=False, preexec_fn=_end_with_parent)
     if ended.returncode:
         raise MoonshineError(
             f"one of {processes} training processes has ended with an error (above, of the first that did); "
             "whole epochs are kept: run it again to continue"
         )
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end the launcher, which ends the processes, when this process is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -58,7 +58,8 @@ def files(made: Iterable[Node], *names: str) -> list[str]:
     return [path.as_posix() for node in made for path in node.outputs if path.name in names]
 
 
-def gpus(study: Study) -> int:
-    """How many GPUs a node that trains takes: one where there may be one."""
+def gpus(study: Study, elsewhere: bool) -> int:
+    """How many GPUs a node that trains takes: one per device where there may be some; ``elsewhere`` there may be."""
     device = study.runtime.device
-    return int(device.startswith("cuda") or (device == "auto" and GPU_DRIVER.exists()))
+    has_some = device.startswith("cuda") or (device == "auto" and (elsewhere or GPU_DRIVER.exists()))
+    return study.training.devices * int(has_some)

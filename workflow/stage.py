@@ -64,7 +64,7 @@ def main(
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
         node = make_node(study.study, *given)
-        if node.trains and study.training.devices > 1:
+        if _trains(node, study) and study.training.devices > 1:
             check_study(study)
             if not _in_company(study, run, given):
                 return 0
@@ -116,6 +116,11 @@ def _speak(prefix: str, *more: logging.Handler) -> None:
         handler.setFormatter(logging.Formatter(f"{prefix}: %(message)s"))
 
 
+def _trains(node: Node, study: Study) -> bool:
+    """Whether a node trains a network: a teacher that comes with its weights does not."""
+    return node.trains and not (node.stage == "teacher" and study.teacher.weights)
+
+
 def _helps() -> bool:
     """Whether this process trains with a first one, which writes everything."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
@@ -129,17 +134,19 @@ def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) 
         return True
     check_devices(study)
     spec = sys.modules[run.__module__].__spec__
-    train_together(spec.name if spec else run.__module__, [study.study, *given], study.training.devices)
+    train_together(spec.name if spec else run.__module__, study, given)
     return False
 
 
 def _log_file(node: Node) -> list[logging.Handler]:
-    """The node's log, unless another process writes it."""
-    if _helps():
-        return []
+    """The node's log; a process that only helps to train adds its errors, of which the first ends all."""
     try:
         node.log.parent.mkdir(parents=True, exist_ok=True)
-        return [logging.FileHandler(node.log, mode="w", encoding="utf-8")]
+        if not _helps():
+            node.log.write_bytes(b"")
+        handler = logging.FileHandler(node.log, encoding="utf-8")
+        handler.setLevel(logging.ERROR if _helps() else logging.INFO)
+        return [handler]
     except OSError as error:
         raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None
 

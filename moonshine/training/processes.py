@@ -6,13 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: the others do while the first one evaluates the validation split."""
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -31,17 +37,15 @@ class Processes:
         """Which part of every batch is this process's, as `moonshine.data.batches` takes it."""
         return self.rank, self.count
 
-    def wrap(self, network: nn.Module, execution: Execution, sync_batch_norm: bool) -> nn.Module:
+    def wrap(self, network: nn.Module, execution: Execution) -> nn.Module:
         """The network whose backward pass averages gradients over all processes; itself where there is one.
 
         The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
-        batch norm are the first process's, unless they are synchronised. Parameters that a network never uses are found
+        batch norm are the first process's. Parameters that a network never uses are found
         in the first step.
         """
         if self.count == 1:
             return network
-        if sync_batch_norm:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         devices = [execution.device] if execution.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
@@ -75,6 +79,20 @@ class Processes:
 ALONE = Processes()
 
 
+def synchronised(network: nn.Module) -> None:
+    """Make batch norms see the whole batch, in place, before hooks are put on them; parameters keep their names.
+
+    MoonshineError for a subclass of batch norm, whose own forward pass would be lost: timm's with an activation, say.
+    """
+    for path, layer in network.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and type(layer) not in PLAIN:
+            raise MoonshineError(
+                f"training.sync_batch_norm: {path} is a {type(layer).__name__}; allowed: networks with torch's own "
+                "batch norms, or false"
+            )
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
 def launched(environment: Mapping[str, str] = os.environ) -> Processes:
     """The place of this process among those that ``torchrun`` started; alone where it was started otherwise."""
     if "TORCHELASTIC_RUN_ID" not in environment:
@@ -88,8 +106,10 @@ def together(processes: Processes, device: torch.device) -> Iterator[None]:
     if processes.count == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    on_gpu = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+    )
+    yield
+    # Not after an error: NCCL would wait here for processes that wait for this one, and the launcher for all of them.
+    dist.destroy_process_group()

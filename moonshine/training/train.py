@@ -15,6 +15,7 @@ from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Training
 from moonshine.data import AnySplit, Dataset, batches
 from moonshine.data.batches import UNLABELLED
+from moonshine.errors import MoonshineError
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.optimizer import Updates, make_optimizer
@@ -73,7 +74,9 @@ def train(
     whole epoch and ends bit-identical to one that was not interrupted, if it has as many ``processes``. A loss that
     stops being finite ends the run with status ``diverged``. All processes call this alike, each with its own copy of
     the network; only the first one writes checkpoints and tells the ``observer``.
+    MoonshineError where the last batch of an epoch has fewer images than there are processes.
     """
+    _check_last_batch(len(dataset.train), training.batch_size, processes.count)
     network = execution.place(network)
     optimizer = make_optimizer(network.parameters(), training.optimizer)
     rows: list[Row] = []
@@ -84,12 +87,12 @@ def train(
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         rows, resumed = state["rows"], state["resumed"] + 1
-        _restore_rng(state["rng"], seed, processes, len(rows))
+        _restore_rng(state["rng"], execution.device, seed, processes, len(rows))
         observer.resumed(rows)
     else:
         # dropout differs between the parts of a batch
         torch.manual_seed(seed + processes.rank)
-    forward = processes.wrap(network, execution, training.sync_batch_norm)
+    forward = processes.wrap(network, execution)
     if execution.compile:
         forward = torch.compile(forward)  # type: ignore[assignment]
     run = _Run(forward, loss, optimizer, dataset, training, augment, execution, seed, observer, processes)
@@ -106,7 +109,7 @@ def train(
             return History(rows, "diverged", resumed)
         observer.epoch(row)
         if checkpoints:
-            rng = processes.gather(_rng())
+            rng = processes.gather(_rng(execution.device))
             if processes.is_first:
                 checkpoints.save(
                     epoch,
@@ -181,11 +184,25 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
     return {"epoch": epoch, "lr": rate, **means, "train_error_pct": 100 * errors / max(labelled, 1)}
 
 
-def _rng() -> dict[str, Any]:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+def _check_last_batch(count: int, batch_size: int, processes: int) -> None:
+    last = count % batch_size or min(count, batch_size)
+    if last < processes:
+        raise MoonshineError(
+            f"training.devices: found {processes}; the last batch of an epoch has {last} of the {count} images; "
+            f"allowed: 1 to {last}, or another training.batch_size"
+        )
 
 
-def _restore_rng(states: Sequence[dict[str, Any]], seed: int, processes: Processes, epoch: int) -> None:
+def _rng(device: torch.device) -> dict[str, Any]:
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_rng(
+    states: Sequence[dict[str, Any]], device: torch.device, seed: int, processes: Processes, epoch: int
+) -> None:
     """Continue this process's random numbers, or, among another number of processes, begin new ones."""
     if len(states) != processes.count:
         logger.warning(
@@ -197,5 +214,9 @@ def _restore_rng(states: Sequence[dict[str, Any]], seed: int, processes: Process
         return
     state = states[processes.rank]
     torch.set_rng_state(state["cpu"].cpu())
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    if (device.type == "cuda") != (state["cuda"] is not None):
+        logger.warning(
+            "continued on a %s what another kind of device began: not bit for bit the same", device.type
+        )
+    elif device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

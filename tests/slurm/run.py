@@ -131,8 +131,7 @@ def main() -> int:
 def refuse() -> None:
     """Leave machines alone that are somebody's cluster or not ours to install on; FORCE=1 goes on."""
     told = os.environ.get("FORCE") == "1"
-    found = [str(path) for path in Path("/etc").glob("slurm*/slurm.conf")]
-    if found and not told:
+    if (found := configurations()) and not told:
         raise Refused(
             f"found {found[0]}: this machine is part of a cluster; FORCE=1 starts another one beside it"
         )
@@ -144,6 +143,15 @@ def refuse() -> None:
         # sudo has a PATH of its own
         path = f"PATH={os.environ['PATH']}"
         os.execvp("sudo", ["sudo", "env", path, "FORCE=1", sys.executable, "-m", "tests.slurm.run"])
+
+
+def configurations() -> list[str]:
+    """Where SLURM keeps, or is told, what cluster a machine belongs to."""
+    places = ("etc/slurm*", "usr/local/etc", "usr/local/etc/slurm", "opt/slurm*/etc", "run/slurm/conf")
+    named = os.environ.get("SLURM_CONF")
+    return [*([f"SLURM_CONF={named}"] if named else [])] + [
+        str(path) for place in places for path in sorted(Path("/").glob(f"{place}/slurm.conf"))
+    ]
 
 
 def tell(folder: Path, cluster: dict[str, str], undo: ExitStack) -> None:
@@ -203,13 +211,12 @@ def write_study(clone: Path) -> None:
     study["methods"] = {"at": study["methods"]["at"]}
     study["seeds"] = [0]
     study["training"]["epochs"] = EPOCHS
-    study["runtime"]["device"] = "cpu"
+    study["runtime"]["device"] = "auto"  # the cluster's GPUs are none that CUDA finds
     (clone / "params.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     # one of the networks takes a share of a GPU
     profile = clone / "profiles" / "slurm" / "profile.yaml"
-    whole, share = "scratch: {gpu: 1}", 'scratch: {gpu: 0, gres: "shard:1"}'
-    assert whole in profile.read_text()
-    profile.write_text(profile.read_text().replace(whole, share))
+    with profile.open("a") as added:
+        added.write('\nset-resources:\n  scratch: {gpu: 0, gres: "shard:1"}\n')
 
 
 def check(story: Story, status: int, server: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from moonshine.config import parse_study
@@ -41,30 +44,63 @@ def teacher() -> subprocess.Popen[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    import psutil
-
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def interrupt(work: Path, process: subprocess.Popen[str], victim: Callable[[list[int]], int]) -> str:
+    """Kill one process of a node, two epochs on; what the node says as it ends, when all its processes have."""
+    before = newest(work)
+    try:
+        while newest(work) < before + 2:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        below = descendants(process.pid)
+        os.kill(victim([process.pid, *below]), signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        deadline = time.monotonic() + 60
+        while any(psutil.pid_exists(pid) for pid in below):
+            assert time.monotonic() < deadline, "processes go on without the one that started them"
+            time.sleep(0.1)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return said
+
+
+def newest(work: Path) -> int:
+    return max((int(path.stem.partition("-")[2]) for path in work.glob("epoch-*.json")), default=-1)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(here: Path) -> None:
-    tiny.write_study(here, study(epochs=400))
-    process = teacher()
+    tiny.write_study(here, study(epochs=200))
     work = here / "results/tiny/.work/teacher@tiny"
-    try:
-        while not list(work.glob("epoch-0000[2-9].json")):
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.1)
-        os.kill(descendants(process.pid)[-1], signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    said = interrupt(work, process := teacher(), lambda pids: pids[-1])
     assert process.returncode == 2
     assert "one of 2 training processes has ended with an error" in said
+    interrupt(work, teacher(), lambda pids: pids[0])
     assert not (here / "results/tiny/teacher/metrics.json").exists()
-    done = len(list(work.glob("epoch-*.pt")))
-    assert done > 0
+    tiny.write_study(here, study(epochs=200, devices=1))
+    assert run("teacher") == 0
+    timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())
+    assert (timings["resumed"], timings["devices"]) == (2, 1)
+    assert "not bit for bit" in (here / "results/tiny/logs/teacher@tiny.log").read_text()
+
+
+def test_a_teacher_that_comes_with_its_weights_needs_no_company(here: Path) -> None:
+    """Every process would evaluate it, and write the same files."""
+    content = study()
+    model = content["teacher"]
+    tiny.write_study(here, study(devices=1, epochs=1))
+    assert run("teacher") == 0
+    weights = here / "given.safetensors"
+    weights.write_bytes((here / "results/tiny/teacher/weights.safetensors").read_bytes())
+    checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
+    content["teacher"] = {**model, "weights": str(weights), "weights_sha256": checksum}
+    tiny.write_study(here, content)
+    assert run("teacher") == 0
+    timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())
+    assert "devices" not in timings
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -49,6 +49,7 @@ HARMLESS = {
     "moonshine/tracking.py": "tracking",
     "workflow/__init__.py": "empty",
     "workflow/check.py": "checks of the study",
+    "workflow/gpus.py": "chooses among GPUs",
     "workflow/launch.py": "starts processes",
     "workflow/nodes.py": "names and paths",
     "workflow/progress.py": "progress",
@@ -63,8 +64,8 @@ NETWORKS = set(package("moonshine/networks"))
 COSTS = set(package("moonshine/costs"))
 # Imported by the stage for something else than what its node leaves.
 UNUSED: dict[str, set[str]] = {
-    # networks are built for the checks of the study alone
-    "fetch": {*NETWORKS, *DATA, "moonshine/budgets.py"},
+    # networks are built for the checks of the study alone, and weights are downloaded for the teacher
+    "fetch": {*NETWORKS, *DATA, "moonshine/artifacts.py", "moonshine/budgets.py", "moonshine/weights.py"},
     "structure": DATASETS,
     "measure": DATASETS | DATA,
     # its sizes in the tables are those of measure-teacher; budgets are of students

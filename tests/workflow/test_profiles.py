@@ -56,8 +56,9 @@ def test_no_share_is_larger_than_the_gpu(folder: Path) -> None:
 def test_a_node_on_two_devices_takes_two_gpus(folder: Path, tmp_path: Path) -> None:
     two = fork(folder, tmp_path / "two")
     edit_study(two, lambda study: study["training"].update(devices=2))
-    found = asked(two, "--resources", "gpu=4")
-    assert {(found[rule]["gpu"], found[rule]["gpu_mem_mb"]) for rule in TRAINING} == {(2, 16000)}
+    for options in (("--resources", "gpu=4"), ("--workflow-profile", "profiles/slurm")):
+        found = asked(two, *options)
+        assert {(found[rule]["gpu"], found[rule]["gpu_mem_mb"]) for rule in TRAINING} == {(2, 16000)}
 
 
 def test_on_a_cluster_every_job_has_limits_that_grow(folder: Path) -> None:

@@ -27,7 +27,6 @@ except MoonshineError as error:
 
 rule_helpers.prepare_environment()
 setting = partial(rule_helpers.setting, STUDY)
-GPUS = rule_helpers.gpus(STUDY)
 
 
 wildcard_constraints:
@@ -35,6 +34,11 @@ wildcard_constraints:
     student=any_of(STUDY.students),
     method=any_of(STUDY.methods),
     seed=any_of(STUDY.seeds),
+
+
+def gpus():
+    """How many GPUs a node that trains asks for. On a cluster, the machine that plans may have none to be found."""
+    return rule_helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
 
 
 def lock_dvc_out():

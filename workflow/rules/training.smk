@@ -21,8 +21,8 @@ rule teacher:
     priority: 100
     threads: THREADS
     resources:
-        gpu=DEVICES * GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        gpu=lambda wildcards: gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
         mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
@@ -50,8 +50,8 @@ rule scratch:
         "results/{study}/logs/scratch@{study}-{student}-{seed}.log",
     threads: THREADS
     resources:
-        gpu=DEVICES * GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        gpu=lambda wildcards: gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
         mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
@@ -80,8 +80,8 @@ rule distil:
         "results/{study}/logs/distil@{study}-{student}-{method}-{seed}.log",
     threads: THREADS
     resources:
-        gpu=DEVICES * GPUS,
-        gpu_mem_mb=lambda wildcards, attempt: DEVICES * GPUS * attempt * 8000,
+        gpu=lambda wildcards: gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
         mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:

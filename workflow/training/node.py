@@ -23,14 +23,14 @@ from moonshine.distillation.distil import distillation
 from moonshine.files import read_json
 from moonshine.live import Live
 from moonshine.networks.build import from_structure
-from moonshine.training.execution import resolve
 from moonshine.training.labels import LabelLoss, class_weights
-from moonshine.training.processes import launched, together
+from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, Loss, train
 from workflow import nodes, stage
 from workflow.progress import Progress
 from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
+from workflow.training.placement import execution_here
 
 WARM_BATCH = 128
 
@@ -43,9 +43,6 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     """
     study, node = job.study, job.node
     processes = launched()
-    execution = resolve(
-        study.runtime, study.training.precision, processes.rank if processes.count > 1 else None
-    )
     folder = nodes.fetch(study.study).folder
     dataset = load_dataset(folder)
     losses = study.methods[method] if method else None
@@ -56,10 +53,13 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     torch.manual_seed(seed)
     network = from_structure(structure)
     weights = class_weights(study.training, dataset.class_shares)
-    checkpoints = Checkpoints(node.work, fingerprint(settings, moonshine.__version__))
+    # a run may go on with another number of devices
+    exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
+    checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
     with ExitStack() as held:
         if processes.is_first:
             held.enter_context(_alone(node))
+        execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
         loss: Loss = LabelLoss(weights)
         if losses:
@@ -67,6 +67,9 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
             if warm := study.students[job.args[0]].warm_start:
                 _warm(network, teacher, structure, warm, dataset, seed)
             taps = structure["taps"]
+        if study.training.sync_batch_norm:
+            synchronised(network)
+        if losses:
             loss = held.enter_context(distillation(network, teacher, losses, taps, execution, weights))
         train_it = partial(
             train,

@@ -18,10 +18,12 @@ from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Method, Training
 from moonshine.data import Dataset, batches, load
 from moonshine.distillation.distil import distillation
+from moonshine.errors import MoonshineError
 from moonshine.networks.build import build
 from moonshine.training.execution import Execution
+from moonshine.training.labels import LabelLoss
 from moonshine.training.optimizer import make_optimizer
-from moonshine.training.processes import ALONE, Processes, launched, together
+from moonshine.training.processes import ALONE, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
 from moonshine.training.train import History, Observer, Row, train
 
@@ -183,6 +185,43 @@ def alone(folder: Path) -> History:
             copy.deepcopy(student), loss, load(folder / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
             seed=0, checkpoints=Checkpoints(folder / "work", "same"),
         )  # fmt: skip
+
+
+def test_the_last_batch_must_have_an_image_for_every_process(folder: Path) -> None:
+    student, _ = networks()
+    recipe = Training.model_validate({**RECIPE, "batch_size": 23})
+    with pytest.raises(MoonshineError, match=r"devices: found 2; the last batch .* has 1 of the 24 images"):
+        train(
+            student,
+            LabelLoss(),
+            load(folder / "data"),
+            recipe,
+            AUGMENT,
+            EXECUTION,
+            seed=0,
+            processes=Processes(0, 2),
+        )
+
+
+def test_synchronised_batch_norms_keep_names_and_values() -> None:
+    network = networks()[0]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    synchronised(network)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(layer, nn.SyncBatchNorm) for layer in norms)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert before.keys() == network.state_dict().keys()
+
+
+def test_a_batch_norm_that_does_more_is_not_synchronised() -> None:
+    class WithActivation(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).relu()
+
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), WithActivation(2))
+    with pytest.raises(MoonshineError, match=r"sync_batch_norm: 1 is a WithActivation; allowed: .* or false"):
+        synchronised(network)
 
 
 @pytest.mark.parametrize(

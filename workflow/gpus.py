@@ -1,0 +1,56 @@
+"""The GPUs of this machine, shared out among the nodes that run at a time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+CLAIMS = Path(tempfile.gettempdir()) / f"moonshine-gpus-{os.getuid()}"
+"""The claims of one user's processes on this machine: locks, which end with the process that holds them."""
+
+
+def visible() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` calls the GPUs that this process may use, by index."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    here = torch.cuda.device_count()
+    return named.split(",")[:here] if named else [str(index) for index in range(here)]
+
+
+@contextmanager
+def claimed(gpus: Sequence[str], wanted: int, folder: Path = CLAIMS) -> Iterator[list[int]]:
+    """Claim ``wanted`` of ``gpus`` while the context lasts: the indices of those with the fewest claims, ascending.
+
+    Nodes may share a GPU: how many run at a time is the engine's to say, and where they run is said here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as claims:
+        with FileLock(folder / "choosing"):
+            numbers = [_claims(folder, gpu) for gpu in gpus]
+            chosen = sorted(sorted(range(len(gpus)), key=lambda index: len(numbers[index]))[:wanted])
+            for index in chosen:
+                free = next(number for number in count() if number not in numbers[index])
+                claims.enter_context(_lock(folder, gpus[index], free).acquire(timeout=0))
+        yield chosen
+
+
+def _claims(folder: Path, gpu: str) -> set[int]:
+    """The numbers of the claims on a GPU that are held."""
+    held = set()
+    for path in folder.glob(f"{gpu}@*"):
+        number = int(path.name.rpartition("@")[2])
+        try:
+            _lock(folder, gpu, number).acquire(timeout=0).lock.release()
+        except Timeout:
+            held.add(number)
+    return held
+
+
+def _lock(folder: Path, gpu: str, number: int) -> FileLock:
+    return FileLock(folder / f"{gpu}@{number}")

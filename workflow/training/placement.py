@@ -1,0 +1,29 @@
+"""Where a node's network runs: the CPU, or the GPU that fewest other nodes use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from moonshine.config import Study
+from moonshine.training.execution import Execution, resolve
+from moonshine.training.processes import ALONE, Processes
+from workflow import gpus
+
+
+@contextmanager
+def execution_here(study: Study, processes: Processes = ALONE) -> Iterator[Execution]:
+    """How a study's networks run here, with a GPU claimed while the context lasts where one has to be chosen.
+
+    Of several ``processes`` each has the GPU of its rank among those that the launcher left visible to them.
+    """
+    runtime, precision = study.runtime, study.training.precision
+    if processes.count > 1:
+        yield resolve(runtime, precision, processes.rank)
+    elif runtime.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        with gpus.claimed(gpus.visible(), 1) as (index,):
+            yield resolve(runtime, precision, index)
+    else:
+        yield resolve(runtime, precision)
