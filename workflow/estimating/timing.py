@@ -68,8 +68,16 @@ class Bench:
         )
 
 
+    @property
+    def bytes(self) -> int:
+        """Those of the noise."""
+        split = self.noise.train
+        assert isinstance(split, Split)
+        return split.images.nbytes + split.labels.nbytes
+
+
 def time_case(bench: Bench, case: Case) -> dict[str, Any]:
-    """``seconds_per_image``, and on a GPU ``peak_bytes``: the most memory that tensors took.
+    """``seconds_per_image``, and on a GPU ``peak_bytes``: the most memory that torch held, prepared data left out.
 
     Of training it is the median step after the first ones: the loop's own, with augmentation, autocast and the
     optimiser; of evaluation the mean over all images. At least `LEAST_SECONDS` are timed. MoonshineError where the
@@ -77,6 +85,7 @@ def time_case(bench: Bench, case: Case) -> dict[str, Any]:
     """
     device = bench.execution.device
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     try:
         seconds = _evaluation(bench, case) if case.work.loss == EVALUATION else _training(bench, case)
@@ -86,7 +95,11 @@ def time_case(bench: Bench, case: Case) -> dict[str, Any]:
             f"{'x'.join(map(str, case.work.input_shape))} at once do not fit in the memory of {device_name(device)}; "
             "allowed: a smaller training.batch_size, or --measure-batch to time fewer"
         ) from None
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    peak = None
+    if device.type == "cuda":
+        # training has all its images on the device, evaluation a batch at a time
+        there = 0 if case.work.loss == EVALUATION else bench.bytes
+        peak = torch.cuda.max_memory_reserved(device) - there
     return {"seconds_per_image": seconds, "peak_bytes": peak}
 
 
@@ -106,6 +119,8 @@ def _training(bench: Bench, case: Case) -> float:
     network = from_structure(case.structure)
     weights = class_weights(study.training, bench.noise.class_shares)
     recipe = study.training.model_copy(update={"epochs": 1, "batch_size": bench.batch_size})
+    # pictures that are decoded as they are needed are mirrored by the processes that decode them
+    augment = study.augment.model_copy(update={"flip": False}) if study.is_encoded else study.augment
     seconds: list[float] = []
     with ExitStack() as held:
         loss: Loss = LabelLoss(weights)
@@ -115,7 +130,7 @@ def _training(bench: Bench, case: Case) -> float:
             loss = held.enter_context(distillation(network, teacher, case.method, taps, execution, weights))
         while sum(seconds) < LEAST_SECONDS:
             watch = _Stopwatch(execution.device)
-            train(network, loss, bench.noise, recipe, study.augment, execution, seed=0, observer=watch)
+            train(network, loss, bench.noise, recipe, augment, execution, seed=0, observer=watch)
             seconds += watch.seconds()[WARM_UP - 1 :]
     return statistics.median(seconds) / bench.batch_size
 
