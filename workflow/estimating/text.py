@@ -88,7 +88,9 @@ def as_text(estimate: Estimate) -> str:
     )
     notes = ["Not counted: " + "; ".join(_not_counted(estimate)) + "."]
     if peak := _peak(estimate):
-        notes.insert(0, f"GPU memory of a node, at most: {peak / 1e9:.1f} GB, and prepared data and CUDA's own.")
+        notes.insert(
+            0, f"GPU memory of a node, at most: {peak / 1e9:.1f} GB, and prepared data and CUDA's own."
+        )
     return "\n\n".join([about, _table(estimate), _arithmetic(estimate), "\n".join(notes)])
 
 

@@ -67,7 +67,6 @@ class Bench:
             class_shares=(1 / facts.classes,) * facts.classes,
         )
 
-
     @property
     def bytes(self) -> int:
         """Those of the noise."""
