@@ -13,7 +13,6 @@ from workflow.drawing import DARK, GREY, Picture, Style, legend_above, new_figur
 from workflow.markup import MINUS, effect_text
 from workflow.records import Difference, StudentRow
 from workflow.results import Results
-from workflow.statistics import margin_of_test_set
 
 BAND = "#dddddd"
 
@@ -43,9 +42,7 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
     axes = figure.add_subplot()
     reach = max(max(abs(effect.mean or 0), abs(effect.published or 0)) for effect in effects)
     ends = max(abs(effect.mean or 0) + (effect.half_width or 0) for effect in effects)
-    limit = 1.08 * max(
-        min(ends, 2.2 * reach), reach, *(margin_of_test_set(effect.test_se or 0) for effect in effects), 0.05
-    )
+    limit = 1.08 * max(min(ends, 2.2 * reach), reach, *(effect.test_margin or 0 for effect in effects), 0.05)
     ticks: list[float] = []
     for position, line in enumerate(lines):
         y = -position - 0.5 * sum(one.apart for one in lines[: position + 1])
@@ -80,8 +77,7 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
 def _draw_effect(axes: Axes, line: Line, y: float) -> None:
     effect, color = line.effect, line.look.color
     pooled = effect.scope == "pooled"
-    if effect.test_se is not None:
-        margin = margin_of_test_set(effect.test_se)
+    if (margin := effect.test_margin) is not None:
         axes.barh(y, 2 * margin, left=-margin, height=0.62, color=BAND, zorder=1)
     axes.errorbar(
         effect.mean or 0.0,

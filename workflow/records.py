@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from moonshine.errors import MoonshineError
-from workflow.statistics import Verdict
+from workflow.statistics import Verdict, margin_of_test_set
 
 Row = TypeVar("Row")
 UNTABLED = ("test_wrong", "test_image_errors")  # too long for a table
@@ -96,7 +96,7 @@ class Difference:
     """One row of ``differences.csv``: ``method`` minus ``baseline`` in points, paired by seed.
 
     ``scope`` is ``student`` or ``pooled``; ``students`` says how many went in. ``seeds`` have a pair, of
-    ``expected_seeds``.
+    ``expected_seeds``. ``jackknife_images`` says over how many images ``test_se`` is a jackknife, of label maps.
     """
 
     method: str
@@ -111,6 +111,12 @@ class Difference:
     test_se: float | None
     verdict: Verdict
     published: float | None = None
+    jackknife_images: int | None = None
+
+    @property
+    def test_margin(self) -> float | None:
+        """The half-width of the test set's own 95 % interval in points, None where it has no standard error."""
+        return None if self.test_se is None else margin_of_test_set(self.test_se, self.jackknife_images)
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -18,7 +18,6 @@ from workflow.markup import (
 )
 from workflow.records import Difference, look_alikes
 from workflow.results import Results
-from workflow.statistics import margin_of_test_set
 
 
 def title(results: Results) -> Fragment:
@@ -67,8 +66,10 @@ def effect_sentence(results: Results, effect: Difference) -> str:
     inside = []
     if low <= 0 <= high:
         inside.append("the interval includes no difference")
-    margin = margin_of_test_set(effect.test_se or 0.0)
-    if abs(effect.mean) <= margin:
+    margin = effect.test_margin
+    if margin is None:
+        inside.append("what the choice of test images leaves open is unknown")
+    elif abs(effect.mean) <= margin:
         inside.append(f"the choice of test images alone leaves ±{margin:.2f} points open")
     return f"<b>Inconclusive whether {method} beats {baseline} here:</b> {measured}, but {listed(inside)}."
 
@@ -217,12 +218,13 @@ def effects_table(results: Results) -> Fragment:
     single = [effect for effect in results.differences if effect.scope == "student"]
     html = html_table(["Pooled", *tail], [line(effect, name(effect)) for effect in pooled], 2)
     rows = [line(effect, f"{escape(results.labels[effect.student])}: {name(effect)}") for effect in single]
+    multiple = "Student’s t (pictures − 1 degrees of freedom) times" if results.is_dense else "1.96"
     note = _note(
         "Differences are paired by seed; below zero favours the first. Pooled: the average over students at "
         "each seed, then Student’s t over seeds, because students share seeds and a teacher. Test SE is the "
         "test set’s own standard error of the difference: image by image where the runs recorded what each "
         "says, else an upper bound. A difference is called better or worse only outside both "
-        "its interval over seeds and 1.96 test SE."
+        f"its interval over seeds and {multiple} test SE."
     )
     return Fragment(
         html + note + folded("Every comparison, student by student", html_table(["Student", *tail], rows, 2))

@@ -172,16 +172,22 @@ def independent_standard_error(error_pct: float, baseline_pct: float, examples: 
     return sqrt(own**2 + other**2)
 
 
-def margin_of_test_set(test_se: float) -> float:
-    """The half-width of the test set's own 95 % interval; with hundreds of images it is normal."""
-    return NORMAL_QUANTILE * test_se
+def margin_of_test_set(test_se: float, images: int | None = None) -> float:
+    """The half-width of the test set's own 95 % interval: normal, or Student's t of a jackknife over ``images``.
+
+    Counts of mistakes have hundreds of images; label maps may have a dozen, and n - 1 degrees of freedom.
+    """
+    return (NORMAL_QUANTILE if images is None else t_quantile(images - 1)) * test_se
 
 
-def verdict(difference: Estimate, test_se: float | None) -> Verdict:
-    """``better`` (lower) or ``worse`` only outside both 95 % intervals, over seeds and the test set's own."""
+def verdict(difference: Estimate, test_se: float | None, images: int | None = None) -> Verdict:
+    """``better`` (lower) or ``worse`` only outside both 95 % intervals, over seeds and the test set's own.
+
+    ``images`` as in `margin_of_test_set`.
+    """
     if difference.mean is None or difference.half_width is None or test_se is None:
         return "inconclusive"
-    if abs(difference.mean) <= max(difference.half_width, margin_of_test_set(test_se)):
+    if abs(difference.mean) <= max(difference.half_width, margin_of_test_set(test_se, images)):
         return "inconclusive"
     return "better" if difference.mean < 0 else "worse"
 

@@ -151,11 +151,10 @@ def _difference(
 ) -> Difference:
     method, baseline, _, _ = name
     cells = [(student, seed) for student in found.students for seed in found.seeds]
-    test_se = _difference_standard_error(
-        [done[student, method][seed] for student, seed in cells],
-        [done[student, baseline][seed] for student, seed in cells],
-    )
+    ours, theirs = ([done[student, side][seed] for student, seed in cells] for side in (method, baseline))
+    test_se = _difference_standard_error(ours, theirs)
+    images = _examples(ours) if _have_label_maps(ours) else None
     result = found.estimate
-    said = verdict(result, test_se)
+    said = verdict(result, test_se, images)
     sample = (len(found.students), result.n, seeds)
-    return Difference(*name, *sample, result.mean, result.half_width, test_se, said, published)
+    return Difference(*name, *sample, result.mean, result.half_width, test_se, said, published, images)

@@ -148,8 +148,20 @@ def _label_maps(root, values):
     for path in root.rglob("metrics.json"):
         metrics = json.loads(path.read_text())
         del metrics["test"]["wrong"]
+        metrics["test"]["examples"] = len((values or "").split()) or 1
         metrics["test"] |= {"miou_pct": 100 - metrics["test"]["error_pct"], "image_errors": values}
         path.write_text(json.dumps(metrics))
+
+
+def test_a_difference_says_over_how_many_pictures_the_jackknife_went(tmp_path):
+    study = make_study()
+    write_results(tmp_path, study, examples=200)
+    images = {row["jackknife_images"] for row in rows(collect(study, tmp_path)["tables/differences.csv"])}
+    assert images == {""}
+    _label_maps(tmp_path, "3.0 5.0")
+    write(collect(study, tmp_path), tmp_path)
+    found = read_rows(Difference, tmp_path / "tables" / "differences.csv")
+    assert {effect.jackknife_images for effect in found} == {2}
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,10 @@ def test_the_repository_is_found_from_the_notebooks_folder(tmp_path, monkeypatch
     assert repository() == tmp_path
 
 
-def effect(mean, half_width, verdict, test_se=0.1):
-    return Difference("at", "scratch", "pooled", "", 4, 3, 3, mean, half_width, test_se, verdict)
+def effect(mean, half_width, verdict, test_se=0.1, images=None):
+    return Difference(
+        "at", "scratch", "pooled", "", 4, 3, 3, mean, half_width, test_se, verdict, jackknife_images=images
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +219,14 @@ def effect(mean, half_width, verdict, test_se=0.1):
         (
             effect(-0.5, 0.2, "inconclusive", 0.4),
             "but the choice of test images alone leaves ±0.78 points open",
+        ),
+        (
+            effect(-0.5, 0.2, "inconclusive", 0.4, 16),
+            "but the choice of test images alone leaves ±0.85 points open",
+        ),
+        (
+            effect(-0.5, 0.2, "inconclusive", None, 1),
+            "but what the choice of test images leaves open is unknown",
         ),
         (effect(-0.5, None, "inconclusive"), "one seed gives no interval"),
         (effect(None, None, "inconclusive", None), "no pair of completed runs yet"),

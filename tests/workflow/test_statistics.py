@@ -12,6 +12,7 @@ from workflow.statistics import (
     dominated,
     estimate,
     independent_standard_error,
+    margin_of_test_set,
     paired_differences,
     paired_standard_error,
     pooled_difference,
@@ -154,6 +155,18 @@ def test_the_same_mistakes_leave_no_test_set_uncertainty():
 )
 def test_verdicts(mean, half_width, test_se, expected):
     assert verdict(Estimate(3, mean, half_width), test_se) == expected
+
+
+def test_the_margin_of_few_pictures_is_that_of_students_t():
+    assert margin_of_test_set(0.5) == pytest.approx(0.98, abs=1e-3)
+    assert margin_of_test_set(0.5, 16) == pytest.approx(2.131 * 0.5, abs=1e-3)
+    assert margin_of_test_set(0.5, 500) == pytest.approx(1.965 * 0.5, abs=1e-3)
+
+
+def test_few_pictures_leave_more_open():
+    found = Estimate(3, -0.8, 0.3)
+    assert verdict(found, 0.39) == verdict(found, 0.39, 500) == "better"
+    assert verdict(found, 0.39, 16) == "inconclusive"
 
 
 def test_dominated_by_hand():
