@@ -19,7 +19,7 @@ from moonshine.networks.blocks import PAPER
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
-from moonshine.training.evaluation import evaluate
+from moonshine.training.evaluation import PIXELS, evaluate
 from moonshine.training.execution import resolve
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
@@ -55,7 +55,7 @@ def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
     pictures, labels = next(
         batches(
             dataset.train,
-            batch_size=mixed.batch_size,
+            batch_size=scored_on(mixed, images.shape),
             seed=mixed.seed,
             epoch=0,
             augment=None,
@@ -71,12 +71,25 @@ def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
 
     found = search(space, mixed, pictures, labels, finalist=finalist, size=size)
     about = {key: value for key, value in asdict(found).items() if key != "blocks"}
+    if scored_on(mixed, images.shape) < mixed.batch_size:
+        about["images"] = len(pictures)
     return {
         **structure,
         "blocks": {**structure["blocks"], **found.blocks},
         "block": "mixed",
         "search": {**about, "settings": mixed.model_dump(mode="json")},
     }
+
+
+def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
+    """How many images of ``shape`` (channels, height, width) candidates are scored on: as many as are asked for.
+
+    Where a study leaves it to the default, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
+    backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
+    """
+    if "batch_size" in mixed.model_fields_set:
+        return mixed.batch_size
+    return min(mixed.batch_size, max(2, PIXELS // (shape[1] * shape[2])))
 
 
 def _finalist(

@@ -18,10 +18,14 @@ from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, parse
 
 RECORDED = 2**26
-"""Floats of one place's inputs and outputs that are held at a time (256 MiB in fp32)."""
+"""Floats of one place's inputs and outputs that are held at a time (256 MiB), unless `HELD_OUT` images have more."""
 
 HELD_OUT = 4
 """One image in so many is kept from the fit and measures it."""
+
+BATCH = 128
+PIXELS = BATCH * 224 * 224
+"""At most so many images to a batch, and so many pixels (12 images of 512x1024) unless `HELD_OUT` images have more."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class WarmStarted:
     def __str__(self) -> str:
         fits = ", ".join(f"{path} {fit.before:.3f} to {fit.after:.3f}" for path, fit in self.fits.items())
         return f"{len(self.copied)} tensors copied; relative error of {fits or 'no block'}"
+
+
+def batch_size(input_shape: Sequence[int]) -> int:
+    """How many images of ``input_shape`` (channels, height, width) a batch for `warm_start` has."""
+    height, width = input_shape[1:]
+    return min(BATCH, max(HELD_OUT, PIXELS // (height * width)))
 
 
 def warm_start(
@@ -107,14 +117,15 @@ def _tensors(layer: nn.Module) -> dict[str, Tensor]:
 def _record(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> tuple[list[Call], list[Call]]:
     """What the teacher computes at a place, on the images to fit to and on those held out.
 
-    Of large maps, the first images of each batch only.
+    Of large maps, the first images of each batch only, and of the first batches, so that each has one to hold out.
     """
     (one,) = _calls(teacher, place, [batches[0][:1]])
     floats = sum(
         leaf.numel() for leaf in tree_leaves((one.args, one.kwargs, one.targets)) if isinstance(leaf, Tensor)
     )
-    count = max(2, RECORDED // (floats * len(batches)))
-    kept = [images[:count] for images in batches]
+    total = max(HELD_OUT, RECORDED // floats)
+    batches = batches[: total // HELD_OUT]
+    kept = [images[: total // len(batches)] for images in batches]
     fitted = [images[torch.arange(len(images)) % HELD_OUT != HELD_OUT - 1] for images in kept]
     held_out = [images[HELD_OUT - 1 :: HELD_OUT] for images in kept if len(images) >= HELD_OUT]
     calls = _calls(teacher, place, fitted)

@@ -1,4 +1,4 @@
-"""Small networks as people write them, (n, 3, h, w) -> logits (n, 5) but for one, most of them with an unusual forward pass."""
+"""Small networks as people write them, (n, 3, h, w) -> logits (n, 5) or per pixel, most with odd forward passes."""
 
 from __future__ import annotations
 

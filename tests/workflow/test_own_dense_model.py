@@ -12,7 +12,7 @@ import yaml
 from moonshine.artifacts import load
 from tests.workflow import tiny
 from tests.workflow.stages import run
-from workflow import cli, nodes, stage
+from workflow import cli, mixing, nodes, stage
 
 NETS = "tests.moonshine.odd_networks"
 OWN = {"model": f"{NETS}:Dense", "kwargs": {"classes": 4}, "seed": 0}
@@ -46,7 +46,7 @@ def laid_out(student: str) -> dict[str, Any]:
     return dict(json.loads(nodes.structure("tiny", student).outputs[0].read_text()))
 
 
-def test_it_is_laid_out_trained_and_distilled(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     for command in (
         ("structure", "G4"),
         ("measure", "teacher"),
@@ -64,9 +64,14 @@ def test_it_is_laid_out_trained_and_distilled(here: Path, capsys: pytest.Capture
     assert "miou_pct" in metrics["test"]
 
 
-def test_its_blocks_are_searched_for_and_planned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_blocks_are_searched_for_and_planned(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("structure", "mix") == 0
-    assert laid_out("mix")["parameters"] <= 2500
+    found = laid_out("mix")
+    assert found["parameters"] <= 2500
+    assert "images" not in found["search"]
+    monkeypatch.setattr(mixing, "PIXELS", 3 * 12 * 24)
+    assert run("structure", "mix") == 0
+    assert laid_out("mix")["search"]["images"] == 3
     assert cli.main(["plan", "--budget", "2500 params", "--block", "G(4)"]) == 0
     asked = ["--model", f"{NETS}:Dense", "--input", "3x12x24", "--classes", "5", "--block", "G(4)"]
     assert cli.main(["plan", *asked, "--budget", "2500 params"]) == 0

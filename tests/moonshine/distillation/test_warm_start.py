@@ -254,6 +254,32 @@ def test_memory_is_bounded_by_fewer_images(monkeypatch):
     assert sizes == [1, 6, 6, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("images_that_fit", "sizes"),
+    [
+        (1, [1, 3, 1]),  # four are held whatever their size
+        (6, [1, 5, 1]),  # of one batch, since two would have three each
+        (8, [1, 3, 3, 1, 1]),
+        (10, [1, 4, 4, 1, 1]),
+    ],
+)
+def test_of_large_maps_some_images_are_still_held_out(monkeypatch, images_that_fit, sizes):
+    teacher = lived_in(network("wrn-10-1"), SMALL)
+    found = []
+    teacher.register_forward_pre_hook(lambda _, args: found.append(len(args[0])))
+    monkeypatch.setattr(module, "RECORDED", 3 * 16 * 12 * 12 * images_that_fit)
+    warm_start(network("wrn-10-1", "G(4)"), teacher, {"stage1.0": "G(4)"}, SMALL, SOLVE)
+    assert found == sizes
+
+
+@pytest.mark.parametrize(
+    ("shape", "images"),
+    [((3, 32, 32), 128), ((3, 224, 224), 128), ((3, 512, 1024), 12), ((3, 1024, 2048), 4)],
+)
+def test_batches_are_smaller_where_images_are_large(shape, images):
+    assert module.batch_size(shape) == images
+
+
 def test_only_as_many_batches_as_asked_for_and_none_of_a_single_image():
     teacher = lived_in(network("wrn-10-1"), SMALL)
     sizes = []
