@@ -40,10 +40,14 @@ CLASSES = {
 """Label id in the files -> class, in the order of the benchmark's train ids 0 to 18."""
 
 VOID = frozenset(range(34)) - CLASSES.keys()
+PICTURE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
+SOURCES = (
+    ("leftImg8bit", PICTURE, "leftImg8bit_trainvaltest.zip"),
+    ("gtFine", LABELS, "gtFine_trainvaltest.zip"),
+)
+"""Folder, how its files end, and the archive that holds it."""
 COUNTS = {"train": 2975, "val": 500}
 """Pictures of the benchmark's splits; its own test set has no public labels."""
-
-PICTURE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 def prepare(config: Cityscapes, folder: Path) -> dict[str, Any]:
@@ -53,7 +57,8 @@ def prepare(config: Cityscapes, folder: Path) -> dict[str, Any]:
     is not scored. MoonshineError also for a folder that is missing, laid out otherwise or not extracted whole.
     """
     root = Path(config.root).expanduser()
-    pairs = {"train": _pairs(root, "train"), "test": _pairs(root, "val")}
+    found = _pairs(root)
+    pairs = {"train": found["train"], "test": found["val"]}
     scenes = Scenes(
         root=root,
         pairs=pairs,
@@ -75,29 +80,44 @@ def prepare(config: Cityscapes, folder: Path) -> dict[str, Any]:
     )
 
 
-def _pairs(root: Path, split: str) -> list[Pair]:
-    for name, archive in (
-        ("leftImg8bit", "leftImg8bit_trainvaltest.zip"),
-        ("gtFine", "gtFine_trainvaltest.zip"),
-    ):
-        if not (root / name / split).is_dir():
-            raise MoonshineError(
-                f"data.root: {root / name / split} is no folder; allowed: {archive} from cityscapes-dataset.com "
-                f"(a free registration) extracted into {root}, so that {name}/{split}/<city>/ is there"
+def _pairs(root: Path) -> dict[str, list[Pair]]:
+    """Split of the benchmark -> (picture, label map), by name; MoonshineError naming all that is missing at once."""
+    pairs: dict[str, list[Pair]] = {}
+    no_labels: list[str] = []
+    no_picture: list[str] = []
+    miscounted: list[str] = []
+    for split, count in COUNTS.items():
+        pictures, labels = (_files(root, split, *source) for source in SOURCES)
+        pairs[split] = [
+            (f"leftImg8bit/{split}/{stem}{PICTURE}", f"gtFine/{split}/{stem}{LABELS}") for stem in pictures
+        ]
+        no_labels += [f"gtFine/{split}/{stem}{LABELS}" for stem in pictures if stem not in labels]
+        no_picture += [f"leftImg8bit/{split}/{stem}{PICTURE}" for stem in labels if stem not in pictures]
+        if len(pictures) != count:
+            miscounted.append(
+                f"leftImg8bit/{split} holds {len(pictures)} pictures (*{PICTURE}); allowed: {count} (extract "
+                "leftImg8bit_trainvaltest.zip again)"
             )
-    found = sorted((root / "leftImg8bit" / split).glob(f"*/*{PICTURE}"))
-    pairs = []
-    for path in found:
-        label = root / "gtFine" / split / path.parent.name / path.name.replace(PICTURE, LABELS)
-        pairs.append((path.relative_to(root).as_posix(), label.relative_to(root).as_posix()))
-    if missing := [label for _, label in pairs if not (root / label).is_file()]:
-        raise MoonshineError(
-            f"data.root: {root} has no {some(missing)}; allowed: a label map for every picture (extract "
-            "gtFine_trainvaltest.zip again)"
+    problems = [
+        f"it has no {some(missing)}; allowed: {what} (extract {archive} again)"
+        for missing, what, (_, _, archive) in (
+            (no_labels, "a label map for every picture", SOURCES[1]),
+            (no_picture, "a picture for every label map", SOURCES[0]),
         )
-    if len(pairs) != COUNTS[split]:
-        raise MoonshineError(
-            f"data.root: {root / 'leftImg8bit' / split} holds {len(pairs)} pictures (*{PICTURE}); allowed: "
-            f"{COUNTS[split]} (extract leftImg8bit_trainvaltest.zip again)"
-        )
+        if missing
+    ] + miscounted
+    if problems:
+        raise MoonshineError(f"data.root: {root}: " + "; ".join(problems))
     return pairs
+
+
+def _files(root: Path, split: str, name: str, suffix: str, archive: str) -> dict[str, None]:
+    """``<city>/<stem>`` of the files of a split below one of the two folders, in order."""
+    folder = root / name / split
+    if not folder.is_dir():
+        raise MoonshineError(
+            f"data.root: {folder} is no folder; allowed: {archive} from cityscapes-dataset.com "
+            f"(a free registration) extracted into {root}, so that {name}/{split}/<city>/ is there"
+        )
+    found = sorted(folder.glob(f"*/*{suffix}"))
+    return dict.fromkeys(path.relative_to(folder).as_posix().removesuffix(suffix) for path in found)

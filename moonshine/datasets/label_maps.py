@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def prepare_scenes(
     any label.
     """
     pairs = _split(scenes, validation, split_seed)
-    height, width = size or _size(scenes, next(iter(pairs["train"])))
+    height, width = size or _size(scenes, pairs)
     tensors: dict[str, Tensor] = {}
     failures: list[str] = []
     for split, chosen in pairs.items():
@@ -87,9 +88,8 @@ def prepare_scenes(
                 images[index], labels[index] = found
         tensors |= {f"{split}_images": images, f"{split}_labels": labels}
     if failures:
-        raise MoonshineError(
-            f"data.root: {scenes.root}: {len(failures)} pictures: " + "; ".join(failures[:10])
-        )
+        what = "picture" if len(failures) == 1 else "pictures"
+        raise MoonshineError(f"data.root: {scenes.root}: {len(failures)} {what}: {some(failures)}")
     shares = _shares(scenes, tensors["train_labels"])
     for split in SPLITS[1:]:
         if split in pairs:
@@ -122,12 +122,14 @@ def _split(scenes: Scenes, validation: float, seed: int) -> dict[str, Sequence[P
     return pairs
 
 
-def _size(scenes: Scenes, pair: Pair) -> tuple[int, int]:
-    try:
-        picture = open_rgb(scenes.root / pair[0])
-    except Exception as error:  # decoders of damaged files raise almost anything
-        raise MoonshineError(f"data.root: {scenes.root / pair[0]} cannot be read ({error})") from None
-    return picture.height, picture.width
+def _size(scenes: Scenes, pairs: Mapping[str, Sequence[Pair]]) -> tuple[int, int]:
+    """Height and width of the first picture that can be read; the others are named when all are decoded."""
+    for split in pairs.values():
+        for picture, _ in split:
+            with suppress(Exception):  # decoders of damaged files raise almost anything
+                found = open_rgb(scenes.root / picture)
+                return found.height, found.width
+    return 1, 1  # no picture can be read, so none has another size
 
 
 def _decoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,8 @@ def checksum(root: Path | str) -> str:
 def survey(root: Path) -> dict[str, list[Pair]]:
     """Split -> (picture, label map) below a folder, by name, found without reading them.
 
-    Hidden files and files that are no pictures are passed over. MoonshineError naming what is missing or has no
-    partner.
+    Hidden files and files that are no pictures are passed over. MoonshineError naming what is missing, and of all
+    splits at once what has no partner.
     """
     for name in FOLDERS:
         if not (root / name / "train").is_dir():
@@ -87,21 +88,25 @@ def survey(root: Path) -> dict[str, list[Pair]]:
     folders = {"train": "train", "test": present[-1]}
     if len(present) == 2:
         folders["validation"] = "val"
-    return {split: _pairs(root, name) for split, name in folders.items()}
+    files = {
+        name: (_files(root / "images" / name), _files(root / "labels" / name)) for name in folders.values()
+    }
+    if lonely := [said for name, (pictures, maps) in files.items() for said in _lonely(name, pictures, maps)]:
+        raise MoonshineError(
+            f"data.root: {root}: {'; '.join(lonely)}; allowed: for each picture one PNG of the same name, and no others"
+        )
+    return {split: _pairs(root, name, *files[name]) for split, name in folders.items()}
 
 
-def _pairs(root: Path, split: str) -> list[Pair]:
-    pictures, maps = (_files(root / name / split) for name in FOLDERS)
-    if lonely := sorted(pictures.keys() - maps.keys()):
-        raise MoonshineError(
-            f"data.root: {root}/labels/{split} has no label map for {some([pictures[name] for name in lonely])}; "
-            "allowed: one PNG of the same name for each picture"
-        )
-    if lonely := sorted(maps.keys() - pictures.keys()):
-        raise MoonshineError(
-            f"data.root: {root}/images/{split} has no picture for {some([maps[name] for name in lonely])}; "
-            "allowed: one of the same name for each label map"
-        )
+def _lonely(split: str, pictures: dict[str, str], maps: dict[str, str]) -> Iterator[str]:
+    """What is missing of a split, in words."""
+    if names := sorted(pictures.keys() - maps.keys()):
+        yield f"labels/{split} has no label map for {some([pictures[name] for name in names])}"
+    if names := sorted(maps.keys() - pictures.keys()):
+        yield f"images/{split} has no picture for {some([maps[name] for name in names])}"
+
+
+def _pairs(root: Path, split: str, pictures: dict[str, str], maps: dict[str, str]) -> list[Pair]:
     if not pictures:
         raise MoonshineError(f"data.root: {root}/images/{split} holds no pictures ({', '.join(SUFFIXES)})")
     return [(f"images/{split}/{pictures[name]}", f"labels/{split}/{maps[name]}") for name in sorted(pictures)]

@@ -64,6 +64,10 @@ def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) 
             lambda root: shutil.rmtree(root / "gtFine/train/ulm"),
             r"has no gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds\.png",
         ),
+        (
+            lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"),
+            r"has no leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit\.png",
+        ),
         (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), r"holds 1 pictures .*; allowed: 2"),
     ],
 )
@@ -71,5 +75,20 @@ def test_a_folder_that_is_not_whole(
     spoil: Callable[[Path], object], said: str, root: Path, tmp_path: Path
 ) -> None:
     spoil(root)
+    with pytest.raises(MoonshineError, match=said):
+        prepare(config_of(root), tmp_path / "data")
+
+
+def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -> None:
+    stem = "aachen/aachen_000000_000019"
+    (root / f"leftImg8bit/train/{stem}_leftImg8bit.png").unlink()
+    (root / "gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png").unlink()
+    (root / "gtFine/val/munster/munster_000000_000019_gtFine_labelIds.png").unlink()
+    said = (
+        r"has no gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds\.png, "
+        r"gtFine/val/munster/munster_000000_000019_gtFine_labelIds\.png.*"
+        rf"has no leftImg8bit/train/{stem}_leftImg8bit\.png.*"
+        r"leftImg8bit/train holds 1 pictures .*; allowed: 2"
+    )
     with pytest.raises(MoonshineError, match=said):
         prepare(config_of(root), tmp_path / "data")

@@ -203,6 +203,32 @@ def test_a_folder_that_is_wrong_says_where(
     assert not list(tmp_path.glob("data/*"))
 
 
+def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -> None:
+    for name in ("labels/train/1.png", "images/train/3.png", "labels/val/0.png", "images/val/1.png"):
+        (root / name).unlink()
+    said = (
+        r"labels/train has no label map for 1\.png.*images/train has no picture for 3\.png"
+        r".*labels/val has no label map for 0\.png.*images/val has no picture for 1\.png"
+    )
+    with pytest.raises(MoonshineError, match=said):
+        segmentation_folder.survey(root)
+
+
+def test_it_says_how_many_more_are_wrong(tmp_path: Path) -> None:
+    root = scenes.plant(tmp_path / "mine", {"train": 12, "val": 1})
+    for path in (root / "images").glob("*/*.png"):  # the first one, which says the size, among them
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(MoonshineError, match=r"13 pictures: images/train/0\.png .* and 3 more$"):
+        prepare(scenes.config_of(root), tmp_path / "data")
+
+
+def test_a_damaged_first_picture_is_named_among_the_others(root: Path, tmp_path: Path) -> None:
+    for name in ("0", "2"):
+        (root / f"images/train/{name}.png").write_bytes(b"no picture")
+    with pytest.raises(MoonshineError, match=r"2 pictures: images/train/0\.png.*images/train/2\.png"):
+        prepare(scenes.config_of(root), tmp_path / "data")
+
+
 def test_every_wrong_file_is_named(root: Path, tmp_path: Path) -> None:
     for split, name in (("train", "1"), ("train", "3"), ("val", "0")):
         _paint(root / "labels" / split / f"{name}.png", 8)
