@@ -11,6 +11,8 @@ from moonshine.config.types import Section, Seed, Sha256, Share, Whole
 Side = Annotated[int, Field(ge=8)]
 Sides = Annotated[list[Side], Field(min_length=2, max_length=2)]
 """[height, width] in pixels."""
+MAP_CLASSES = 255
+"""Classes of label maps at most: they have 8 bits, and one id means none of them."""
 
 
 class Normalisation(Section):
@@ -99,7 +101,7 @@ class SegmentationFolder(Section):
     name: Literal["segmentation_folder"]
     root: str
     sha256: Sha256
-    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    classes: Annotated[list[str], Field(min_length=2, max_length=MAP_CLASSES)]
     void: Annotated[int, Field(ge=0, le=255)]
     size: Sides | None
     validation: Share
@@ -195,6 +197,11 @@ class Generated(Section):
         if self.train < self.classes:
             raise ValueError(
                 f"train: found {self.train}; allowed: at least one for each of {self.classes} classes"
+            )
+        if self.kind == "maps" and self.classes > MAP_CLASSES:
+            raise ValueError(
+                f"classes: found {self.classes}; allowed with kind: maps: 2 to {MAP_CLASSES}, because label maps "
+                "have 8 bits, and one id is void"
             )
         if self.kind == "pictures" and self.normalisation is None:
             raise ValueError(

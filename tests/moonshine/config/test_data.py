@@ -150,6 +150,11 @@ def test_generated_images_are_decoded_ahead() -> None:
         ({**FILES, "sha256": 64 * "0"}, CROPS, ["data.sha256: unknown key"]),
         ({**GENERATED, "train": 3}, CROPS, ["data: train: found 3", "one for each of 4 classes"]),
         ({**GENERATED, "normalisation": None}, CROPS, ["data: normalisation: missing"]),
+        (
+            {**GENERATED, "kind": "maps", "classes": 256, "train": 256},
+            {"crop_padding": 0, "flip": True},
+            ["data: classes: found 256", "allowed with kind: maps: 2 to 255"],
+        ),
         ({**GENERATED, "kind": "maps2"}, CROPS, ["data.kind: found 'maps2'"]),
     ],
 )
