@@ -9,7 +9,7 @@ from torch import nn
 from moonshine.distillation.block_fit import Part
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, Convolutions, convolutions
-from moonshine.networks.erfnet import NonBottleneck1D
+from moonshine.networks.erfnet import NonBottleneck1D, ordinary_convolutions
 from moonshine.networks.modules import ResidualBlock
 from moonshine.networks.replacement import Replacement, last_convolution
 from moonshine.networks.residual import recognise
@@ -83,14 +83,12 @@ def _of_a_factorised_block(ours: NonBottleneck1D, theirs: nn.Module, units: Conv
 
     The first half ends with the last convolution of its unit, the teacher's with the 1xk of its first pair.
     """
-    halved = (
-        len(units) == 2 and isinstance(theirs, NonBottleneck1D) and len(_convolutions(theirs.branch)) == 4
-    )
-    if not halved:
+    original = ordinary_convolutions(theirs)
+    if len(units) != 2 or not original:
         return (ours.branch,), None, ("branch",)
+    mine = [name for name, layer in ours.branch.named_children() if isinstance(layer, nn.Conv2d)]
     first = sum(2 if conv.kernel > 1 else 1 for conv in units[0])  # a kxk is a kx1 and a 1xk
-    names = (_names(place.branch)[count - 1] for place, count in ((ours, first), (theirs, 2)))
-    return (ours.branch,), (f"branch.{next(names)}", f"branch.{next(names)}"), ("branch",)
+    return (ours.branch,), (f"branch.{mine[first - 1]}", original[1]), ("branch",)
 
 
 def _of_any_module(ours: nn.Module, theirs: nn.Module, units: Convolutions) -> _Found:
@@ -107,8 +105,3 @@ def _of_any_module(ours: nn.Module, theirs: nn.Module, units: Convolutions) -> _
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-
-
-def _names(branch: nn.Module) -> list[str]:
-    """The names of a branch's convolutions."""
-    return [name for name, layer in branch.named_children() if isinstance(layer, nn.Conv2d)]

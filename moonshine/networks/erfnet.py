@@ -38,24 +38,45 @@ class NonBottleneck1D(nn.Module):
 
     def __init__(self, convolutions: Convolutions, dilation: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        flat = [conv for unit in convolutions for conv in unit]
-        last_pair = max((index for index, conv in enumerate(flat) if conv.kernel > 1), default=None)
-        layers: list[nn.Module] = []
-        index = 0
-        for unit in convolutions:
-            for position, conv in enumerate(unit, 1):
-                if index:
-                    relu = nn.ReLU if position == 1 else InnerReLU
-                    layers += [nn.BatchNorm2d(conv.in_channels, EPS), relu(inplace=True)]
-                layers += factorised(conv, dilation if index == last_pair else 1, position == len(unit))
-                index += 1
-        self.branch = nn.Sequential(*layers)
-        self.norm = nn.BatchNorm2d(flat[-1].out_channels, EPS)
+        self.branch = branch(convolutions, dilation)
+        self.norm = nn.BatchNorm2d(convolutions[-1][-1].out_channels, EPS)
         self.dropout = nn.Dropout2d(dropout)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.dropout(self.norm(self.branch(x))) + x)
+
+
+def branch(convolutions: Convolutions, dilation: int) -> nn.Sequential:
+    """What a `NonBottleneck1D` computes before its last batch norm."""
+    flat = [conv for unit in convolutions for conv in unit]
+    last_pair = max((index for index, conv in enumerate(flat) if conv.kernel > 1), default=None)
+    layers: list[nn.Module] = []
+    index = 0
+    for unit in convolutions:
+        for position, conv in enumerate(unit, 1):
+            if index:
+                relu = nn.ReLU if position == 1 else InnerReLU
+                layers += [nn.BatchNorm2d(conv.in_channels, EPS), relu(inplace=True)]
+            layers += factorised(conv, dilation if index == last_pair else 1, position == len(unit))
+            index += 1
+    return nn.Sequential(*layers)
+
+
+def ordinary_convolutions(block: nn.Module) -> tuple[str, ...]:
+    """The paths inside a `NonBottleneck1D` of the original's four convolutions; none where it has others."""
+    if not isinstance(block, NonBottleneck1D):
+        return ()
+    found = {
+        f"branch.{name}": layer
+        for name, layer in block.branch.named_children()
+        if isinstance(layer, nn.Conv2d)
+    }
+    is_original = [(conv.kernel_size, conv.groups) for conv in found.values()] == [
+        ((3, 1), 1),
+        ((1, 3), 1),
+    ] * 2
+    return tuple(found) if is_original else ()
 
 
 def factorised(conv: Conv, dilation: int, bias: bool) -> list[nn.Module]:

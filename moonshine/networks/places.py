@@ -11,14 +11,16 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import KINDS, Block, Conv, Convolutions, Share, convolutions
-from moonshine.networks.residual import is_spatial, recognise
+from moonshine.networks.erfnet import ordinary_convolutions
+from moonshine.networks.residual import Pair, is_spatial, pairs, recognise
 
 
 @dataclass(frozen=True)
 class Place:
     """Where one block goes: a residual block, whose two convolutions it replaces, or a single convolution.
 
-    ``convolutions`` are their paths; ``norms`` are the batch norms between two of them.
+    ``convolutions`` are their paths, in ERFNet's block those of two 3x1 and two 1x3; ``norms`` are the batch norms
+    between two of them, where they stay.
     """
 
     path: str
@@ -30,13 +32,26 @@ def find_place(path: str, found: nn.Module) -> Place:
     """The place at ``path``, where the module ``found`` is; MoonshineError for one that takes no block."""
     if is_spatial(found):
         return Place(path, (path,))
+    if names := ordinary_convolutions(found):
+        return Place(path, tuple(f"{path}.{name}" for name in names))
     if not isinstance(found, nn.Conv2d) and (pair := recognise(found)):
-        inside = (f"{path}.{pair.first}", f"{path}.{pair.second}")
-        return Place(path, inside, tuple(f"{path}.{name}" for name in pair.norms))
+        return _of_pair(path, pair)
     raise MoonshineError(
         f"{path} is a {type(found).__name__}; allowed: a plain convolution of more than 1x1 without groups, or a "
         "residual block with two"
     )
+
+
+def residual_places(module: nn.Module) -> list[Place]:
+    """The places of a network's residual blocks."""
+    found = [_of_pair(path, pair) for path, pair in pairs(module).items()]
+    factorised = [(path, layer) for path, layer in module.named_modules() if ordinary_convolutions(layer)]
+    return found + [find_place(path, layer) for path, layer in factorised if path]
+
+
+def _of_pair(path: str, pair: Pair) -> Place:
+    inside = (f"{path}.{pair.first}", f"{path}.{pair.second}")
+    return Place(path, inside, tuple(f"{path}.{name}" for name in pair.norms))
 
 
 def convolutions_of(module: nn.Module, place: Place) -> list[nn.Conv2d]:
@@ -51,7 +66,7 @@ def plan(module: nn.Module, place: Place, block: Block) -> Convolutions:
     """
     replaced = convolutions_of(module, place)
     stride = _square(block, place.path, [conv.stride for conv in replaced])
-    if _stands_for_two(block):
+    if len(replaced) > 2 or _stands_for_two(block):
         return convolutions(block, replaced[0].in_channels, replaced[-1].out_channels, stride, place.path)
     return tuple(_unit(block, conv, place.path) for conv in replaced)
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, Conv, Convolutions, parse
+from moonshine.networks.erfnet import NonBottleneck1D, branch
 from moonshine.networks.modules import InnerReLU, ResidualBlock, initialise
 from moonshine.networks.places import Place, convolutions_of, find_place, plan
 from moonshine.networks.residual import recognise
@@ -77,6 +78,13 @@ class Replacement(nn.Sequential):
 
 def _replace(module: nn.Module, place: Place, planned: Convolutions) -> None:
     replaced = convolutions_of(module, place)
+    if isinstance(block := module.get_submodule(place.path), NonBottleneck1D):
+        like = replaced[-1]
+        made = branch(planned, max(like.dilation))
+        made.to(like.weight.device, like.weight.dtype).train(like.training)
+        initialise(made)
+        block.branch = made
+        return
     if len(planned) == len(replaced):
         for number, (path, unit, conv) in enumerate(
             zip(place.convolutions, planned, replaced, strict=True), 1

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.places import Place
-from moonshine.networks.residual import pairs, shortcuts
+from moonshine.networks.erfnet import Downsampler
+from moonshine.networks.places import Place, residual_places
+from moonshine.networks.residual import shortcuts
 from moonshine.substitution.watching import watch
 
 
@@ -31,12 +32,13 @@ def lay_out(
 ) -> Layout:
     """The places of a network.
 
-    The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do special
-    kinds of convolution and those that share or compute their weights. What is first and last is seen in a forward pass
-    of ``input_shape`` (channels, height, width); without one, the order in which modules were registered stands for it.
+    The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do ERFNet's
+    downsamplers, special kinds of convolution and those that share or compute their weights. What is first and last is
+    seen in a forward pass of ``input_shape`` (channels, height, width); without one, the order in which modules were
+    registered stands for it.
     A pattern is a path as ``layer1.*`` (``*`` crosses dots; what is below a matching module matches), or a class as
     ``type:BasicBlock``. With ``include``, only what matches one of them may change; what matches ``exclude`` stays. A
-    pattern of ``include`` that is the whole path of a stem, head or shortcut frees it.
+    pattern of ``include`` that is the whole path of a stem, head, shortcut or downsampler frees it.
     MoonshineError for a pattern that matches no convolution, and for an input that the network cannot take.
     """
     include, exclude = tuple(include), tuple(exclude)
@@ -49,6 +51,10 @@ def lay_out(
             )
     order = _order(module, input_shape)
     roles = {order[0]: "the stem", order[-1]: "the head"} if order else {}
+    downsamplers = [
+        f"{path}.conv" for path, layer in module.named_modules() if isinstance(layer, Downsampler)
+    ]
+    roles = {**dict.fromkeys(downsamplers, "a downsampler"), **roles}
     roles = {**dict.fromkeys(shortcuts(module), "a shortcut"), **roles}
     tied = _tied(module)
     kept = {
@@ -70,11 +76,9 @@ def lay_out(
 
 def _places(module: nn.Module, free: list[str], kept: dict[str, str]) -> list[Place]:
     owner: dict[str, Place] = {}
-    for path, pair in pairs(module).items():
-        inside = tuple(f"{path}.{name}" for name in (pair.first, pair.second))
-        if all(conv in free for conv in inside):
-            place = Place(path, inside, tuple(f"{path}.{name}" for name in pair.norms))
-            owner |= dict.fromkeys(inside, place)
+    for place in residual_places(module):
+        if all(conv in free for conv in place.convolutions):
+            owner |= dict.fromkeys(place.convolutions, place)
     return list(dict.fromkeys(owner.get(path, Place(path, (path,))) for path in free))
 
 

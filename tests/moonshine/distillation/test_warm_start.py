@@ -158,7 +158,7 @@ def test_what_erfnets_share():
         layer.running_mean for layer in student.stage1[0].branch if isinstance(layer, nn.BatchNorm2d)
     ]
     assert len(statistics) == 3
-    assert all(mean.abs().max() > 0 for mean in statistics)
+    assert all(mean is not None and mean.any() for mean in statistics)
 
 
 @pytest.mark.parametrize(("block", "ends"), [("G(4)", ["5", "13"]), ("B(2)", ["8"])])
