@@ -38,7 +38,7 @@ def worker(rank: int, count: int, port: int, network: str, batch: int, channel: 
     with together(processes, execution.device):
         student = execution.place(build(network)).train()
         optimizer = SGD(student.parameters(), Optimizer.model_validate(SETTINGS))
-        wrapped = processes.wrap(student, execution, sync_batch_norm=False)
+        wrapped = processes.wrap(student, execution)
         images = torch.randn(batch // count, 3, 32, 32).contiguous(memory_format=execution.memory_format)
         labels, loss = torch.randint(10, (batch // count,)), LabelLoss()
         for steps in iter(channel.recv, None):

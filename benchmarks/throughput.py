@@ -6,12 +6,13 @@ Each pair times the two loops one after the other on the same images, and swaps 
 figure is the median of the pairs' ratios, with their range. The plain loop is what a textbook writes: contiguous
 tensors, fp32, torch.optim.SGD. Ours is ``moonshine.training.execution.resolve`` with ``auto`` everywhere and our SGD.
 glibc's allocator setting is process-wide, so each loop runs in a process of its own that waits while the other is
-timed.
+timed. With ``--nodes 2`` ours is two processes that share the threads, as the engines train: their images are added up.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import time
@@ -31,9 +32,9 @@ Shape = tuple[int, int, int]
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
 
 
-def plain(network_name: str, block: str, shape: Shape, threads: int, channel: Connection) -> None:
+def plain(network_name: str, block: str, shape: Shape, runtime: Runtime, channel: Connection) -> None:
     """A textbook loop; times as many steps as it is told, again and again."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(runtime.threads)
     network = build(network_name, block).train()
     optimizer = torch.optim.SGD(network.parameters(), **SETTINGS)  # type: ignore[arg-type]
     images, labels = example(network_name, shape)
@@ -46,17 +47,18 @@ def plain(network_name: str, block: str, shape: Shape, threads: int, channel: Co
     serve(step, channel)
 
 
-def ours(network_name: str, block: str, shape: Shape, threads: int, channel: Connection) -> None:
+def ours(network_name: str, block: str, shape: Shape, runtime: Runtime, channel: Connection) -> None:
     """The arithmetic of ``moonshine.training.train`` as it is resolved on this machine's CPU."""
-    execution = resolve(Runtime(threads=threads, device="cpu", channels_last="auto", compile=False), "auto")
+    execution = resolve(runtime, "auto")
     network = execution.place(build(network_name, block)).train()
     optimizer = SGD(network.parameters(), Optimizer.model_validate(SETTINGS))
     images, labels = example(network_name, shape)
     images = images.contiguous(memory_format=execution.memory_format)
+    forward = torch.compile(network) if execution.compile else network
 
     def step() -> None:
         with execution.autocast():
-            loss = F.cross_entropy(network(images).float(), labels)
+            loss = F.cross_entropy(forward(images).float(), labels)
         loss.backward()
         optimizer.step(0.1)
 
@@ -83,24 +85,26 @@ def serve(step, channel: Connection) -> None:  # type: ignore[no-untyped-def]
 
 
 def compare(
-    network: str, block: str, shape: Shape, threads: int, pairs: int, steps: int
+    network: str, block: str, shape: Shape, runtime: Runtime, nodes: int, pairs: int, steps: int
 ) -> list[tuple[float, float]]:
-    """(plain, ours) in images per second, one tuple per pair."""
+    """(plain, ours) in images per second, one tuple per pair; ours is the sum over ``nodes`` that share the threads."""
     context = multiprocessing.get_context("spawn")
-    ends = []
-    for loop in (plain, ours):
+    shared = runtime.model_copy(update={"threads": runtime.threads // nodes})
+    sides: list[list[Connection]] = [[], []]
+    for side, loop, settings in ((0, plain, runtime), *[(1, ours, shared)] * nodes):
         here, there = context.Pipe()
-        context.Process(target=loop, args=(network, block, shape, threads, there), daemon=True).start()
+        context.Process(target=loop, args=(network, block, shape, settings, there), daemon=True).start()
         here.recv()
-        ends.append(here)
+        sides[side].append(here)
     results = []
     for pair in range(pairs):
         found = [0.0, 0.0]
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            ends[which].send(steps)
-            found[which] = shape[0] * steps / ends[which].recv()
+            for end in sides[which]:
+                end.send(steps)
+            found[which] = sum(shape[0] * steps / end.recv() for end in sides[which])
         results.append((found[0], found[1]))
-    for end in ends:
+    for end in itertools.chain(*sides):
         end.send(None)
     return results
 
@@ -117,18 +121,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--blocks", nargs="+", default=list(BLOCKS))
+    parser.add_argument("--compile", action="store_true", help="ours with runtime.compile")
+    parser.add_argument("--nodes", type=int, default=1, help="ours as so many nodes that share the threads")
     options = parser.parse_args()
-    execution = resolve(
-        Runtime(threads=options.threads, device="cpu", channels_last="auto", compile=False), "auto"
-    )
+    runtime = Runtime(threads=options.threads, device="cpu", channels_last="auto", compile=options.compile)
+    execution = resolve(runtime, "auto")
     print(f"torch {torch.__version__}, {options.threads} threads, CPU capability "
           f"{torch.backends.cpu.get_cpu_capability()}, ours in {execution.dtype}, {options.network} at "
           f"{options.size[0]}x{options.size[1]}, "
-          f"batch {options.batch}")  # fmt: skip
+          f"batch {options.batch}{', compiled' if options.compile else ''}, nodes of ours: {options.nodes}")  # fmt: skip
     print(f"{'block':<10}{'plain img/s':>12}{'ours img/s':>12}{'ratio':>8}   range")
     for block in options.blocks:
         shape = (options.batch, *options.size)
-        pairs = compare(options.network, block, shape, options.threads, options.pairs, options.steps)
+        pairs = compare(options.network, block, shape, runtime, options.nodes, options.pairs, options.steps)
         ratios = sorted(fast / slow for slow, fast in pairs)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
         print(f"{block:<10}{medians[0]:>12.1f}{medians[1]:>12.1f}{statistics.median(ratios):>8.2f}"
