@@ -47,7 +47,8 @@ def _draw(job: stage.Job, folder: Path) -> None:
     shown = Split(dataset.test.images[indices], dataset.test.labels[indices])
     # outputs after the scored classes, such as Cityscapes' void, are drawn as void
     scored = dataset.scored_classes or dataset.num_classes
-    execution = resolve(study.runtime, study.training.precision)
+    # a handful of pictures: no reason to wait for a GPU
+    execution = resolve(study.runtime.model_copy(update={"device": "cpu"}), "fp32")
     folder.mkdir(parents=True)
     for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
         draw_picture(image, folder / f"picture-{index}.png")

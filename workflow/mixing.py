@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 
 import torch
@@ -20,12 +21,13 @@ from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
 from moonshine.training.evaluation import PIXELS, evaluate
-from moonshine.training.execution import resolve
+from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
 from workflow import nodes
 from workflow.layouts import Images, Structure
 from workflow.sizes import exported_bytes
+from workflow.training.placement import execution_here
 
 
 def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
@@ -64,12 +66,16 @@ def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
             device="cpu",
         )
     )
-    finalist = _finalist(space, mixed.finalists, dataset, study, mixed.seed) if mixed.finalists else None
 
     def size(network: nn.Module, measure: str) -> int:
         return exported_bytes(network, images, structure, measure)
 
-    found = search(space, mixed, pictures, labels, finalist=finalist, size=size)
+    with ExitStack() as held:
+        finalist = None
+        if mixed.finalists:
+            execution = held.enter_context(execution_here(study, precision="fp32"))
+            finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
+        found = search(space, mixed, pictures, labels, finalist=finalist, size=size)
     about = {key: value for key, value in asdict(found).items() if key != "blocks"}
     if scored_on(mixed, images.shape) < mixed.batch_size:
         about["images"] = len(pictures)
@@ -93,7 +99,7 @@ def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
 
 
 def _finalist(
-    space: Space, finalists: Finalists, dataset: Dataset, study: Study, seed: int
+    space: Space, finalists: Finalists, dataset: Dataset, execution: Execution, seed: int
 ) -> Callable[[Mapping[str, str]], float]:
     """Trains a mixture briefly; returns its validation error in percent."""
     training = Training(
@@ -103,7 +109,6 @@ def _finalist(
         schedule=OneCycle(kind="one-cycle", warmup=0.3, start=0.1, end=0.001),
         precision="fp32",
     )
-    execution = resolve(study.runtime, "fp32")
 
     def error(blocks: Mapping[str, str]) -> float:
         torch.manual_seed(seed)

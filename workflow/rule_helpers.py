@@ -58,6 +58,12 @@ def files(made: Iterable[Node], *names: str) -> list[str]:
     return [path.as_posix() for node in made for path in node.outputs if path.name in names]
 
 
+def has_finalists(study: Study, student: str) -> bool:
+    """Whether the search for a student trains some of its candidates."""
+    mixed = study.students[student].mixed
+    return mixed is not None and mixed.finalists is not None
+
+
 def gpus(study: Study, elsewhere: bool) -> int:
     """How many GPUs a node that trains takes: one per device where there may be some; ``elsewhere`` there may be."""
     device = study.runtime.device

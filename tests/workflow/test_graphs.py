@@ -54,6 +54,7 @@ HARMLESS = {
     "workflow/nodes.py": "names and paths",
     "workflow/progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",
+    "workflow/training/placement.py": "chooses among GPUs",
     # the schema; it has no defaults
     **dict.fromkeys(package("moonshine/config"), "the schema"),
 }

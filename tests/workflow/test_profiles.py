@@ -42,7 +42,7 @@ def profile(name: str) -> dict[str, Any]:
 
 def test_a_node_that_trains_takes_a_share_of_a_gpu(folder: Path) -> None:
     found = asked(folder)
-    assert {rule for rule, resources in found.items() if "gpu" in resources} == TRAINING
+    assert {rule for rule, resources in found.items() if resources.get("gpu")} == TRAINING
     for rule in TRAINING:
         assert found[rule]["gpu"] == 1
         assert found[rule]["gpu_mem_mb"] == 8000

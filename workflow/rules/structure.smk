@@ -7,8 +7,9 @@ rule structure:
         "results/{study}/students/{student}/structure.json",
     log:
         "results/{study}/logs/structure@{study}-{student}.log",
-    # a mixed student is searched for here
+    # a mixed student is searched for here, and its finalists trained
     resources:
+        gpu=lambda wildcards: min(1, gpus()) if rule_helpers.has_finalists(STUDY, wildcards.student) else 0,
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
     params:

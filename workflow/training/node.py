@@ -32,8 +32,6 @@ from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
 from workflow.training.placement import execution_here
 
-WARM_BATCH = 128
-
 
 def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = None) -> History:
     """Train the network of ``structure`` and write the outputs of ``job``'s node.
@@ -119,11 +117,11 @@ def _warm(
     seed: int,
 ) -> None:
     """Start the student from its teacher: on the first batches of the epoch before the first, unvaried."""
-    from moonshine.distillation.warm_start import warm_start
+    from moonshine.distillation.warm_start import batch_size, warm_start
 
     loader = batches(
         dataset.train,
-        batch_size=WARM_BATCH,
+        batch_size=batch_size(dataset.input_shape),
         seed=seed,
         epoch=-1,
         augment=None,

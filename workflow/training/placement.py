@@ -14,12 +14,14 @@ from workflow import gpus
 
 
 @contextmanager
-def execution_here(study: Study, processes: Processes = ALONE) -> Iterator[Execution]:
+def execution_here(
+    study: Study, processes: Processes = ALONE, precision: str | None = None
+) -> Iterator[Execution]:
     """How a study's networks run here, with a GPU claimed while the context lasts where one has to be chosen.
 
     Of several ``processes`` each has the GPU of its rank among those that the launcher left visible to them.
     """
-    runtime, precision = study.runtime, study.training.precision
+    runtime, precision = study.runtime, precision or study.training.precision
     if processes.count > 1:
         yield resolve(runtime, precision, processes.rank)
     elif runtime.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
