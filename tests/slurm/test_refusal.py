@@ -1,0 +1,41 @@
+"""``make test-slurm`` leaves alone what is not its own, before it installs anything."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.slurm import run
+from tests.slurm.cluster import Refused
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE", raising=False)
+    monkeypatch.setattr(run, "configurations", list)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+def test_root_on_a_machine_without_slurm_may() -> None:
+    run.refuse()
+
+
+def test_a_machine_of_a_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "configurations", lambda: ["/etc/slurm/slurm.conf"])
+    with pytest.raises(Refused, match=r"found /etc/slurm/slurm\.conf: this machine is part of a cluster"):
+        run.refuse()
+    monkeypatch.setenv("FORCE", "1")
+    run.refuse()
+
+
+def test_it_installs_nothing_for_others_than_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Refused, match="it is for root; FORCE=1 goes through sudo"):
+        run.refuse()
+
+
+def test_slurm_may_be_told_where_its_configuration_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("SLURM_CONF", "/somewhere/slurm.conf")
+    assert "SLURM_CONF=/somewhere/slurm.conf" in run.configurations()
