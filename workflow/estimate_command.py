@@ -63,6 +63,12 @@ def add_estimate(subparsers: Any) -> None:
     source = throughput.add_mutually_exclusive_group()
     source.add_argument("--save", type=Path, metavar="FILE", help="write what was measured here")
     source.add_argument("--throughput", type=Path, metavar="FILE", help="read it instead of measuring")
+    source.add_argument(
+        "--tflops",
+        type=float,
+        metavar="R",
+        help="assume so many 10^12 operations a second instead of measuring",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_estimate)
 
@@ -81,7 +87,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     facts = facts_of(study, Given(arguments.images, arguments.test_images, shape, arguments.classes))
     there = read(arguments.throughput) if arguments.throughput else None
     wanted = cases(study, facts)
-    throughput = there or _measure(arguments, study, facts, wanted)
+    throughput = there or _throughput(arguments, study, facts, wanted)
     if arguments.save:
         write(arguments.save, throughput)
     training = study.training
@@ -131,6 +137,8 @@ def _check(arguments: argparse.Namespace, study: Study) -> None:
             raise MoonshineError(
                 f"--{option.replace('_', '-')} is {value}; allowed: a whole number from {least}"
             )
+    if arguments.tflops is not None and not 0 < arguments.tflops < float("inf"):
+        raise MoonshineError(f"--tflops is {arguments.tflops}; allowed: a number above 0")
     rate = arguments.pictures_per_second
     if rate is not None and not study.is_encoded:
         raise MoonshineError(
@@ -141,10 +149,14 @@ def _check(arguments: argparse.Namespace, study: Study) -> None:
         raise MoonshineError(f"--pictures-per-second is {rate}; allowed: a number above 0")
 
 
-def _measure(
+def _throughput(
     arguments: argparse.Namespace, study: Study, facts: Facts, wanted: Mapping[Kind, Cases]
 ) -> Throughput:
-    """The throughput of this machine's device."""
+    """The throughput of this machine's device, or of one with the rate that is assumed."""
+    if arguments.tflops:
+        from workflow.estimating.assumed import assume
+
+        return assume(wanted, arguments.tflops, study.training.batch_size)
     from moonshine.training.execution import resolve
     from workflow.estimating.throughput import measure
     from workflow.estimating.timing import Bench

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import moonshine
 from moonshine import MoonshineError
 from moonshine.config import Study, load_study, parse_study
 from moonshine.files import write_json
@@ -357,6 +358,26 @@ def test_the_text_shows_its_arithmetic(tmp_path: Path, capsys: pytest.CaptureFix
     assert "8 devices, a node on each, longest first: 140.0 seconds" in text
 
 
+def test_a_rate_may_be_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two operations to a multiply-accumulate, three forward passes of what trains and one of its teacher."""
+    tiny.write_study(tmp_path)
+    assert estimate("--tflops", "1e-6", *SIZE, "--json") == 0  # a million operations a second
+    found = {(row["student"], row["trained_by"]): row for row in json.loads(capsys.readouterr().out)["rows"]}
+    study = load_study()
+    teacher, student = (
+        2
+        * moonshine.cost(
+            moonshine.build(study.teacher.name, block, num_classes=2, in_channels=1), (1, 8, 8)
+        ).macs
+        for block in ("S", "G(4)")
+    )
+    rates = [1e6 / found["G4", kind]["images_per_second"] for kind in ("scratch", "at")]
+    assert rates == pytest.approx([3 * student, 3 * student + teacher])
+    assert 1e6 / found["teacher", "teacher"]["evaluated_per_second"] == pytest.approx(teacher)
+    assert estimate("--tflops", "400", *SIZE) == 0
+    assert "Assumed, not measured: 400 x 10^12 operations a second" in capsys.readouterr().out
+
+
 def test_this_device_is_measured_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write_study(tmp_path)
     shown = []
@@ -410,6 +431,7 @@ def test_label_maps_are_measured_too(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--measure-batch", "1"], "--measure-batch is 1; allowed: a whole number from 2"),
         (["--student", "G5"], "--student is G5; allowed: the students of tiny: G4, BG2-M"),
         (["--pictures-per-second", "5"], "are decoded before training"),
+        (["--tflops", "0"], "--tflops is 0.0; allowed: a number above 0"),
         (["--throughput", "none.json", *SIZE], "none.json: cannot be read"),
         (["--throughput", "torn.json", *SIZE], "torn.json: the file: found"),
         (["--throughput", "odd.json", *SIZE], "odd.json: threads: found 'many'"),

@@ -95,6 +95,12 @@ def as_text(estimate: Estimate) -> str:
 
 
 def _measured(throughput: Throughput) -> str:
+    if throughput.tflops:
+        return (
+            f"Assumed, not measured: {throughput.tflops:g} x 10^12 operations a second, all of them in convolutions "
+            "and linear layers, two to a multiply-accumulate; a training image is three forward passes, and one of the "
+            "teacher where it distils."
+        )
     threads = f"{throughput.threads} thread{'s' if throughput.threads > 1 else ''}"
     return (
         f"Measured on {throughput.device}, {threads}, {throughput.dtype}, torch {throughput.torch}: median of "

@@ -35,7 +35,10 @@ class Measured(Section):
 
 
 class Throughput(Section):
-    """What was measured on one device, and how: ``batches`` of ``batch_size`` images, after some that do not count."""
+    """What was measured on one device, and how: ``batches`` of ``batch_size`` images, after some that do not count.
+
+    ``tflops``: nothing was, and this is the rate that was assumed.
+    """
 
     device: str
     dtype: str
@@ -46,6 +49,7 @@ class Throughput(Section):
     batches: Whole
     batch_size: Whole
     measurements: list[Measured]
+    tflops: Positive | None = None
 
     def paces(self, wanted: Mapping[Kind, Cases], source: str) -> dict[Kind, Pace]:
         """The pace of every kind of node; MoonshineError naming ``source`` and what it lacks."""
