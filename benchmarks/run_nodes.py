@@ -23,8 +23,9 @@ from workflow.check import check_study
 
 
 def in_order(study: Study) -> list[nodes.Node]:
-    """Every node but the tables and the report, which an engine makes later."""
-    found = [node for node in nodes.all_nodes(study) if node.stage not in ("collect", "report")]
+    """Every node but the tables and what is made from them, which an engine makes later."""
+    later = ("collect", "export", "examples", "report")
+    found = [node for node in nodes.all_nodes(study) if node.stage not in later]
     # structures and costs take no time; of what trains, the teacher is first and seeds stay together
     return sorted(
         found, key=lambda node: (node.trains, node.stage != "teacher", node.args[-1:] if node.trains else ())

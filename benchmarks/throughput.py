@@ -129,7 +129,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, CPU capability "
           f"{torch.backends.cpu.get_cpu_capability()}, ours in {execution.dtype}, {options.network} at "
           f"{options.size[0]}x{options.size[1]}, batch "
-          f" {options.batch}{', compiled' if options.compile else ''}, nodes of ours: {options.nodes}")  # fmt: skip
+          f"{options.batch}{', compiled' if options.compile else ''}, nodes of ours: {options.nodes}")  # fmt: skip
     print(f"{'block':<10}{'plain img/s':>12}{'ours img/s':>12}{'ratio':>8}   range")
     for block in options.blocks:
         shape = (options.batch, *options.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from moonshine.config.networks import PUBLISHED
+from moonshine.errors import MoonshineError
 from workflow import nodes, stage
 
 
@@ -15,8 +16,11 @@ def run(job: stage.Job) -> None:
     if teacher.weights == PUBLISHED:
         from moonshine.weights import published_weights
 
-        # here, because the machines that train may have no network
-        published_weights(teacher.name)
+        # here, because the machines that train may have no network; students that train from scratch need none
+        try:
+            published_weights(teacher.name)
+        except MoonshineError as error:
+            stage.logger.warning("%s", error)
     found = prepare(job.study.data, job.node.folder)
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])

@@ -24,16 +24,19 @@ def visible() -> list[str]:
 
 
 @contextmanager
-def claimed(gpus: Sequence[str], wanted: int, folder: Path = CLAIMS) -> Iterator[list[int]]:
+def claimed(
+    gpus: Sequence[str], wanted: int, among: Sequence[int] | None = None, folder: Path = CLAIMS
+) -> Iterator[list[int]]:
     """Claim ``wanted`` of ``gpus`` while the context lasts: the indices of those with the fewest claims, ascending.
 
+    ``among`` are the indices that may be chosen; None for all.
     Nodes may share a GPU: how many run at a time is the engine's to say, and where they run is said here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as claims:
         with FileLock(folder / "choosing"):
-            numbers = [_claims(folder, gpu) for gpu in gpus]
-            chosen = sorted(sorted(range(len(gpus)), key=lambda index: len(numbers[index]))[:wanted])
+            numbers = {index: _claims(folder, gpus[index]) for index in among or range(len(gpus))}
+            chosen = sorted(sorted(numbers, key=lambda index: len(numbers[index]))[:wanted])
             for index in chosen:
                 free = next(number for number in count() if number not in numbers[index])
                 claims.enter_context(_lock(folder, gpus[index], free).acquire(timeout=0))
@@ -43,7 +46,7 @@ def claimed(gpus: Sequence[str], wanted: int, folder: Path = CLAIMS) -> Iterator
 def _claims(folder: Path, gpu: str) -> set[int]:
     """The numbers of the claims on a GPU that are held."""
     held = set()
-    for path in folder.glob(f"{gpu}@*"):
+    for path in folder.glob(f"{_file_name(gpu)}@*"):
         number = int(path.name.rpartition("@")[2])
         try:
             _lock(folder, gpu, number).acquire(timeout=0).lock.release()
@@ -53,4 +56,8 @@ def _claims(folder: Path, gpu: str) -> set[int]:
 
 
 def _lock(folder: Path, gpu: str, number: int) -> FileLock:
-    return FileLock(folder / f"{gpu}@{number}")
+    return FileLock(folder / f"{_file_name(gpu)}@{number}")
+
+
+def _file_name(gpu: str) -> str:
+    return gpu.replace("/", "-")

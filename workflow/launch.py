@@ -50,7 +50,8 @@ def _on_gpus(study: Study) -> bool:
 def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
     """Run a stage's module as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
 
-    They end when this process does, however it ends. MoonshineError where one of them dies.
+    They end when this process does, however it ends, because each calls `end_with_parent`. MoonshineError where one of
+    them dies.
     """
     processes = study.training.devices
     command = [
@@ -69,7 +70,7 @@ def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
             chosen = held.enter_context(gpus.claimed(names, processes))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in chosen)
         started = [*command, "-m", module, study.study, *arguments]
-        ended = subprocess.run(started, env=environment, check=False, preexec_fn=_end_with_parent)
+        ended = subprocess.run(started, env=environment, check=False, preexec_fn=end_with_parent)
     if ended.returncode:
         raise MoonshineError(
             f"one of {processes} training processes has ended with an error (above, of the first that did); "
@@ -77,7 +78,7 @@ def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
         )
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to end the launcher, which ends the processes, when this process is killed."""
+def end_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it has ended, though it was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -65,7 +65,6 @@ def has_finalists(study: Study, student: str) -> bool:
 
 
 def gpus(study: Study, elsewhere: bool) -> int:
-    """How many GPUs a node that trains takes: one per device where there may be some; ``elsewhere`` there may be."""
+    """How many GPUs a device is that trains: one where there may be some; ``elsewhere`` there may be."""
     device = study.runtime.device
-    has_some = device.startswith("cuda") or (device == "auto" and (elsewhere or GPU_DRIVER.exists()))
-    return study.training.devices * int(has_some)
+    return int(device.startswith("cuda") or (device == "auto" and (elsewhere or GPU_DRIVER.exists())))

@@ -64,12 +64,10 @@ def main(
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
         node = make_node(study.study, *given)
-        if _trains(node, study) and study.training.devices > 1:
-            check_study(study)
-            if not _in_company(study, run, given):
-                return 0
         _speak(node.name, *_log_file(node))
         check_study(study)
+        if _trains(node, study) and not _in_company(study, run, given):
+            return 0
         job = Job(node, study, given)
         run(job)
         if _helps():
@@ -121,18 +119,28 @@ def _trains(node: Node, study: Study) -> bool:
     return node.trains and not (node.stage == "teacher" and study.teacher.weights)
 
 
+def _is_launched() -> bool:
+    """Whether this is one of the processes that train together."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def _helps() -> bool:
     """Whether this process trains with a first one, which writes everything."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
+    return _is_launched() and os.environ["RANK"] != "0"
 
 
 def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) -> bool:
-    """Whether this is one of the processes that train together; otherwise they have been started, and have ended."""
-    from workflow.launch import check_devices, train_together
+    """Whether this process is to train; otherwise those that train together have been started, and have ended."""
+    if study.training.devices == 1 and not study.training.sync_batch_norm:
+        return True
+    from workflow.launch import check_devices, end_with_parent, train_together
 
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if _is_launched():
+        end_with_parent()
         return True
     check_devices(study)
+    if study.training.devices == 1:
+        return True
     spec = sys.modules[run.__module__].__spec__
     train_together(spec.name if spec else run.__module__, study, given)
     return False
@@ -142,7 +150,7 @@ def _log_file(node: Node) -> list[logging.Handler]:
     """The node's log; a process that only helps to train adds its errors, of which the first ends all."""
     try:
         node.log.parent.mkdir(parents=True, exist_ok=True)
-        if not _helps():
+        if not _is_launched():
             node.log.write_bytes(b"")
         handler = logging.FileHandler(node.log, encoding="utf-8")
         handler.setLevel(logging.ERROR if _helps() else logging.INFO)

@@ -140,8 +140,6 @@ class Training(Section):
                 f"devices: found {self.devices}, which does not divide batch_size {self.batch_size}; allowed: "
                 + ", ".join(str(n) for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
             )
-        if self.sync_batch_norm and self.devices == 1:
-            raise ValueError("sync_batch_norm: true needs devices of at least 2")
         return self
 
 

@@ -18,7 +18,7 @@ from moonshine.training.execution import Execution
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: the others do while the first one evaluates the validation split."""
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)

@@ -122,14 +122,13 @@ def test_nodes_share_gpus_only_where_there_may_be_some(
         content = tiny.study()
         content["data"]["sha256"] = "0" * 64
         content["runtime"]["device"] = device
-        content["training"]["devices"] = 2
         return rule_helpers.gpus(parse_study(content), elsewhere)
 
     monkeypatch.setattr(rule_helpers, "GPU_DRIVER", tmp_path / "absent")
-    assert [gpus("auto"), gpus("cpu"), gpus("cuda")] == [0, 0, 2]
-    assert [gpus("auto", True), gpus("cpu", True)] == [2, 0]
+    assert [gpus("auto"), gpus("cpu"), gpus("cuda")] == [0, 0, 1]
+    assert [gpus("auto", True), gpus("cpu", True)] == [1, 0]
     monkeypatch.setattr(rule_helpers, "GPU_DRIVER", tmp_path)
-    assert [gpus("auto"), gpus("cpu"), gpus("cuda")] == [2, 0, 2]
+    assert [gpus("auto"), gpus("cpu"), gpus("cuda")] == [1, 0, 1]
 
 
 def test_snakemake_refuses_overrides_that_the_stages_would_not_see(run_by_snakemake: Path) -> None:

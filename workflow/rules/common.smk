@@ -37,7 +37,7 @@ wildcard_constraints:
 
 
 def gpus():
-    """How many GPUs a node that trains asks for. On a cluster, the machine that plans may have none to be found."""
+    """How many GPUs a device is: one, or none on CPUs. On a cluster, the machine that plans may have none to be found."""
     return rule_helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
 
 

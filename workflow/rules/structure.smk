@@ -9,7 +9,10 @@ rule structure:
         "results/{study}/logs/structure@{study}-{student}.log",
     # a mixed student is searched for here, and its finalists trained
     resources:
-        gpu=lambda wildcards: min(1, gpus()) if rule_helpers.has_finalists(STUDY, wildcards.student) else 0,
+        gpu=lambda wildcards: gpus() * rule_helpers.has_finalists(STUDY, wildcards.student),
+        gpu_mem_mb=lambda wildcards, attempt: (
+            gpus() * rule_helpers.has_finalists(STUDY, wildcards.student) * attempt * 8000
+        ),
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
     params:

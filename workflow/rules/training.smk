@@ -2,7 +2,9 @@
 # mem_mb and runtime (minutes) are for a cluster. A job that failed or ran out of time continues after its last epoch,
 # and asks for more.
 DEVICES = STUDY.training.devices
-THREADS = DEVICES * (STUDY.runtime.threads + (STUDY.runtime.workers or 0))
+THREADS = STUDY.runtime.threads + (STUDY.runtime.workers or 0)
+# a teacher that comes with its weights is evaluated, by one process
+TEACHER_DEVICES = 1 if STUDY.teacher.weights else DEVICES
 
 
 rule teacher:
@@ -19,11 +21,11 @@ rule teacher:
         "results/{study}/logs/teacher@{study}.log",
     # most nodes wait for it, so it starts before those that do not
     priority: 100
-    threads: THREADS
+    threads: TEACHER_DEVICES * THREADS
     resources:
-        gpu=lambda wildcards: gpus(),
-        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
-        mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
+        gpu=lambda wildcards: TEACHER_DEVICES * gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: TEACHER_DEVICES * gpus() * attempt * 8000,
+        mem_mb=lambda wildcards, attempt: TEACHER_DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
@@ -48,10 +50,10 @@ rule scratch:
         config="results/{study}/students/{student}/scratch/seed{seed}/config.json",
     log:
         "results/{study}/logs/scratch@{study}-{student}-{seed}.log",
-    threads: THREADS
+    threads: DEVICES * THREADS
     resources:
-        gpu=lambda wildcards: gpus(),
-        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
+        gpu=lambda wildcards: DEVICES * gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: DEVICES * gpus() * attempt * 8000,
         mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
@@ -78,10 +80,10 @@ rule distil:
         config="results/{study}/students/{student}/{method}/seed{seed}/config.json",
     log:
         "results/{study}/logs/distil@{study}-{student}-{method}-{seed}.log",
-    threads: THREADS
+    threads: DEVICES * THREADS
     resources:
-        gpu=lambda wildcards: gpus(),
-        gpu_mem_mb=lambda wildcards, attempt: gpus() * attempt * 8000,
+        gpu=lambda wildcards: DEVICES * gpus(),
+        gpu_mem_mb=lambda wildcards, attempt: DEVICES * gpus() * attempt * 8000,
         mem_mb=lambda wildcards, attempt: DEVICES * attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 240,
     params:

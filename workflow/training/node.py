@@ -65,7 +65,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
             if warm := study.students[job.args[0]].warm_start:
                 _warm(network, teacher, structure, warm, dataset, seed)
             taps = structure["taps"]
-        if study.training.sync_batch_norm:
+        if study.training.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
             loss = held.enter_context(distillation(network, teacher, losses, taps, execution, weights))

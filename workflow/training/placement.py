@@ -24,8 +24,10 @@ def execution_here(
     runtime, precision = study.runtime, precision or study.training.precision
     if processes.count > 1:
         yield resolve(runtime, precision, processes.rank)
-    elif runtime.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        with gpus.claimed(gpus.visible(), 1) as (index,):
+        return
+    named = runtime.device.partition(":")[2]
+    if runtime.device != "cpu" and torch.cuda.device_count() > int(named or 1):
+        with gpus.claimed(gpus.visible(), 1, [int(named)] if named else None) as (index,):
             yield resolve(runtime, precision, index)
     else:
         yield resolve(runtime, precision)

@@ -61,7 +61,6 @@ def test_params_yaml_is_a_shipped_study() -> None:
             3,
             ["training: devices: found 3, which does not divide batch_size 32; allowed: 1, 2, 4"],
         ),
-        ("training/sync_batch_norm", True, ["needs devices of at least 2"]),
         (
             "training/optimizer/kind",
             "adamw",
