@@ -2,48 +2,73 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.workflow.clones import clone, edit_study, fork, inside, succeed
 from workflow.handover import hand_over
 
 
+def once(name: str, factory: pytest.TempPathFactory, make: Callable[[Path], None]) -> Path:
+    """A fork of a folder that is made once in a run of the tests, by the first of their processes that needs it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.made"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return fork(folder, factory.mktemp(name))
+
+
 @pytest.fixture(scope="session")
 def run_by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Snakemake has finished the study, with one student; DVC knows nothing."""
-    folder = clone(tmp_path_factory.mktemp("snakemake"))
-    succeed(folder, "snakemake", "--cores", "2")
-    return folder
+
+    def make(folder: Path) -> None:
+        succeed(clone(folder), "snakemake", "--cores", "2")
+
+    return once("snakemake", tmp_path_factory, make)
 
 
 @pytest.fixture(scope="session")
 def run_by_dvc(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DVC has taken that over, and has added a second student; Snakemake knows nothing of it."""
-    folder = fork(run_by_snakemake, tmp_path_factory.mktemp("dvc"))
-    with inside(folder):
-        hand_over("snakemake")
-    edit_study(folder, lambda study: study["students"].update(B2={"block": "B(2)"}))
-    succeed(folder, "workflow.parallel", "--jobs", "2")
-    return folder
+
+    def make(folder: Path) -> None:
+        fork(run_by_snakemake, folder)
+        with inside(folder):
+            hand_over("snakemake")
+        edit_study(folder, lambda study: study["students"].update(B2={"block": "B(2)"}))
+        succeed(folder, "workflow.parallel", "--jobs", "2")
+
+    return once("dvc", tmp_path_factory, make)
 
 
 @pytest.fixture(scope="session")
 def shared(run_by_dvc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone that has pulled DVC's results and handed them to Snakemake: both engines know everything."""
-    store = tmp_path_factory.mktemp("store")
-    source = fork(run_by_dvc, tmp_path_factory.mktemp("source"))
-    succeed(source, "dvc", "remote", "add", "--default", "store", str(store))
-    succeed(source, "dvc", "push", "--quiet")
-    folder = clone(tmp_path_factory.mktemp("shared"))
-    # MLflow takes seconds to make a database
-    for name in ("params.yaml", "dvc.lock", ".dvc/config", "mlflow.db"):
-        (folder / name).write_bytes((source / name).read_bytes())
-    succeed(folder, "dvc", "pull", "--quiet")
-    with inside(folder):
-        hand_over("dvc")
-    return folder
+
+    def make(folder: Path) -> None:
+        store = folder.with_name("store")
+        source = fork(run_by_dvc, folder.with_name("source"))
+        succeed(source, "dvc", "remote", "add", "--default", "store", str(store))
+        succeed(source, "dvc", "push", "--quiet")
+        clone(folder)
+        # MLflow takes seconds to make a database
+        for name in ("params.yaml", "dvc.lock", ".dvc/config", "mlflow.db"):
+            (folder / name).write_bytes((source / name).read_bytes())
+        succeed(folder, "dvc", "pull", "--quiet")
+        with inside(folder):
+            hand_over("dvc")
+
+    return once("shared", tmp_path_factory, make)
 
 
 @pytest.fixture

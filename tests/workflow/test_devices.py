@@ -79,12 +79,11 @@ def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(he
     assert process.returncode == 2
     assert "one of 2 training processes has ended with an error" in said
     interrupt(work, teacher(), lambda pids: pids[0])  # the node itself
-    interrupt(work, teacher(), lambda pids: pids[1])  # torch's launcher
     assert not (here / "results/tiny/teacher/metrics.json").exists()
     tiny.write_study(here, study(epochs=200, devices=1))
     assert run("teacher") == 0
     timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())
-    assert (timings["resumed"], timings["devices"]) == (3, 1)
+    assert (timings["resumed"], timings["devices"]) == (2, 1)
     assert "not bit for bit" in (here / "results/tiny/logs/teacher@tiny.log").read_text()
 
 
