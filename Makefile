@@ -13,6 +13,8 @@ STUDY = $(shell sed -nE 's/^study:[[:space:]]*["'\'']?([A-Za-z0-9_+-]+).*/\1/p' 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
+# A study is many processes: without bytecode in .venv each of them compiles torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # No tool reports back to its makers.
 export DO_NOT_TRACK := 1
