@@ -1,0 +1,14 @@
+"""Every estimate is made in an empty folder, remembers nothing of the device, and times no more than it must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("workflow.estimating.timing.LEAST_SECONDS", 1e-9)
+    monkeypatch.chdir(tmp_path)
