@@ -14,12 +14,16 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.networks.blocks import parse
 from moonshine.networks.build import from_structure, is_model, to_structure
-from moonshine.substitution import structures
+from moonshine.substitution.layout import Layout
+from moonshine.substitution.structures import describe
 from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.tap_discovery import discover, tap_sizes
 from workflow import nodes
 
 Structure = dict[str, Any]
+Described = tuple[Structure, nn.Module, Layout]
+"""Anybody's model with S in every place, the model itself, and where other blocks fit."""
+
 Made = TypeVar("Made")
 
 
@@ -63,15 +67,7 @@ def _teacher(study: Study, images: Images) -> Structure:
     taps: Sequence[str] | None = teacher.taps
     module: nn.Module
     if is_model(teacher.name):
-        structure, module, layout = structures.describe(
-            teacher.name,
-            teacher.kwargs,
-            images.classes,
-            images.shape,
-            teacher.include,
-            teacher.exclude,
-            dense=study.is_dense,
-        )
+        structure, module, layout = described(study, teacher.name, images)
         if not layout.places:
             raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
         taps = taps or discover(module, images.shape, layout)
@@ -83,14 +79,11 @@ def _teacher(study: Study, images: Images) -> Structure:
     return with_costs({**structure, "block": "S", "taps": list(taps or ())}, images)
 
 
-def uniform(study: Study, network: str, block: str, images: Images) -> Structure:
-    """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
-    block = str(parse(block))
-    if not is_model(network):
-        return {**to_structure(network, block, images.classes, images.shape[0]), "block": block}
+def described(study: Study, network: str, images: Images) -> Described:
+    """A model of a study, laid out with the teacher's patterns: seconds, where images are large."""
     teacher = study.teacher
     kwargs = teacher.kwargs if network == teacher.name else {}
-    structure, module, layout = structures.describe(
+    return describe(
         network,
         kwargs,
         images.classes,
@@ -99,6 +92,19 @@ def uniform(study: Study, network: str, block: str, images: Images) -> Structure
         teacher.exclude,
         dense=study.is_dense,
     )
+
+
+def uniform(study: Study, network: str, block: str, images: Images) -> Structure:
+    """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
+    block = str(parse(block))
+    if not is_model(network):
+        return {**to_structure(network, block, images.classes, images.shape[0]), "block": block}
+    return with_block(network, block, described(study, network, images))
+
+
+def with_block(network: str, block: str, model: Described) -> Structure:
+    """The structure of a model that is laid out already with one block wherever it fits."""
+    structure, module, layout = model
     chosen, refused = choose(module, layout, block)
     if not chosen:
         raise nothing_to_swap(network, block, {**layout.kept, **refused})

@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
-
 from moonshine.budgets import parse_all
 from moonshine.config import Method, Study
 from moonshine.config.types import Section, Sha256, Whole
@@ -17,17 +15,20 @@ from moonshine.files import read_json
 from moonshine.networks.blocks import parse
 from moonshine.networks.build import is_model, to_structure
 from moonshine.search.rivals import rival
-from moonshine.substitution.layout import Layout
-from moonshine.substitution.structures import describe
-from moonshine.substitution.substitute import choose, nothing_to_swap
 from workflow import nodes
 from workflow.estimating.arithmetic import TEACHER, Kind, kinds
 from workflow.estimating.data import Facts
-from workflow.layouts import Images, Structure, named, teacher_structure, uniform
+from workflow.layouts import (
+    Described,
+    Images,
+    Structure,
+    described,
+    named,
+    teacher_structure,
+    uniform,
+    with_block,
+)
 from workflow.sizes import REBUILT_FROM
-
-Described = tuple[Structure, nn.Module, Layout]
-"""A model with ordinary blocks, and where others fit."""
 
 EVALUATION = "evaluation"
 """As a loss: a forward pass alone, in eval mode."""
@@ -148,25 +149,10 @@ def _student(study: Study, name: str, images: Images, laid_out: dict[str, Descri
 def _in_model(
     study: Study, network: str, block: str, images: Images, laid_out: dict[str, Described]
 ) -> Structure:
-    """As `workflow.layouts.uniform`, which lays a model out for every block: seconds each, where images are large."""
-    teacher = study.teacher
+    """As `workflow.layouts.uniform`, which lays a model out anew for every block."""
     if network not in laid_out:
-        kwargs = teacher.kwargs if network == teacher.name else {}
-        laid_out[network] = describe(
-            network,
-            kwargs,
-            images.classes,
-            images.shape,
-            teacher.include,
-            teacher.exclude,
-            dense=study.is_dense,
-        )
-    structure, module, layout = laid_out[network]
-    chosen, refused = choose(module, layout, block)
-    if not chosen:
-        raise nothing_to_swap(network, block, {**layout.kept, **refused})
-    blocks = {**structure["blocks"], **chosen}
-    return {**structure, "blocks": blocks, "refused": refused, "block": str(parse(block))}
+        laid_out[network] = described(study, network, images)
+    return with_block(network, str(parse(block)), laid_out[network])
 
 
 def _searched(study: Study, name: str, images: Images) -> Structure:
