@@ -41,8 +41,7 @@ class Processes:
         """The network whose backward pass averages gradients over all processes; itself where there is one.
 
         The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
-        batch norm are the first process's. Parameters that a network never uses are found
-        in the first step.
+        batch norm are the first process's. Parameters that a network never uses are found in the first step.
         """
         if self.count == 1:
             return network

@@ -17,10 +17,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
 
-def test_root_on_a_machine_without_slurm_may() -> None:
-    run.refuse()
-
-
 def test_a_machine_of_a_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "configurations", lambda: ["/etc/slurm/slurm.conf"])
     with pytest.raises(Refused, match=r"found /etc/slurm/slurm\.conf: this machine is part of a cluster"):
@@ -29,7 +25,8 @@ def test_a_machine_of_a_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
     run.refuse()
 
 
-def test_it_installs_nothing_for_others_than_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_may_install_where_nobody_forces_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run.refuse()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Refused, match="it is for root; FORCE=1 goes through sudo"):
         run.refuse()
