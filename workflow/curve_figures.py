@@ -70,7 +70,7 @@ def curves(results: Results) -> Picture | None:
         if lines > 1:
             grid[-2, 1].tick_params(labelbottom=True)
     figure.supxlabel("Epoch", fontsize=10.5, y=0.06 / height, va="bottom")
-    figure.supylabel(f"{name} {error} (%, log scale)", fontsize=10.5, x=0.005)
+    figure.supylabel(f"{name} {error} (%)", fontsize=10.5, x=0.005)
     legend_above(figure, [handle(method, style(n)) for method, n in results.looks.items()])
     by = ", ".join(results.methods)
     return to_picture(figure, f"{name} {error} by epoch for {len(students)} students, each trained by {by}.")

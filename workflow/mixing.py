@@ -20,7 +20,7 @@ from moonshine.networks.blocks import PAPER
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
-from moonshine.training.evaluation import PIXELS, evaluate
+from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
@@ -28,6 +28,9 @@ from workflow import nodes
 from workflow.layouts import Images, Structure
 from workflow.sizes import exported_bytes
 from workflow.training.placement import execution_here
+
+PIXELS = 500 * 64 * 64
+"""How many pixels candidates are scored on where a study leaves it open."""
 
 
 def mix(study: Study, mixed: Mixed, images: Images) -> Structure:

@@ -13,7 +13,7 @@ from moonshine.search.space import Space
 from workflow.layouts import Images
 from workflow.sizes import about_of
 
-DESCRIBED = ("mean", "std", "class_names", "resize_rule")
+DESCRIBED = ("mean", "std", "class_names", "resize_rule", "scored_classes")
 """What an exported file says of the data."""
 
 

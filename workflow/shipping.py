@@ -19,7 +19,7 @@ from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported
-from moonshine.export.timings import Timing, measure
+from moonshine.export.timings import BATCHES, Timing, measure
 from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json, write_bytes
 from moonshine.formats.about import About
@@ -60,7 +60,7 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
         )
         _check_budgets(study, exported)
         threads = study.runtime.threads
-        timings = _measure(draft, exported, images, threads)
+        timings = _measure(draft, exported, about, threads)
         teacher = _teacher_timings(study, images, dataset, exported, threads)
         card = _card(study, chosen, structure, images, about, exported, timings, teacher)
         write_bytes(draft / "README.md", model_card(card).encode())
@@ -86,8 +86,12 @@ def _check_budgets(study: Study, exported: Exported) -> None:
                 )
 
 
-def _measure(folder: Path, exported: Exported, images: Images, threads: int) -> list[Timing]:
-    return [measure(folder / receipt.file, images.shape, threads) for receipt in exported.receipts]
+def _measure(folder: Path, exported: Exported, about: About, threads: int) -> list[Timing]:
+    # Whoever labels pixels has one large picture at a time.
+    sizes = BATCHES[:1] if about.is_dense else BATCHES
+    return [
+        measure(folder / receipt.file, about.input_shape, threads, sizes) for receipt in exported.receipts
+    ]
 
 
 def _teacher_timings(
@@ -100,7 +104,7 @@ def _teacher_timings(
     formats = [receipt.format for receipt in exported.receipts]
     with TemporaryDirectory() as draft:
         write_files(teacher, Path(draft), about, calibration_images(dataset.train, 2), formats)
-        return _measure(Path(draft), exported, images, threads)
+        return _measure(Path(draft), exported, about, threads)
 
 
 def _card(

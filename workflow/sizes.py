@@ -27,6 +27,7 @@ def about_of(images: Images, structure: Mapping[str, Any]) -> About:
         class_names=tuple(data["class_names"]),
         resize_rule=data.get("resize_rule", {}),
         structure={key: structure[key] for key in REBUILT_FROM if key in structure},
+        scored_classes=data.get("scored_classes"),
     )
 
 

@@ -112,8 +112,6 @@ class Study(Section):
         for key, value in only_dense.items():
             if value is not None and not self.is_dense:
                 raise ValueError(f"{key} belongs to data with label maps; found data.name: {self.data.name}")
-        if self.is_dense and self.ship is not None:
-            raise ValueError("ship: networks that label every pixel are not exported yet; allowed: null")
         return self
 
     def network_of(self, student: str) -> str:

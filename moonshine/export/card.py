@@ -15,7 +15,10 @@ from moonshine.formats.formats import INT8
 
 @dataclass(frozen=True)
 class Card:
-    """Everything a model card states; errors in percent of the test set, ``interval`` at 95 % over the seeds."""
+    """Everything a model card states; errors in percent of the test set, ``interval`` at 95 % over the seeds.
+
+    The error of label maps is 100 - mIoU.
+    """
 
     name: str
     teacher: str
@@ -60,8 +63,9 @@ def _summary(card: Card) -> Iterator[str]:
     kinds = sorted(set(card.blocks.values()) - {"S"})
     made = f"with the cheap blocks {', '.join(kinds)}" if kinds else "with ordinary blocks"
     budget = f" Its budget was {card.budget}." if card.budget else ""
+    kind = "A network that labels every pixel," if card.about.is_dense else "An image classifier"
     yield (
-        f"An image classifier with {len(card.about.class_names)} classes and {card.parameters:,} parameters, {made}; "
+        f"{kind} with {len(card.about.class_names)} classes and {card.parameters:,} parameters, {made}; "
         f"its teacher was {card.teacher}.{budget}"
     )
 
@@ -76,7 +80,10 @@ def _network(card: Card) -> Iterator[str]:
 def _input(about: About) -> Iterator[str]:
     yield f"* `images`: {about.values()['input']}."
     yield f"* Pictures become inputs by {_flat(about.resize_rule) or 'no rule that was recorded'}."
-    yield f"* `logits`: (n, {len(about.class_names)}), in the order {', '.join(about.class_names)}."
+    shape = ", ".join(map(str, ("n", *about.logits_shape(0)[1:])))
+    yield f"* `logits`: ({shape}), in the order {', '.join(about.class_names)}."
+    if never := about.class_names[about.scored_classes :] if about.is_dense else ():
+        yield f"* Never a right answer: {', '.join(never)}."
     yield "* The safetensors file alone takes normalised pixels: " + (
         f"mean {_numbers(about.mean)}, standard deviation {_numbers(about.std)}."
     )
@@ -99,7 +106,14 @@ def _training(card: Card) -> Iterator[str]:
 
 def _errors(card: Card) -> Iterator[str]:
     exported = card.exported
-    yield f"* This network: {exported.error_pct:.2f} % of {exported.examples:,} test images, in PyTorch."
+    if card.about.is_dense:
+        yield (
+            "The error is 100 - mIoU: of intersection over union per class over all test pixels that have a label, the "
+            "mean over the classes."
+        )
+        yield ""
+    share = "on" if card.about.is_dense else "of"
+    yield f"* This network: {exported.error_pct:.2f} % {share} {exported.examples:,} test images, in PyTorch."
     if card.interval is None:
         yield f"* One seed was trained ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
     else:
@@ -135,7 +149,8 @@ def _files(card: Card) -> Iterator[str]:
 
 
 def _limits(card: Card) -> Iterator[str]:
-    yield f"* It answers with one of its {len(card.about.class_names)} classes, whatever the picture shows."
+    what = "Every pixel gets" if card.about.is_dense else "It answers with"
+    yield f"* {what} one of its {len(card.about.class_names)} classes, whatever the picture shows."
     yield "* The test error is that of these test images; on pictures of another kind it is not known."
     yield "* The probabilities were not calibrated."
     yield from (f"* {limit}" for limit in card.limits)

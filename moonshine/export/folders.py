@@ -11,7 +11,15 @@ from pathlib import Path
 from moonshine.errors import MoonshineError
 from moonshine.formats.formats import FORMATS
 
-OURS = {*FORMATS.values(), "structure.json", "classify.py", "receipts.json", "timings.json", "README.md"}
+OURS = {
+    *FORMATS.values(),
+    "structure.json",
+    "classify.py",
+    "segment.py",
+    "receipts.json",
+    "timings.json",
+    "README.md",
+}
 """What an exported folder may hold beside hidden files: one that holds anything else is somebody's own, and stays."""
 
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from moonshine.data import AnySplit, batches, inputs
+from moonshine.data import AnySplit, at_once, batches, inputs
 from moonshine.errors import MoonshineError
-from moonshine.export.runtimes import Floats, open_file
+from moonshine.export.runtimes import Floats, Run, open_file
 from moonshine.files import sha256
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS, INT8
 from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
+from moonshine.training.overlap import mean_iou, overlaps
 
 BATCH = 100
+"""Images that go through a file at once, of at most 64x64 pixels."""
 POINTS = 0.1
-"""What a float file's test error may move by, in points, or by one image where that is more."""
+"""What a float file's test error may move by, in points; of whole images by one of them where that is more."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """One file; ``max_logit_difference`` and ``error_pct`` are over all ``examples`` of the test set."""
+    """One file; ``max_logit_difference`` and ``error_pct`` are over all ``examples`` of the test set.
+
+    The error of label maps is 100 - mIoU.
+    """
 
     format: str
     file: str
@@ -60,32 +67,41 @@ def write_receipts(
     ``network`` takes normalised images; the normalisation used here is that of training, not the files' own.
     Deterministic on one machine with one number of threads. MoonshineError for a file that its runtime cannot run.
     """
-    labels = test.labels.numpy()
-    reference = _reference(network, about, test, threads)
-    receipts = []
-    for format in formats:
-        path = folder / FORMATS[format]
-        logits = _logits(format, path, test, threads)
-        receipts.append(
-            Receipt(
-                format=format,
-                file=path.name,
-                bytes=path.stat().st_size,
-                sha256=sha256(path),
-                max_logit_difference=float(np.abs(logits - reference).max()),
-                error_pct=_error(logits, labels),
-                examples=len(test),
-            )
+    paths = {format: folder / FORMATS[format] for format in formats}
+    runs = {format: _runnable(format, path, threads) for format, path in paths.items()}
+    differences = dict.fromkeys(paths, np.float32(0))
+    own, counts = torch.zeros(()), dict.fromkeys(paths, torch.zeros(()))
+    for images, pixels, labels in _batches(about, test, threads):
+        with torch.inference_mode():
+            reference = network(images).numpy()
+        own = own + _counts(reference, labels, about)
+        for format, run in runs.items():
+            logits = run(pixels)
+            # NaN has to stay: np.maximum keeps it, max does not.
+            differences[format] = np.maximum(differences[format], np.abs(logits - reference).max())
+            counts[format] = counts[format] + _counts(logits, labels, about)
+    receipts = [
+        Receipt(
+            format=format,
+            file=path.name,
+            bytes=path.stat().st_size,
+            sha256=sha256(path),
+            max_logit_difference=float(differences[format]),
+            error_pct=_error_pct(counts[format], about),
+            examples=len(test),
         )
-    return Exported(_error(reference, labels), len(test), tuple(receipts))
+        for format, path in paths.items()
+    ]
+    return Exported(_error_pct(own, about), len(test), tuple(receipts))
 
 
-def verify(exported: Exported, tolerance: float) -> None:
+def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
     """MoonshineError unless every float file is the network: its logits and its test error.
 
-    Logits may differ by ``tolerance``, the error by 0.1 points or one image, whichever is more. INT8 may differ.
+    Logits may differ by ``tolerance``, the error by 0.1 points or one image, whichever is more, and by 0.1 points where
+    every pixel has a label (``dense``). INT8 may differ.
     """
-    allowed = max(POINTS, 100 / exported.examples)
+    allowed = POINTS if dense else max(POINTS, 100 / exported.examples)
     problems = []
     for receipt in exported.receipts:
         if receipt.format == INT8:
@@ -105,38 +121,49 @@ def verify(exported: Exported, tolerance: float) -> None:
         raise MoonshineError("; ".join(problems))
 
 
-def _reference(network: nn.Module, about: About, test: AnySplit, workers: int) -> Floats:
-    found = []
-    with torch.inference_mode():
-        for images, _ in batches(
-            test,
-            batch_size=BATCH,
-            seed=0,
-            epoch=0,
-            augment=None,
-            mean=about.mean,
-            std=about.std,
-            device="cpu",
-            shuffle=False,
-            channels_last=True,
-            workers=workers,
-        ):
-            found.append(network(images).numpy())
-    return np.concatenate(found)
+def _batches(about: About, test: AnySplit, workers: int) -> Iterator[tuple[Tensor, Floats, Tensor]]:
+    """Normalised images, the same as pixels in [0, 1], and labels."""
+    size = at_once(BATCH, *about.input_shape[1:])
+    normalised = batches(
+        test,
+        batch_size=size,
+        seed=0,
+        epoch=0,
+        augment=None,
+        mean=about.mean,
+        std=about.std,
+        device="cpu",
+        shuffle=False,
+        channels_last=True,
+        workers=workers,
+    )
+    raw = inputs(test, torch.arange(len(test)).split(size), workers=workers)
+    for (images, labels), pixels in zip(normalised, raw, strict=True):
+        yield images, (pixels.float() / 255).numpy(), labels
 
 
-def _logits(format: str, path: Path, test: AnySplit, threads: int) -> Floats:
-    try:
-        with quiet():
-            run = open_file(path, threads)
-            chosen = torch.arange(len(test)).split(BATCH)
-            pixels = inputs(test, chosen, workers=threads)
-            return np.concatenate([run((images.float() / 255).numpy()) for images in pixels])
-    except MoonshineError:
-        raise
-    except Exception as error:  # the runtimes' exceptions have no common base
-        raise MoonshineError(f"{format}: {path.name} cannot be run: {first_line(error)}") from error
+def _runnable(format: str, path: Path, threads: int) -> Run:
+    """The file as a function whose errors name it."""
+
+    def attempt(work: Callable[..., Any], *given: Any) -> Any:
+        try:
+            with quiet():
+                return work(*given)
+        except Exception as error:  # the runtimes' exceptions have no common base
+            raise MoonshineError(f"{format}: {path.name} cannot be run: {first_line(error)}") from error
+
+    return partial(attempt, attempt(open_file, path, threads))
 
 
-def _error(logits: Floats, labels: np.ndarray) -> float:
-    return 100 * int((logits.argmax(1) != labels).sum()) / len(labels)
+def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:
+    """What an error is made of, to be added up over batches: (2,) of images, or (2, classes) of pixels."""
+    predicted = torch.from_numpy(logits.argmax(1))
+    if about.scored_classes is None:
+        return torch.tensor([int((predicted != labels).sum()), len(labels)])
+    return torch.stack([part.sum(0) for part in overlaps(predicted, labels, about.scored_classes)])
+
+
+def _error_pct(counts: Tensor, about: About) -> float:
+    """The error in percent: of images those that are wrong, of label maps 100 - mIoU."""
+    first, second = counts
+    return 100 - float(mean_iou(first, second)) if about.is_dense else 100 * int(first) / int(second)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Run = Callable[[Floats], Floats]
-"""Pixels in [0, 1], (n, C, H, W) -> logits (n, classes)."""
+"""Pixels in [0, 1], (n, C, H, W) -> logits, (n, classes) or (n, classes, H, W)."""
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,10 @@ def export_network(
     """Writes a trained network into ``folder`` in every format, runs each file on the test set, and compares.
 
     ``network`` takes normalised images and returns logits. ``calibration`` is how many training images the ranges of
-    the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and ``classify.py``, an example, where
-    there is an ONNX file. The same network, versions and threads give the same bytes. MoonshineError for a network that
-    cannot be exported and as for `verify`: then ``folder`` is as it was.
+    the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and an example where there is an ONNX
+    file: ``classify.py``, or ``segment.py`` where every pixel has a label. The same network, versions and threads give
+    the same bytes. MoonshineError for a network that cannot be exported and as for `verify`: then ``folder`` is as it
+    was.
     """
     about.check()
     check_formats(formats)
@@ -50,7 +51,7 @@ def export_network(
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), formats)
         exported = write_receipts(network, draft, about, test, formats, threads)
-        verify(exported, tolerance)
+        verify(exported, tolerance, about.is_dense)
         write_json(draft / "receipts.json", asdict(exported))
     return exported
 
@@ -84,4 +85,5 @@ def write_files(
         write_bytes(folder / FORMATS[INT8], finish(quantised, about, short_names=True))
     if "onnx" in wanted:
         write_bytes(folder / FORMATS["onnx"], finish(model, about, short_names=False))
-    shutil.copyfile(Path(__file__).with_name("classify.py"), folder / "classify.py")
+    example = "segment.py" if about.is_dense else "classify.py"
+    shutil.copyfile(Path(__file__).with_name(example), folder / example)

@@ -20,7 +20,8 @@ class About:
 
     ``input_shape`` is (channels, height, width); ``mean`` and ``std`` per channel are what pixels in [0, 1] are
     normalised with, inside every exported graph. ``resize_rule`` says how a picture becomes an input, as in
-    `moonshine.data.Dataset`; ``structure`` is what `moonshine.networks.build.from_structure` takes.
+    `moonshine.data.Dataset`; ``structure`` is what `moonshine.networks.build.from_structure` takes. With
+    ``scored_classes`` the network has logits for every pixel, and the classes after so many are never a right answer.
     """
 
     input_shape: tuple[int, int, int]
@@ -29,6 +30,7 @@ class About:
     class_names: tuple[str, ...]
     resize_rule: Mapping[str, Any]
     structure: Mapping[str, Any]
+    scored_classes: int | None = None
 
     def check(self) -> None:
         """MoonshineError where the parts do not belong together or are not what JSON holds."""
@@ -46,10 +48,23 @@ class About:
             raise MoonshineError(f"std: found {self.std}; allowed: above 0")
         if len(self.class_names) < 2:
             raise MoonshineError(f"class_names: found {self.class_names}; allowed: at least two")
+        if self.scored_classes is not None and not 1 <= self.scored_classes <= len(self.class_names):
+            raise MoonshineError(
+                f"scored_classes: found {self.scored_classes}; allowed: 1 to {len(self.class_names)}, or None"
+            )
         try:
             json.dumps([self.resize_rule, self.structure], allow_nan=False)
         except (TypeError, ValueError) as error:
             raise MoonshineError(f"resize_rule or structure: {error}; allowed: what JSON holds") from None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the network has logits for every pixel, not for whole images."""
+        return self.scored_classes is not None
+
+    def logits_shape(self, images: int) -> tuple[int, ...]:
+        """The shape of what the network returns for so many images."""
+        return (images, len(self.class_names), *(self.input_shape[1:] if self.is_dense else ()))
 
     @property
     def structure_sha256(self) -> str:
@@ -70,6 +85,7 @@ class About:
             "resize_rule": dict(self.resize_rule),
             "shorter_side": resize if isinstance(resize, int) else None,  # then the middle is cut out
             "structure_sha256": self.structure_sha256,
+            **({"scored_classes": self.scored_classes} if self.is_dense else {}),
         }
 
     def texts(self) -> dict[str, str]:

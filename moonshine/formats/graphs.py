@@ -20,7 +20,7 @@ ABOUT = "about.json"
 
 
 class Normalised(nn.Module):
-    """A network that takes pixels in [0, 1], float (n, C, H, W), and returns logits (n, classes)."""
+    """A network that takes pixels in [0, 1], float (n, C, H, W), and returns logits, of each image or of each pixel."""
 
     mean: Tensor
     std: Tensor
@@ -44,8 +44,8 @@ def plain_copy(network: nn.Module) -> nn.Module:
 
 
 def check_logits(network: nn.Module, about: About) -> None:
-    """MoonshineError unless two images give (2, classes) logits: dictionaries (segmentation) are not exported."""
-    shape, classes = about.input_shape, len(about.class_names)
+    """MoonshineError unless two images give logits of the shape that ``about`` says, in one tensor."""
+    shape, wanted = about.input_shape, about.logits_shape(2)
     try:
         with torch.no_grad():
             logits = network(torch.zeros(2, *shape))
@@ -53,9 +53,10 @@ def check_logits(network: nn.Module, about: About) -> None:
         size = "x".join(map(str, shape))
         raise MoonshineError(f"the network cannot take an input of {size}: {first_line(error)}") from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-    if found != (2, classes):
+    if found != wanted:
+        per = "class and pixel" if about.is_dense else "class"
         raise MoonshineError(
-            f"the network returns {found} for 2 images; allowed: logits (2, {classes}), one per class"
+            f"the network returns {found} for 2 images; allowed: logits {wanted}, one per {per}"
         )
 
 

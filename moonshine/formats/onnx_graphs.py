@@ -20,7 +20,7 @@ OPSET = 18
 
 
 def to_onnx(program: ExportedProgram) -> ModelProto:
-    """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits`` (n, classes), batch norms folded where they follow.
+    """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits``, batch norms folded where they follow.
 
     MoonshineError names the operator that ONNX cannot express.
     """

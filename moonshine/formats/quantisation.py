@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from moonshine.data import AnySplit, inputs
+from moonshine.data import AnySplit, at_once, inputs
 from moonshine.errors import MoonshineError
 from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
@@ -83,7 +83,7 @@ def _reader(images: Tensor) -> Any:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = iter(images.split(BATCH))
+            self._batches = iter(images.split(at_once(BATCH, *images.shape[2:])))
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)

@@ -56,7 +56,8 @@ def _typical(network: nn.Module, input_shape: Sequence[int]) -> About:
     channels, height, width = input_shape
     with torch.no_grad():
         logits = network(torch.zeros(1, *input_shape))
-    classes = logits.shape[-1] if isinstance(logits, torch.Tensor) else 2
+    classes = logits.shape[1] if isinstance(logits, torch.Tensor) and logits.dim() > 1 else 2
+    dense = isinstance(logits, torch.Tensor) and logits.dim() == 4
     return About(
         input_shape=(channels, height, width),
         mean=(1 / 3,) * channels,
@@ -64,4 +65,5 @@ def _typical(network: nn.Module, input_shape: Sequence[int]) -> About:
         class_names=tuple(f"class {label}" for label in range(classes)),
         resize_rule={"resize": None, "crop": None, "interpolation": None, "antialias": None},
         structure={},
+        scored_classes=classes if dense else None,
     )

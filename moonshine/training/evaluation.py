@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.data import AnySplit, Dataset, batches
+from moonshine.data import AnySplit, Dataset, at_once, batches
 from moonshine.training.accuracy import TOP_FROM, top_k_errors
 from moonshine.training.execution import Execution
 from moonshine.training.labels import cross_entropy
 from moonshine.training.overlap import image_values, iou, mean_iou, overlaps, standard_error
 
 BATCH = 500
-PIXELS = BATCH * 64 * 64
-"""At most so many images, and so many pixels unless one image has more, are evaluated at once."""
+"""Images that are evaluated at once, of at most 64x64 pixels."""
 
 
 @torch.no_grad()
@@ -101,10 +100,9 @@ def _outputs(
     network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits in fp32 and labels, batch by batch, in the order of the split."""
-    height, width = dataset.input_shape[1:]
     for images, labels in batches(
         split,
-        batch_size=min(BATCH, max(1, PIXELS // (height * width))),
+        batch_size=at_once(BATCH, *dataset.input_shape[1:]),
         seed=0,
         epoch=0,
         augment=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workflow import distil, fetch, measure, nodes, scratch, stage, structure, teacher
+from workflow import collect, distil, export, fetch, measure, nodes, scratch, stage, structure, teacher
 
 STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
     "fetch": (fetch, nodes.fetch, ()),
@@ -14,6 +14,8 @@ STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
     "teacher": (teacher, nodes.teacher, ()),
     "scratch": (scratch, nodes.scratch, ("student", "seed")),
     "distil": (distil, nodes.distil, ("student", "method", "seed")),
+    "collect": (collect, nodes.collect, ()),
+    "export": (export, nodes.export, ()),
 }
 
 

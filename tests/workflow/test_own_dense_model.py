@@ -64,6 +64,51 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert "miou_pct" in metrics["test"]
 
 
+def test_it_is_shipped_as_files_that_label_every_pixel(here: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    ship = {
+        "budget": "12kB onnx",
+        "allowed_error_pct": None,
+        "calibration_images": 4,
+        "logit_tolerance": 0.001,
+    }
+    content = {
+        **STUDY,
+        "data": {**STUDY["data"], "validation": 0.25},
+        "students": {"G4": {"block": "G(4)"}},
+        "methods": {"at": STUDY["methods"]["at"]},
+        "ship": ship,
+    }
+    tiny.write_study(here, content)
+    for command in (
+        ("fetch",),
+        ("structure", "G4"),
+        ("measure", "teacher"),
+        ("measure", "G4"),
+        ("teacher",),
+        ("scratch", "G4", "0"),
+        ("distil", "G4", "at", "0"),
+        ("collect",),
+        ("export",),
+    ):
+        assert run(*command) == 0, command
+    shipped = here / "results/tiny/export"
+    chosen = json.loads((here / "results/tiny/choice.json").read_text())["chosen"]
+    trained = json.loads(
+        (here / f"results/tiny/students/G4/{chosen['method']}/seed0/metrics.json").read_text()
+    )
+    receipts = json.loads((shipped / "receipts.json").read_text())
+    assert receipts["error_pct"] == pytest.approx(trained["test"]["error_pct"], abs=0.1)
+    sizes = {receipt["format"]: receipt["bytes"] for receipt in receipts["receipts"]}
+    assert sizes["onnx"] == chosen["sizes"]["onnx"] <= 12_000
+    assert (shipped / "segment.py").is_file()
+    card = (shipped / "README.md").read_text()
+    assert "A network that labels every pixel, with 4 classes" in card
+    assert "* `logits`: (n, 4, 12, 24), in the order 0, 1, 2, 3." in card
+    assert "The error is 100 - mIoU" in card
+    assert f"* This network: {receipts['error_pct']:.2f} % on 3 test images, in PyTorch." in card
+
+
 def test_its_blocks_are_searched_for_and_planned(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("structure", "mix") == 0
     found = laid_out("mix")

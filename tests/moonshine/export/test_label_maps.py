@@ -1,0 +1,185 @@
+"""A network that labels every pixel, exported: scored by mIoU, with an example that labels a picture."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from moonshine import MoonshineError
+from moonshine.config import Runtime
+from moonshine.data import Dataset, Split
+from moonshine.data.store import VOID
+from moonshine.export.receipts import Exported, Receipt, verify
+from moonshine.export.timings import measure
+from moonshine.export.writing import export_network
+from moonshine.files import read_json
+from moonshine.formats.about import About
+from moonshine.formats.formats import FORMATS
+from moonshine.formats.sizes import onnx_bytes
+from moonshine.networks.build import from_structure
+from moonshine.substitution.structures import describe
+from moonshine.training.evaluation import evaluate
+from moonshine.training.execution import resolve
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SHAPE = (3, 12, 20)
+PLAIN = Runtime(threads=1, device="cpu", channels_last=False, compile=False)
+NAMES = ("sky", "road", "tree", "car", "nothing")
+SCORED = 4
+STRUCTURE = describe("tests.moonshine.odd_networks:Dense", {}, len(NAMES), SHAPE, dense=True)[0]
+STRUCTURE["blocks"] = {**STRUCTURE["blocks"], "block": "G(4)"}
+ABOUT = About(SHAPE, (0.4, 0.5, 0.6), (0.3, 0.2, 0.2), NAMES, {"resize": [12, 20]}, STRUCTURE, SCORED)
+
+
+def scenes(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (count, *SHAPE), generator=generator).to(torch.uint8)
+    labels = torch.randint(SCORED, (count, *SHAPE[1:]), generator=generator).to(torch.uint8)
+    labels[:, :3] = VOID
+    return Split(images, labels)
+
+
+TRAIN, TEST = scenes(6, 1), scenes(7, 2)
+DATA = Dataset("scenes", TRAIN, None, TEST, ABOUT.mean, ABOUT.std, len(NAMES), NAMES, scored_classes=SCORED)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Batch norms and biases are those of a trained network: neither 0 nor 1."""
+    torch.manual_seed(0)
+    network = from_structure(STRUCTURE).eval()
+    for tensor in network.state_dict().values():
+        if tensor.dim() == 1:
+            tensor.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("shipped") / "network"
+
+
+@pytest.fixture(scope="module")
+def exported(network, folder) -> Exported:
+    return export_network(network, folder, ABOUT, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4)
+
+
+def test_every_file_is_scored_as_networks_are_in_evaluation(exported, folder, network):
+    scored = evaluate(network, TEST, DATA, resolve(PLAIN, "fp32"))
+    assert exported.error_pct == pytest.approx(scored["error_pct"], abs=1e-9)
+    assert 0 < exported.error_pct < 100
+    assert [receipt.format for receipt in exported.receipts] == list(FORMATS)
+    *floats, int8 = exported.receipts
+    for receipt in floats:
+        assert receipt.max_logit_difference < 1e-4
+        assert receipt.error_pct == pytest.approx(exported.error_pct, abs=0.1)
+    assert 1e-4 < int8.max_logit_difference < 1
+    assert exported.examples == 7
+    assert read_json(folder / "receipts.json")["error_pct"] == exported.error_pct
+
+
+def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_path):
+    monkeypatch.setattr("moonshine.export.receipts.BATCH", 2)
+    again = export_network(
+        network,
+        tmp_path / "again",
+        ABOUT,
+        train=TRAIN,
+        test=TEST,
+        calibration=6,
+        tolerance=1e-4,
+        formats=["safetensors"],
+    )
+    assert again.error_pct == pytest.approx(exported.error_pct, abs=1e-9)
+
+
+def test_the_file_says_what_it_returns(exported, folder):
+    session = onnxruntime.InferenceSession(folder / "network.onnx")
+    (logits,) = session.get_outputs()
+    assert logits.shape == ["n", 5, 12, 20]
+    stated = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    assert stated == ABOUT.values()
+    assert stated["scored_classes"] == SCORED
+    assert "scored_classes" not in replace(ABOUT, scored_classes=None).values()
+
+
+@pytest.mark.parametrize(("file", "int8"), [("network.onnx", False), ("network-int8.onnx", True)])
+def test_planned_bytes_are_those_of_the_trained_file(exported, folder, file, int8):
+    assert onnx_bytes(from_structure(STRUCTURE), SHAPE, int8, ABOUT) == (folder / file).stat().st_size
+
+
+def test_planned_bytes_without_a_dataset(exported, folder):
+    planned = onnx_bytes(from_structure(STRUCTURE), SHAPE)
+    assert planned == pytest.approx((folder / "network.onnx").stat().st_size, rel=0.02)
+
+
+def test_the_example_labels_a_picture(exported, folder, tmp_path):
+    assert not (folder / "classify.py").exists()
+    code = (folder / "segment.py").read_text().partition('"""\n')[2]
+    assert "moonshine" not in code
+    pixels = np.random.default_rng(3).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    said = subprocess.run(
+        [
+            sys.executable,
+            folder / "segment.py",
+            folder / "network.onnx",
+            tmp_path / "picture.png",
+            tmp_path / "labels.png",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    resized = Image.fromarray(pixels).resize((20, 12), Image.Resampling.BILINEAR)
+    images = np.asarray(resized, np.float32).transpose(2, 0, 1)[None] / 255
+    (logits,) = onnxruntime.InferenceSession(folder / "network.onnx").run(None, {"images": images})
+    labels = logits[0, :SCORED].argmax(0)
+    drawn = np.asarray(Image.open(tmp_path / "labels.png"))
+    assert drawn.shape == (24, 40)
+    assert np.array_equal(drawn, labels.repeat(2, 0).repeat(2, 1))
+    assert said == [f"{label} {NAMES[label]}: {(labels == label).mean():.1%}" for label in range(SCORED)]
+
+
+def test_latency_of_one_picture(exported, folder):
+    timing = measure(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
+    assert [row.batch for row in timing.batches] == [1]
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (
+            replace(ABOUT, scored_classes=None),
+            r"returns \(2, 5, 12, 20\) for 2 images; allowed: logits \(2, 5\), one per class$",
+        ),
+        (
+            replace(ABOUT, class_names=NAMES[:4]),
+            r"returns \(2, 5, 12, 20\) for 2 images; allowed: logits \(2, 4, 12, 20\), one per class and pixel$",
+        ),
+        (replace(ABOUT, scored_classes=6), "scored_classes: found 6; allowed: 1 to 5, or None"),
+        (replace(ABOUT, scored_classes=0), "scored_classes: found 0; allowed: 1 to 5, or None"),
+    ],
+)
+def test_what_does_not_belong_together_is_told_before_any_work(network, about, message, tmp_path):
+    with pytest.raises(MoonshineError, match=message):
+        export_network(
+            network, tmp_path / "out", about, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_picture_is_no_unit_of_an_miou():
+    receipt = Receipt("onnx", "network.onnx", 1, "0" * 64, 0.0, 10.5, 7)
+    found = Exported(10.0, 7, (receipt,))
+    verify(found, 1e-3)
+    with pytest.raises(
+        MoonshineError, match=r"^network.onnx: its test error is 10.50 %.* allowed: 0.1 points"
+    ):
+        verify(found, 1e-3, dense=True)
