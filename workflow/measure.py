@@ -12,9 +12,7 @@ from moonshine.files import read_json, write_json
 from moonshine.networks.build import from_structure
 from workflow import nodes, stage
 from workflow.layouts import images_of, teacher_structure
-from workflow.sizes import values
-
-BATCHES = (1, 32)
+from workflow.sizes import timed_batches, values
 
 
 def run(job: stage.Job) -> None:
@@ -47,7 +45,8 @@ def run(job: stage.Job) -> None:
         },
     )
     job.timing["latency_ms"] = {
-        str(batch): latency(module, (batch, *shape), study.runtime.threads) for batch in BATCHES
+        str(batch): latency(module, (batch, *shape), study.runtime.threads)
+        for batch in timed_batches(study.is_dense)
     }
 
 

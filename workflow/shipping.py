@@ -19,7 +19,7 @@ from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported
-from moonshine.export.timings import BATCHES, Timing, measure
+from moonshine.export.timings import Timing, measure
 from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json, write_bytes
 from moonshine.formats.about import About
@@ -27,7 +27,7 @@ from moonshine.formats.quantisation import calibration_images
 from workflow import nodes, stage
 from workflow.layouts import Images, images_of
 from workflow.records import Run, read_rows
-from workflow.sizes import about_of
+from workflow.sizes import about_of, timed_batches
 from workflow.statistics import estimate
 
 NAMES = {"onnx": "onnx", "onnx-int8": "onnx-int8", "fp32": "safetensors"}
@@ -87,10 +87,9 @@ def _check_budgets(study: Study, exported: Exported) -> None:
 
 
 def _measure(folder: Path, exported: Exported, about: About, threads: int) -> list[Timing]:
-    # Whoever labels pixels has one large picture at a time.
-    sizes = BATCHES[:1] if about.is_dense else BATCHES
+    batches = timed_batches(about.is_dense)
     return [
-        measure(folder / receipt.file, about.input_shape, threads, sizes) for receipt in exported.receipts
+        measure(folder / receipt.file, about.input_shape, threads, batches) for receipt in exported.receipts
     ]
 
 
