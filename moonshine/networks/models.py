@@ -7,10 +7,11 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
@@ -23,7 +24,8 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     """The model, newly initialised, without pretrained weights.
 
     torchvision's and timm's get ``num_classes`` (timm's ``in_chans`` too) unless ``kwargs`` say otherwise; the user's
-    own function gets ``kwargs`` and nothing else.
+    own function gets ``kwargs`` and nothing else. torchvision's segmentation networks return the logits, not a
+    dictionary of them.
     MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no module.
     """
     builders = {"torchvision": _torchvision, "timm": _timm}
@@ -84,10 +86,31 @@ def _torchvision(model: str, num_classes: int, in_channels: int) -> tuple[Callab
     if model not in known:
         raise _unknown("torchvision", model, known)
     builder = models.get_model_builder(model)
+    if model in models.list_models(module=models.segmentation):
+        builder = _returning_logits(builder)
     defaults: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if "weights_backbone" in inspect.signature(builder).parameters:
         defaults["weights_backbone"] = None  # its default is a download
     return builder, defaults
+
+
+class _Out:
+    """Before a class whose forward pass returns a dictionary: the same, returning its "out"."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)["out"]  # type: ignore[misc]
+
+
+def _returning_logits(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """A builder of the same model, with its module paths and its weights' names, that returns the logits alone."""
+
+    @wraps(builder)
+    def build(**kwargs: Any) -> nn.Module:
+        model = builder(**kwargs)
+        model.__class__ = type(type(model).__name__, (_Out, type(model)), {})
+        return model
+
+    return build
 
 
 def _timm(model: str, num_classes: int, in_channels: int) -> tuple[Callable[..., Any], dict[str, Any]]:

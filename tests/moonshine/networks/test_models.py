@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,18 @@ def test_a_name_of_no_library(name: str) -> None:
         MoonshineError, match=rf"model '{name}' is none; allowed: torchvision/<name>, timm/<name>"
     ):
         build_model(name, {}, 10)
+
+
+def test_torchvisions_segmentation_networks_return_their_logits() -> None:
+    segmentation = pytest.importorskip("torchvision.models.segmentation")
+    name, images = "lraspp_mobilenet_v3_large", torch.rand(2, 3, 32, 48)
+    network = build_model(f"torchvision/{name}", {}, 4).eval()
+    theirs = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=4).eval()
+    theirs.load_state_dict(network.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(network(images), theirs(images)["out"])
+        copied = copy.deepcopy(network)
+        assert copied(images).shape == (2, 4, 32, 48)
 
 
 def test_torchvision_gets_the_number_of_classes_unless_the_arguments_say_another() -> None:
