@@ -110,7 +110,14 @@ def _files(results: Results) -> str:
         ]
         for receipt in found["receipts"]
     ]
-    header = ["File", "MB", "Logits differ by", "Test error (%)", "Change (points)", "SHA-256"]
+    header = [
+        "File",
+        "MB",
+        "Logits differ by",
+        "100 − mIoU (%)" if results.is_dense else "Test error (%)",
+        "Change (points)",
+        "SHA-256",
+    ]
     note = (
         f'<p class="note">Every file was run on all {found["examples"]:,} test images in its own runtime and compared '
         f"with the PyTorch network ({found['error_pct']:.2f} %).</p>"

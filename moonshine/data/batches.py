@@ -87,11 +87,11 @@ def batches(
         moved = _from_encoded(split, places, seed, epoch, augment, device, shuffle, workers)
     else:
         moved = _from_arrays(split, places, seed, epoch, augment, device, shuffle)
-    scale, shift = _affine(mean, std, device)
+    affine = _affine(mean, std, device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     with closing(moved):
         for images, labels in moved:
-            normalised = images.float().mul_(scale).add_(shift)
+            normalised = _normalised(images, *affine)
             # Two steps: torch is three times slower when one copy both casts and reorders (measured, CPU).
             images = normalised.to(dtype).contiguous(memory_format=memory_format)
             if split.is_dense:
@@ -100,7 +100,16 @@ def batches(
             yield images, labels
 
 
-def inputs(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Iterator[Tensor]:
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 images (N, C, H, W) as networks get them: ``(x / 255 - mean) / std``, computed in fp32 as in `batches`."""
+    return _normalised(images, *_affine(mean, std, images.device))
+
+
+def _normalised(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return images.float().mul_(scale).add_(shift)
+
+
+def inputs(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Generator[Tensor]:
     """The images of each tensor of indices in ``chosen``, uint8 (n, C, H, W): as in evaluation, before normalisation.
 
     MoonshineError as for `batches`.

@@ -109,7 +109,7 @@ def _errors(card: Card) -> Iterator[str]:
     if card.about.is_dense:
         yield (
             "The error is 100 - mIoU: of intersection over union per class over all test pixels that have a label, the "
-            "mean over the classes."
+            "mean over the scored classes that occur."
         )
         yield ""
     share = "on" if card.about.is_dense else "of"

@@ -48,12 +48,26 @@ def export_network(
         raise MoonshineError("test: found no images; allowed: at least one")
     network = plain_copy(network)
     check_logits(network, about)
+    _check_labels(test, about)
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), formats)
         exported = write_receipts(network, draft, about, test, formats, threads)
         verify(exported, tolerance, about.is_dense)
         write_json(draft / "receipts.json", asdict(exported))
     return exported
+
+
+def _check_labels(test: AnySplit, about: About) -> None:
+    kinds = ("a label for each image", "a label for each pixel")
+    if test.is_dense != about.is_dense:
+        raise MoonshineError(
+            f"test: found {kinds[test.is_dense]}; allowed: {kinds[about.is_dense]}, because scored_classes is "
+            f"{about.scored_classes}"
+        )
+    if about.scored_classes is not None and not (test.labels < about.scored_classes).any():
+        raise MoonshineError(
+            f"test: found no pixel of the {about.scored_classes} scored classes; allowed: at least one"
+        )
 
 
 def write_files(

@@ -48,10 +48,9 @@ class About:
             raise MoonshineError(f"std: found {self.std}; allowed: above 0")
         if len(self.class_names) < 2:
             raise MoonshineError(f"class_names: found {self.class_names}; allowed: at least two")
-        if self.scored_classes is not None and not 1 <= self.scored_classes <= len(self.class_names):
-            raise MoonshineError(
-                f"scored_classes: found {self.scored_classes}; allowed: 1 to {len(self.class_names)}, or None"
-            )
+        scored, classes = self.scored_classes, len(self.class_names)
+        if scored is not None and (type(scored) is not int or not 1 <= scored <= classes):
+            raise MoonshineError(f"scored_classes: found {scored}; allowed: 1 to {classes}, or None")
         try:
             json.dumps([self.resize_rule, self.structure], allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -74,6 +74,7 @@ rule export:
             *SIZES,
             *EXPORT,
             "moonshine/artifacts.py",
+            "moonshine/training/overlap.py",
             *package("moonshine/data"),
             "workflow/export.py",
             "workflow/records.py",
@@ -90,7 +91,7 @@ rule export:
     threads: STUDY.runtime.threads
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=lambda wildcards, attempt: attempt * 120,
     params:
         ship=setting("ship"),
     message:

@@ -96,6 +96,12 @@ def test_a_network_that_cannot_be_exported(function, message, tmp_path, capfd):
         (Head(), ABOUT, {"formats": []}, "formats: found none"),
         (Head(), ABOUT, {"calibration": 0}, "calibration_images: found 0; allowed: from 1"),
         (Head(), ABOUT, {"test": Split(IMAGES[:0], DATA.labels[:0])}, "test: found no images"),
+        (
+            Head(),
+            ABOUT,
+            {"test": Split(IMAGES, torch.zeros(20, 8, 8, dtype=torch.uint8))},
+            "test: found a label for each pixel; allowed: a label for each image, because scored_classes is None",
+        ),
     ],
 )
 def test_bad_input_is_told_before_any_work(network, about, changes, message, tmp_path):
@@ -135,6 +141,15 @@ def test_a_file_with_another_normalisation_is_caught(tmp_path):
         verify(exported, 1e-3)
 
 
+def test_what_says_already_what_is_wrong_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    def die(path, threads):
+        raise MoonshineError("a process that decodes pictures died")
+
+    monkeypatch.setattr("moonshine.export.receipts.open_file", die)
+    with pytest.raises(MoonshineError, match=r"^a process that decodes pictures died$"):
+        write_receipts(Head(), tmp_path, ABOUT, DATA, ["safetensors"], threads=1)
+
+
 def exported(error, examples, difference=0.0, format="onnx", reference=10.0):
     receipt = Receipt(format, "network.onnx", 1, "0" * 64, difference, error, examples)
     return Exported(reference, examples, (receipt,))
@@ -152,6 +167,7 @@ def exported(error, examples, difference=0.0, format="onnx", reference=10.0):
         (exported(10.0, 100, 1e-3), True),
         (exported(10.0, 100, 1.1e-3), False),
         (exported(10.0, 100, float("nan")), False),
+        (exported(float("nan"), 100), False),
         (exported(90.0, 100, 50.0, "onnx-int8"), True),
     ],
 )

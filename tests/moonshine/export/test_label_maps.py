@@ -14,9 +14,9 @@ from moonshine import MoonshineError
 from moonshine.config import Runtime
 from moonshine.data import Dataset, Split
 from moonshine.data.store import VOID
-from moonshine.export.receipts import Exported, Receipt, verify
+from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure
-from moonshine.export.writing import export_network
+from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
@@ -99,6 +99,15 @@ def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_
     assert again.error_pct == pytest.approx(exported.error_pct, abs=1e-9)
 
 
+def test_pixels_are_counted_exactly(network, monkeypatch, tmp_path):
+    many = torch.tensor([[10**8 + 1], [2 * 10**8 + 3]])
+    monkeypatch.setattr("moonshine.export.receipts._counts", lambda *given: many)
+    monkeypatch.setattr("moonshine.export.receipts.BATCH", 2)
+    write_files(network, tmp_path, ABOUT, TRAIN.images, ["safetensors"])
+    found = write_receipts(network, tmp_path, ABOUT, TEST, ["safetensors"], threads=1)
+    assert found.error_pct == pytest.approx(100 - 100 * (10**8 + 1) / (2 * 10**8 + 3), abs=1e-9)
+
+
 def test_the_file_says_what_it_returns(exported, folder):
     session = onnxruntime.InferenceSession(folder / "network.onnx")
     (logits,) = session.get_outputs()
@@ -165,6 +174,7 @@ def test_latency_of_one_picture(exported, folder):
         ),
         (replace(ABOUT, scored_classes=6), "scored_classes: found 6; allowed: 1 to 5, or None"),
         (replace(ABOUT, scored_classes=0), "scored_classes: found 0; allowed: 1 to 5, or None"),
+        (replace(ABOUT, scored_classes=True), "scored_classes: found True; allowed: 1 to 5, or None"),
     ],
 )
 def test_what_does_not_belong_together_is_told_before_any_work(network, about, message, tmp_path):
@@ -175,11 +185,35 @@ def test_what_does_not_belong_together_is_told_before_any_work(network, about, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_picture_is_no_unit_of_an_miou():
-    receipt = Receipt("onnx", "network.onnx", 1, "0" * 64, 0.0, 10.5, 7)
-    found = Exported(10.0, 7, (receipt,))
-    verify(found, 1e-3)
-    with pytest.raises(
-        MoonshineError, match=r"^network.onnx: its test error is 10.50 %.* allowed: 0.1 points"
-    ):
-        verify(found, 1e-3, dense=True)
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            Split(TEST.images, torch.zeros(7, dtype=torch.int64)),
+            "^test: found a label for each image; allowed: a label for each pixel, because scored_classes is 4$",
+        ),
+        (
+            Split(TEST.images, torch.full_like(TEST.labels, VOID)),
+            "^test: found no pixel of the 4 scored classes; allowed: at least one$",
+        ),
+        (Split(TEST.images, torch.full_like(TEST.labels, SCORED)), "^test: found no pixel of the 4 scored"),
+    ],
+)
+def test_labels_of_another_kind_are_told_before_any_work(network, test, message, tmp_path):
+    with pytest.raises(MoonshineError, match=message):
+        export_network(
+            network, tmp_path / "out", ABOUT, train=TRAIN, test=test, calibration=6, tolerance=1e-4
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_label_maps_the_logits_decide():
+    def found(difference):
+        return Exported(10.0, 900, (Receipt("onnx", "network.onnx", 1, "0" * 64, difference, 15.0, 900),))
+
+    with pytest.raises(MoonshineError, match=r"^network.onnx: its test error"):
+        verify(found(1e-6), 1e-3, dense=False)
+    verify(found(1e-6), 1e-3, dense=True)
+    for difference in (1e-2, float("nan")):
+        with pytest.raises(MoonshineError, match=r"^network.onnx: its logits differ"):
+            verify(found(difference), 1e-3, dense=True)

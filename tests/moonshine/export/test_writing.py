@@ -1,6 +1,7 @@
 """One small network exported once: every file against the network, its receipt, and what it says about itself."""
 
 import json
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from PIL import Image
 
 from moonshine.artifacts import load_weights
 from moonshine.data import Split
-from moonshine.export.receipts import Exported
+from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json, sha256
@@ -275,16 +276,12 @@ def test_pictures_that_are_decoded_as_they_are_needed_are_exported_alike(exporte
     ]
     assert torch.equal(calibration_images(pngs[0], 40), calibration_images(split(80, 1), 40))
     test = replace(pngs[1], labels=split(50, 2).labels)
-    found = export_network(
-        network,
-        tmp_path / "again",
-        ABOUT,
-        train=pngs[0],
-        test=test,
-        calibration=4,
-        tolerance=1e-4,
-        formats=["onnx"],
-    )
+    write_files(network, tmp_path, ABOUT, split(80, 1).images[:40], ["onnx"])
+    handlers = set()
+    for _ in range(2):
+        found = write_receipts(network, tmp_path, ABOUT, test, ["onnx"], threads=1)
+        handlers.add(signal.getsignal(signal.SIGCHLD))
+    assert len(handlers) == 1
     onnx_receipt = next(receipt for receipt in exported.receipts if receipt.format == "onnx")
     assert found.receipts == (onnx_receipt,)
     assert found.error_pct == exported.error_pct
