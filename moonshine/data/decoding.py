@@ -6,6 +6,7 @@ import hashlib
 import io
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Unreadable pictures that an error names."""
+SIGNALLED = 2.0
+"""Seconds within which the system has said that a process is dead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +132,11 @@ def decoded(
                 if isinstance(batch, list):
                     raise _unreadable(pixels.split, batch)
                 yield batch
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             death = _death(error)
             if death is None:
+                # Half a batch of a process that died breaks off before the signal comes, whose handler says so.
+                time.sleep(SIGNALLED)
                 raise
         finally:
             del batches  # which ends its processes: an error that is kept does not keep them
@@ -160,7 +165,7 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(" <_io")[0] or type(error).__name__
 
 
-def _death(error: RuntimeError) -> MoonshineError | None:
+def _death(error: Exception) -> MoonshineError | None:
     """What to say where torch's error is that one of its processes died."""
     if "DataLoader worker (pid" not in str(error):
         return None

@@ -295,6 +295,30 @@ def test_a_worker_that_is_killed_is_one_message(busy: bool) -> None:
     assert children() == []
 
 
+def test_half_a_batch_of_a_worker_that_died_is_the_same_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection may break before the signal arrives, on a busy machine."""
+
+    class Torn:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[Tensor]:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGCHLD)).start()
+            raise ConnectionResetError(104, "Connection reset by peer")
+            yield
+
+    def told(number: int, frame: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGCHLD, told)
+    try:
+        monkeypatch.setattr("moonshine.data.decoding.DataLoader", Torn)
+        with pytest.raises(MoonshineError, match=r"process that decodes pictures died .*pid 7"):
+            list(start(packed(album(4)), workers=1))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_decoding_leaves_the_handler_of_signals_as_it_was() -> None:
     list(start(packed(album(2)), workers=1))  # the first time, torch puts its own
     handler = signal.getsignal(signal.SIGCHLD)
