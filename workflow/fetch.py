@@ -22,6 +22,10 @@ def run(job: stage.Job) -> None:
         except MoonshineError as error:
             stage.logger.warning("%s", error)
     found = prepare(job.study.data, job.node.folder)
+    if job.study.ship and not found["counts"]["validation"]:
+        stage.logger.warning(
+            "ship: nothing will be exported: there is no validation split to choose on (data.validation)"
+        )
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])
 

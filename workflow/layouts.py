@@ -19,6 +19,7 @@ from moonshine.substitution.structures import describe
 from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.tap_discovery import discover, tap_sizes
 from workflow import nodes
+from workflow.trainable import check_training
 
 Structure = dict[str, Any]
 Described = tuple[Structure, nn.Module, Layout]
@@ -70,6 +71,7 @@ def _teacher(study: Study, images: Images) -> Structure:
         structure, module, layout = described(study, teacher.name, images)
         if not layout.places:
             raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
+        check_training(study, module, images)
         taps = taps or discover(module, images.shape, layout)
     else:
         structure = to_structure(teacher.name, "S", images.classes, images.shape[0])

@@ -151,11 +151,11 @@ def _errors_are(results: Results) -> str:
         return (
             "Errors are 100 − mIoU in percent: intersection over union, averaged over the scored classes, void left "
             "out. Test SE is the test set’s own standard error in points, from the jackknife over its pictures. Errors "
-            "are taken"
+            "are those"
         )
     return (
         "Errors are top-1, in percent of the test set. Test SE is the test set’s own binomial standard error in "
-        "points. Errors are taken"
+        "points. Errors are those"
     )
 
 
@@ -181,7 +181,7 @@ def main_table(results: Results) -> Fragment:
             ]
         )
     note = _note(
-        f"{_errors_are(results)}, after the last epoch: mean ± half-width of the 95 % Student’s t interval over "
+        f"{_errors_are(results)} after the last epoch, as mean ± half-width of the 95 % Student’s t interval over "
         "seeds. The largest test SE of the row is given; it does not shrink with seeds. MACs are "
         "multiply-accumulates of convolutions and linear layers for one image."
     )

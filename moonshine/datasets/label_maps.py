@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from moonshine.datasets.splitting import hold_out
 from moonshine.datasets.statistics import mean_and_std
 from moonshine.datasets.storage import room
 from moonshine.errors import MoonshineError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Pair = tuple[str, str]
 GREY = 0
@@ -169,23 +172,29 @@ def _scene(
         raise MoonshineError(
             f"{pair[0]} has {_text(picture.size)} pixels and {pair[1]} {_text(ids.size)}; allowed: the same"
         )
+    # of the whole map: resizing may drop the only pixels of a mistake
+    found = _classes(scenes, pair[1], ids, table)
     wanted = (size[1], size[0])
     if resize:
         picture = picture.resize(wanted, Image.Resampling.BILINEAR)
-        ids = ids.resize(wanted, Image.Resampling.NEAREST)
+        found = _classes(scenes, pair[1], ids.resize(wanted, Image.Resampling.NEAREST), table)
     elif picture.size != wanted:
         raise MoonshineError(
             f"{pair[0]} has {_text(picture.size)} pixels, the first one {_text(wanted)}; allowed: one size for all, or "
             "a data.size [height, width] to resize them to"
         )
-    found = table[np.asarray(ids)]
+    planar = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return planar, torch.from_numpy(found.astype(np.uint8))
+
+
+def _classes(scenes: Scenes, name: str, ids: Image, table: Array) -> Array:
+    found: Array = table[np.asarray(ids)]
     if found.min() < 0:
         unknown = sorted(set(np.unique(np.asarray(ids)).tolist()) - set(scenes.ids) - scenes.void)
         raise MoonshineError(
-            f"{pair[1]} has the labels {some([str(label) for label in unknown])}; {_allowed(scenes)}"
+            f"{name} has the labels {some([str(label) for label in unknown])}; {_allowed(scenes)}"
         )
-    planar = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    return planar, torch.from_numpy(found.astype(np.uint8))
+    return found
 
 
 def _check_depth(path: Path, name: str) -> None:

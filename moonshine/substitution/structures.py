@@ -111,8 +111,13 @@ def check_logits(
     shapes = {False: (1, num_classes), True: (1, num_classes, *input_shape[1:])}
     allowed = [shape for kind, shape in shapes.items() if dense in (kind, None)]
     if found not in allowed:
+        right = is_tensor and logits.shape[1:2] == (num_classes,)
+        number = (
+            "" if right else f", for the data's {num_classes} classes (teacher.kwargs may set the number)"
+        )
         more = "" if is_tensor else "; a module of yours around it may return one of its outputs"
+        if right and dense and logits.dim() == 4:
+            more = ", of the picture's size; a module of yours around it may enlarge them"
         raise MoonshineError(
-            f"model {name}: one image gives {found}; allowed: logits {' or '.join(map(str, allowed))}, for the data's "
-            f"{num_classes} classes (teacher.kwargs may set the number){more}"
+            f"model {name}: one image gives {found}; allowed: logits {' or '.join(map(str, allowed))}{number}{more}"
         )

@@ -79,7 +79,7 @@ def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]
     for path in taps:
         found = size(last[path]) if path in last else None
         if found is None:
-            known = [call.path for call in last.values() if size(call) and "." not in call.path]
+            known = [call.path for call in last.values() if size(call) and call.path and "." not in call.path]
             why = (
                 "gives no map (n, channels, height, width)"
                 if path in last

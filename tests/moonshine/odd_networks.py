@@ -69,6 +69,17 @@ class Dense(nn.Module):
         return functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
 
 
+class Pooled(Dense):
+    """Adds what the whole picture shows, normalised over the batch: it cannot train on one picture."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__(classes)
+        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, classes, 1), nn.BatchNorm2d(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.whole(x)
+
+
 class Reused(Net):
     """Runs one convolution twice."""
 

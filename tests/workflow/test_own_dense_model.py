@@ -134,3 +134,39 @@ def test_a_network_that_labels_whole_pictures_is_refused(
     assert run("structure", "G4") == stage.USAGE_ERROR
     said = f"teacher: model {NETS}:Backwards: one image gives (1, 5); allowed: logits (1, 4, 12, 24)"
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"augment": {"crop_padding": 0, "flip": False, "crop": [9, 16]}},
+            f"teacher: augment.crop: model {NETS}:Dense: one image gives (1, 4, 10, 16); allowed: logits "
+            "(1, 4, 9, 16)",
+        ),
+        (
+            {
+                "teacher": {**OWN, "model": f"{NETS}:Pooled"},
+                "training": {**STUDY["training"], "batch_size": 7},
+            },
+            "teacher: training.batch_size: 7 of 8 pictures leave one for an epoch's last batch, which this network "
+            "cannot train on (Expected more than 1 value per channel when training",
+        ),
+    ],
+)
+def test_what_the_network_cannot_train_on_is_said_before_it_trains(
+    sections: dict[str, Any], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_study(here, {**STUDY, **sections})
+    assert run("fetch") == 0
+    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert said in capsys.readouterr().err
+
+
+def test_a_study_that_cannot_ship_says_so_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ship = {"budget": "1MB", "allowed_error_pct": None, "calibration_images": 4, "logit_tolerance": 0.001}
+    tiny.write_study(here, {**STUDY, "ship": ship})
+    assert run("fetch") == 0
+    assert (
+        "ship: nothing will be exported: there is no validation split to choose on" in capsys.readouterr().err
+    )

@@ -4,7 +4,7 @@
 # What a network is: its blocks and how it is built.
 NETWORK = package("moonshine/networks")
 # Where blocks can go in anybody's network, and where attention is transferred.
-LAYOUT = [*package("moonshine/substitution"), "workflow/layouts.py"]
+LAYOUT = [*package("moonshine/substitution"), "workflow/layouts.py", "workflow/trainable.py"]
 # What a network costs.
 COSTS = package("moonshine/costs")
 # What a network would take of a budget.

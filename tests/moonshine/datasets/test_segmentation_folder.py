@@ -203,6 +203,14 @@ def test_a_folder_that_is_wrong_says_where(
     assert not list(tmp_path.glob("data/*"))
 
 
+def test_a_label_out_of_range_is_found_where_resizing_drops_its_pixel(root: Path, tmp_path: Path) -> None:
+    _paint(root / "labels/train/2.png", 7)
+    with pytest.raises(
+        MoonshineError, match=r"labels/train/2\.png has the labels 7; allowed: 0 to 2, void 9"
+    ):
+        prepare(scenes.config_of(root, size=[8, 8]), tmp_path / "data")
+
+
 def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -> None:
     for name in ("labels/train/1.png", "images/train/3.png", "labels/val/0.png", "images/val/1.png"):
         (root / name).unlink()
