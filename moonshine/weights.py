@@ -107,7 +107,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
+        # torch adds advice to unpickle it after all
+        reason = str(error).partition("\n")[0].partition(". This file can still be loaded")[0]
         raise MoonshineError(
             f"teacher.weights: {path} cannot be read as weights alone ({reason}); allowed: .safetensors, or what "
             "torch.save(model.state_dict(), ...) wrote"

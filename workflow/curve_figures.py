@@ -61,7 +61,8 @@ def curves(results: Results) -> Picture | None:
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     first = grid[0, 0]
     first.set_yscale("log")
-    first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = first.get_ylim()
+    first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(5))
     first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     first.yaxis.set_minor_formatter(NullFormatter())
     first.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -7,6 +7,8 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from PIL import Image, ImageOps
 
+if len(sys.argv) != 4 or not sys.argv[3].endswith(".png"):
+    sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1])
 about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 (channels, height, width), names = about["input_shape"], about["class_names"][: about["scored_classes"]]

@@ -156,6 +156,14 @@ def test_the_example_labels_a_picture(exported, folder, tmp_path):
     assert said == [f"{label} {NAMES[label]}: {(labels == label).mean():.1%}" for label in range(SCORED)]
 
 
+def test_the_example_says_how_it_is_called(exported, folder):
+    done = subprocess.run(
+        [sys.executable, folder / "segment.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "segment.py network.onnx picture.jpg labels.png" in done.stderr
+
+
 def test_latency_of_one_picture(exported, folder):
     timing = measure(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
     assert [row.batch for row in timing.batches] == [1]

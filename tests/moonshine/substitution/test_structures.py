@@ -160,9 +160,7 @@ def test_without_data_both_will_do() -> None:
 def test_a_model_that_labels_every_pixel_is_laid_out() -> None:
     structure, _, _ = describe(f"{ODD}:Dense", {}, 5, SHAPE, dense=True)
     assert structure["blocks"] == {"block": "S", "tail": "S"}
-    with pytest.raises(
-        MoonshineError, match=r"one image gives \(1, 5, 32, 32\); allowed: logits \(1, 5\)$"
-    ):
+    with pytest.raises(MoonshineError, match=r"one image gives \(1, 5, 32, 32\); allowed: logits \(1, 5\)$"):
         describe(f"{ODD}:Dense", {}, 5, SHAPE)
 
 
