@@ -172,17 +172,17 @@ def _scene(
         raise MoonshineError(
             f"{pair[0]} has {_text(picture.size)} pixels and {pair[1]} {_text(ids.size)}; allowed: the same"
         )
-    # of the whole map: resizing may drop the only pixels of a mistake
-    found = _classes(scenes, pair[1], ids, table)
     wanted = (size[1], size[0])
-    if resize:
-        picture = picture.resize(wanted, Image.Resampling.BILINEAR)
-        found = _classes(scenes, pair[1], ids.resize(wanted, Image.Resampling.NEAREST), table)
-    elif picture.size != wanted:
+    if not resize and picture.size != wanted:
         raise MoonshineError(
             f"{pair[0]} has {_text(picture.size)} pixels, the first one {_text(wanted)}; allowed: one size for all, or "
             "a data.size [height, width] to resize them to"
         )
+    # of the whole map: resizing may drop the only pixels of a mistake
+    found = _classes(scenes, pair[1], ids, table)
+    if resize:
+        picture = picture.resize(wanted, Image.Resampling.BILINEAR)
+        found = _classes(scenes, pair[1], ids.resize(wanted, Image.Resampling.NEAREST), table)
     planar = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return planar, torch.from_numpy(found.astype(np.uint8))
 
