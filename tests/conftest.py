@@ -1,6 +1,10 @@
-"""The order of the tests."""
+"""The order of the tests, and that they are the same every time."""
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -141,7 +141,8 @@ def paired_standard_error(
         ours[image] / len(wrong) - theirs[image] / len(baseline) for image in ours.keys() | theirs.keys()
     ]
     mean = sum(shifts) / examples
-    return 100 * sqrt(max(sum(shift**2 for shift in shifts) / examples - mean**2, 0.0) / examples)
+    alike = examples - len(shifts)  # images on which nobody failed
+    return 100 * sqrt((sum((shift - mean) ** 2 for shift in shifts) + alike * mean**2) / examples**2)
 
 
 def standard_error_over_images(

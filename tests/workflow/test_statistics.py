@@ -3,7 +3,7 @@ import random
 import statistics as stdlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from workflow.statistics import (
@@ -127,6 +127,9 @@ misses = st.lists(st.frozensets(st.integers(0, 19)), min_size=1, max_size=3)
 
 @few
 @given(misses, misses)
+@example(
+    [frozenset()], [frozenset(), frozenset(), frozenset(range(20))]
+)  # all alike: no cancellation is left
 def test_paired_standard_error_is_that_of_the_images_own_differences(wrong, baseline):
     def rates(runs):
         return [sum(image in run for run in runs) / len(runs) for image in range(20)]
