@@ -59,9 +59,8 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert found["blocks"] == {"block": "G(4)", "tail": "G(4)"}
     assert found["taps"] == ["tail"]
     measured = json.loads((here / "results/tiny/timings/measure-teacher@tiny.json").read_text())
-    assert list(measured["latency_ms"]) == [
-        "1"
-    ]  # 32 large pictures take minutes, and nobody has them at once
+    # 32 large pictures take minutes, and nobody has them at once
+    assert list(measured["latency_ms"]) == ["1"]
     student = load(here / "results/tiny/students/G4/scratch/seed0")
     assert sum(parameter.numel() for parameter in student.parameters()) == found["parameters"]
     metrics = json.loads((here / "results/tiny/students/G4/scratch/seed0/metrics.json").read_text())
