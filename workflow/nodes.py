@@ -54,6 +54,11 @@ class Node:
     def trains(self) -> bool:
         return self.stage in ("teacher", "scratch", "distil")
 
+    @property
+    def computes(self) -> bool:
+        """Whether it uses torch: then on ``runtime.threads`` threads, under either engine."""
+        return self.stage not in ("collect", "report")
+
     def is_done(self) -> bool:
         return all(path.exists() for path in self.outputs)
 

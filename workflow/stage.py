@@ -66,6 +66,11 @@ def main(
         node = make_node(study.study, *given)
         _speak(node.name, *_log_file(node))
         check_study(study)
+        if node.computes:
+            import torch  # here: tables and reports do without it
+
+            # Snakemake tells each job how many threads it has, DVC does not, and sums depend on it
+            torch.set_num_threads(study.runtime.threads)
         if _trains(node, study) and not _in_company(study, run, given):
             return 0
         job = Job(node, study, given)

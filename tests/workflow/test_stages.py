@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from moonshine.config import load_study
+from moonshine.costs.latency import threads_set_to
 from tests.workflow import tiny
 from tests.workflow.stages import STAGES, run
 from workflow import fetch, nodes, stage
@@ -64,6 +67,32 @@ def test_every_stage_leaves_its_outputs_log_and_timing(here: Path) -> None:
         assert node.log.is_file()
         assert json.loads(node.timings.read_text())["node"] == node.name
         assert not list(node.work.glob("epoch-*"))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_computes_on_the_threads_of_the_study_whatever_the_engine_says(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake sets OMP_NUM_THREADS, DVC does not."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen = []
+
+    def work(job: stage.Job) -> None:
+        seen.append(torch.get_num_threads())
+
+    _, make_node, wildcards = STAGES[name]
+    values = {"student": "G4", "network": "teacher", "method": "at", "seed": "0"}
+    given = [values[wildcard] for wildcard in wildcards]
+    with threads_set_to(3):
+        assert stage.main(work, make_node, wildcards, ["tiny", *given]) == 0
+    assert seen == [1 if make_node("tiny", *given).computes else 3]
+
+
+def test_snakemake_gives_a_rule_the_threads_that_its_stage_computes_on() -> None:
+    rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
+    threads = dict(re.findall(r"^rule (\w+):\n(?:    .*\n|\n)*?    threads: (.*)\n", rules, re.MULTILINE))
+    assert threads.keys() == {*STAGES, "measure_teacher", "examples"} - {"collect"}
+    assert all("THREADS" in given or given == "STUDY.runtime.threads" for given in threads.values())
 
 
 def test_what_a_trained_node_says_about_itself(finished: Path) -> None:

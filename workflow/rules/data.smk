@@ -12,6 +12,7 @@ rule fetch:
         dataset="results/{study}/data/dataset.json",
     log:
         "results/{study}/logs/fetch@{study}.log",
+    threads: STUDY.runtime.threads
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,

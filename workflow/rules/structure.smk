@@ -7,6 +7,7 @@ rule structure:
         "results/{study}/students/{student}/structure.json",
     log:
         "results/{study}/logs/structure@{study}-{student}.log",
+    threads: STUDY.runtime.threads
     # a mixed student is searched for here, and its finalists trained
     resources:
         gpu=lambda wildcards: gpus() * rule_helpers.has_finalists(STUDY, wildcards.student),
@@ -33,6 +34,7 @@ rule measure:
         "results/{study}/students/{student}/cost.json",
     log:
         "results/{study}/logs/measure@{study}-{student}.log",
+    threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
         teacher=setting("teacher"),
@@ -50,6 +52,7 @@ rule measure_teacher:
         "results/{study}/measure/teacher.json",
     log:
         "results/{study}/logs/measure-teacher@{study}.log",
+    threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
         teacher=setting("teacher"),
