@@ -19,12 +19,27 @@ def open_rgb(file: Path | BinaryIO) -> Image:
 
     Raises whatever the decoder does for a file that is no picture.
     """
+    return open_turned(file)[0]
+
+
+def open_turned(file: Path | BinaryIO) -> tuple[Image, int | None]:
+    """As `open_rgb`, with the EXIF orientation that the picture was turned by: 2 to 8, or what `orientation` says."""
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=FORMATS) as opened:
+        tag = orientation(opened)  # before it is loaded, which removes the tag of a TIFF
         ImageOps.exif_transpose(opened, in_place=True)
         opened.load()
-        return opened if opened.mode == "RGB" else as_rgb(opened)  # each copy would cost a tenth of decoding
+        # each copy would cost a tenth of decoding
+        return opened if opened.mode == "RGB" else as_rgb(opened), tag
+
+
+def orientation(picture: Image) -> int | None:
+    """The EXIF orientation of a picture, 1 (upright) to 8; None where it has none, or one that EXIF does not know."""
+    from PIL.ExifTags import Base
+
+    tag = picture.getexif().get(Base.Orientation)
+    return tag if tag in range(1, 9) else None
 
 
 def as_rgb(picture: Image) -> Image:

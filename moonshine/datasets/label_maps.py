@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from moonshine.config.data import Normalisation
-from moonshine.data.rgb import open_rgb
+from moonshine.data.rgb import open_rgb, open_turned, orientation
 from moonshine.data.store import SPLITS, VOID, write
 from moonshine.datasets.pictures import THREADS
 from moonshine.datasets.source import Array, some
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Pair = tuple[str, str]
 GREY = 0
 """The colour type of a PNG without colours, palette or transparency."""
+QUARTER_TURNS = range(5, 9)
+"""EXIF orientations that exchange height and width."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def prepare_scenes(
     are resized to ``size`` (height, width) where that is given: pictures bilinear with antialiasing, labels to the
     nearest.
     ``validation`` of the training pictures, at random, become the validation split unless there is one.
-    MoonshineError naming every file that cannot be read, has another size than its label map or than the others, or
-    holds a label that the study does not know; a class that no training picture shows; and a split to be scored without
-    any label.
+    MoonshineError naming every file that cannot be read, has another size than its label map or than the others, is
+    turned by an EXIF orientation that may or may not be its label map's too, or holds a label that the study does not
+    know; a class that no training picture shows; and a split to be scored without any label.
     """
     pairs = _split(scenes, validation, split_seed)
     height, width = size or _size(scenes, pairs)
@@ -160,14 +162,14 @@ def _scene(
 ) -> tuple[Tensor, Tensor]:
     from PIL import Image
 
-    picture = open_rgb(scenes.root / pair[0])
+    picture, turned_by = open_turned(scenes.root / pair[0])
     with Image.open(scenes.root / pair[1], formats=("PNG",)) as opened:
         _check_depth(scenes.root / pair[1], pair[1])
         if opened.mode not in ("L", "P"):
             raise MoonshineError(
                 f"{pair[1]} is of mode {opened.mode}; allowed: label ids in 8-bit grey or in a palette"
             )
-        ids = opened.copy()
+        ids = _turned(opened, picture.size, turned_by, pair)
     if picture.size != ids.size:
         raise MoonshineError(
             f"{pair[0]} has {_text(picture.size)} pixels and {pair[1]} {_text(ids.size)}; allowed: the same"
@@ -185,6 +187,27 @@ def _scene(
         found = _classes(scenes, pair[1], ids.resize(wanted, Image.Resampling.NEAREST), table)
     planar = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return planar, torch.from_numpy(found.astype(np.uint8))
+
+
+def _turned(ids: Image, size: tuple[int, int], turned_by: int | None, pair: Pair) -> Image:
+    """A label map upright: by its own EXIF orientation, else as its size tells beside the upright picture's ``size``.
+
+    MoonshineError where the picture was turned and the map says in neither way whether it was drawn before or after.
+    """
+    from PIL import ImageOps
+    from PIL.ExifTags import Base
+
+    if orientation(ids) is None and turned_by not in (None, 1):
+        stored = size[::-1] if turned_by in QUARTER_TURNS else size
+        if ids.size == size == stored:
+            raise MoonshineError(
+                f"{pair[0]} has the EXIF orientation {turned_by} and {pair[1]} has none, nor does its size tell whether "
+                "its labels are of the picture as it is stored or as it is shown; allowed: a picture without "
+                "orientation (turn its pixels or remove the tag, whichever fits the labels), or a label map with its own"
+            )
+        if ids.size == stored:
+            ids.getexif()[Base.Orientation] = turned_by
+    return ImageOps.exif_transpose(ids)
 
 
 def _classes(scenes: Scenes, name: str, ids: Image, table: Array) -> Array:

@@ -128,20 +128,68 @@ def test_a_palette_may_have_4_bits(root: Path, tmp_path: Path) -> None:
     assert packed["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
 
 
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation -> how an upright picture lies in its file."""
+
+
+def _store(path: Path, orientation: int, *, turned: bool = True, tag: int | None = None) -> None:
+    """Write a picture again as a camera does that is held otherwise, or its pixels alone, or the tag alone."""
+    picture = Image.open(path)
+    exif = Image.Exif()
+    if tag is not None:
+        exif[0x0112] = tag
+    (picture.transpose(STORED[orientation]) if turned else picture).save(path, exif=exif)
+
+
 @pytest.mark.parametrize(
-    ("orientation", "turn"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)]
+    ("orientation", "turned", "tag"),
+    [
+        *(
+            (orientation, True, orientation) for orientation in STORED
+        ),  # the map lies as its picture does, and says so
+        *((orientation, False, 1) for orientation in STORED),  # it is upright, and says so
+        *((orientation, True, None) for orientation in (5, 6, 8)),  # its size says it
+        *((orientation, False, None) for orientation in (5, 6, 8)),
+    ],
 )
 @pytest.mark.parametrize("size", [None, [8, 12]])
-def test_pictures_are_turned_upright_to_fit_their_labels(
-    orientation: int, turn: Image.Transpose, size: list[int] | None, root: Path, tmp_path: Path
+def test_label_maps_are_turned_upright_with_their_pictures(
+    orientation: int, turned: bool, tag: int | None, size: list[int] | None, root: Path, tmp_path: Path
 ) -> None:
     upright = prepare(scenes.config_of(root, size=size), tmp_path / "upright")
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for path in (root / "images").glob("*/[02].png"):
-        Image.open(path).transpose(turn).save(path, exif=exif)
-    turned = prepare(scenes.config_of(root, size=size), tmp_path / "turned")
-    assert turned["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+    for name in ("0", "2"):
+        _store(root / f"images/train/{name}.png", orientation, tag=orientation)
+        _store(root / f"labels/train/{name}.png", orientation, turned=turned, tag=tag)
+    found = prepare(scenes.config_of(root, size=size), tmp_path / "turned")
+    assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+
+
+def test_a_label_map_of_an_upright_picture_is_turned_by_its_own_orientation(
+    root: Path, tmp_path: Path
+) -> None:
+    upright = prepare(scenes.config_of(root), tmp_path / "upright")
+    _store(root / "labels/train/0.png", 3, tag=3)
+    found = prepare(scenes.config_of(root), tmp_path / "turned")
+    assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+
+
+@pytest.mark.parametrize(("orientation", "sides"), [(2, (16, 24)), (3, (16, 24)), (6, (16, 16))])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_label_map_that_may_lie_either_way_is_refused(
+    orientation: int, sides: tuple[int, int], turned: bool, tmp_path: Path
+) -> None:
+    root = scenes.plant(tmp_path / "mine", {"train": 3, "val": 1}, height=sides[0], width=sides[1])
+    _store(root / "images/train/1.png", orientation, tag=orientation)
+    _store(root / "labels/train/1.png", orientation, turned=turned)
+    said = rf"images/train/1\.png has the EXIF orientation {orientation} and labels/train/1\.png has none"
+    with pytest.raises(MoonshineError, match=said):
+        prepare(scenes.config_of(root), tmp_path / "data")
 
 
 def _paint(path: Path, label: int) -> None:
