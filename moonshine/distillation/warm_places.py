@@ -11,12 +11,13 @@ from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, Convolutions, convolutions
 from moonshine.networks.erfnet import NonBottleneck1D, ordinary_convolutions
 from moonshine.networks.modules import ResidualBlock
+from moonshine.networks.places import Place, plan
 from moonshine.networks.replacement import Replacement, last_convolution
 from moonshine.networks.residual import recognise
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class FittedPlace:
     """A cheap block's path, what is fitted there, and the paths of what stands for convolutions of the teacher's.
 
     The latter share no tensors with the teacher's, whatever their names.
@@ -27,7 +28,7 @@ class Place:
     new: tuple[str, ...]
 
 
-def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> Place:
+def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> FittedPlace:
     """The cheap block at a path of a student beside what the teacher has there.
 
     Its aims are the convolution that ends the block and, where the block has a half for each of the teacher's two
@@ -51,13 +52,12 @@ def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> Pla
             f"warm_start: {path} has {mine[0]} channels in and {mine[1]} out, and {wanted[0]} and {wanted[1]} in the "
             "teacher; allowed: the same"
         )
-    units = convolutions(block, *mine, path=path)
     if isinstance(ours, ResidualBlock):
-        layers, halves, new = _of_our_block(ours, theirs, units)
+        layers, halves, new = _of_our_block(ours, theirs, convolutions(block, *mine, path=path))
     elif isinstance(ours, NonBottleneck1D):
-        layers, halves, new = _of_a_factorised_block(ours, theirs, units)
+        layers, halves, new = _of_a_factorised_block(ours, theirs, convolutions(block, *mine, path=path))
     else:
-        layers, halves, new = _of_any_module(ours, theirs, units)
+        layers, halves, new = _of_any_module(ours, theirs, block)
     aims = [ends]
     if halves:
         first = (
@@ -65,7 +65,9 @@ def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> Pla
             for net, name in zip((student, teacher), halves, strict=True)
         )
         aims.insert(0, (next(first), next(first)))
-    return Place(path, Part(ours, layers, tuple(aims)), tuple(f"{path}.{name}".rstrip(".") for name in new))
+    return FittedPlace(
+        path, Part(ours, layers, tuple(aims)), tuple(f"{path}.{name}".rstrip(".") for name in new)
+    )
 
 
 # The cheap layers, the modules that end the student's and the teacher's first half, and the names of what is new.
@@ -91,14 +93,16 @@ def _of_a_factorised_block(ours: NonBottleneck1D, theirs: nn.Module, units: Conv
     return (ours.branch,), (f"branch.{mine[first - 1]}", original[1]), ("branch",)
 
 
-def _of_any_module(ours: nn.Module, theirs: nn.Module, units: Convolutions) -> _Found:
+def _of_any_module(ours: nn.Module, theirs: nn.Module, block: Block) -> _Found:
     replaced = tuple(name for name, layer in ours.named_modules() if isinstance(layer, Replacement))
     layers = tuple(ours.get_submodule(name) for name in replaced)
     pair = recognise(theirs)
     if pair is None:
         return layers, None, replaced
     layers += tuple(ours.get_submodule(name) for name in pair.norms)
-    if len(units) == 2:
+    place = Place("", (pair.first, pair.second), pair.norms)
+    # as substitution planned it: of one convolution with other widths in and out, a block has other halves
+    if len(plan(theirs, place, block)) == 2:
         return layers, (pair.first, pair.first), replaced
     return layers, None, replaced + pair.norms
 

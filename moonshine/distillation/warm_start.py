@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from moonshine.config.networks import WarmStart
 from moonshine.distillation.block_fit import Call, fit, run_to
-from moonshine.distillation.warm_places import Place, find
+from moonshine.distillation.warm_places import FittedPlace, find
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, parse
 
@@ -114,7 +114,9 @@ def _tensors(layer: nn.Module) -> dict[str, Tensor]:
     return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
 
 
-def _record(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> tuple[list[Call], list[Call]]:
+def _record(
+    teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]
+) -> tuple[list[Call], list[Call]]:
     """What the teacher computes at a place, on the images to fit to and on those held out.
 
     Of large maps, the first images of each batch only, and of the first batches, so that each has one to hold out.
@@ -133,7 +135,7 @@ def _record(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> tupl
 
 
 @torch.no_grad()
-def _calls(teacher: nn.Module, place: Place, batches: Sequence[Tensor]) -> list[Call]:
+def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) -> list[Call]:
     ours, theirs = (next(module.parameters()).device for module in (place.part.module, teacher))
     where = teacher.get_submodule(place.path)
     wanted = [conv for _, conv in place.part.aims]

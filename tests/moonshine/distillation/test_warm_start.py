@@ -196,6 +196,17 @@ def test_lone_convolutions(block):
     assert all(fit.after < 0.8 * fit.before for fit in done.fits.values())
 
 
+def test_a_lone_convolution_is_fitted_as_it_was_replaced():
+    """Where G(8) replaces one from 8 to 12 channels, its groups are of the 8 alone: 12 cannot be split into 8."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.Flatten(), nn.Linear(768, 4)
+    )
+    student = substitute(teacher.eval(), {"2": "G(8)"}, input_shape=(3, 12, 12))
+    fit = warm_start(student, teacher, {"2": "G(8)"}, SMALL, SOLVE).fits["2"]
+    assert fit.after < 0.8 * fit.before
+
+
 def test_torchvisions_resnet():
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
