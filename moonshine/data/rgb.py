@@ -1,4 +1,7 @@
-"""Pictures of any format and colour mode, upright and in RGB."""
+"""Pictures of any format and colour mode, upright and in RGB.
+
+Needs numpy and pillow alone: it is also written beside exported networks, for the example there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
-def open_rgb(file: Path | BinaryIO) -> Image:
+def open_rgb(file: Path | str | BinaryIO) -> Image:
     """A picture upright according to its EXIF orientation, in RGB as by `as_rgb`; of an animation the first frame.
 
     Raises whatever the decoder does for a file that is no picture.
@@ -22,7 +25,7 @@ def open_rgb(file: Path | BinaryIO) -> Image:
     return open_turned(file)[0]
 
 
-def open_turned(file: Path | BinaryIO) -> tuple[Image, int | None]:
+def open_turned(file: Path | str | BinaryIO) -> tuple[Image, int | None]:
     """As `open_rgb`, with the EXIF orientation that the picture was turned by: 2 to 8, or what `orientation` says."""
     from PIL import Image, ImageOps
 

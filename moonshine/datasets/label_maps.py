@@ -201,9 +201,9 @@ def _turned(ids: Image, size: tuple[int, int], turned_by: int | None, pair: Pair
         stored = size[::-1] if turned_by in QUARTER_TURNS else size
         if ids.size == size == stored:
             raise MoonshineError(
-                f"{pair[0]} has the EXIF orientation {turned_by} and {pair[1]} has none, nor does its size tell whether "
-                "its labels are of the picture as it is stored or as it is shown; allowed: a picture without "
-                "orientation (turn its pixels or remove the tag, whichever fits the labels), or a label map with its own"
+                f"{pair[0]} has the EXIF orientation {turned_by} and {pair[1]} has none, and its size does not tell "
+                "whether it was drawn on the picture as stored or as shown; allowed: a picture without orientation "
+                "(turn its pixels or remove the tag, whichever fits the labels), or a label map with its own"
             )
         if ids.size == stored:
             ids.getexif()[Base.Orientation] = turned_by

@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
-from PIL import Image, ImageOps
+from PIL import Image
+
+from moonshine.data.rgb import open_rgb
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 (channels, height, width), side = about["input_shape"], about["shorter_side"]
-picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("L" if channels == 1 else "RGB")
+picture = open_rgb(sys.argv[2]).convert("L" if channels == 1 else "RGB")
 size = [side * edge // min(picture.size) for edge in picture.size] if side else [width, height]
 left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
 picture = picture.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))

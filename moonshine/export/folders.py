@@ -16,6 +16,7 @@ OURS = {
     "structure.json",
     "classify.py",
     "segment.py",
+    "rgb.py",
     "receipts.json",
     "timings.json",
     "README.md",

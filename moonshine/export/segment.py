@@ -5,14 +5,16 @@ import sys
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
-from PIL import Image, ImageOps
+from PIL import Image
+
+from moonshine.data.rgb import open_rgb
 
 if len(sys.argv) != 4 or not sys.argv[3].endswith(".png"):
     sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1])
 about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 (channels, height, width), names = about["input_shape"], about["class_names"][: about["scored_classes"]]
-picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("L" if channels == 1 else "RGB")
+picture = open_rgb(sys.argv[2]).convert("L" if channels == 1 else "RGB")
 resized = picture.resize((width, height), Image.Resampling.BILINEAR)
 pixels = np.asarray(resized, np.float32).reshape(1, height, width, channels).transpose(0, 3, 1, 2)
 labels = session.run(None, {"images": pixels / 255})[0][0, : len(names)].argmax(0).astype(np.uint8)

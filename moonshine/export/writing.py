@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from moonshine.artifacts import save_weights
-from moonshine.data import AnySplit
+from moonshine.data import AnySplit, rgb
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, verify, write_receipts
@@ -38,9 +38,9 @@ def export_network(
 
     ``network`` takes normalised images and returns logits. ``calibration`` is how many training images the ranges of
     the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and an example where there is an ONNX
-    file: ``classify.py``, or ``segment.py`` where every pixel has a label. The same network, versions and threads give
-    the same bytes. MoonshineError for a network that cannot be exported and as for `verify`: then ``folder`` is as it
-    was.
+    file: ``classify.py``, or ``segment.py`` where every pixel has a label, with the ``rgb.py`` that it reads pictures
+    with. The same network, versions and threads give the same bytes. MoonshineError for a network that cannot be
+    exported and as for `verify`: then ``folder`` is as it was.
     """
     about.check()
     check_formats(formats)
@@ -99,5 +99,13 @@ def write_files(
         write_bytes(folder / FORMATS[INT8], finish(quantised, about, short_names=True))
     if "onnx" in wanted:
         write_bytes(folder / FORMATS["onnx"], finish(model, about, short_names=False))
-    example = "segment.py" if about.is_dense else "classify.py"
-    shutil.copyfile(Path(__file__).with_name(example), folder / example)
+    _write_example(folder, "segment.py" if about.is_dense else "classify.py")
+
+
+def _write_example(folder: Path, name: str) -> None:
+    """The example, and beside it the decoding that training used too."""
+    decoding = Path(rgb.__file__)
+    example = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    example = example.replace(f"from {rgb.__name__} import", f"from {decoding.stem} import")
+    (folder / name).write_text(example, encoding="utf-8")
+    shutil.copyfile(decoding, folder / decoding.name)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from moonshine import MoonshineError
 from moonshine.config import Runtime
-from moonshine.data import Dataset, Split
+from moonshine.data import Dataset, Split, load
 from moonshine.data.store import VOID
+from moonshine.datasets import prepare
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
@@ -25,6 +26,9 @@ from moonshine.networks.build import from_structure
 from moonshine.substitution.structures import describe
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
+from tests.moonshine import odd_pictures
+from tests.moonshine.datasets import scenes
+from tests.moonshine.images import images_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -37,7 +41,7 @@ STRUCTURE["blocks"] = {**STRUCTURE["blocks"], "block": "G(4)"}
 ABOUT = About(SHAPE, (0.4, 0.5, 0.6), (0.3, 0.2, 0.2), NAMES, {"resize": [12, 20]}, STRUCTURE, SCORED)
 
 
-def scenes(count, seed):
+def pictures(count, seed):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (count, *SHAPE), generator=generator).to(torch.uint8)
     labels = torch.randint(SCORED, (count, *SHAPE[1:]), generator=generator).to(torch.uint8)
@@ -45,7 +49,7 @@ def scenes(count, seed):
     return Split(images, labels)
 
 
-TRAIN, TEST = scenes(6, 1), scenes(7, 2)
+TRAIN, TEST = pictures(6, 1), pictures(7, 2)
 DATA = Dataset("scenes", TRAIN, None, TEST, ABOUT.mean, ABOUT.std, len(NAMES), NAMES, scored_classes=SCORED)
 
 
@@ -154,6 +158,22 @@ def test_the_example_labels_a_picture(exported, folder, tmp_path):
     assert drawn.shape == (24, 40)
     assert np.array_equal(drawn, labels.repeat(2, 0).repeat(2, 1))
     assert said == [f"{label} {NAMES[label]}: {(labels == label).mean():.1%}" for label in range(SCORED)]
+
+
+def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_path):
+    root = scenes.plant(tmp_path / "mine", {"train": 2, "test": 0})
+    (root / "images/test").rmdir()
+    paths = odd_pictures.plant(root / "images/test")
+    for path in paths:
+        upright = (31, 20) if path.stem.startswith("turned") else (20, 31)
+        Image.fromarray(np.zeros(upright, np.uint8)).save(root / f"labels/test/{path.stem}.png")
+    prepare(scenes.config_of(root, size=[12, 20]), tmp_path / "data")
+    images = images_of(load(tmp_path / "data").test)
+    for path, expected in zip(paths, images, strict=True):
+        (found,) = odd_pictures.seen_by(
+            folder / "segment.py", folder / "network.onnx", path, tmp_path / "labels.png"
+        )
+        assert np.array_equal(found, expected.numpy()), path.name
 
 
 def test_the_example_says_how_it_is_called(exported, folder):

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from moonshine.artifacts import load_weights
-from moonshine.data import Split
+from moonshine.data import Split, load
+from moonshine.datasets import prepare
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
@@ -24,7 +25,10 @@ from moonshine.formats.formats import FORMATS
 from moonshine.formats.quantisation import calibration_images
 from moonshine.formats.sizes import onnx_bytes
 from moonshine.networks.build import build, from_structure, to_structure
+from tests.moonshine import odd_pictures
 from tests.moonshine.data.photographs import encoded, packed
+from tests.moonshine.datasets import flowers
+from tests.moonshine.images import images_of
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -233,7 +237,7 @@ def test_the_example_classifies_a_picture(exported, folder, session, tmp_path):
     image = pytest.importorskip("PIL.Image")
     code = (folder / "classify.py").read_text().partition('"""\n')[2]
     lines = [line for line in code.splitlines() if line.strip()]
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert "moonshine" not in code
     pixels = np.random.default_rng(3).integers(0, 256, (13, 21, 3)).astype(np.uint8)
     image.fromarray(pixels).save(tmp_path / "picture.png")
@@ -244,10 +248,20 @@ def test_the_example_classifies_a_picture(exported, folder, session, tmp_path):
         check=True,
         encoding="utf-8",
     ).stdout.split()
-    prepare = transforms.Compose([transforms.Resize(10), transforms.CenterCrop(8), transforms.ToTensor()])
-    (logits,) = session.run(None, {"images": prepare(image.fromarray(pixels))[None].numpy()})
+    rule = transforms.Compose([transforms.Resize(10), transforms.CenterCrop(8), transforms.ToTensor()])
+    (logits,) = session.run(None, {"images": rule(image.fromarray(pixels))[None].numpy()})
     probabilities = torch.from_numpy(logits).softmax(1)[0]
     assert said == [ABOUT.class_names[int(probabilities.argmax())], f"{float(probabilities.max()):.1%}"]
+
+
+def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_path):
+    root = flowers.plant(tmp_path / "mine", {"train/rose": 2, "train/tulip": 2, "test/tulip": 1})
+    paths = odd_pictures.plant(root / "test/rose")
+    prepare(flowers.config_of(root, resize=10, crop=8), tmp_path / "data")
+    images = images_of(load(tmp_path / "data").test)
+    for path, expected in zip(paths, images, strict=False):  # the tulip is the last
+        (found,) = odd_pictures.seen_by(folder / "classify.py", folder / "network.onnx", path)
+        assert np.array_equal(found, expected.numpy()), path.name
 
 
 def test_the_example_stretches_where_no_side_is_stated(exported, folder, tmp_path):
