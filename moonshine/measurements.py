@@ -8,14 +8,16 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from moonshine import __version__
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
+
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
+"""What networks are built, run and written with: of another version, another measurement."""
 
 
 def cache_folder() -> Path:
@@ -33,7 +35,7 @@ def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) 
     here = {
         **about,
         "machine": [platform.node(), platform.processor(), platform.machine(), os.cpu_count()],
-        "versions": [torch.__version__, __version__],
+        "versions": {"moonshine": __version__, **_versions()},
     }
     key = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{key}.json"
@@ -43,4 +45,12 @@ def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) 
         found = measure()
     with suppress(MoonshineError, OSError):
         write_json(path, found)
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found

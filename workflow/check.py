@@ -18,6 +18,7 @@ from moonshine.errors import MoonshineError
 from moonshine.networks import families
 from moonshine.networks.blocks import Block, parse
 from moonshine.networks.build import assign, is_model
+from moonshine.search.rival_candidates import candidates
 from workflow import nodes
 from workflow.nodes import Node
 
@@ -48,7 +49,9 @@ def check_study(study: Study) -> None:
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
                 "one; allowed: a method such as at"
             )
-        if student.mixed or student.rival:
+        if rival := student.rival:
+            _named(f"students.{name}", lambda: candidates(study.teacher.name, rival.scale))
+        if student.mixed or rival:
             continue
         network, block = study.network_of(name), study.block_of(name)
         layout = _named(f"students.{name}", lambda: _layout(network, block))  # noqa: B023

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from itertools import pairwise
 
@@ -18,14 +17,9 @@ from torch import nn
 from moonshine.budgets import MEASURES, Budget, show
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build, is_model
-from moonshine.networks.families import ALLOWED, PLACES, Design, parse
-
-STEPS = 64
-"""Width is scaled in steps of this share of the teacher's."""
-
-SAME_AS = {"torchvision/resnet18": "resnet-18", "torchvision/resnet34": "resnet-34"}
-"""Models of others that are networks of a family here."""
+from moonshine.networks.build import build
+from moonshine.networks.families import parse
+from moonshine.search.rival_candidates import candidates
 
 Size = Callable[[nn.Module, str], float]
 
@@ -38,7 +32,7 @@ def rival(
     input_shape: Sequence[int],
     size: Size | None = None,
 ) -> str:
-    """The name of the largest network that all budgets allow among `candidates`.
+    """The name of the largest network that all budgets allow among `moonshine.search.rival_candidates.candidates`.
 
     ``input_shape`` is (channels, height, width). Parameters, MACs, fp32 bytes and peak memory are those of
     `moonshine.costs.cost.cost`; ``size(module, measure)`` gives the other measures of an untrained network, and is
@@ -79,43 +73,6 @@ def rival(
             f"{names[0]}, has {' and '.join(exceeded(names[0]))}"
         )
     return max(fitting, key=names.index)
-
-
-def candidates(teacher: str, scale: str) -> tuple[str, ...]:
-    """The names of the networks of a teacher's family that differ from it in width or in depth alone, ascending.
-
-    Of widths, every distinct network in steps of 1/64 of the teacher's; all of them are smaller than the teacher.
-    MoonshineError for a teacher without a family, another ``scale``, and a teacher that has nothing below it.
-    """
-    if is_model(teacher) and teacher not in SAME_AS:
-        raise MoonshineError(
-            f"rival: {teacher} is of no family that has rivals; allowed: {', '.join(SAME_AS)}; {ALLOWED}"
-        )
-    design = parse(SAME_AS.get(teacher, teacher))
-    if scale == "width":
-        found = _narrower(design)
-    elif scale == "depth":
-        found = [
-            Design(design.family, depth, design.width)
-            for depth in design.family.blocks
-            if depth < design.depth
-        ]
-    else:
-        raise MoonshineError(f"rival: scale is {scale!r}; allowed: width, depth")
-    if not found:
-        raise MoonshineError(f"rival: no network of the family of {teacher} is smaller in {scale}")
-    return tuple(map(str, found))
-
-
-def _narrower(design: Design) -> list[Design]:
-    smallest_step = Decimal(1).scaleb(-PLACES)
-    distinct: dict[tuple[int, ...], Design] = {}
-    for step in range(1, STEPS):
-        width = (design.width * step / STEPS).quantize(smallest_step, ROUND_HALF_UP)
-        narrower = Design(design.family, design.depth, width)
-        if min(narrower.channels) >= 1 and narrower.channels != design.channels:
-            distinct.setdefault(narrower.channels, narrower)
-    return list(distinct.values())
 
 
 def _alike(names: Sequence[str]) -> list[list[str]]:

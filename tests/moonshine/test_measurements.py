@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_another_version_measures_again(monkeypatch: pytest.MonkeyPatch) -> None
     measure = Counter()
     remembered({"what": "x"}, measure)
     monkeypatch.setattr(measurements, "__version__", "other")
+    assert remembered({"what": "x"}, measure) == {"calls": 2}
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxruntime", "onnxscript"])
+def test_another_version_of_what_writes_files_measures_again(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, installed = Counter(), metadata.version
+    remembered({"what": "x"}, measure)
+    monkeypatch.setattr(metadata, "version", lambda name: "0.0.1" if name == package else installed(name))
     assert remembered({"what": "x"}, measure) == {"calls": 2}
 
 

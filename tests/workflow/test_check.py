@@ -104,3 +104,26 @@ def test_sizes_that_only_the_data_know_and_those_of_anybodys_model_are_left_to_t
     check_study(dense(data=folder))
     model = {"model": "tests.moonshine.odd_networks:Dense", "seed": 0}
     check_study(dense(data={**DENSE["data"], "size": 20}, teacher=model))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "scale", "said"),
+    [
+        (
+            {"model": "torchvision/vgg11_bn", "seed": 0},
+            "width",
+            r"^students\.rival: rival: torchvision/vgg11_bn is of no family that has rivals; allowed: torchvision",
+        ),
+        (
+            {"network": "wrn-10-1", "seed": 0},
+            "depth",
+            r"^students\.rival: rival: no network of the family of wrn-10-1 is smaller in depth",
+        ),
+    ],
+)
+def test_a_rival_of_a_teacher_that_has_none_is_refused_before_anything_runs(
+    teacher: dict[str, Any], scale: str, said: str
+) -> None:
+    rival = {"rival": {"scale": scale, "budget": "1MB"}}
+    with pytest.raises(MoonshineError, match=said):
+        check_study(images(teacher=teacher, students={"rival": rival}))

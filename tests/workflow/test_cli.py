@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,22 @@ def test_help_lists_the_librarys_commands_and_the_pipelines(capsys: pytest.Captu
     shown = capsys.readouterr().out
     for name in ("cost", "status", *cli.PROGRAMS):
         assert f"    {name} " in shown
+
+
+def test_python_m_moonshine_offers_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    starts: list[Callable[[], object]] = [
+        cli.main,
+        lambda: runpy.run_module("moonshine", run_name="__main__"),
+    ]
+    for start in starts:
+        monkeypatch.setattr("sys.argv", ["moonshine", "--help"])
+        with pytest.raises(SystemExit):
+            start()
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from moonshine import MoonshineError
 from moonshine.distillation.taps import record
 from moonshine.networks.build import assign, build, from_structure, residual_blocks, sites, to_structure
 from moonshine.networks.families import parse
-from moonshine.search.rivals import candidates
+from moonshine.search.rival_candidates import candidates
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels
 

@@ -15,7 +15,8 @@ from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.networks.build import build
 from moonshine.networks.families import parse
-from moonshine.search.rivals import candidates, rival
+from moonshine.search.rival_candidates import candidates
+from moonshine.search.rivals import rival
 
 SHAPE = (3, 8, 8)
 FIELDS = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}
