@@ -56,7 +56,8 @@ class Cifar(Section):
 class Arrays(Section):
     """The user's own ``.npz`` in the MedMNIST key convention; ``size: null`` keeps the images' own size.
 
-    ``channels: 3`` repeats the channel of grey images, for networks that take colour.
+    ``channels: 3`` repeats the channel of grey images, for networks that take colour; images of more than 4 channels
+    must say here how many they have.
     """
 
     name: Literal["arrays"]
@@ -65,7 +66,7 @@ class Arrays(Section):
     size: Side | None
     validation: Share
     split_seed: Seed
-    channels: Literal[3] | None = None
+    channels: Whole | None = None
     normalisation: Normalisation | None = None
 
 

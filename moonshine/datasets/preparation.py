@@ -56,6 +56,10 @@ OWN: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
 
 CHUNK = 1 << 21
 """Pixels times channels converted at once: what is copied on the way stays small at every number and size of images."""
+COLOURS = 4
+"""Channels that images have without saying so, at most: RGB and transparency."""
+GREY_AS_COLOUR = (1, 3)
+"""Channels found and stated where the one is repeated."""
 
 
 def prepare(config: Data, folder: Path | str) -> dict[str, Any]:
@@ -167,10 +171,18 @@ def _resize_rule(shape: tuple[int, ...], size: int | None) -> dict[str, Any]:
 def _channels(source: Source, config: Data) -> int:
     """Channels of the prepared images; checked against what the study says of them."""
     found = source.train_images.shape[3]
-    wanted: int = getattr(config, "channels", None) or found
-    if found not in (1, wanted):
+    stated = getattr(config, "channels", None)
+    if stated is None and found > COLOURS:
         raise MoonshineError(
-            f"data.channels: {source.where} has images of {found} channels; allowed: 1 or {wanted}"
+            f"data.channels: the images of {source.where} are {source.train_images.shape[1:]}, taken as (height, "
+            f"width, channels); allowed without this key: up to {COLOURS} channels, because arrays with channels first, and "
+            f"volumes, look the same; where these really have {found} channels, say `channels: {found}`"
+        )
+    wanted: int = stated or found
+    if found != wanted and (found, wanted) != GREY_AS_COLOUR:
+        allowed = f"1 or {wanted}" if wanted == GREY_AS_COLOUR[1] else wanted
+        raise MoonshineError(
+            f"data.channels: {source.where} has images of {found} channels; allowed: {allowed}, as the last axis"
         )
     if config.normalisation and len(config.normalisation.mean) != wanted:
         raise MoonshineError(

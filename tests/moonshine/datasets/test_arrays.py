@@ -185,6 +185,29 @@ def test_bad_arrays_name_what_is_wrong(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("shape", "stated", "said"),
+    [
+        ((16, 16, 16), None, r"\(16, 16, 16\), taken as .*: up to 4 channels, .* `channels: 16`"),  # volumes
+        ((8, 32, 32), None, r"\(8, 32, 32\), taken as .*`channels: 32`"),  # channels first
+        ((8, 32, 32), 8, r"images of 32 channels; allowed: 8, as the last axis"),
+        ((8, 9, 5), None, "`channels: 5`"),
+        ((8, 9), 13, "images of 1 channels .* allowed: 13,"),
+    ],
+)
+def test_many_channels_must_be_stated(
+    write: Write, tmp_path: Path, shape: tuple[int, ...], stated: int | None, said: str
+) -> None:
+    images = {
+        f"{split}_images": np.random.RandomState(0).randint(256, size=(count, *shape)).astype(np.uint8)
+        for split, count in (("train", 30), ("test", 12))
+    }
+    with pytest.raises(MoonshineError, match=rf"^data\.channels: .*{said}"):
+        prepare(write({"channels": stated}, **images), tmp_path / "data")
+    if shape == (8, 9, 5):
+        assert prepare(write({"channels": 5}, **images), tmp_path / "data")["channels"] == 5
+
+
 def test_a_share_that_leaves_a_class_empty(write: Write, tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=r"data\.validation: 0\.01 leaves class 0"):
         prepare(write({"validation": 0.01}), tmp_path / "data")
