@@ -27,7 +27,8 @@ def run(study: str, engine: str, cores: int, root: Path) -> tuple[float, dict[st
     """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed."""
     folder = root / f"{study} {engine}"
     folder.mkdir()
-    clone(folder, yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8")))
+    content = yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
+    clone(folder, content, tracked=True)
     started = time.monotonic()
     done = call(folder, *ENGINES[engine], str(cores))
     seconds = time.monotonic() - started

@@ -61,8 +61,7 @@ def shared(run_by_dvc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         succeed(source, "dvc", "remote", "add", "--default", "store", str(store))
         succeed(source, "dvc", "push", "--quiet")
         clone(folder)
-        # MLflow takes seconds to make a database
-        for name in ("params.yaml", "dvc.lock", ".dvc/config", "mlflow.db"):
+        for name in ("params.yaml", "dvc.lock", ".dvc/config"):
             (folder / name).write_bytes((source / name).read_bytes())
         succeed(folder, "dvc", "pull", "--quiet")
         with inside(folder):

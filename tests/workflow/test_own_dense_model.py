@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import yaml
 
 from moonshine.artifacts import load
+from moonshine.export.timings import Latency, Timing
 from tests.workflow import tiny
 from tests.workflow.stages import run
-from workflow import cli, mixing, nodes, stage
+from workflow import cli, mixing, nodes, shipping, stage
 
 NETS = "tests.moonshine.odd_networks"
 OWN = {"model": f"{NETS}:Dense", "kwargs": {"classes": 4}, "seed": 0}
@@ -67,8 +69,15 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert "miou_pct" in metrics["test"]
 
 
-def test_it_is_shipped_as_files_that_label_every_pixel(here: Path) -> None:
+def timed(path: Path, shape: Sequence[int], threads: int, batches: Sequence[int]) -> Timing:
+    """As if the file had been measured, which takes a process and seconds; the tutorial's test measures."""
+    latencies = tuple(Latency(batch, 1.0, 1.5, 20, 2_000_000) for batch in batches)
+    return Timing(path.suffix[1:], path.name, threads, 1_000_000, latencies)
+
+
+def test_it_is_shipped_as_files_that_label_every_pixel(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(shipping, "measure", timed)
     ship = {
         "budget": "12kB onnx",
         "allowed_error_pct": None,
@@ -109,6 +118,8 @@ def test_it_is_shipped_as_files_that_label_every_pixel(here: Path) -> None:
     assert "A network that labels every pixel, with 4 classes" in card
     assert "* `logits`: (n, 4, 12, 24), in the order 0, 1, 2, 3." in card
     assert "The error is 100 - mIoU" in card
+    measured = json.loads((here / "results/tiny/timings/export@tiny.json").read_text())["receipts"]
+    assert {len(timing["batches"]) for timing in measured} == {1}
     assert f"* This network: {receipts['error_pct']:.2f} % on 3 test images, in PyTorch." in card
 
 
