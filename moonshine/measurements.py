@@ -26,11 +26,17 @@ def cache_folder() -> Path:
     return Path(base) / "moonshine"
 
 
-def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``measure`` gave when it was last called for ``about`` here; else it is called, and kept.
+def remembered(
+    about: Mapping[str, Any],
+    measure: Callable[[], dict[str, Any]],
+    *,
+    worth_keeping: Callable[[dict[str, Any]], bool] = lambda found: True,
+    again: bool = False,
+) -> dict[str, Any]:
+    """What ``measure`` gave when it was last called for ``about`` here; else it is called, and kept if it is worth it.
 
-    ``about`` is what the measurement depends on, beside machine and versions. A cache that is damaged or cannot be
-    written is as good as none.
+    ``about`` is what the measurement depends on, beside machine and versions. ``again`` measures anew whatever is kept.
+    A cache that is damaged or cannot be written is as good as none.
     """
     here = {
         **about,
@@ -39,12 +45,13 @@ def remembered(about: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) 
     }
     key = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{key}.json"
-    try:
-        return read_json(path)
-    except (MoonshineError, OSError):
-        found = measure()
-    with suppress(MoonshineError, OSError):
-        write_json(path, found)
+    if not again:
+        with suppress(MoonshineError, OSError):
+            return read_json(path)
+    found = measure()
+    if worth_keeping(found):
+        with suppress(MoonshineError, OSError):
+            write_json(path, found)
     return found
 
 

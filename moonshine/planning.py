@@ -36,8 +36,9 @@ class Plan:
     """What a budget allows of one network.
 
     ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
-    latency of all places with it, and with S in the same places: where the first is larger, the block is slower than
-    what it replaces.
+    latency of all places with it, and with S in the same places; those in ``slower`` take longer than what they
+    replace, by more than both differ when they are measured again. ``unreliable`` maps blocks whose latency differs by
+    a lot then, as on a busy machine, to the share.
     """
 
     teacher: Option
@@ -45,6 +46,8 @@ class Plan:
     mixed: tuple[Option, ...]
     reach: Mapping[str, tuple[float, float]]
     block_ms: Mapping[str, tuple[float, float]]
+    slower: tuple[str, ...]
+    unreliable: Mapping[str, float]
 
 
 def plan(
@@ -90,12 +93,15 @@ def plan(
     uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
     best = _best(known, budgets, mixed, seed)
     mixtures = [option(f"mixed {number}", blocks) for number, blocks in enumerate(best, 1)]
+    block_ms = _block_ms(space, known)
     return Plan(
         teacher,
         tuple(uniform),
         tuple(each for each in mixtures if each.fits),
         {measure: reachable(known, measure) for measure in _asked(budgets)},
-        _block_ms(space, known),
+        block_ms,
+        tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
+        times.unreliable,
     )
 
 
@@ -139,3 +145,8 @@ def _block_ms(space: Space, known: Costs) -> dict[str, tuple[float, float]]:
                 sum(known.table[path][each].estimates["latency"] for path in places) for each in (block, "S")
             )
     return found  # type: ignore[return-value]
+
+
+def _is_slower(times: Latencies, block: str, pair: tuple[float, float]) -> bool:
+    ours, theirs = pair
+    return ours * (1 - times.spread.get(block, 0)) > theirs * (1 + times.spread.get("S", 0))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
 block of its own in every place. Sizes are exact; files are exported for real where a budget limits them; latencies are
-measured on this machine's CPU and kept in the cache.
+measured on this machine's CPU and kept in the cache, unless it is too busy.
 
 Budgets: 1.2MB (bytes of the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak
 (activations at batch 1), 15ms. Several hold at once.
@@ -41,6 +41,9 @@ def add_plan(subparsers: Any) -> None:
     parser.add_argument("--classes", type=int, metavar="N", help="default: those of the study's data")
     parser.add_argument("--block", action="append", help="such as 'G(4)'; default: the paper's 21")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the latencies; default 1")
+    parser.add_argument(
+        "--measure-again", action="store_true", help="measure the latencies anew, whatever the cache holds"
+    )
     parser.add_argument("--all", action="store_true", help="list the students that do not fit, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_plan)
@@ -56,7 +59,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     from workflow.plan_measurements import exporter, latencies
     from workflow.plan_text import text
 
-    found = plan(space, budgets, lambda: latencies(space, arguments.threads), exporter(space, images))
+    found = plan(
+        space,
+        budgets,
+        lambda: latencies(space, arguments.threads, arguments.measure_again),
+        exporter(space, images),
+    )
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
     else:

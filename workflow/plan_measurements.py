@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from moonshine.formats.sizes import onnx_bytes
 from moonshine.measurements import remembered
@@ -17,10 +18,13 @@ DESCRIBED = ("mean", "std", "class_names", "resize_rule", "scored_classes")
 """What an exported file says of the data."""
 
 
-def latencies(space: Space, threads: int) -> Latencies:
-    """The latency of every block at every place, measured once on this machine and then remembered."""
+def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
+    """The latency of every block at every place, measured once on this machine and then remembered, if reliable.
+
+    ``again`` measures anew.
+    """
     about = {
-        "what": "place latencies",
+        "what": "place latencies and their spread",
         "structure": dict(space.structure),
         "fitting": {path: list(blocks) for path, blocks in space.fitting.items()},
         "input_shape": list(space.input_shape),
@@ -31,7 +35,10 @@ def latencies(space: Space, threads: int) -> Latencies:
         print(f"Measuring the latency of {len(space.blocks)} blocks (once on this machine)", file=sys.stderr)
         return asdict(measure_latencies(space, threads=threads))
 
-    return Latencies(**remembered(about, measure))
+    def is_reliable(found: dict[str, Any]) -> bool:
+        return not Latencies(**found).unreliable
+
+    return Latencies(**remembered(about, measure, worth_keeping=is_reliable, again=again))
 
 
 def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[str, str], str], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moonshine.budgets import MEASURES, Budget, show
+from moonshine.costs.latency import unreliable
 from moonshine.planning import Option, Plan
 from moonshine.search.space import Space
 
@@ -98,11 +99,16 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
 
 def _slower(plan: Plan, threads: int) -> str:
     slower = [
-        f"{block} ({ours:.2f} ms against {theirs:.2f} ms)"
-        for block, (ours, theirs) in plan.block_ms.items()
-        if ours > theirs
+        f"{block} ({plan.block_ms[block][0]:.2f} ms against {plan.block_ms[block][1]:.2f} ms)"
+        for block in plan.slower
     ]
     where = f"on this CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1"
-    if not slower:
-        return f"No block is slower than what it replaces ({where})."
-    return f"Slower than what they replace ({where}): {', '.join(slower)}."
+    text = f"No block is slower than what it replaces ({where})."
+    if slower:
+        text = f"Slower than what they replace ({where}): {', '.join(slower)}."
+    if found := plan.unreliable:
+        text += (
+            f" The latency of {', '.join(found)} {unreliable(max(found.values()))}; it is not kept, and the next plan "
+            "measures anew."
+        )
+    return text

@@ -2,31 +2,91 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+logger = logging.getLogger(__name__)
+
 WARM_UP = 2
+VISITS = (2, 4)
+"""A network is timed at least and at most so many times, with a pause or other networks in between where there are."""
+RELIABLE = 0.1
+"""The spread up to which a time is taken for the network's own, and not for that of a busy machine."""
+LEAST_SPREAD = 0.02
 
 
-def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int = 9) -> float:
-    """Median wall time in milliseconds of an eager fp32 forward pass in eval mode on the CPU, channels last.
+@dataclass(frozen=True)
+class Visit:
+    """Milliseconds of each part of a network in one look at it; ``waited``: the share of it in which others ran."""
 
-    ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to channels last.
+    ms: Mapping[str, float]
+    waited: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(self.ms.values())
+
+
+@contextmanager
+def visiting() -> Iterator[Callable[[], float]]:
+    """A function that gives the share of the context's time in which the process did not compute."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield lambda: max(0.0, 1 - (time.process_time() - cpu) / (time.perf_counter() - wall))
+
+
+def settled(visits: Sequence[Visit]) -> tuple[dict[str, float], float]:
+    """The mean of the two fastest visits, by part, and its spread: a share of it within which no difference is one.
+
+    What disturbs a measurement only ever makes it longer. The spread is that of the two, or the share in which one of
+    them had to wait, where that is more.
+    """
+    first, second = sorted(visits, key=lambda visit: visit.total)[:2]
+    spread = max(second.total / first.total - 1, first.waited, second.waited, LEAST_SPREAD)
+    return {part: (first.ms[part] + second.ms[part]) / 2 for part in first.ms}, round(spread, 3)
+
+
+def is_settled(visits: Sequence[Visit]) -> bool:
+    """Whether there are enough: the fewest, if they agree, or the most."""
+    return len(visits) >= VISITS[1] or (len(visits) >= VISITS[0] and settled(visits)[1] <= RELIABLE)
+
+
+def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int = 5) -> float:
+    """Wall time in milliseconds of an eager fp32 forward pass in eval mode on the CPU, channels last.
+
+    The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; a warning where even these differ, as on a
+    busy machine. ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to
+    channels last.
     """
     module = module.to("cpu", memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     images = torch.zeros(tuple(shape)).contiguous(memory_format=torch.channels_last)
-    seconds = []
+    visits: list[Visit] = []
     with threads_set_to(threads), torch.inference_mode():
-        for _ in range(repeats + WARM_UP):
-            start = time.perf_counter()
+        for _ in range(WARM_UP):
             module(images)
-            seconds.append(time.perf_counter() - start)
-    return round(1000 * statistics.median(seconds[WARM_UP:]), 3)
+        while not is_settled(visits):
+            seconds = []
+            with visiting() as waited:
+                for _ in range(repeats):
+                    start = time.perf_counter()
+                    module(images)
+                    seconds.append(time.perf_counter() - start)
+                visits.append(Visit({"": 1000 * statistics.median(seconds)}, waited()))
+    found, spread = settled(visits)
+    if spread > RELIABLE:
+        logger.warning("latency %s", unreliable(spread))
+    return round(found[""], 3)
+
+
+def unreliable(spread: float) -> str:
+    """What is said of a time with a large spread."""
+    return f"is unreliable: measured again, it differed by {spread:.0%}, as on a busy machine"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor
 
 from moonshine.costs.file_sizes import Stored, stored, stored_bytes
+from moonshine.costs.latency import unreliable
 from moonshine.costs.metering import parts
 from moonshine.errors import MoonshineError
 from moonshine.search.place_latency import Latencies, measure_latencies
 from moonshine.search.space import Blocks, Space
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,13 @@ def costs(space: Space, *, latency: bool | Latencies = False, threads: int = 1) 
     assert rest is not None  # a space has a block
     ordered = {path: {block: table[path][block] for block in space.fitting[path]} for path in space.places}
     known = Costs(rest, ordered)
-    return known.with_estimate("latency", times.rest_ms, times.table) if times else known
+    if not times:
+        return known
+    if times.unreliable:
+        logger.warning(
+            "the latency of %s %s", ", ".join(times.unreliable), unreliable(max(times.unreliable.values()))
+        )
+    return known.with_estimate("latency", times.rest_ms, times.table)
 
 
 @dataclass

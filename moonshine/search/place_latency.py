@@ -6,62 +6,95 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from moonshine.costs.latency import WARM_UP, threads_set_to
+from moonshine.costs.latency import (
+    RELIABLE,
+    VISITS,
+    WARM_UP,
+    Visit,
+    is_settled,
+    settled,
+    threads_set_to,
+    visiting,
+)
 from moonshine.search.space import Space
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """Milliseconds of each block at each place and of the rest, to 3 digits; batch 1, as `moonshine.costs.latency`."""
+    """Milliseconds of each block at each place and of the rest, to 3 digits; batch 1, as `moonshine.costs.latency`.
+
+    ``spread`` is the share by which the times of a block, all its places together, differ when they are measured again.
+    """
 
     rest_ms: float
     table: Mapping[str, Mapping[str, float]]
     threads: int
+    spread: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unreliable(self) -> dict[str, float]:
+        """The blocks whose times are those of a busy machine, with their spreads."""
+        return {block: spread for block, spread in self.spread.items() if spread > RELIABLE}
 
 
-def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 5) -> Latencies:
-    """The median over ``repeats`` forward passes of a network per block that has it wherever it fits.
+def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> Latencies:
+    """The medians over ``repeats`` forward passes of a network per block that has it wherever it fits.
 
-    Their sum over a network's places is an estimate of its latency: a block leaves caches as its neighbour finds them.
-    torch's threads and random generator are afterwards as they were.
+    Every network is visited twice, after all the others, and up to four times where two visits differ, see
+    `moonshine.costs.latency.settled`. Their sum over a network's places is an estimate of its latency: a block leaves
+    caches as its neighbour finds them. torch's threads and random generator are afterwards as they were.
     """
-    table: dict[str, dict[str, float]] = {path: {} for path in space.places}
-    rest: list[float] = []
     images = torch.zeros(1, *space.input_shape).contiguous(memory_format=torch.channels_last)
+    visits: dict[str, list[Visit]] = {block: [] for block in space.blocks}
     with torch.random.fork_rng(devices=[]), threads_set_to(threads), torch.inference_mode():
-        for block in space.blocks:
-            chosen = space.uniform(block)
-            network = space.build(chosen).to(memory_format=torch.channels_last).eval()
-            times = _time(network, images, space.places, repeats)
-            rest += times.pop("")
-            for path in chosen:
-                table[path][block] = round(statistics.median(times[path]), 3)
-    return Latencies(round(statistics.median(rest), 3), table, threads)
+        for _ in range(VISITS[1]):
+            for block in space.blocks:
+                if not is_settled(visits[block]):
+                    visits[block].append(_visit(space, block, images, repeats))
+    found = {block: settled(visits[block]) for block in space.blocks}
+    table: dict[str, dict[str, float]] = {path: {} for path in space.places}
+    for block, (times, _) in found.items():
+        for path in space.uniform(block):
+            table[path][block] = round(times[path], 3)
+    rest = statistics.median(times[""] for times, _ in found.values())
+    return Latencies(round(rest, 3), table, threads, {block: spread for block, (_, spread) in found.items()})
+
+
+def _visit(space: Space, block: str, images: torch.Tensor, repeats: int) -> Visit:
+    """The milliseconds at every place of a network with one block; ``""`` is what runs outside the places."""
+    network = space.build(space.uniform(block)).to(memory_format=torch.channels_last).eval()
+    passes, waited = _time(network, images, space.places, repeats)
+    return Visit(
+        {path: statistics.median(each[path] for each in passes) for path in ("", *space.places)}, waited
+    )
 
 
 def _time(
     network: nn.Module, images: torch.Tensor, paths: Sequence[str], repeats: int
-) -> dict[str, list[float]]:
-    """Path -> milliseconds of each forward pass; ``""`` is what ran outside the paths."""
+) -> tuple[list[dict[str, float]], float]:
+    """Path -> milliseconds, of each forward pass; and the share in which the process waited."""
     passes: list[dict[str, float]] = []
     started: list[float] = []
 
     def stop(path: str) -> None:
         passes[-1][path] += (time.perf_counter() - started.pop()) * 1000
 
+    for _ in range(WARM_UP):
+        network(images)
     for path in paths:
         module = network.get_submodule(path)
         module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
         module.register_forward_hook(lambda *_, path=path: stop(path))
-    for _ in range(WARM_UP + repeats):
-        passes.append(defaultdict(float))
-        started.append(time.perf_counter())
-        network(images)
-        stop("")
-        passes[-1][""] -= sum(passes[-1][path] for path in paths)
-    return {path: [each[path] for each in passes[WARM_UP:]] for path in ("", *paths)}
+    with visiting() as waited:
+        for _ in range(repeats):
+            passes.append(defaultdict(float))
+            started.append(time.perf_counter())
+            network(images)
+            stop("")
+            passes[-1][""] -= sum(passes[-1][path] for path in paths)
+        return passes, waited()

@@ -31,6 +31,16 @@ def test_a_measurement_is_made_once() -> None:
     assert [remembered({"what": "x"}, measure) for _ in range(3)] == [{"calls": 1}] * 3
 
 
+def test_what_is_not_worth_keeping_is_measured_again() -> None:
+    measure = Counter()
+    for calls in (1, 2, 3):
+        found = remembered({"what": "x"}, measure, worth_keeping=lambda found: found["calls"] == 3)
+        assert found == {"calls": calls}
+    assert remembered({"what": "x"}, measure) == {"calls": 3}
+    assert remembered({"what": "x"}, measure, again=True) == {"calls": 4}
+    assert remembered({"what": "x"}, measure) == {"calls": 4}
+
+
 def test_another_question_is_another_measurement() -> None:
     measure = Counter()
     assert remembered({"what": "x"}, measure) != remembered({"what": "y"}, measure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -81,8 +82,19 @@ def test_several_budgets_hold_at_once(space: Space) -> None:
 
 
 def test_blocks_that_are_slower_are_known(space: Space) -> None:
-    slower = {block for block, (ours, theirs) in make(space, "1MB").block_ms.items() if ours > theirs}
-    assert slower == {"G(N)"}
+    found = make(space, "1MB")
+    assert found.block_ms["G(N)"] == (9, 6)
+    assert found.slower == ("G(N)",)
+
+
+@pytest.mark.parametrize(("spread", "slower"), [(0.1, ("G(N)",)), (0.25, ())])
+def test_a_block_is_slower_where_it_is_outside_the_spread_of_both(
+    spread: float, slower: tuple[str, ...], space: Space
+) -> None:
+    times = replace(latencies(space), spread={"S": spread, "G(N)": spread, "B(2)": 0.4})
+    found = plan(space, parse_all("1MB"), lambda: times, lambda blocks, format: 0)
+    assert found.slower == slower
+    assert found.unreliable["B(2)"] == 0.4
 
 
 def test_files_are_really_exported_where_a_budget_limits_them(space: Space) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from moonshine.config import load_study
 from moonshine.networks.build import from_structure
+from moonshine.search.place_latency import Latencies
+from moonshine.search.space import Space
 from tests.workflow import tiny
-from workflow import cli, fetch, nodes, stage
+from workflow import cli, fetch, nodes, plan_measurements, stage
 from workflow.layouts import images_of, uniform
 from workflow.sizes import exported_bytes
 
@@ -45,10 +47,22 @@ def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["teacher"]["values"]["parameters"] == 77_850
 
 
-def test_latencies_are_measured_once(capsys: pytest.CaptureFixture[str]) -> None:
-    for _ in range(2):
-        assert plan(*MODEL, "--budget", "1MB") == 0
-    assert capsys.readouterr().err.count("Measuring the latency") == 1
+def test_latencies_are_measured_once_unless_they_are_unreliable_or_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spreads = iter([0.4, 0.02, 0.02])
+
+    def measured(space: Space, threads: int) -> Latencies:
+        table = {path: dict.fromkeys(blocks, 1.0) for path, blocks in space.fitting.items()}
+        return Latencies(1.0, table, threads, {"S": 0.02, "G(4)": next(spreads)})
+
+    monkeypatch.setattr(plan_measurements, "measure_latencies", measured)
+    said = []
+    for more in ([], [], [], ["--measure-again"]):
+        assert plan(*MODEL, "--budget", "1MB", *more) == 0
+        shown = capsys.readouterr()
+        said.append(("Measuring the latency" in shown.err, "latency of G(4) is unreliable" in shown.out))
+    assert said == [(True, True), (True, False), (False, False), (True, False)]
 
 
 def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from moonshine.budgets import parse
 from moonshine.costs.cost import cost
+from moonshine.costs.latency import Visit
 from moonshine.errors import MoonshineError
+from moonshine.search import place_latency
 from moonshine.search.additive import column, impossible, reachable, within_peak
 from moonshine.search.place_costs import Costs, Share, costs
 from moonshine.search.place_latency import measure_latencies
@@ -162,11 +164,29 @@ def test_a_peak_is_a_limit_on_each_place():
         raise impossible(planned, parse("59B peak")) or AssertionError
 
 
+def test_blocks_that_were_measured_in_a_busy_moment_are_measured_again(monkeypatch):
+    space = space_of("wrn-10-1", ("S", "G(4)", "B(2)"))
+    script: dict[str, list[float]] = {"S": [10, 10.1], "G(4)": [60, 9, 9.1, 0], "B(2)": [9, 18, 36, 72]}
+    asked: list[str] = []
+
+    def visit(space, block, images, repeats):
+        asked.append(block)
+        total = script[block][asked.count(block) - 1]
+        return Visit(dict.fromkeys(("", *space.places), total / 4))
+
+    monkeypatch.setattr(place_latency, "_visit", visit)
+    times = measure_latencies(space)
+    assert asked == ["S", "G(4)", "B(2)"] * 2 + ["G(4)", "B(2)", "B(2)"]
+    assert times.table["stage1.0"] == {"S": 2.513, "G(4)": 2.263, "B(2)": 3.375}
+    assert times.spread == {"S": 0.02, "G(4)": 0.02, "B(2)": 1.0}
+    assert times.unreliable == {"B(2)": 1.0}
+
+
 def test_latencies():
     space = space_of("wrn-10-1", ("S", "G(4)"))
     torch.manual_seed(4)
     random = torch.get_rng_state()
-    times = measure_latencies(space, threads=1, repeats=3)
+    times = measure_latencies(space, threads=1, repeats=1)
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_num_threads() == 1
     assert times.threads == 1
