@@ -10,7 +10,7 @@ import numpy as np
 from moonshine.budgets import EXPORTED, MEASURES, Budget
 from moonshine.errors import MoonshineError
 from moonshine.search.additive import impossible, reachable
-from moonshine.search.exported_sizes import check_possible, measured_ends, with_exported
+from moonshine.search.exported_sizes import estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.place_latency import Latencies
 from moonshine.search.sampling import sample
@@ -19,6 +19,10 @@ from moonshine.search.space import Space
 Blocks = Mapping[str, str]
 SHOWN = ("parameters", "macs", "fp32", "peak")
 DRAWN = 400
+TRIES = 4
+"""Most mixtures that are exported for each that is wanted."""
+NEAR = 1.05
+"""Files up to so much over a budget by their estimate are really exported."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,9 @@ def plan(
     known = known.with_estimate("latency", times.rest_ms, times.table)
     exported = [budget.measure for budget in budgets if budget.measure in EXPORTED]
     for budget in budgets:
-        if budget.measure in EXPORTED:
-            measured = measured_ends(known, lambda blocks, budget=budget: export(blocks, budget.measure))  # type: ignore[misc]
-            check_possible(budget, measured)
-            known = with_exported(known, budget.measure, measured)
-        elif error := impossible(known, budget):
+        if budget.measure == "latency" and (error := impossible(known, budget)):
             raise error
+    known = estimated(known, budgets, export, np.random.default_rng(seed))
 
     def option(name: str, chosen: Blocks) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
@@ -91,13 +92,18 @@ def plan(
 
     teacher = option("teacher", {})
     uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
-    best = _best(known, budgets, mixed, seed)
-    mixtures = [option(f"mixed {number}", blocks) for number, blocks in enumerate(best, 1)]
+    mixtures: list[Option] = []
+    for blocks in _best(known, budgets, seed)[: TRIES * mixed]:
+        found = option(f"mixed {len(mixtures) + 1}", blocks)
+        if found.fits:
+            mixtures.append(found)
+        if len(mixtures) == mixed:
+            break
     block_ms = _block_ms(space, known)
     return Plan(
         teacher,
         tuple(uniform),
-        tuple(each for each in mixtures if each.fits),
+        tuple(mixtures),
         {measure: reachable(known, measure) for measure in _asked(budgets)},
         block_ms,
         tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
@@ -112,18 +118,19 @@ def _exported(
     measure: str,
     export: Callable[[Blocks, str], int],
 ) -> float:
-    """The file's size: from exporting it where it may fit, else the estimate, which is over the budget by far."""
+    """The file's size: from exporting it where it may fit, else the estimate, which is over the budget."""
     limit = next(budget.limit for budget in budgets if budget.measure == measure)
     estimate = known.of(measure, blocks)
-    return estimate if estimate > 1.25 * limit else export(blocks, measure)
+    return estimate if estimate > NEAR * limit else export(blocks, measure)
 
 
-def _best(known: Costs, budgets: Sequence[Budget], number: int, seed: int) -> Sequence[Blocks]:
+def _best(known: Costs, budgets: Sequence[Budget], seed: int) -> Sequence[Blocks]:
+    """Mixtures that are estimated to fit, those that compute most first."""
     try:
         found = sample(known, budgets, DRAWN, np.random.default_rng(seed)).networks
     except MoonshineError:
         return ()  # each budget can be met, all of them together could not: uniform students may still show how
-    return sorted(found, key=lambda blocks: -known.macs(blocks))[:number]
+    return sorted(found, key=lambda blocks: -known.macs(blocks))
 
 
 def _fits(values: Mapping[str, float], budgets: Iterable[Budget]) -> bool:

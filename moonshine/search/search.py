@@ -13,17 +13,19 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from moonshine.budgets import EXPORTED, Budget, parse_all
 from moonshine.config.networks import Mixed
 from moonshine.errors import MoonshineError
-from moonshine.search.exported_candidates import Size, estimated
+from moonshine.search.exported_sizes import estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.sampling import sample
 from moonshine.search.scoring import Potentials, Progress, spearman
 from moonshine.search.space import Space
 
+Size = Callable[[nn.Module, str], int]
+"""Bytes of the file that exporting an untrained network in a format gives: ``size(network, "onnx-int8")``."""
 Finalist = Callable[[Mapping[str, str]], float]
 EXPORTS = 20
 """Most exports of candidates for each that is wanted, before a search gives up on a budget of exported bytes."""
@@ -108,7 +110,7 @@ def search(
     images, labels = images[: mixed.batch_size], labels[: mixed.batch_size]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         if size:
-            known = estimated(space, known, budgets, size, rng)
+            known = estimated(known, budgets, lambda blocks, measure: size(space.build(blocks), measure), rng)
         drawn = sample(known, budgets, mixed.candidates, rng, window=mixed.window)
         potentials = Potentials(space, drawn.networks, images, labels, mixed.seed, progress)
         rankings, rank_correlation = _rankings(known, drawn.networks, mixed, potentials)

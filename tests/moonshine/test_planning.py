@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from moonshine.budgets import parse_all
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.planning import Plan, plan
+from moonshine.search.place_costs import costs
 from moonshine.search.place_latency import Latencies
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
@@ -102,6 +105,28 @@ def test_files_are_really_exported_where_a_budget_limits_them(space: Space) -> N
     for option in (*found.uniform, *found.mixed):
         if option.fits:
             assert option.values["onnx"] == exported(space, option.blocks, "onnx") <= 200_000
+
+
+def test_files_whose_nodes_weigh_more_than_their_parameters(space: Space) -> None:
+    """The smallest file is not the one of fewest parameters, and every mixture that fits is found."""
+
+    def size(blocks: Mapping[str, str], format: str) -> int:
+        network = space.build(blocks)
+        nodes = sum(isinstance(layer, nn.Conv2d) for layer in network.modules())
+        return sum(parameter.numel() for parameter in network.parameters()) + 5000 * nodes
+
+    every = [
+        dict(zip(space.places, blocks, strict=True))
+        for blocks in itertools.product(*(space.fitting[path] for path in space.places))
+    ]
+    known = costs(space)
+    fitting = [blocks for blocks in every if size(blocks, "onnx") <= 81_000]
+    assert min(every, key=known.parameters) not in fitting
+    found = plan(space, parse_all("81kB onnx"), lambda: latencies(space), size)
+    assert {option.name for option in found.uniform if option.fits} == {"B(2)"}
+    most = sorted(fitting, key=known.macs, reverse=True)[:3]
+    assert [option.blocks for option in found.mixed] == most
+    assert [option.values["onnx"] for option in found.mixed] == [size(blocks, "onnx") for blocks in most]
 
 
 @pytest.mark.parametrize("budget", ["1B", "1 params", "1B onnx", "1 macs", "1B peak", "0.1ms"])
