@@ -175,8 +175,8 @@ def _channels(source: Source, config: Data) -> int:
     if stated is None and found > COLOURS:
         raise MoonshineError(
             f"data.channels: the images of {source.where} are {source.train_images.shape[1:]}, taken as (height, "
-            f"width, channels); allowed without this key: up to {COLOURS} channels, because arrays with channels first, "
-            f"and volumes, look the same; where these really have {found} channels, say `channels: {found}`"
+            f"width, channels); allowed without this key: up to {COLOURS} channels, because arrays with channels "
+            f"first, and volumes, look the same; where these really have {found} channels, say `channels: {found}`"
         )
     wanted: int = stated or found
     if found != wanted and (found, wanted) != GREY_AS_COLOUR:
