@@ -17,6 +17,7 @@ from moonshine.data import Dataset, batches
 from moonshine.data import load as load_dataset
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import PAPER
+from moonshine.search.scoring import Progress
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.substitution.structures import places_of
@@ -33,7 +34,7 @@ PIXELS = 500 * 64 * 64
 """How many pixels candidates are scored on where a study leaves it open."""
 
 
-def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
+def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = None) -> Structure:
     """The structure of the best mixture that the budget allows, with what the search found under ``search``.
 
     Errors: ``MoonshineError`` for a budget that cannot be met, saying what holds it up, and for ``finalists`` without a
@@ -78,7 +79,7 @@ def mix(study: Study, mixed: Mixed, images: Images) -> Structure:
         if mixed.finalists:
             execution = held.enter_context(execution_here(study, precision="fp32"))
             finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
-        found = search(space, mixed, pictures, labels, finalist=finalist, size=size)
+        found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
     about = {key: value for key, value in asdict(found).items() if key != "blocks"}
     if scored_on(mixed, images.shape) < mixed.batch_size:
         about["images"] = len(pictures)

@@ -10,9 +10,12 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from moonshine import MoonshineError
 from moonshine.config import Study, load_study
@@ -86,6 +89,16 @@ def main(
         logger.exception("%s failed", values["study"])
         return 1
     return 0
+
+
+def alone(node: Node) -> AbstractContextManager[Any]:
+    """A lock on the node's work folder: held while it works, which is also how ``moonshine status`` knows."""
+    node.work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(node.work / "lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
 
 
 def check_arguments(study: Study, given: dict[str, str]) -> None:

@@ -59,6 +59,8 @@ def _state(study: Study, node: Node, measured: dict[tuple[str, ...], float]) -> 
     progress = _read(node.work / "progress.json")
     epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
     remaining = expected if not epochs or expected is None else expected * (1 - epoch / epochs)
+    if not node.trains and _locked(node):
+        return _searching(node, progress)
     if node.trains and _locked(node):
         pace = progress.get("epoch_seconds")
         return State(
@@ -70,6 +72,16 @@ def _state(study: Study, node: Node, measured: dict[tuple[str, ...], float]) -> 
         return State(node, "outdated", "its settings changed since", expected)
     detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
     return State(node, "left", detail, remaining if node.trains else 0.0)
+
+
+def _searching(node: Node, progress: dict[str, Any]) -> State:
+    if "what" not in progress:
+        return State(node, "running")
+    done, expected = progress["done"], progress["expected"]
+    if expected is None:
+        return State(node, "running", f"{done} {progress['what']}")
+    left = progress["seconds_each"] * (expected - done)
+    return State(node, "running", f"{done} of {expected} {progress['what']}", left)
 
 
 def _same(study: Study, node: Node) -> bool:

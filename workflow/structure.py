@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from moonshine.budgets import parse_all
@@ -15,11 +16,14 @@ from moonshine.substitution.substitute import check_runs
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from workflow import nodes, stage
 from workflow.layouts import Images, Structure, images_of, named, teacher_structure, uniform, with_costs
+from workflow.search_progress import SearchProgress
 from workflow.sizes import values
 
 
-def describe(study: Study, student: str) -> Structure:
+def describe(study: Study, student: str, progress: SearchProgress | None = None) -> Structure:
     """The structure of a student for the study's data, with its size at the study's input.
+
+    ``progress`` is told what a search for it does.
 
     Errors: ``MoonshineError`` naming the key of the study for a network that cannot be built, in which nothing can be
     replaced, that does not take the data, that is the teacher itself, or that lacks the teacher's taps.
@@ -27,7 +31,7 @@ def describe(study: Study, student: str) -> Structure:
     images = images_of(study)
     teacher = teacher_structure(study, images)
     key = f"students.{student}"
-    structure = named(key, lambda: _student(study, student, images))
+    structure = named(key, lambda: _student(study, student, images, progress))
     if structure["blocks"] == teacher["blocks"] and structure["network"] == teacher["network"]:
         raise MoonshineError(
             f"{key}: {structure['network']} with {structure['block']} blocks is the teacher itself; allowed: another "
@@ -42,12 +46,12 @@ def describe(study: Study, student: str) -> Structure:
     return with_costs({**structure, "taps": taps}, images)
 
 
-def _student(study: Study, name: str, images: Images) -> Structure:
+def _student(study: Study, name: str, images: Images, progress: SearchProgress | None) -> Structure:
     student = study.students[name]
     if student.mixed:
         from workflow.mixing import mix  # loads what trains and searches
 
-        return mix(study, student.mixed, images)
+        return mix(study, student.mixed, images, progress)
     if student.rival:
 
         def size(module: Any, measure: str) -> float:
@@ -61,7 +65,9 @@ def _student(study: Study, name: str, images: Images) -> Structure:
 
 def run(job: stage.Job) -> None:
     (student,) = job.args
-    structure = describe(job.study, student)
+    searched = job.study.students[student].mixed is not None
+    with stage.alone(job.node) if searched else nullcontext():
+        structure = describe(job.study, student, SearchProgress(job.node))
     write_json(job.node.outputs[0], structure)
     for path, reason in structure.get("refused", {}).items():
         stage.logger.warning("%s stays as it is: %s", path, reason)

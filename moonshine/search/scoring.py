@@ -12,7 +12,8 @@ from torch import Tensor
 from moonshine.search.fisher import fisher_potential
 from moonshine.search.space import Space
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int | None], None]
+"""Is told what a search does, how often it has done it, and how often it will, where it knows."""
 
 
 class Potentials:
@@ -41,7 +42,7 @@ class Potentials:
         self._known: dict[tuple[int, int], float] = {}
 
     def expect(self, number: int) -> None:
-        """Says how many will be computed, for ``progress(computed, expected)``."""
+        """Says how many will be computed, for ``progress("networks scored", computed, expected)``."""
         self._expected = number
 
     def mean(self, index: int, initialisations: int) -> float:
@@ -50,7 +51,7 @@ class Potentials:
             if (index, number) not in self._known:
                 self._known[index, number] = self._compute(index, self._seed + number)
                 if self._progress:
-                    self._progress(len(self._known), max(self._expected, len(self._known)))
+                    self._progress("networks scored", len(self._known), max(self._expected, len(self._known)))
         return sum(self._known[index, number] for number in range(initialisations)) / initialisations
 
     def _compute(self, index: int, seed: int) -> float:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from moonshine.budgets import EXPORTED, Budget, parse_all
 from moonshine.config.networks import Mixed
 from moonshine.errors import MoonshineError
-from moonshine.search.exported_sizes import estimated
+from moonshine.search.exported_sizes import Export, estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.sampling import sample
 from moonshine.search.scoring import Potentials, Progress, spearman
@@ -88,8 +89,8 @@ def search(
     is done where they are, on torch's threads.
     A budget on exported files needs ``size(network, measure)``, which exports: candidates are then drawn by an
     estimate, and what is chosen has been exported and fits. ``known`` are the space's costs where they are measured
-    already, latencies with them; a budget on latency is one on the sum of its blocks' latencies. ``progress`` is called
-    with the number of potentials that are computed and of all. Deterministic for ``mixed.seed``, but for measured
+    already, latencies with them; a budget on latency is one on the sum of its blocks' latencies. ``progress`` is told
+    of every network that is scored, exported or trained. Deterministic for ``mixed.seed``, but for measured
     latencies; torch's global generator is afterwards as it was.
     MoonshineError for a budget that cannot be met, and if ``finalist`` or ``size`` is needed and not given.
     """
@@ -109,12 +110,12 @@ def search(
     rng = np.random.default_rng(mixed.seed)
     images, labels = images[: mixed.batch_size], labels[: mixed.batch_size]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        if size:
-            known = estimated(known, budgets, lambda blocks, measure: size(space.build(blocks), measure), rng)
+        export = _exporter(space, size, progress)
+        known = estimated(known, budgets, export, rng)
         drawn = sample(known, budgets, mixed.candidates, rng, window=mixed.window)
         potentials = Potentials(space, drawn.networks, images, labels, mixed.seed, progress)
         rankings, rank_correlation = _rankings(known, drawn.networks, mixed, potentials)
-        first_fitting = _first_fitting(space, drawn.networks, budgets, size)
+        first_fitting = _first_fitting(drawn.networks, budgets, export)
 
         def scored(index: int, error: float | None = None) -> Scored:
             blocks = drawn.networks[index]
@@ -126,7 +127,11 @@ def search(
         finalists: list[Scored] = []
         if mixed.finalists and finalist:
             chosen = first_fitting(rankings[mixed.score], mixed.finalists.count)
-            errors = [finalist(drawn.networks[index]) for index in chosen]
+            errors = []
+            for number, index in enumerate(chosen, 1):
+                errors.append(finalist(drawn.networks[index]))
+                if progress:
+                    progress("finalists trained", number, len(chosen))
             finalists = [
                 scored(index, error if math.isfinite(error) else None)
                 for index, error in zip(chosen, errors, strict=True)
@@ -179,17 +184,28 @@ def _best_first(values: Sequence[float]) -> list[int]:
     return sorted(range(len(values)), key=lambda index: -values[index])
 
 
+def _exporter(space: Space, size: Size | None, progress: Progress | None) -> Export:
+    numbers = count(1)
+
+    def export(blocks: Mapping[str, str], measure: str) -> int:
+        assert size is not None  # asked only for budgets that need it
+        found = size(space.build(blocks), measure)
+        if progress:
+            progress("networks exported", next(numbers), None)
+        return found
+
+    return export
+
+
 def _first_fitting(
-    space: Space, networks: Sequence[Mapping[str, str]], budgets: Sequence[Budget], size: Size | None
+    networks: Sequence[Mapping[str, str]], budgets: Sequence[Budget], export: Export
 ) -> Callable[[Sequence[int], int], list[int]]:
     """A function that gives the first so many candidates of a ranking whose exported files fit."""
     exported = [budget for budget in budgets if budget.measure in EXPORTED]
 
     @cache
     def fits(index: int) -> bool:
-        return all(
-            budget.allows(size(space.build(networks[index]), budget.measure)) for budget in exported if size
-        )
+        return all(budget.allows(export(networks[index], budget.measure)) for budget in exported)
 
     def first(ranking: Sequence[int], number: int) -> list[int]:
         found: list[int] = []
@@ -198,8 +214,8 @@ def _first_fitting(
                 found.append(index)
         if not found:
             raise MoonshineError(
-                f"budget {', '.join(map(str, exported))}: the files of the best {EXPORTS} of {len(networks)} "
-                "candidates are all larger; allowed: a little more"
+                f"budget {', '.join(map(str, exported))}: the files of the best {min(EXPORTS, len(networks))} of "
+                f"{len(networks)} candidates are all larger; allowed: a little more"
             )
         return found
 

@@ -55,6 +55,7 @@ HARMLESS = {
     "workflow/launch.py": "starts processes",
     "workflow/nodes.py": "names and paths",
     "workflow/progress.py": "progress",
+    "workflow/search_progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",
     "workflow/training/placement.py": "chooses among GPUs",
     # the schema; it has no defaults

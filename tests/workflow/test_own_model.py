@@ -161,6 +161,9 @@ def test_finalists_are_trained_before_the_choice(here: Path) -> None:
     errors = [each["error"] for each in search["finalists"]]
     assert len(errors) == 2
     assert search["chosen"]["error"] == min(errors)
+    said = nodes.structure("tiny", "mix").log.read_text()
+    assert "3 of 3 networks scored" in said
+    assert "2 of 2 finalists trained" in said
 
 
 def test_a_warm_start_gives_other_weights_than_a_cold_one(here: Path) -> None:

@@ -12,8 +12,9 @@ from filelock import FileLock
 from moonshine.config import Study, load_study
 from moonshine.files import write_bytes, write_json
 from tests.workflow import tiny
-from workflow import cli, nodes
+from workflow import cli, nodes, stage
 from workflow.nodes import Node
+from workflow.search_progress import SearchProgress
 from workflow.status import State, summary, survey
 from workflow.training.configuration import configuration
 
@@ -61,6 +62,21 @@ def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study
     assert found["distil@tiny-G4-at-0"].seconds == 10.0  # the same student
     assert found["scratch@tiny-BG2-M-0"].seconds == 30.0
     assert summary(survey(study), 2)["seconds_left"] == (10 + 10 + 30 + 30) / 2
+
+
+def test_a_search_says_how_far_it_is(study: Study) -> None:
+    node = nodes.structure("tiny", "G4")
+    progress = SearchProgress(node)
+    with stage.alone(node):
+        assert states(study)[node.name].state == "running"
+        progress("networks exported", 3, None)
+        found = states(study)[node.name]
+        assert (found.state, found.detail, found.seconds) == ("running", "3 networks exported", 0.0)
+        progress("networks scored", 20, 100)
+        found = states(study)[node.name]
+        assert (found.state, found.detail) == ("running", "20 of 100 networks scored")
+        assert found.seconds is not None
+    assert states(study)[node.name].state == "left"
 
 
 def test_a_running_node_says_how_far_it_is(study: Study) -> None:

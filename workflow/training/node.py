@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 import moonshine
@@ -56,7 +55,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
     with ExitStack() as held:
         if processes.is_first:
-            held.enter_context(_alone(node))
+            held.enter_context(stage.alone(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
         loss: Loss = LabelLoss(weights)
@@ -142,13 +141,3 @@ def _watched(live: Live) -> Iterator[None]:
     except BaseException:
         live.close()
         raise
-
-
-def _alone(node: nodes.Node) -> AbstractContextManager[Any]:
-    """A lock on the node's work folder: held while it trains, which is also how ``moonshine status`` knows."""
-    node.work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(node.work / "lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        raise MoonshineError(f"{node.name}: is being trained by another process ({node.work})") from None

@@ -67,7 +67,7 @@ def test_the_best_of_the_candidates_is_chosen():
     assert set(found.spearman) == {"parameters", "macs"}
     assert all(-1 <= value <= 1 for value in found.spearman.values() if value is not None)
     # 8 candidates, then 3 of them once more, then winners that are not among these
-    assert calls[:11] == [(number, 11) for number in range(1, 12)]
+    assert calls[:11] == [("networks scored", number, 11) for number in range(1, 12)]
 
 
 def test_one_stage_per_score():
@@ -149,7 +149,7 @@ def test_exports_that_never_fit():
         parameters = sum(parameter.numel() for parameter in network.parameters())
         return 4 * parameters + (10**6 if len(calls) > 7 else 0)
 
-    with pytest.raises(MoonshineError, match=r"budget 150kB onnx: the files of the best 20 of 8 candidates"):
+    with pytest.raises(MoonshineError, match=r"budget 150kB onnx: the files of the best 8 of 8 candidates"):
         search(SPACE, mixed(budget="150kB onnx"), *batch(), size=size, known=KNOWN)
 
 
