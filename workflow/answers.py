@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
@@ -11,16 +11,19 @@ from moonshine.budgets import parse, show
 from workflow.markup import MINUS, Fragment, folded, html_table, listed, number, plural, signed
 from workflow.records import MethodError
 from workflow.results import Results
+from workflow.shipped import Judged, Shipped, warnings
 
 Candidate = Mapping[str, Any]
 
 
 def what_to_ship(results: Results) -> Fragment:
     """One answer: this student, this much error, these files; or why there is none, and what comes nearest."""
-    choice = results.choice
+    choice, shipped = results.choice, results.shipped
     status = choice.get("status", "not asked")
     if status == "not asked":
         return Fragment("")
+    if status == "ranked" and shipped is not None and shipped.answers(choice):
+        status = shipped.status
     budget = escape(listed([str(text) for text in choice["budgets"]]))
     said = {
         "no validation": lambda: (
@@ -33,12 +36,21 @@ def what_to_ship(results: Results) -> Fragment:
         ),
         "not accurate enough": lambda: (
             f"<b>No student that fits {budget} is within the {choice['allowed_error_pct']:g} % error that the study "
-            f"allows.</b> The nearest is {_named(results, choice['nearest'])}, with a validation error of "
-            f"{_validation(choice['nearest'])}."
+            f"allows.</b> The nearest is {_nearest(results, choice)}."
+        ),
+        "ranked": lambda: (
+            f"<b>Nothing is exported yet.</b> First by the validation error of its network is "
+            f"{_named(results, choice['ranked'][0])}; whether it ships is decided by its files."
         ),
         "shipped": lambda: _shipped(results, choice, budget),
     }[status]()
     parts = [f'<h2>What to ship</h2><p class="answer">{said}</p>']
+    if status == "shipped":
+        assert shipped is not None
+        told = warnings(shipped, _candidate(choice, shipped.chosen))
+        parts += [f'<div class="notice"><b>{escape(text)}</b></div>' for text in told]
+    if status in ("shipped", "not accurate enough"):
+        parts.append(_passed_over(results))
     if choice["teacher_fits"]:
         parts.append("<p>The teacher itself fits this budget.</p>")
     if status == "shipped":
@@ -47,25 +59,85 @@ def what_to_ship(results: Results) -> Fragment:
     return Fragment("".join(parts))
 
 
+def _candidate(choice: Mapping[str, Any], judged: Judged | None) -> Candidate:
+    """What a choice says of the candidate that was judged."""
+    assert judged is not None
+    return next(
+        each
+        for each in choice["ranked"]
+        if (each["student"], each["method"]) == (judged.student, judged.method)
+    )
+
+
 def _shipped(results: Results, choice: Mapping[str, Any], budget: str) -> str:
-    chosen = choice["chosen"]
+    """The error of the files that the budget counts comes first; then that of the network, over its seeds."""
+    shipped, receipts = results.shipped, results.receipts
+    assert shipped is not None
+    chosen = _candidate(choice, shipped.chosen)
     error = _error(results, chosen["student"], chosen["method"])
     teacher = _error(results, "teacher", "scratch")
-    cost = ""
+    against = None if teacher is None else teacher.mean
+    files = [
+        f"The test error of its file <code>{escape(receipt['file'])}</code> is {receipt['error_pct']:.2f} %"
+        + (
+            ""
+            if against is None
+            else f", {signed(receipt['error_pct'] - against)} points against the teacher’s {against:.2f} %"
+        )
+        for receipt in receipts.get("receipts", [])
+        if receipt["file"] in shipped.counted
+    ]
+    network = ""
     if error and error.mean is not None:
         half = f" ± {error.half_width:.2f}" if error.half_width is not None else ""
-        cost = f" Its test error is {error.mean:.2f}{half} % over {plural(error.n, 'seed')}"
-        if teacher and teacher.mean is not None:
-            more = error.mean - teacher.mean
-            cost += (
-                f", {signed(more)}{half} points against the teacher’s {teacher.mean:.2f} %"
-                " (the teacher taken as given)"
-            )
-        cost += "." if half else "; one seed gives no interval."
+        network = f" The network that it was made from has {receipts['error_pct']:.2f} %; "
+        network += (
+            f"over {plural(error.n, 'seed')} such networks have {error.mean:.2f}{half} %."
+            if half
+            else "one seed gives no interval."
+        )
     return (
-        f"<b>Under {budget} ship {_named(results, chosen)}, seed {chosen['seed']}.</b>{cost} "
+        f"<b>Under {budget} ship {_named(results, chosen)}, seed {chosen['seed']}. {'. '.join(files)}.</b>{network} "
         f"{_sizes(chosen, choice['budgets'])}. The files are in <code>results/{escape(results.study)}/export</code>."
     )
+
+
+def _nearest(results: Results, choice: Mapping[str, Any]) -> str:
+    """What comes nearest to the allowed error: as files where there are any, else as a network."""
+    if choice["status"] != "ranked":
+        nearest = choice["nearest"]
+        return (
+            f"{_named(results, nearest)}, seed {nearest['seed']}, whose network has a validation error of "
+            f"{nearest['seed_validation_pct']:.2f} %"
+        )
+    shipped = results.shipped
+    assert shipped is not None
+    judged = shipped.nearest
+    assert judged is not None
+    return f"{_named(results, _candidate(choice, judged))}, seed {judged.seed}: {_as_files(shipped, judged)}"
+
+
+def _as_files(shipped: Shipped, judged: Judged) -> str:
+    files = [
+        f"<code>{escape(file)}</code> has a validation error of {judged.files_pct[file]:.2f} %"
+        for file in shipped.counted
+    ]
+    return f"{listed(files)}, its network {judged.network_pct:.2f} %"
+
+
+def _passed_over(results: Results) -> str:
+    """The candidates that had their turn before what ships, and what was wrong with their files."""
+    shipped = results.shipped
+    if shipped is None:
+        return ""
+    wrong = {"falls": "loses more than the study tolerates", "not accurate enough": "is not accurate enough"}
+    lines = [
+        f"<li>{_named(results, asdict(each))}, seed {each.seed}, {wrong[each.verdict]}: "
+        f"{_as_files(shipped, each)}.</li>"
+        for each in shipped.judged
+        if each != shipped.chosen and each.verdict in wrong
+    ]
+    return f"<p>Judged by their files and passed over:</p><ul>{''.join(lines)}</ul>" if lines else ""
 
 
 def _named(results: Results, candidate: Candidate) -> str:
@@ -95,10 +167,7 @@ def _error(results: Results, student: str, method: str) -> MethodError | None:
 
 
 def _files(results: Results) -> str:
-    path = results.folder / "export" / "receipts.json"
-    if not path.is_file():
-        return "<p>Its files are not exported yet.</p>"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = results.receipts
     rows = [
         [
             f'<a href="export/{escape(receipt["file"])}"><code>{escape(receipt["file"])}</code></a>',
@@ -155,17 +224,21 @@ def _latencies(results: Results) -> str:
 def _candidates(results: Results, choice: Mapping[str, Any]) -> str:
     """Everything that was chosen from, by validation error: what the test set had no say in."""
     order = sorted(
-        choice["candidates"], key=lambda each: (each["validation_pct"] is None, each["validation_pct"])
+        choice["candidates"],
+        key=lambda each: (each["diverged"] > 0, each["validation_pct"] is None, each["validation_pct"] or 0),
     )
     rows = [
         [
             escape(results.labels.get(each["student"], each["student"])),
             escape(each["method"]),
             _validation(each) if each["validation_pct"] is not None else MINUS,
+            f"{each['seeds']} of {each['seeds'] + each['diverged']}"
+            if each["diverged"]
+            else str(each["seeds"]),
             "; ".join(show(measure, value) for measure, value in each["sizes"].items()),
             "yes" if each["fits"] else "no",
         ]
         for each in order
     ]
-    header = ["Student", "Method", "Validation error", "Takes", "Fits"]
-    return folded("All candidates", html_table(header, rows, 2))
+    header = ["Student", "Method", "Validation error", "Seeds", "Takes", "Fits"]
+    return folded("All candidates, as networks", html_table(header, rows, 2))

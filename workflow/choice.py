@@ -1,4 +1,7 @@
-"""Which student to ship: the most accurate in validation among those that fit the budget. The test set has no say."""
+"""Which students to ship, best first: the most accurate in validation of those that fit the budget.
+
+`workflow.shipping` judges their files in this order. The test set has no say.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from workflow.records import Model, Run
 from workflow.statistics import estimate
 
 Status = Literal[
-    "not asked", "no validation", "nothing trained", "nothing fits", "not accurate enough", "shipped"
+    "not asked", "no validation", "nothing trained", "nothing fits", "not accurate enough", "ranked"
 ]
 
 
@@ -20,7 +23,8 @@ Status = Literal[
 class Candidate:
     """A student trained by a method: what it takes of each budget, and its validation error over seeds in percent.
 
-    ``seed`` is the one with the lowest validation error: the network that would be shipped.
+    ``seed`` is the one with the lowest validation error, ``seed_validation_pct``: the network that would be shipped.
+    ``seeds`` runs completed and ``diverged`` did not.
     """
 
     student: str
@@ -31,16 +35,18 @@ class Candidate:
     validation_pct: float | None
     validation_half_width: float | None
     seeds: int
+    seed_validation_pct: float | None = None
+    diverged: int = 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer: ``chosen`` is shipped; else ``nearest`` says which came closest, and ``status`` why it is not."""
+    """What may ship, ``ranked``; where nothing may, ``nearest`` came closest, and ``status`` says why it may not."""
 
     status: Status
     budgets: tuple[str, ...] = ()
     allowed_error_pct: float | None = None
-    chosen: Candidate | None = None
+    ranked: tuple[Candidate, ...] = ()
     nearest: Candidate | None = None
     teacher_fits: bool = False
     candidates: tuple[Candidate, ...] = ()
@@ -57,8 +63,9 @@ def choose(
 ) -> Choice:
     """The choice of a study; ``sizes`` maps each student, and ``teacher``, to the value of every measure in a budget.
 
-    Nearest is, where nothing fits, the student that exceeds the budget least; where something fits and nothing is
-    accurate enough, the most accurate that fits.
+    A network that is itself less accurate than allowed is not ranked, whatever its seeds are on average. Nearest is,
+    where nothing fits, the student that exceeds the budget least; where something fits and nothing is accurate enough,
+    the most accurate network that fits.
     """
     if ship is None:
         return Choice("not asked")
@@ -83,10 +90,11 @@ def choose(
     if not fitting:
         nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))
         return Choice("nothing fits", nearest=nearest, **about)  # type: ignore[arg-type]
-    best = fitting[0]
-    if ship.allowed_error_pct is not None and _rank(best)[0] > ship.allowed_error_pct:
-        return Choice("not accurate enough", nearest=best, **about)  # type: ignore[arg-type]
-    return Choice("shipped", chosen=best, **about)  # type: ignore[arg-type]
+    allowed = float("inf") if ship.allowed_error_pct is None else ship.allowed_error_pct
+    ranked = tuple(each for each in fitting if _of_seed(each) <= allowed)
+    if not ranked:
+        return Choice("not accurate enough", nearest=min(fitting, key=_of_seed), **about)  # type: ignore[arg-type]
+    return Choice("ranked", ranked=ranked, **about)  # type: ignore[arg-type]
 
 
 def sizes_of(cost: Mapping[str, Any]) -> dict[str, float]:
@@ -104,11 +112,11 @@ def sizes_of(cost: Mapping[str, Any]) -> dict[str, float]:
 def _candidate(
     student: str, method: str, runs: Sequence[Run], sizes: Mapping[str, float], budgets: Sequence[Budget]
 ) -> Candidate:
+    mine = [run for run in runs if (run.student, run.method) == (student, method)]
     own = [
         (run.validation_error_pct, run.seed)
-        for run in runs
-        if (run.student, run.method, run.status) == (student, method, "completed")
-        and run.validation_error_pct is not None
+        for run in mine
+        if run.status == "completed" and run.validation_error_pct is not None
     ]
     validation = estimate(error for error, _ in own)
     limited = {budget.measure: sizes[budget.measure] for budget in budgets if budget.measure in sizes}
@@ -121,6 +129,8 @@ def _candidate(
         validation.mean,
         validation.half_width,
         validation.n,
+        min(own)[0] if own else None,
+        sum(run.status == "diverged" for run in mine),
     )
 
 
@@ -129,7 +139,16 @@ def _excess(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> float:
     return max(sizes.get(budget.measure, float("inf")) / budget.limit for budget in budgets)
 
 
-def _rank(candidate: Candidate) -> tuple[float, float]:
-    """Less error first, then the smaller."""
+def _rank(candidate: Candidate) -> tuple[bool, float, float]:
+    """First what no seed diverged of: the mean of survivors flatters. Then less error, then the smaller."""
     error = candidate.validation_pct
-    return (float("inf") if error is None else error, sum(candidate.sizes.values()))
+    return (
+        candidate.diverged > 0,
+        float("inf") if error is None else error,
+        sum(candidate.sizes.values()),
+    )
+
+
+def _of_seed(candidate: Candidate) -> float:
+    error = candidate.seed_validation_pct
+    return float("inf") if error is None else error

@@ -25,7 +25,7 @@ def title(studies: Sequence[Results]) -> Fragment:
 
 
 def overview(studies: Sequence[Results]) -> Fragment:
-    """A row per study: data, teacher and its error, how many students, methods and seeds."""
+    """A row per study: data, teacher and its error, how many students and seeds, and what ships, with its error."""
     rows = []
     for results in studies:
         teacher = results.rows[0]
@@ -39,10 +39,25 @@ def overview(studies: Sequence[Results]) -> Fragment:
                 error_cell(teacher.errors.get("scratch")),
                 str(len(results.rows) - 1),
                 str(len(seeds)),
+                _ships(results),
             ]
         )
-    header = ["Study", "Data", "Teacher", "Test images", "Teacher’s error (%)", "Students", "Seeds"]
+    header = ["Study", "Data", "Teacher", "Test images", "Teacher’s error (%)", "Students", "Seeds", "Ships"]
     return Fragment(html_table(header, rows, 3))
+
+
+def _ships(results: Results) -> str:
+    """The student that ships, and the test error of the file that its budget counts."""
+    shipped = results.shipped
+    if shipped is None or shipped.chosen is None:
+        return "–"
+    name = escape(results.labels.get(shipped.chosen.student, shipped.chosen.student))
+    files = [
+        f"{escape(receipt['file'])} {receipt['error_pct']:.2f} %"
+        for receipt in results.receipts["receipts"]
+        if receipt["file"] in shipped.counted
+    ]
+    return f"{name} {escape(shipped.chosen.method)}<br><small>{', '.join(files)}</small>"
 
 
 def heading(method: str) -> Fragment:

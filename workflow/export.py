@@ -7,14 +7,15 @@ import sys
 
 from moonshine.files import read_json, write_json
 from workflow import nodes, stage
+from workflow.shipped import FILE, Shipped
 
 
 def run(job: stage.Job) -> None:
     choice = read_json(nodes.collect(job.study.study).root / "choice.json")
     folder = job.node.outputs[0]
-    if choice["status"] != "shipped":
+    if choice["status"] != "ranked":
         shutil.rmtree(folder, ignore_errors=True)
-        write_json(folder / "receipts.json", {"status": choice["status"], "files": []})
+        write_json(folder / FILE, Shipped(choice["status"]).to_json())
         stage.logger.info("nothing to export: %s", choice["status"])
         return
     from workflow.shipping import ship

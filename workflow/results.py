@@ -14,6 +14,7 @@ from moonshine.files import read_json
 from workflow import nodes
 from workflow.collect import collect, write
 from workflow.records import Difference, Run, StudentRow, read_csv, read_rows, read_table
+from workflow.shipped import Shipped, read_shipped
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,19 @@ class Results:
 
     @cached_property
     def choice(self) -> dict[str, Any]:
-        """Which student to ship, as collected; empty where a study of an older version did not ask."""
+        """Which students may ship, best first, as collected; empty where a study of an older version did not ask."""
         path = self.tables.parent / "choice.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def shipped(self) -> Shipped | None:
+        """What ships, as the files themselves decided; None where nothing was exported yet."""
+        return read_shipped(self.folder / "export")
+
+    @cached_property
+    def receipts(self) -> dict[str, Any]:
+        """The test errors of the shipped network and of its files; empty where nothing ships."""
+        path = self.folder / "export" / "receipts.json"
         return read_json(path) if path.is_file() else {}
 
     @cached_property

@@ -162,17 +162,19 @@ class Student(Section):
 
 
 class Ship(Section):
-    """Which student to export: the most accurate in validation that fits ``budget``.
+    """Which student to export: the most accurate in validation that fits ``budget``, if its file keeps the promise.
 
-    ``allowed_error_pct`` is the largest validation error that is acceptable; null accepts any. The ranges of the INT8
-    file come from ``calibration_images`` of the training set; ``logit_tolerance`` is what a float file's logits may
-    differ by.
+    ``allowed_error_pct`` is the largest validation error that is acceptable of the file that the budget counts; null
+    accepts any. By up to ``allowed_fall_points`` it may be worse than its network before another student is preferred.
+    The ranges of the INT8 file come from ``calibration_images`` of the training set; ``logit_tolerance`` is what a
+    float file's logits may differ by.
     """
 
     budget: Budgets
     allowed_error_pct: Positive | None
     calibration_images: Whole
     logit_tolerance: NonNegative
+    allowed_fall_points: NonNegative = 1.0
 
     @model_validator(mode="after")
     def _is_a_budget(self) -> Ship:

@@ -32,12 +32,14 @@ class Card:
     recipe: Mapping[str, Any]  # as in the study; sections may be mappings
     seeds: Sequence[int]
     seed: int  # of these files
-    error_mean_pct: float
+    error_mean_pct: float | None  # None: of no seed
     interval: tuple[float, float] | None  # None: a single seed
     teacher_error_pct: float | None
     about: About
     exported: Exported
     budget: str | None = None
+    counted: Sequence[str] = ()  # the files that the budget counts: what is promised is their error
+    warnings: Sequence[str] = ()  # what a reader must know before the figures
     limits: Sequence[str] = ()  # what the author knows beside what always holds
     timings: Sequence[Timing] = ()
     teacher_timings: Sequence[Timing] = ()
@@ -112,9 +114,19 @@ def _errors(card: Card) -> Iterator[str]:
             "mean over the scored classes that occur."
         )
         yield ""
+    for warning in card.warnings:
+        yield f"* **{warning}**"
     share = "on" if card.about.is_dense else "of"
+    for receipt in exported.receipts:
+        if receipt.file in card.counted:
+            yield (
+                f"* The file that is promised, {receipt.file}: {receipt.error_pct:.2f} % {share} "
+                f"{receipt.examples:,} test images, in its own runtime."
+            )
     yield f"* This network: {exported.error_pct:.2f} % {share} {exported.examples:,} test images, in PyTorch."
-    if card.interval is None:
+    if card.error_mean_pct is None:
+        yield "* No seed has a test error of its own, so its mean over seeds is not known."
+    elif card.interval is None:
         yield f"* One seed was trained ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
     else:
         low, high = card.interval

@@ -18,6 +18,7 @@ OURS = {
     "segment.py",
     "rgb.py",
     "receipts.json",
+    "shipped.json",
     "timings.json",
     "README.md",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,14 +33,16 @@ def export_network(
     tolerance: float,
     threads: int = 1,
     formats: Sequence[str] = tuple(FORMATS),
+    judge: Callable[[nn.Module, Path], None] | None = None,
 ) -> Exported:
     """Writes a trained network into ``folder`` in every format, runs each file on the test set, and compares.
 
     ``network`` takes normalised images and returns logits. ``calibration`` is how many training images the ranges of
     the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and an example where there is an ONNX
     file: ``classify.py``, or ``segment.py`` where every pixel has a label, with the ``rgb.py`` that it reads pictures
-    with. The same network, versions and threads give the same bytes. MoonshineError for a network that cannot be
-    exported and as for `verify`: then ``folder`` is as it was.
+    with. ``judge`` sees the network that was exported and the folder of its files before any of them meets the test
+    set. The same network, versions and threads give the same bytes. MoonshineError for a network that cannot be
+    exported and as for `verify`: then, and after whatever ``judge`` raises, ``folder`` is as it was.
     """
     about.check()
     check_formats(formats)
@@ -51,6 +53,8 @@ def export_network(
     _check_labels(test, about)
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), formats)
+        if judge is not None:
+            judge(network, draft)
         exported = write_receipts(network, draft, about, test, formats, threads)
         verify(exported, tolerance, about.is_dense)
         write_json(draft / "receipts.json", asdict(exported))

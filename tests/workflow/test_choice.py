@@ -1,4 +1,4 @@
-"""The choice of what to ship: by validation error, within the budget, and never by the test set."""
+"""The ranking of what may ship: by validation error, within the budget, and never by the test set."""
 
 from __future__ import annotations
 
@@ -35,16 +35,20 @@ def runs(**changes: Any) -> list[Run]:
 
 
 def chosen(choice: Choice) -> tuple[str, str, int | None]:
-    assert choice.chosen is not None
-    return choice.chosen.student, choice.chosen.method, choice.chosen.seed
+    first = choice.ranked[0]
+    return first.student, first.method, first.seed
 
 
-def test_the_most_accurate_in_validation_that_fits_is_shipped_at_its_best_seed() -> None:
+def test_the_most_accurate_in_validation_that_fits_comes_first_at_its_best_seed() -> None:
     choice = choose(ship("600B"), MODELS, runs(), SIZES)
-    assert (choice.status, chosen(choice)) == ("shipped", ("big", "at", 1))
-    assert choice.chosen
-    assert choice.chosen.validation_pct == 8.5
-    assert choice.chosen.sizes == {"fp32": 500.0}
+    assert (choice.status, chosen(choice)) == ("ranked", ("big", "at", 1))
+    assert [(each.student, each.method) for each in choice.ranked] == [
+        ("big", "at"),
+        ("big", "scratch"),
+        ("small", "at"),
+    ]
+    assert (choice.ranked[0].validation_pct, choice.ranked[0].seed_validation_pct) == (8.5, 8.0)
+    assert choice.ranked[0].sizes == {"fp32": 500.0}
 
 
 def test_what_does_not_fit_is_not_shipped_however_accurate() -> None:
@@ -63,7 +67,7 @@ def test_the_test_set_has_no_say() -> None:
 
 def test_where_nothing_fits_the_nearest_is_the_smallest_excess() -> None:
     choice = choose(ship("100B"), MODELS, runs(), SIZES)
-    assert (choice.status, choice.chosen) == ("nothing fits", None)
+    assert (choice.status, choice.ranked) == ("nothing fits", ())
     assert choice.nearest
     assert choice.nearest.student == "small"
 
@@ -72,11 +76,30 @@ def test_where_nothing_is_accurate_enough_the_nearest_is_the_most_accurate_that_
     choice = choose(ship("300B", allowed=10.0), MODELS, runs(), SIZES)
     assert choice.status == "not accurate enough"
     assert choice.nearest
-    assert (choice.nearest.student, choice.nearest.validation_pct) == ("small", 21.0)
+    assert (choice.nearest.student, choice.nearest.seed_validation_pct) == ("small", 20.0)
 
 
-def test_an_allowed_error_that_is_met_ships() -> None:
-    assert choose(ship("600B", allowed=8.5), MODELS, runs(), SIZES).status == "shipped"
+@pytest.mark.parametrize(
+    ("allowed", "ranked"), [(8.0, ["big at"]), (13.0, ["big at", "big scratch"]), (11.0, ["big at"])]
+)
+def test_what_is_ranked_is_itself_as_accurate_as_allowed(allowed: float, ranked: list[str]) -> None:
+    choice = choose(ship("600B", allowed=allowed), MODELS, runs(), SIZES)
+    assert [f"{each.student} {each.method}" for each in choice.ranked] == ranked
+
+
+def test_what_a_seed_diverged_of_comes_after_what_none_did() -> None:
+    one_left = [
+        replace(run, status="diverged", validation_error_pct=None)
+        if (run.student, run.method, run.seed) == ("big", "at", 0)
+        else run
+        for run in runs()
+    ]
+    choice = choose(ship("600B"), MODELS, one_left, SIZES)
+    assert [(each.student, each.method, each.diverged) for each in choice.ranked] == [
+        ("big", "scratch", 0),
+        ("small", "at", 0),
+        ("big", "at", 1),
+    ]
 
 
 def test_without_a_validation_split_nothing_is_chosen() -> None:

@@ -105,7 +105,15 @@ def test_it_is_shipped_as_files_that_label_every_pixel(here: Path, monkeypatch: 
     ):
         assert run(*command) == 0, command
     shipped = here / "results/tiny/export"
-    chosen = json.loads((here / "results/tiny/choice.json").read_text())["chosen"]
+    (chosen, *_), record = (
+        json.loads((here / path).read_text())[key]
+        for path, key in (
+            ("results/tiny/choice.json", "ranked"),
+            ("results/tiny/export/shipped.json", "chosen"),
+        )
+    )
+    assert (record["student"], record["method"]) == (chosen["student"], chosen["method"])
+    assert record["network_pct"] == pytest.approx(chosen["seed_validation_pct"], abs=0.1)
     trained = json.loads(
         (here / f"results/tiny/students/G4/{chosen['method']}/seed0/metrics.json").read_text()
     )

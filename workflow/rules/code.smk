@@ -16,6 +16,6 @@ TRAIN = [*package("moonshine/data"), *package("moonshine/training")]
 # The losses of distillation, and the warm start.
 DISTILLATION = package("moonshine/distillation")
 # Exported files and their receipts.
-EXPORT = [*package("moonshine/export"), "workflow/shipping.py"]
+EXPORT = [*package("moonshine/export"), "workflow/shipped.py", "workflow/shipping.py"]
 # What every trained network depends on.
 TRAINING = [*NETWORK, *TRAIN, "moonshine/artifacts.py", *package("workflow/training")]

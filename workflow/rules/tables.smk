@@ -148,6 +148,7 @@ rule report:
             "workflow/results.py",
             "workflow/searches.py",
             "workflow/sections.py",
+            "workflow/shipped.py",
             "workflow/statistics.py",
             "workflow/warm_starts.py",
         ],

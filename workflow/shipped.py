@@ -1,0 +1,112 @@
+"""What ships, as `export` found out from the files themselves: the record that reports and the model card quote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from moonshine.files import read_json
+
+FILE = "shipped.json"
+Verdict = Literal["good", "falls", "not accurate enough"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate on the validation split, errors in percent: the network's own, and by its name that of each file.
+
+    ``verdict`` is about the files that the budget counts: ``falls`` where one is within the allowed error, but by more
+    than the study tolerates worse than the network.
+    """
+
+    student: str
+    method: str
+    seed: int
+    network_pct: float
+    files_pct: dict[str, float]
+    verdict: Verdict
+
+    def fall(self, file: str) -> float:
+        """By how many points of validation error a file is worse than the network."""
+        return self.files_pct[file] - self.network_pct
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """``status`` is ``shipped``, or why nothing ships; ``judged`` are the candidates that were tried, in their order.
+
+    ``counted`` are the files that decide: those of the budget, or ``network.onnx`` where it counts the bytes of none.
+    """
+
+    status: str
+    budgets: tuple[str, ...] = ()
+    allowed_error_pct: float | None = None
+    allowed_fall_points: float = 1.0
+    counted: tuple[str, ...] = ()
+    chosen: Judged | None = None
+    judged: tuple[Judged, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def answers(self, choice: Mapping[str, Any]) -> bool:
+        """Whether this is about that choice, not an older one: the same demands, and its candidates in their order."""
+        demands = list(choice["budgets"]), choice["allowed_error_pct"]
+        if (list(self.budgets), self.allowed_error_pct) != demands:
+            return False
+        ranked = [(each["student"], each["method"], each["seed"]) for each in choice["ranked"]]
+        tried = [(each.student, each.method, each.seed) for each in self.judged]
+        return bool(tried) and tried == ranked[: len(tried)]
+
+    def falls(self, judged: Judged) -> list[str]:
+        """The files that are worse than the network by more than the study tolerates."""
+        # two errors of whole images differ by a point only up to rounding
+        return [each for each in judged.files_pct if judged.fall(each) > self.allowed_fall_points + 1e-9]
+
+    @property
+    def nearest(self) -> Judged | None:
+        """Of what was tried and not accurate enough the most accurate."""
+        return min(self.judged, key=self.worst, default=None)
+
+    def worst(self, judged: Judged) -> float:
+        """The largest validation error of the files that the budget counts."""
+        return max(judged.files_pct[file] for file in self.counted)
+
+
+def warnings(shipped: Shipped, candidate: Mapping[str, Any]) -> list[str]:
+    """What must be said of the chosen files, each a sentence; ``candidate`` is theirs in ``choice.json``."""
+    said = []
+    if shipped.chosen is not None:
+        for file in shipped.falls(shipped.chosen):
+            uncounted = "" if file in shipped.counted else " The budget does not count this file."
+            said.append(
+                f"{file} is {shipped.chosen.fall(file):.2f} points worse in validation than the network it was made "
+                f"from ({shipped.chosen.files_pct[file]:.2f} % against {shipped.chosen.network_pct:.2f} %); the study "
+                f"tolerates {shipped.allowed_fall_points:g}.{uncounted}"
+            )
+    if candidate["diverged"]:
+        total = candidate["seeds"] + candidate["diverged"]
+        said.append(f"{candidate['diverged']} of {total} seeds diverged: its mean is that of the others.")
+    return said
+
+
+def read_shipped(export: Path) -> Shipped | None:
+    """The record in an exported folder; None where nothing was exported yet."""
+    if not (export / FILE).is_file():
+        return None
+    found = read_json(export / FILE)
+    return Shipped(
+        found["status"],
+        tuple(found["budgets"]),
+        found["allowed_error_pct"],
+        found["allowed_fall_points"],
+        tuple(found["counted"]),
+        None if found["chosen"] is None else _judged(found["chosen"]),
+        tuple(map(_judged, found["judged"])),
+    )
+
+
+def _judged(content: Mapping[str, Any]) -> Judged:
+    return Judged(**content)
