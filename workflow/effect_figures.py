@@ -32,7 +32,7 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
     """Differences as mean and 95 % interval, one below the other; None without lines.
 
     The grey bar of a row is the test set's own 95 % interval around zero. A filled marker is a difference
-    outside both, a hollow one is inconclusive. A cross is the published difference. Intervals far wider than
+    outside both together, a hollow one is inconclusive. A cross is the published difference. Intervals far wider than
     the rest are cut.
     """
     if not lines:

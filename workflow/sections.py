@@ -18,6 +18,7 @@ from workflow.markup import (
 )
 from workflow.records import Difference, look_alikes
 from workflow.results import Results
+from workflow.statistics import margin_of_both
 
 
 def title(results: Results) -> Fragment:
@@ -71,6 +72,12 @@ def effect_sentence(results: Results, effect: Difference) -> str:
         inside.append("what the choice of test images leaves open is unknown")
     elif abs(effect.mean) <= margin:
         inside.append(f"the choice of test images alone leaves ±{margin:.2f} points open")
+    elif not inside:
+        both = margin_of_both(effect.half_width, margin)
+        inside.append(
+            f"with the ±{margin:.2f} points that the choice of test images leaves open the interval is ±{both:.2f} "
+            "points wide and includes no difference"
+        )
     return f"<b>Inconclusive whether {method} beats {baseline} here:</b> {measured}, but {listed(inside)}."
 
 
@@ -223,8 +230,8 @@ def effects_table(results: Results) -> Fragment:
         "Differences are paired by seed; below zero favours the first. Pooled: the average over students at "
         "each seed, then Student’s t over seeds, because students share seeds and a teacher. Test SE is the "
         "test set’s own standard error of the difference: image by image where the runs recorded what each "
-        "says, else an upper bound. A difference is called better or worse only outside both "
-        f"its interval over seeds and {multiple} test SE."
+        "says, else an upper bound. A difference is called better or worse only outside the 95 % interval over seeds "
+        f"and test images together: its half-width is that over seeds and {multiple} test SE, added in quadrature."
     )
     return Fragment(
         html + note + folded("Every comparison, student by student", html_table(["Student", *tail], rows, 2))

@@ -228,6 +228,10 @@ def effect(mean, half_width, verdict, test_se=0.1, images=None):
             effect(-0.5, 0.2, "inconclusive", None, 1),
             "but what the choice of test images leaves open is unknown",
         ),
+        (
+            effect(-0.5, 0.4, "inconclusive", 0.2),
+            "with the ±0.39 points that the choice of test images leaves open the interval is ±0.56 points wide",
+        ),
         (effect(-0.5, None, "inconclusive"), "one seed gives no interval"),
         (effect(None, None, "inconclusive", None), "no pair of completed runs yet"),
     ],
