@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-"""What torch's exporter writes without converting, and every ONNX Runtime since 1.14 reads."""
+"""What torch's exporter writes without converting."""
+
+IR_VERSION = 8
+"""The format of the file around the graph: the first with this opset, so every ONNX Runtime since 1.14 reads it.
+
+torch's exporter writes 10, for what it adds for debuggers and `finish` removes; ONNX Runtime before 1.18 refuses that.
+"""
 
 
 def to_onnx(program: ExportedProgram) -> ModelProto:
@@ -72,6 +78,7 @@ def finish(model: ModelProto, about: About, short_names: bool) -> bytes:
     opsets = [opset for opset in model.opset_import if opset.domain in used or model.functions]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
+    model.ir_version = IR_VERSION
     if short_names and not model.functions and not any(map(_holds_graph, graph.node)):
         _number(graph)
     for key, text in about.texts().items():

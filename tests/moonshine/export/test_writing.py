@@ -131,6 +131,13 @@ def test_onnx_says_what_it_is(session):
     assert (stated["shorter_side"], stated["resize_rule"]) == (10, ABOUT.resize_rule)
 
 
+@pytest.mark.parametrize("file", ["network.onnx", "network-int8.onnx"])
+def test_onnx_is_of_the_oldest_format_that_has_its_operators(exported, folder, file):
+    model = onnx.load(folder / file)
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, [(each.domain, each.version) for each in model.opset_import]) == (8, [("", 18)])
+
+
 def test_torch_export_runs_without_the_library_and_without_pickles(exported, folder, network):
     about = {"about.json": ""}
     program = torch.export.load(folder / "network.pt2", extra_files=about)
