@@ -109,3 +109,13 @@ def show(measure: str, value: float) -> str:
     if MEASURES[measure].units is BYTES:
         return f"{value / 1e6:.3f} MB"
     return f"{value:,.0f}" if MEASURES[measure].units is COUNTS else f"{value:.2f} ms"
+
+
+def dearer(student: Mapping[str, float], teacher: Mapping[str, float]) -> str:
+    """In what a student costs more than its teacher: ``1.83 times the parameters``; nothing where it does not."""
+    ratios = {
+        words: student[measure] / teacher[measure]
+        for measure, words in (("parameters", "parameters"), ("macs", "MACs"))
+        if student[measure] > teacher[measure]
+    }
+    return " and ".join(f"{ratio:.2f} times the {words}" for words, ratio in ratios.items())

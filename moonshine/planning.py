@@ -9,7 +9,7 @@ import numpy as np
 
 from moonshine.budgets import EXPORTED, MEASURES, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import impossible, reachable
+from moonshine.search.additive import impossible, reachable, without_dearer
 from moonshine.search.exported_sizes import estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.place_latency import Latencies
@@ -127,7 +127,7 @@ def _exported(
 def _best(known: Costs, budgets: Sequence[Budget], seed: int) -> Sequence[Blocks]:
     """Mixtures that are estimated to fit, those that compute most first."""
     try:
-        found = sample(known, budgets, DRAWN, np.random.default_rng(seed)).networks
+        found = sample(without_dearer(known), budgets, DRAWN, np.random.default_rng(seed)).networks
     except MoonshineError:
         return ()  # each budget can be met, all of them together could not: uniform students may still show how
     return sorted(found, key=lambda blocks: -known.macs(blocks))

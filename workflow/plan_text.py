@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moonshine.budgets import MEASURES, Budget, show
+from moonshine.budgets import MEASURES, Budget, dearer, show
 from moonshine.costs.latency import unreliable
 from moonshine.planning import Option, Plan
 from moonshine.search.space import Space
+from moonshine.substitution.layout import some
 
 HEADS = {
     "parameters": "parameters",
@@ -31,6 +32,7 @@ def text(
         _reach(plan, budgets),
         _table(budgets, plan, everything),
         _verdict(budgets, plan, everything),
+        _dearer(plan),
         _slower(plan, threads),
     ]
     if kept := space.structure.get("kept"):
@@ -97,18 +99,24 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
     return "\n".join(lines)
 
 
+def _dearer(plan: Plan) -> str:
+    found = {option.name: dearer(option.values, plan.teacher.values) for option in plan.uniform}
+    said = [f"{name} ({what})" for name, what in found.items() if what]
+    return f"Dearer than what they replace: {', '.join(said)}." if said else ""
+
+
 def _slower(plan: Plan, threads: int) -> str:
     slower = [
         f"{block} ({plan.block_ms[block][0]:.2f} ms against {plan.block_ms[block][1]:.2f} ms)"
         for block in plan.slower
     ]
     where = f"on this CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1"
-    text = f"No block is slower than what it replaces ({where})."
+    said = [f"No block is slower than what it replaces ({where})."] if not plan.unreliable else []
     if slower:
-        text = f"Slower than what they replace ({where}): {', '.join(slower)}."
+        said = [f"Slower than what they replace ({where}): {', '.join(slower)}."]
     if found := plan.unreliable:
-        text += (
-            f" The latency of {', '.join(found)} {unreliable(max(found.values()))}; it is not kept, and the next plan "
+        said.append(
+            f"The latency of {some(list(found))} {unreliable(max(found.values()))}; it is not kept, and the next plan "
             "measures anew."
         )
-    return text
+    return " ".join(said)

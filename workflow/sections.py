@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from moonshine.budgets import dearer
 from workflow.markup import (
     MINUS,
     Fragment,
@@ -140,6 +141,7 @@ def notices(results: Results) -> Fragment:
     if diverged:
         names = listed([escape(run.node) for run in diverged])
         parts.append(f"<b>Diverged and left out of every mean:</b> {names}.")
+    parts += _dearer(results)
     for stamp in results.restamps:
         parts.append(
             f"<b>Results were re-stamped:</b> on {escape(stamp['when'][:10])} {plural(len(stamp['nodes']), 'node')} "
@@ -147,6 +149,22 @@ def notices(results: Results) -> Fragment:
             f"“{escape(stamp['reason'])}”."
         )
     return Fragment("".join(f'<div class="notice">{part}</div>' for part in parts))
+
+
+def _dearer(results: Results) -> list[str]:
+    """A sentence for each student that costs more than its teacher in parameters or MACs."""
+    costs = {
+        row.model.student: {"parameters": row.model.parameters, "macs": row.model.macs}
+        for row in results.rows
+        if row.model.parameters and row.model.macs
+    }
+    teacher = costs.pop("teacher", None)
+    found = {name: dearer(cost, teacher) for name, cost in costs.items()} if teacher else {}
+    return [
+        f"<b>{escape(results.labels[name])} costs more than the teacher:</b> {more}."
+        for name, more in found.items()
+        if more
+    ]
 
 
 def _note(text: str) -> str:

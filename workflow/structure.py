@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from moonshine.budgets import parse_all
+from moonshine.budgets import dearer, parse_all
 from moonshine.config import Study
 from moonshine.errors import MoonshineError
 from moonshine.files import write_json
@@ -43,7 +43,10 @@ def describe(study: Study, student: str, progress: SearchProgress | None = None)
         named(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
     named(key, lambda: check_taps(taps, sizes, network, images.shape))
-    return with_costs({**structure, "taps": taps}, images)
+    found = with_costs({**structure, "taps": taps}, images)
+    if more := dearer(found, teacher):
+        stage.logger.warning("%s costs more than the teacher: %s", key, more)
+    return found
 
 
 def _student(study: Study, name: str, images: Images, progress: SearchProgress | None) -> Structure:

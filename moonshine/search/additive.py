@@ -112,6 +112,22 @@ def within_peak(costs: Costs, limit: float) -> Costs:
     return Costs(costs.rest, table)
 
 
+def without_dearer(costs: Costs) -> Costs:
+    """These costs without the blocks that at their place save neither parameters nor MACs, but cost more of one."""
+
+    def is_dearer(share: Share, ordinary: Share) -> bool:
+        both = (share.parameters, share.macs), (ordinary.parameters, ordinary.macs)
+        return both[0] != both[1] and all(ours >= theirs for ours, theirs in zip(*both, strict=True))
+
+    table = {
+        path: {
+            block: share for block, share in row.items() if "S" not in row or not is_dearer(share, row["S"])
+        }
+        for path, row in costs.table.items()
+    }
+    return Costs(costs.rest, table)
+
+
 def _file_column(costs: Costs) -> Column:
     low, high = _file_sums(costs, min), _file_sums(costs, max)
     spread = sum(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from moonshine.budgets import EXPORTED, Budget, parse_all
 from moonshine.config.networks import Mixed
 from moonshine.errors import MoonshineError
+from moonshine.search.additive import without_dearer
 from moonshine.search.exported_sizes import Export, estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.sampling import sample
@@ -82,6 +83,8 @@ def search(
 ) -> Found:
     """The best of ``mixed.candidates`` networks drawn from the window of the budget.
 
+    No block is in a place where it saves neither parameters nor MACs, see `moonshine.search.additive.without_dearer`.
+
     Scores: ``fisher`` takes the first initialisation of all, then the mean of ``initialisations`` of the ``best``;
     ``parameters`` and ``macs`` take the largest, ``random`` the first that was drawn. With ``mixed.finalists`` the
     first ``count`` are passed to ``finalist``, which returns a validation error, and the lowest wins. ``images`` (N,
@@ -107,6 +110,7 @@ def search(
             latency=any(budget.measure == "latency" for budget in budgets),
             threads=torch.get_num_threads(),
         )
+    known = without_dearer(known)
     rng = np.random.default_rng(mixed.seed)
     images, labels = images[: mixed.batch_size], labels[: mixed.batch_size]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):

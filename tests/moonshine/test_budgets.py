@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from moonshine.budgets import MEASURES, Budget, parse, parse_all, show
+from moonshine.budgets import MEASURES, Budget, dearer, parse, parse_all, show
 from moonshine.errors import MoonshineError
 
 
@@ -166,3 +166,12 @@ def test_budgets_that_do_not_go_together(texts: Any, said: str) -> None:
 )
 def test_values_as_people_write_them(measure: str, value: float, shown: str) -> None:
     assert show(measure, value) == shown
+
+
+def test_what_costs_more_says_in_what() -> None:
+    teacher = {"parameters": 100, "macs": 1000}
+    assert dearer({"parameters": 183, "macs": 900}, teacher) == "1.83 times the parameters"
+    assert dearer({"parameters": 183, "macs": 1050}, teacher) == (
+        "1.83 times the parameters and 1.05 times the MACs"
+    )
+    assert dearer(teacher, teacher) == ""

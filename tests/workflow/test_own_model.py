@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -150,6 +151,17 @@ def test_a_mixed_student_keeps_to_its_budget_and_says_what_others_would_have_cho
     assert run("structure", "mix") == 0
     assert nodes.structure("tiny", "mix").outputs[0].read_bytes() == first
     assert run("scratch", "mix", "0") == 0
+
+
+def test_a_student_that_costs_more_than_its_teacher_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(teacher={"model": "tiny_nets:flat", "kwargs": {"size": 8}, "seed": 0})
+    for block, told in (("G(1)", True), ("G(4)", False)):
+        change(students={"G4": {"block": block}})
+        assert run("structure", "G4") == 0
+        said = re.search(r"students\.G4 costs more than the teacher: 1\.\d\d times", capsys.readouterr().err)
+        assert bool(said) == told
 
 
 def test_finalists_are_trained_before_the_choice(here: Path) -> None:

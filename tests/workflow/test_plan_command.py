@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_plan_lists_the_teacher_and_what_fits(capsys: pytest.CaptureFixture[st
     assert rows.keys() >= {"teacher", "B(2)", "G(4)"}
     assert "Reachable with these blocks" in text
     assert "batch 1" in text
+
+
+def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--block", "G(1)", "--budget", "1MB") == 0
+    text = capsys.readouterr().out
+    (line,) = [line for line in text.splitlines() if line.startswith("Dearer than what they replace: ")]
+    assert re.fullmatch(r".*: G\(1\) \(1\.\d\d times the MACs\)\.", line)
 
 
 def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:

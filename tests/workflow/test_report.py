@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from moonshine.errors import MoonshineError
-from tests.workflow.fake_results import make_study, write_results
+from tests.workflow.fake_results import SIZES, make_study, write_results
 from workflow import nodes, provenance, sections, stage
 from workflow.collect import collect, write
 from workflow.compare import compare
@@ -254,6 +254,15 @@ def test_names_are_escaped_and_free_keys_are_quoted(tmp_path):
     facts = provenance.facts(results).html
     assert "&lt;b&gt;mine&lt;/b&gt;" in facts
     assert f"a.gz: <code>{'c' * 64}" in facts
+
+
+def test_a_student_that_costs_more_than_its_teacher_is_told_first(tmp_path):
+    study = make_study()
+    name, *_ = study.students
+    prepare(tmp_path, study, sizes={**SIZES, name: (2 * SIZES["teacher"][0], SIZES["teacher"][1] // 2)})
+    said = sections.notices(load_results("digits", tmp_path)).html
+    assert "costs more than the teacher:</b> 2.00 times the parameters." in said
+    assert said.count("costs more") == 1
 
 
 def test_a_report_without_timings_says_so(tmp_path):

@@ -159,3 +159,12 @@ def test_an_impossible_budget_costs_no_forward_pass():
 
     with pytest.raises(MoonshineError, match="budget 1k params: the smallest network has"):
         search(SPACE, mixed(budget="1k params"), *batch(), known=KNOWN, progress=never)
+
+
+def test_a_block_that_costs_more_than_it_replaces_is_never_drawn():
+    """G(1) is the ordinary convolution and a 1x1 behind it."""
+    space = Space(*places_of("wrn-10-1", {}, 10, SHAPE, ("S", "G(1)", "B(2)")), SHAPE)
+    assert "G(1)" in space.fitting["stage1.0"]
+    found = search(space, mixed(budget="1MB", candidates=100, window=1.0, score="random"), *batch())
+    assert found.candidates == 2 * 3 * 3  # where it leads to more channels, it does save something
+    assert all(winner.blocks["stage1.0"] != "G(1)" for winner in found.winners.values())

@@ -13,7 +13,7 @@ from moonshine.costs.cost import cost
 from moonshine.costs.latency import Visit
 from moonshine.errors import MoonshineError
 from moonshine.search import place_latency
-from moonshine.search.additive import column, impossible, reachable, within_peak
+from moonshine.search.additive import column, impossible, reachable, within_peak, without_dearer
 from moonshine.search.place_costs import Costs, Share, costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
@@ -162,6 +162,23 @@ def test_a_peak_is_a_limit_on_each_place():
         MoonshineError, match=r"0\.000 MB while other layers run, and at least .* at two, .* at one"
     ):
         raise impossible(planned, parse("59B peak")) or AssertionError
+
+
+def test_a_block_that_saves_nothing_at_its_place_is_not_offered_there():
+    def row(**costs):
+        return {block: Share(parameters, macs, 1, ()) for block, (parameters, macs) in costs.items()}
+
+    planned = Costs(
+        Share(1, 1, 1, ()),
+        {
+            "one": row(S=(10, 10), fewer=(8, 12), dearer=(10, 11), same=(10, 10)),
+            "two": row(fewer=(9, 20)),
+        },
+    )
+    assert {path: list(row) for path, row in without_dearer(planned).table.items()} == {
+        "one": ["S", "fewer", "same"],
+        "two": ["fewer"],
+    }
 
 
 def test_blocks_that_were_measured_in_a_busy_moment_are_measured_again(monkeypatch):
