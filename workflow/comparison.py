@@ -118,6 +118,5 @@ def effects(studies: Sequence[Results]) -> Picture | None:
                     first = bool(lines) and not any(line.effect.method == method for line in lines)
                     label = f"{method}: {results.study} ({effect.students})"
                     lines.append(Line(label, effect, style(position), apart=first))
-    lines = [line for line in lines if line.effect.mean is not None]
     sides = "← method better        scratch better →"
     return forest(lines, f"method {MINUS} scratch, pooled test error (points)\n{sides}")

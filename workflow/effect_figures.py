@@ -33,15 +33,18 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
 
     The grey bar of a row is the test set's own 95 % interval around zero. A filled marker is a difference
     outside both together, a hollow one is inconclusive. A cross is the published difference. Intervals far wider than
-    the rest are cut.
+    the rest are cut. A comparison without a pair of runs has no line.
     """
+    lines = [line for line in lines if line.effect.mean is not None]
     if not lines:
         return None
     effects = [line.effect for line in lines]
+    means = [effect.mean for effect in effects if effect.mean is not None]
+    shifts = [*means, *(effect.published for effect in effects if effect.published is not None)]
     figure = new_figure(0.27 * len(lines) + 1.5)
     axes = figure.add_subplot()
-    reach = max(max(abs(effect.mean or 0), abs(effect.published or 0)) for effect in effects)
-    ends = max(abs(effect.mean or 0) + (effect.half_width or 0) for effect in effects)
+    reach = max(map(abs, shifts))
+    ends = max(abs(mean) + (effect.half_width or 0) for mean, effect in zip(means, effects, strict=True))
     limit = 1.08 * max(min(ends, 2.2 * reach), reach, *(effect.test_margin or 0 for effect in effects), 0.05)
     ticks: list[float] = []
     for position, line in enumerate(lines):
@@ -76,11 +79,12 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
 
 def _draw_effect(axes: Axes, line: Line, y: float) -> None:
     effect, color = line.effect, line.look.color
+    assert effect.mean is not None
     pooled = effect.scope == "pooled"
     if (margin := effect.test_margin) is not None:
         axes.barh(y, 2 * margin, left=-margin, height=0.62, color=BAND, zorder=1)
     axes.errorbar(
-        effect.mean or 0.0,
+        effect.mean,
         y,
         xerr=effect.half_width,
         fmt="D" if pooled else line.look.marker,
@@ -97,9 +101,7 @@ def _draw_effect(axes: Axes, line: Line, y: float) -> None:
 def effects(results: Results, method: str, baseline: str = "scratch") -> Picture | None:
     """``method`` minus ``baseline`` per student, largest first, and pooled; None when there is no pair."""
     found = [
-        effect
-        for effect in results.differences
-        if (effect.method, effect.baseline) == (method, baseline) and effect.mean is not None
+        effect for effect in results.differences if (effect.method, effect.baseline) == (method, baseline)
     ]
     order = {row.model.student: position for position, row in enumerate(results.rows)}
     found.sort(key=lambda effect: (effect.scope == "pooled", order.get(effect.student, -1)))

@@ -32,8 +32,10 @@ def _errors(runs: Mapping[int, Run]) -> dict[int, float]:
     return {seed: run.test_error_pct for seed, run in runs.items() if run.test_error_pct is not None}
 
 
-def _examples(runs: Iterable[Run]) -> int:
-    return min(run.test_examples or 1 for run in runs)
+def _examples(runs: Iterable[Run]) -> int | None:
+    """How many test images every one of the runs met; None where one does not say it."""
+    counts = [run.test_examples for run in runs]
+    return None if None in counts else min(count for count in counts if count is not None)
 
 
 def student_rows(
@@ -106,7 +108,8 @@ def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
     if _have_label_maps(runs):
         by_image = _by_image(runs)
         return None if by_image is None else standard_error_over_images(by_image)
-    return binomial_standard_error(mean, _examples(runs))
+    examples = _examples(runs)
+    return None if examples is None else binomial_standard_error(mean, examples)
 
 
 def _have_label_maps(runs: Sequence[Run]) -> bool:
@@ -124,21 +127,25 @@ def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
 def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
     """Image by image where every run says which test images it missed, else the bound of independence.
 
-    None of label maps that do not say what each adds.
+    None of label maps that do not say what each adds, and of runs that do not say how many images they met.
     """
     if not runs:
+        return None
+    examples = _examples([*runs, *baseline])
+    if examples is None:
         return None
     if _have_label_maps([*runs, *baseline]):
         by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
         if by_image is None or baseline_by_image is None:
             return None
         return standard_error_over_images(by_image, baseline_by_image)
-    examples = _examples([*runs, *baseline])
     missed = [[run.test_wrong for run in side] for side in (runs, baseline)]
     if all(wrong is not None for side in missed for wrong in side):
         ours, theirs = ([frozenset((wrong or "").split()) for wrong in side] for side in missed)
         return paired_standard_error(ours, theirs, examples)
-    a, b = ([run.test_error_pct or 0.0 for run in side] for side in (runs, baseline))
+    a, b = (
+        [run.test_error_pct for run in side if run.test_error_pct is not None] for side in (runs, baseline)
+    )
     return independent_standard_error(sum(a) / len(a), sum(b) / len(b), examples)
 
 

@@ -58,9 +58,11 @@ def _twins(results: Results) -> Iterator[tuple[str, str]]:
 def _saved(results: Results, warm: str, cold: str, method: str) -> list[str]:
     ours, theirs = _curves(results, warm, method), _curves(results, cold, method)
     seeds = sorted(ours.keys() & theirs.keys())
+    planned = sum((run.student, run.method) == (warm, method) for run in results.runs)
+    short = f"<br><small>{len(seeds)} of {planned} seeds</small>" if len(seeds) < planned else ""
     saved = [_epochs_saved(ours[seed], theirs[seed]) for seed in seeds]
     final = [ours[seed][-1] - theirs[seed][-1] for seed in seeds]
-    return [_interval(saved), _interval(final)]
+    return [_interval(saved) + short, _interval(final) + short]
 
 
 def _epochs_saved(warm: Curve, cold: Curve) -> float:
@@ -69,9 +71,12 @@ def _epochs_saved(warm: Curve, cold: Curve) -> float:
 
 
 def _curves(results: Results, student: str, method: str) -> dict[str, Curve]:
+    """Error by epoch for each seed that ended well: one that diverged ends early, and with the error of chance."""
+    finished = {(run.student, run.method, str(run.seed)) for run in results.count("completed")}
     found: dict[str, Curve] = {}
     for row in results.curves:
-        if (row["student"], row["method"]) == (student, method):
+        key = (row["student"], row["method"], row["seed"])
+        if key[:2] == (student, method) and key in finished:
             error = row["validation_error_pct"] or row["train_error_pct"]
             found.setdefault(row["seed"], []).append(float(error))
     return found

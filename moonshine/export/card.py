@@ -127,7 +127,7 @@ def _errors(card: Card) -> Iterator[str]:
     if card.error_mean_pct is None:
         yield "* No seed has a test error of its own, so its mean over seeds is not known."
     elif card.interval is None:
-        yield f"* One seed was trained ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
+        yield f"* Only one seed has an error ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
     else:
         low, high = card.interval
         yield (

@@ -141,6 +141,10 @@ def test_runs_that_do_not_say_what_they_missed_get_the_bound_of_independence(tmp
     ]
     assert changed == ["G4", "", "G4", ""]  # against scratch, alone and pooled, for both methods
     assert float(bound[0]["test_se"]) > float(paired[0]["test_se"])
+    del metrics["test"]["examples"]
+    path.write_text(json.dumps(metrics))
+    unknown = rows(collect(study, tmp_path)["tables/differences.csv"])[0]
+    assert (unknown["test_se"], unknown["verdict"]) == ("", "inconclusive")
 
 
 def _label_maps(root, values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
@@ -17,19 +18,23 @@ TWINS = {"G4": COLD, "G4-warm": WARM, "B2": {"block": "B(2)"}}
 SLOW = (50, 40, 30, 20, 10, 8)
 
 
-def section(root: Path, curves: dict[str, tuple[float, ...]], students=TWINS, seeds=(0, 1)) -> str:
+def section(
+    root: Path, curves: Mapping[str, tuple[float, ...]], students=TWINS, seeds=(0, 1), diverged=()
+) -> str:
     """The section for students whose validation errors per epoch are these, the same for every seed."""
     study = make_study(
         students=students,
         seeds=list(seeds),
         methods={"at": {"at": {"form": "paper", "beta": 1}}},
     )
-    write_results(root, study, sizes={**SIZES, "G4-warm": SIZES["G4"], "G4-steps": SIZES["G4"]})
+    sizes = {**SIZES, "G4-warm": SIZES["G4"], "G4-steps": SIZES["G4"]}
+    write_results(root, study, sizes=sizes, diverged=diverged)
     for student, errors in curves.items():
         for seed in seeds:
-            rows = [f"{epoch},0.1,1,1,{error},{error},1" for epoch, error in enumerate(errors)]
-            header = "epoch,lr,loss,ce,train_error_pct,validation_error_pct,validation_loss"
             node = nodes.distil(study.study, student, "at", seed)
+            found = (90, 90) if node.name in diverged else errors
+            rows = [f"{epoch},0.1,1,1,{error},{error},1" for epoch, error in enumerate(found)]
+            header = "epoch,lr,loss,ce,train_error_pct,validation_error_pct,validation_loss"
             (root / node.folder / "history.csv").write_text("\n".join([header, *rows]) + "\n")
     write(collect(study, root), root / "results" / study.study)
     return str(warm_starts(load_results(study.study, root)).html)
@@ -44,6 +49,13 @@ def test_saved_are_the_epochs_before_the_cold_students_last_error_is_reached(tmp
 def test_a_warm_student_that_never_gets_there_saves_minus_one(tmp_path: Path) -> None:
     said = section(tmp_path, {"G4": SLOW, "G4-warm": (50, 40, 30, 20, 10, 9)}, seeds=(0,))
     assert [row[2:] for row in table_rows(said)] == [["at", "−1.00", "+1.00"]]  # one seed has no interval
+
+
+def test_a_seed_that_diverged_is_left_out_and_counted(tmp_path: Path) -> None:
+    curves = {"G4": SLOW, "G4-warm": (20, 12, 8, 7, 6, 5)}
+    said = section(tmp_path, curves, seeds=(0, 1, 2), diverged=["distil@digits-G4-warm-at-1"])
+    short = "<br><small>2 of 3 seeds</small>"
+    assert [row[2:] for row in table_rows(said)] == [["at", f"+3.00 ± 0.00{short}", f"−3.00 ± 0.00{short}"]]
 
 
 def test_a_warm_student_is_no_twin_of_another(tmp_path: Path) -> None:

@@ -115,8 +115,14 @@ def test_other_thread_counts_are_not_compared():
     [
         (
             {"interval": None, "seeds": (1,)},
-            "One seed was trained (12.35 %), so its spread over seeds is not known.",
+            "Only one seed has an error (12.35 %), so its spread over seeds is not known.",
         ),
+        ({"error_mean_pct": None, "interval": None, "seeds": ()}, "* No seed has a test error of its own"),
+        (
+            {"counted": ("network-int8.onnx",)},
+            "* The file that is promised, network-int8.onnx: 12.70 % of 1,000 test images",
+        ),
+        ({"warnings": ("2 of 3 seeds diverged.",)}, "* **2 of 3 seeds diverged.**"),
         ({"blocks": {"stage1.0": "S"}}, "199,532 parameters, with ordinary blocks; "),
         ({"data_sha256": {"a.npz": "e" * 64}}, f"* a.npz: `{'e' * 64}`"),
         ({"about": replace(CARD.about, resize_rule={})}, "become inputs by no rule that was recorded."),
