@@ -9,7 +9,7 @@ import numpy as np
 
 from moonshine.budgets import EXPORTED, MEASURES, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import impossible, reachable, without_dearer
+from moonshine.search.additive import Impossible, impossible, reachable, smallest, without_dearer
 from moonshine.search.exported_sizes import estimated
 from moonshine.search.place_costs import Costs, costs
 from moonshine.search.place_latency import Latencies
@@ -21,6 +21,7 @@ SHOWN = ("parameters", "macs", "fp32", "peak")
 DRAWN = 400
 TRIES = 4
 """Most mixtures that are exported for each that is wanted."""
+NEAREST = 5
 NEAR = 1.05
 """Files up to so much over a budget by their estimate are really exported."""
 
@@ -69,7 +70,7 @@ def plan(
     for with Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are the
     networks' (see `moonshine.search.place_latency`).
     ``export`` gives the bytes of a really exported untrained network in a format, where a budget limits one.
-    MoonshineError for a budget that no network of the space meets: it says what the minimum is and what holds it up.
+    `Impossible` for a budget that no network of the space meets: it says what the minimum is and what holds it up.
     """
     known = costs(space)
     # What needs no measuring is refused first.
@@ -109,6 +110,25 @@ def plan(
         tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
         times.unreliable,
     )
+
+
+def nearest(space: Space, refused: Impossible) -> tuple[Option, tuple[Option, ...]]:
+    """The teacher, and the students that come nearest to a budget that was refused, nearest first.
+
+    With the measures that were known by then; sizes of files are estimates.
+    """
+    known, measure = refused.costs, refused.budget.measure
+    measures = (*SHOWN, *known.rest.estimates)
+
+    def option(name: str, chosen: Blocks) -> Option:
+        blocks = {path: chosen.get(path, "S") for path in space.places}
+        return Option(name, blocks, {measure: known.of(measure, blocks) for measure in measures}, False)
+
+    uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
+    least = option("mixed", smallest(known, measure))
+    mixed = [] if any(least.blocks == each.blocks for each in uniform) else [least]
+    options = sorted([*mixed, *uniform], key=lambda option: option.values[measure])
+    return option("teacher", {}), tuple(options[:NEAREST])
 
 
 def _exported(

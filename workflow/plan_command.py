@@ -55,16 +55,24 @@ def _plan(arguments: argparse.Namespace) -> int:
     budgets = parse_all(arguments.budget)
     space, images = _space(arguments)
 
-    from moonshine.planning import plan
+    from moonshine.planning import nearest, plan
+    from moonshine.search.additive import Impossible
     from workflow.plan_measurements import exporter, latencies
-    from workflow.plan_text import text
+    from workflow.plan_text import table, text
 
-    found = plan(
-        space,
-        budgets,
-        lambda: latencies(space, arguments.threads, arguments.measure_again),
-        exporter(space, images),
-    )
+    try:
+        found = plan(
+            space,
+            budgets,
+            lambda: latencies(space, arguments.threads, arguments.measure_again),
+            exporter(space, images),
+        )
+    except Impossible as refused:
+        if not arguments.json:
+            print(
+                f"What comes nearest to {refused.budget}:\n\n{table(*nearest(space, refused))}\n", flush=True
+            )
+        raise
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
     else:

@@ -30,7 +30,7 @@ def text(
         f"{space.structure['network']} at {shape}, {space.structure['num_classes']} classes: {len(space.places)} "
         f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
         _reach(plan, budgets),
-        _table(budgets, plan, everything),
+        _table(plan, everything),
         _verdict(budgets, plan, everything),
         _dearer(plan),
         _slower(plan, threads),
@@ -51,12 +51,17 @@ def _reach(plan: Plan, budgets: Sequence[Budget]) -> str:
     )
 
 
-def _table(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
+def _table(plan: Plan, everything: bool) -> str:
     shown = [each for each in plan.uniform if each.fits or everything]
-    columns = [measure for measure in HEADS if measure in plan.teacher.values]
+    return table(plan.teacher, (*sorted(shown, key=_size), *plan.mixed))
+
+
+def table(teacher: Option, options: Sequence[Option]) -> str:
+    """A line for each option, the teacher's first, with every measure that is known."""
+    columns = [measure for measure in HEADS if measure in teacher.values]
     rows = [["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"]]
-    for option in (plan.teacher, *sorted(shown, key=_size), *plan.mixed):
-        ratio = plan.teacher.values["macs"] / option.values["macs"]
+    for option in (teacher, *options):
+        ratio = teacher.values["macs"] / option.values["macs"]
         cells = [show(measure, option.values[measure]) for measure in columns]
         rows.append([option.name, *cells, f"{ratio:.2f}x", "yes" if option.fits else "no"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

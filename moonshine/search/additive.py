@@ -61,18 +61,40 @@ _EXACT: dict[str, Callable[[Share], float]] = {
 
 def reachable(costs: Costs, measure: str) -> tuple[float, float]:
     """The smallest and the largest value of a measure among the networks of a space."""
-    if measure == "peak":
-        peaks = {
-            path: {block: float(share.peak_activation_bytes) for block, share in row.items()}
-            for path, row in costs.table.items()
-        }
-        sums = Column(0, peaks)
-    else:
-        sums = column(costs, measure)
+    sums = _sums(costs, measure)
     return costs.of(measure, sums.extreme(min)), costs.of(measure, sums.extreme(max))
 
 
-def impossible(costs: Costs, budget: Budget) -> MoonshineError | None:
+def smallest(costs: Costs, measure: str) -> dict[str, str]:
+    """The network with the smallest value of a measure."""
+    return _sums(costs, measure).extreme(min)
+
+
+def _sums(costs: Costs, measure: str) -> Column:
+    """Sums that are smallest and largest where the measure is."""
+    if measure != "peak":
+        return column(costs, measure)
+    peaks = {
+        path: {block: float(share.peak_activation_bytes) for block, share in row.items()}
+        for path, row in costs.table.items()
+    }
+    return Column(0, peaks)
+
+
+class Impossible(MoonshineError):
+    """No network of a space is within a budget; ``costs`` are the space's, with the budget's measure in them."""
+
+    def __init__(self, budget: Budget, costs: Costs, least: float, reason: str) -> None:
+        shown = show(budget.measure, least)
+        super().__init__(
+            f"budget {budget}: the smallest network has {shown} ({MEASURES[budget.measure].shown}){reason}; allowed: "
+            f"from {shown}. A rival, an ordinary network of the teacher's family with fewer channels or layers, may be "
+            "smaller"
+        )
+        self.budget, self.costs = budget, costs
+
+
+def impossible(costs: Costs, budget: Budget) -> Impossible | None:
     """The error that says which places hold up the minimum, if no network of the space is within the budget."""
     least, _ = reachable(costs, budget.measure)
     if budget.allows(least):
@@ -93,10 +115,8 @@ def impossible(costs: Costs, budget: Budget) -> MoonshineError | None:
         lows = {path: min(row.values()) for path, row in sums.table.items()}
         said = f"{text(sums.rest)} in what no place changes"
     top = sorted(lows, key=lambda path: -lows[path])[:SHOWN]
-    return MoonshineError(
-        f"budget {budget}: the smallest network has {text(least)} ({MEASURES[budget.measure].shown}): {said}, and at "
-        f"least {', '.join(f'{text(lows[path])} at {path}' for path in top)}; allowed: from {text(least)}"
-    )
+    reason = f": {said}, and at least {', '.join(f'{text(lows[path])} at {path}' for path in top)}"
+    return Impossible(budget, costs, least, reason)
 
 
 def within_peak(costs: Costs, limit: float) -> Costs:

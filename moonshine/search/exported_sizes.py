@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from moonshine.budgets import EXPORTED, Budget, show
+from moonshine.budgets import EXPORTED, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import column
+from moonshine.search.additive import Impossible, column
 from moonshine.search.place_costs import Costs, Share
 from moonshine.search.sampling import sample
 
@@ -36,7 +36,7 @@ def estimated(known: Costs, budgets: Sequence[Budget], export: Export, rng: np.r
 
     It comes from the files of networks that differ most, of the smallest one, and of a few near the limit, and is then
     moved so that none of these is estimated too small. What is chosen by it is to be exported, and looked at.
-    MoonshineError if even the smallest network's file is over its budget.
+    `Impossible` if even the smallest network's file is over its budget.
     """
     limited = {budget.measure: budget for budget in budgets if budget.measure in EXPORTED}
     files: dict[str, Files] = {}
@@ -46,8 +46,11 @@ def estimated(known: Costs, budgets: Sequence[Budget], export: Export, rng: np.r
         known = with_exported(known, measure, files[measure])
         smallest[measure] = column(known, measure).extreme(min)
         files[measure] += _export([smallest[measure]], measure, export)
-        _check_possible(budget, files[measure])
-        known = _moved(with_exported(known, measure, files[measure]), budget, smallest[measure], 0)
+        known = with_exported(known, measure, files[measure])
+        least = min(size for _, size in files[measure])
+        if not budget.allows(least):
+            raise Impossible(budget, known, least, "")
+        known = _moved(known, budget, smallest[measure], 0)
     near = _near(known, budgets, rng) if limited else ()
     for measure, budget in limited.items():
         here = _export(near, measure, export)
@@ -112,12 +115,3 @@ def _moved(known: Costs, budget: Budget, smallest: Blocks, off: float) -> Costs:
     line = column(known, budget.measure)
     off = min(off, budget.limit - line.sum(smallest))
     return known.with_estimate(budget.measure, line.rest + off, line.table)
-
-
-def _check_possible(budget: Budget, files: Files) -> None:
-    least = min(size for _, size in files)
-    if not budget.allows(least):
-        raise MoonshineError(
-            f"budget {budget}: the smallest network's file has {show(budget.measure, least)}; allowed: from "
-            f"{show(budget.measure, least)}"
-        )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from moonshine.config import load_study
+from moonshine.costs.cost import cost
 from moonshine.networks.build import from_structure
 from moonshine.search.place_latency import Latencies
 from moonshine.search.space import Space
@@ -46,6 +48,26 @@ def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.Capture
     text = capsys.readouterr().out
     (line,) = [line for line in text.splitlines() if line.startswith("Dearer than what they replace: ")]
     assert re.fullmatch(r".*: G\(1\) \(1\.\d\d times the MACs\)\.", line)
+
+
+@pytest.mark.parametrize("budget", ["9k params", "1kB", "100 macs", "1us", "9kB onnx", "1B peak"])
+def test_a_refused_budget_shows_what_comes_nearest(
+    budget: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(space: Space, images: object) -> Callable[..., int]:
+        return lambda blocks, format: cost(space.build(blocks), space.input_shape).bytes
+
+    monkeypatch.setattr(plan_measurements, "exporter", export)
+    assert plan(*MODEL, "--budget", budget) == 2
+    shown = capsys.readouterr()
+    assert re.search(
+        rf"budget {budget}: the smallest network has .*; allowed: from .*\. A rival, ", shown.err
+    )
+    title, _, _, teacher, *students = shown.out.rstrip().splitlines()
+    assert title == f"What comes nearest to {budget}:"
+    assert teacher.split()[:2] == ["teacher", "77,850"]
+    assert {row.split()[0] for row in students} - {"mixed"} == {"B(2)", "G(4)"}
+    assert all(row.endswith("no") for row in students)
 
 
 def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +122,6 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     ("arguments", "message"),
     [
         ([*MODEL, "--budget", "0MB"], "allows nothing"),
-        ([*MODEL, "--budget", "1B"], "the smallest network has"),
         ([*MODEL, "--budget", "12 bananas"], "is none; allowed: 1.2MB"),
         ([*MODEL, "--budget", "1MB", "--budget", "2MB"], "both limit"),
         ([*MODEL, "--budget", "1MB", "--block", "Q(2)"], "unknown kind 'Q'"),
