@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from moonshine.networks.passes import placed
+
 logger = logging.getLogger(__name__)
 
 WARM_UP = 2
@@ -62,20 +64,22 @@ def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int 
 
     The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; a warning where even these differ, as on a
     busy machine. ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to
-    channels last.
+    channels last, or to torch's own layout where it does not run so.
     """
-    module = module.to("cpu", memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    images = torch.zeros(tuple(shape)).contiguous(memory_format=torch.channels_last)
+    module = module.to("cpu").eval()
+    images = torch.zeros(tuple(shape))
+    images = images.contiguous(memory_format=placed(module, images))
     visits: list[Visit] = []
     with threads_set_to(threads), torch.inference_mode():
         for _ in range(WARM_UP):
-            module(images)
+            module(images.clone())  # a network may write into its input
         while not is_settled(visits):
             seconds = []
             with visiting() as waited:
                 for _ in range(repeats):
+                    fresh = images.clone()
                     start = time.perf_counter()
-                    module(images)
+                    module(fresh)
                     seconds.append(time.perf_counter() - start)
                 visits.append(Visit({"": 1000 * statistics.median(seconds)}, waited()))
     found, spread = settled(visits)

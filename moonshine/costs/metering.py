@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from moonshine.errors import MoonshineError, cannot_take
+from moonshine.networks.copying import copy_of
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
 def metered(module: nn.Module) -> tuple[nn.Module, Meter]:
     """An fp32 copy of a module on the CPU in eval mode, and a meter that knows its weights."""
     twins = {id(tensor): _twin(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    # deepcopy takes what its memo holds as copied already, so the copy is made of these.
-    return copy.deepcopy(module, dict(twins)).eval(), Meter(twins.values())
+    return copy_of(module, twins).eval(), Meter(twins.values())
 
 
 def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:

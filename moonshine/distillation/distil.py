@@ -13,8 +13,9 @@ from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Method, Training
 from moonshine.data import Dataset
 from moonshine.distillation.losses import attention_transfer, knowledge_distillation
-from moonshine.distillation.taps import record
+from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
+from moonshine.networks.passes import evaluating
 from moonshine.training.execution import Execution
 from moonshine.training.labels import class_weights, cross_entropy
 from moonshine.training.train import SILENT, History, Loss, Observer, train
@@ -31,22 +32,33 @@ def distillation(
 ) -> Iterator[Loss]:
     """The loss of ``method`` for this pair, while its taps are attached.
 
-    The teacher is put into eval mode and runs without gradients. ``taps`` are module paths that exist in both
-    networks; attention is transferred between the outputs of equal paths. ``class_weights`` (K,) weigh the
-    cross-entropy.
+    Within the context the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``taps`` are
+    module paths that exist in both networks; attention is transferred between the outputs of equal paths.
+    ``class_weights`` (K,) weigh the cross-entropy.
     """
     weights = None if class_weights is None else class_weights.to(execution.device)
-    teacher = execution.place(teacher).eval().requires_grad_(False)
     with ExitStack() as stack:
+        stack.enter_context(_borrowed(teacher, execution))
         ours: Mapping[str, Tensor] = {}
         theirs: Mapping[str, Tensor] = {}
+        copied: tuple[set[str], set[str]] = (set(), set())
         if method.at:
-            ours = stack.enter_context(record(student, taps))
-            theirs = stack.enter_context(record(teacher, taps))
+            ours = stack.enter_context(record(student, taps, copied[0]))
+            theirs = stack.enter_context(record(teacher, taps, copied[1]))
+        layouts: list[torch.memory_format] = []  # the teacher's, from the first batch on
+
+        def look(images: Tensor) -> None:
+            layouts.append(execution.suiting(teacher, images.shape[1:]).memory_format)
+            if method.at:
+                for network, overwrites in zip((student, teacher), copied, strict=True):
+                    overwrites |= overwritten(network, taps, images)
 
         def loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+            if not layouts:
+                look(images)
             with torch.no_grad():
-                wanted = teacher(images).float()
+                # of a copy, since a network may write into its input
+                wanted = teacher(images.clone().contiguous(memory_format=layouts[0])).float()
             logits = network(images)
             if method.kd:
                 settings = method.kd.model_dump()
@@ -59,6 +71,23 @@ def distillation(
             return logits, terms
 
         yield loss
+
+
+@contextmanager
+def _borrowed(teacher: nn.Module, execution: Execution) -> Iterator[None]:
+    """Within the context the teacher is placed, frozen and in eval mode; afterwards it is its owner's again."""
+    tensors = [(own, own.data, own.requires_grad) for own in teacher.parameters()]
+    buffers = [(layer, dict(layer._buffers)) for layer in teacher.modules()]
+    with evaluating(teacher):
+        execution.place(teacher).requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, data, needs_gradient in tensors:
+                parameter.data = data
+                parameter.requires_grad_(needs_gradient)
+            for layer, own in buffers:
+                layer._buffers.update(own)
 
 
 def distil(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -10,15 +10,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
+from moonshine.networks.passes import looking
 
 
 @contextmanager
-def record(module: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def record(
+    module: nn.Module, paths: Iterable[str], copied: Collection[str] = ()
+) -> Iterator[dict[str, Tensor]]:
     """Within the context, every forward of ``module`` fills the yielded dict: path -> that module's output.
 
     The dict is emptied when a forward starts and filled in the order in which the submodules run. Tensors
     keep their graph. A submodule that runs twice in one forward leaves its last output. On exit the hooks
-    are gone and the dict keeps what the last forward left.
+    are gone and the dict keeps what the last forward left. Outputs at the paths that ``copied`` holds
+    during a forward are copies, which no later layer can write into: see `overwritten`.
 
     Raises MoonshineError for a path that the module does not have, and during the forward for an output
     that is no tensor.
@@ -32,18 +36,42 @@ def record(module: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor
     with ExitStack() as hooks:
         hooks.enter_context(module.register_forward_pre_hook(lambda *_: recorded.clear()))
         for path in paths:
-            hooks.enter_context(modules[path].register_forward_hook(_writer(recorded, path)))
+            hooks.enter_context(modules[path].register_forward_hook(_writer(recorded, path, copied)))
         yield recorded
 
 
-def _writer(recorded: dict[str, Tensor], path: str) -> Callable[[nn.Module, Any, Any], None]:
+def overwritten(module: nn.Module, paths: Sequence[str], images: Tensor) -> set[str]:
+    """Those of the paths whose output a later layer writes into, as ``ReLU(inplace=True)`` does.
+
+    Seen in an eval forward pass of the first of ``images`` (n, channels, height, width), which changes nothing.
+    """
+    found: dict[str, tuple[Tensor, int]] = {}
+
+    def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                found[path] = output, output._version
+
+        return hook
+
+    modules = dict(module.named_modules())
+    with looking(module, images.device), ExitStack() as hooks:
+        for path in paths:
+            hooks.enter_context(modules[path].register_forward_hook(note(path)))
+        module(images[:1].clone())
+    return {path for path, (output, version) in found.items() if output._version != version}
+
+
+def _writer(
+    recorded: dict[str, Tensor], path: str, copied: Collection[str]
+) -> Callable[[nn.Module, Any, Any], None]:
     def write(module: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise MoonshineError(
                 f"tap {path!r}: {type(module).__name__} returns a {type(output).__name__}; "
                 "allowed: one tensor"
             )
-        recorded[path] = output
+        recorded[path] = output.clone() if path in copied else output
 
     return write
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from moonshine.distillation.block_fit import Call, fit, run_to
 from moonshine.distillation.warm_places import FittedPlace, find
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, parse
+from moonshine.networks.passes import evaluating
 
 RECORDED = 2**26
 """Floats of one place's inputs and outputs that are held at a time (256 MiB), unless `HELD_OUT` images have more."""
@@ -80,7 +80,7 @@ def warm_start(
     places = [find(student, teacher, path, block) for path, block in cheap.items()]
     copied = _copy(student, teacher, [path for place in places for path in place.new])
     fits = {}
-    with _eval(student), _eval(teacher):
+    with evaluating(student), evaluating(teacher):
         for place in places:
             calls, held_out = _record(teacher, place, batches)
             fits[place.path] = Fit(*fit(place.part, calls, held_out, warm.steps or 0))
@@ -149,21 +149,9 @@ def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) ->
     for images in batches:
         seen.clear()
         with where.register_forward_pre_hook(note, with_kwargs=True):
-            maps = run_to(teacher, [images.to(theirs)], {}, wanted)
+            maps = run_to(teacher, [images.to(theirs, copy=True)], {}, wanted)
         if len(maps) != len(wanted):
             raise MoonshineError(f"warm_start: {place.path} takes no part in the teacher's forward pass")
         args, kwargs = seen[0]
         calls.append(Call(args, kwargs, tuple(output.to(ours) for _, output in maps)))
     return calls
-
-
-@contextmanager
-def _eval(module: nn.Module) -> Iterator[None]:
-    """Eval mode within the context, and afterwards each layer's own mode again."""
-    modes = {layer: layer.training for layer in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes.items():
-            layer.training = training

@@ -21,6 +21,7 @@ from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS, INT8
 from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
+from moonshine.networks.passes import memory_format
 from moonshine.training.overlap import mean_iou, overlaps
 
 BATCH = 100
@@ -72,11 +73,14 @@ def write_receipts(
     runs = {format: _runnable(format, path, threads) for format, path in paths.items()}
     differences = dict.fromkeys(paths, np.float32(0))
     own = torch.zeros((), dtype=torch.int64)
+    layout: torch.memory_format | None = None
     counts = dict.fromkeys(paths, own)
     with closing(_batches(about, test, threads)) as parts:
         for images, pixels, labels in parts:
             with torch.inference_mode():
-                reference = network(images).numpy()
+                if layout is None:
+                    layout = memory_format(network, images)
+                reference = network(images.contiguous(memory_format=layout)).numpy()
             own = own + _counts(reference, labels, about)
             for format, run in runs.items():
                 logits = run(pixels)
@@ -132,7 +136,7 @@ def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tens
         for indices, images in zip(chosen, pictures, strict=True):
             normalised = normalise(images, about.mean, about.std)
             yield (
-                normalised.contiguous(memory_format=torch.channels_last),
+                normalised,
                 (images.float() / 255).numpy(),
                 test.labels[indices].long(),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from torch.fx import GraphModule
 from moonshine.errors import MoonshineError
 from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet
+from moonshine.networks.copying import copy_of
 
 ABOUT = "about.json"
 """The name under which `torch.export.load` finds what the file says about itself."""
@@ -37,7 +37,7 @@ class Normalised(nn.Module):
 
 def plain_copy(network: nn.Module) -> nn.Module:
     """A copy on the CPU in fp32, eval mode and the ordinary memory layout; the network is left as it is."""
-    copied = copy.deepcopy(network).to("cpu", torch.float32).eval().requires_grad_(False)
+    copied = copy_of(network).to("cpu", torch.float32).eval().requires_grad_(False)
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.data.contiguous()
     return copied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +12,7 @@ from moonshine.formats.formats import check_formats
 from moonshine.formats.graphs import check_logits, plain_copy, to_program
 from moonshine.formats.onnx_graphs import finish, to_onnx
 from moonshine.formats.quantisation import quantise
+from moonshine.networks.copying import copy_of
 
 
 def onnx_bytes(
@@ -41,7 +41,7 @@ def onnx_bytes(
 def _as_if_trained(network: nn.Module) -> nn.Module:
     """A copy whose biases and batch norms are no longer 0 and 1, which the exporter would leave out."""
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
-        network = copy.deepcopy(network).to_empty(device="cpu")
+        network = copy_of(network).to_empty(device="cpu")
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.05)
     copied = plain_copy(network)

@@ -70,7 +70,8 @@ def _attempt(
     with ExitStack() as hooks:
         for path in paths:
             hooks.enter_context(last_convolution(network, path).register_forward_hook(watch(path)))
-        loss = F.cross_entropy(network(images).float(), labels)
+        # a copy: others are scored on these images too, and a network may write into its input
+        loss = F.cross_entropy(network(images.clone()).float(), labels)
     if any(activation._version != version for activation, version in versions):
         return None
     if not loss.requires_grad:

@@ -21,6 +21,7 @@ from moonshine.costs.latency import (
     threads_set_to,
     visiting,
 )
+from moonshine.networks.passes import placed
 from moonshine.search.space import Space
 
 
@@ -49,7 +50,7 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> La
     `moonshine.costs.latency.settled`. Their sum over a network's places is an estimate of its latency: a block leaves
     caches as its neighbour finds them. torch's threads and random generator are afterwards as they were.
     """
-    images = torch.zeros(1, *space.input_shape).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(1, *space.input_shape)
     visits: dict[str, list[Visit]] = {block: [] for block in space.blocks}
     with torch.random.fork_rng(devices=[]), threads_set_to(threads), torch.inference_mode():
         for _ in range(VISITS[1]):
@@ -67,7 +68,8 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> La
 
 def _visit(space: Space, block: str, images: torch.Tensor, repeats: int) -> Visit:
     """The milliseconds at every place of a network with one block; ``""`` is what runs outside the places."""
-    network = space.build(space.uniform(block)).to(memory_format=torch.channels_last).eval()
+    network = space.build(space.uniform(block)).eval()
+    images = images.contiguous(memory_format=placed(network, images))
     passes, waited = _time(network, images, space.places, repeats)
     return Visit(
         {path: statistics.median(each[path] for each in passes) for path in ("", *space.places)}, waited
@@ -85,7 +87,7 @@ def _time(
         passes[-1][path] += (time.perf_counter() - started.pop()) * 1000
 
     for _ in range(WARM_UP):
-        network(images)
+        network(images.clone())  # it may write into its input
     for path in paths:
         module = network.get_submodule(path)
         module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
@@ -93,8 +95,9 @@ def _time(
     with visiting() as waited:
         for _ in range(repeats):
             passes.append(defaultdict(float))
+            fresh = images.clone()
             started.append(time.perf_counter())
-            network(images)
+            network(fresh)
             stop("")
             passes[-1][""] -= sum(passes[-1][path] for path in paths)
         return passes, waited()

@@ -6,13 +6,13 @@ spatial convolution; B and BG replace both convolutions of a recognised residual
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import Block, parse
+from moonshine.networks.copying import copy_of
 from moonshine.networks.places import plan
 from moonshine.networks.replacement import Replacement, apply
 from moonshine.substitution.layout import Layout, lay_out, some
@@ -48,7 +48,7 @@ def substitute(
         )
     else:
         chosen = block
-    student = _copy(module)
+    student = copy_of(module)
     apply(student, chosen)
     if input_shape is not None:
         check_runs(student, module, input_shape)
@@ -74,16 +74,6 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
             f"{type(student).__name__} does not run what was put at {some(idle)}: its code holds these convolutions "
             "in other ways than as submodules; exclude them"
         )
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError as error:  # weights that a hook computes, as of torch.nn.utils.weight_norm
-        raise MoonshineError(
-            f"{type(module).__name__} cannot be copied: {str(error).partition('. ')[0]}; allowed: a network whose "
-            "weights are parameters (torch.nn.utils.remove_weight_norm, or prune.remove, makes them so)"
-        ) from error
 
 
 def choose(module: nn.Module, layout: Layout, block: str | Block) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError, cannot_take
+from moonshine.networks.passes import evaluating
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,13 @@ def zero_pass(module: nn.Module, input_shape: Sequence[int]) -> Any:
     The module is left as it was. MoonshineError for an input that it cannot take.
     """
     floats = next((own for own in module.parameters() if own.is_floating_point()), torch.zeros(()))
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         try:
             return module(torch.zeros(1, *input_shape, device=floats.device, dtype=floats.dtype))
         except MoonshineError:
             raise
         except Exception as error:  # whatever a stranger's forward pass raises
             raise cannot_take(input_shape, error) from error
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode within the context, and after it the mode that each submodule had."""
-    training = {layer: layer.training for layer in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for layer, was in training.items():
-            layer.training = was
 
 
 def _hooks(

@@ -30,7 +30,7 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
     error in ``image_errors``, both None where fewer than two images have labels. ``loss`` is the mean cross-entropy per
     example.
     """
-    network = execution.place(network).eval()
+    execution = execution.suiting(network.eval(), dataset.input_shape)
     return (_label_maps if split.is_dense else _images)(network, split, dataset, execution)
 
 
@@ -92,7 +92,7 @@ def _label_maps(
 @torch.no_grad()
 def predict(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> Tensor:
     """The likeliest class of every image, (N,), or of every pixel, (N, H, W), in eval mode, on the CPU."""
-    network = execution.place(network).eval()
+    execution = execution.suiting(network.eval(), dataset.input_shape)
     return torch.cat([logits.argmax(1).cpu() for logits, _ in _outputs(network, split, dataset, execution)])
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from moonshine.config import Runtime
 from moonshine.errors import MoonshineError
+from moonshine.networks.passes import placed
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -38,6 +40,17 @@ class Execution:
     def place(self, module: nn.Module) -> nn.Module:
         """Move ``module`` to the device in the memory layout of this execution."""
         return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def suiting(self, module: nn.Module, input_shape: Sequence[int]) -> Execution:
+        """Place ``module`` and return this execution, without channels_last where the module does not run so.
+
+        ``input_shape`` is (channels, height, width). The module is otherwise left as it was, and draws nothing.
+        """
+        self.place(module)
+        if self.channels_last:
+            found = placed(module, torch.zeros(1, *input_shape, device=self.device))
+            return replace(self, channels_last=found == torch.channels_last)
+        return self
 
 
 def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execution:

@@ -77,7 +77,11 @@ def train(
     MoonshineError where the last batch of an epoch has fewer images than there are processes.
     """
     _check_last_batch(len(dataset.train), training.batch_size, processes.count)
-    network = execution.place(network)
+    wanted, execution = execution, execution.suiting(network, dataset.input_shape)
+    if execution != wanted:
+        logger.warning(
+            "%s runs in torch's own memory layout only, not in channels_last", type(network).__name__
+        )
     optimizer = make_optimizer(network.parameters(), training.optimizer)
     rows: list[Row] = []
     resumed = 0

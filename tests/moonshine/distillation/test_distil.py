@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ METHODS = {"kd": {"kd": KD}, "at": {"at": AT}, "kd+at": {"kd": KD, "at": AT}}
 TERMS = {"kd": {"ce", "kd"}, "at": {"ce", "at"}, "kd+at": {"ce", "kd", "at"}}
 
 
-def pair() -> tuple[nn.Module, nn.Module]:
+def pair() -> tuple[Any, Any]:
     torch.manual_seed(0)
     return build("wrn-10-1", "G(4)", 2, 1), build("wrn-10-1", "S", 2, 1)
 
@@ -33,6 +34,10 @@ def test_each_method_has_its_terms_and_leaves_the_teacher_alone(
 ) -> None:
     student, teacher = pair()
     before = copy.deepcopy(teacher.state_dict())
+    teacher.head.eval()
+    teacher.stem.requires_grad_(False)
+    told = [(part.training, tensor.requires_grad, tensor.stride())
+            for part in teacher.modules() for tensor in part.parameters(recurse=False)]  # fmt: skip
     once = training.model_copy(update={"epochs": 1})
     history = distil(
         student, teacher, stripes,
@@ -41,7 +46,8 @@ def test_each_method_has_its_terms_and_leaves_the_teacher_alone(
     row = history.rows[0]
     assert {key for key in ("ce", "kd", "at") if key in row} == TERMS[name]
     assert row["loss"] == pytest.approx(sum(row[key] or 0 for key in TERMS[name]), rel=1e-5)
-    assert not teacher.training
+    assert told == [(part.training, tensor.requires_grad, tensor.stride())
+                    for part in teacher.modules() for tensor in part.parameters(recurse=False)]  # fmt: skip
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
@@ -50,6 +56,7 @@ def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
     images, labels = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 0, 1, 1, 0])
     method = Method.model_validate(METHODS["kd+at"])
     student.eval()
+    teacher.eval()
     with distillation(student, teacher, method, ("stage1", "stage3"), execution) as loss:
         logits, terms = loss(student, images, labels)
 

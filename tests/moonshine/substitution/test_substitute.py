@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +274,23 @@ def test_a_block_where_a_pass_of_zeros_does_not_come_is_no_mistake() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_a_hook_computes_are_copied() -> None:
+    network: Any = Net(nn.utils.weight_norm(spatial()), spatial())
+    student: Any = substitute(network, "G(4)", input_shape=SHAPE)
+    assert replaced(student) == ["body.1"]
+    maps = torch.ones(1, 8, 4, 4)
+    student.body[0].weight_g.data *= 2
+    twice, once = (net.body[0](maps) - net.body[0].bias[:, None, None] for net in (student, network))
+    torch.testing.assert_close(twice, 2 * once)
+
+
 def test_a_network_that_cannot_be_copied() -> None:
-    with pytest.raises(MoonshineError, match=r"Net cannot be copied: .*remove_weight_norm"):
-        substitute(Net(nn.utils.weight_norm(spatial()), spatial()), "G(4)")
+    network: Any = Net(spatial())
+    network.lock = threading.Lock()
+    with pytest.raises(
+        MoonshineError, match=r"Net cannot be copied: cannot pickle '_thread.lock' object; allowed"
+    ):
+        substitute(network, "G(4)")
 
 
 def test_a_network_that_remembers_its_maps_is_substituted_again_elsewhere() -> None:

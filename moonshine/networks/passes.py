@@ -1,0 +1,64 @@
+"""Forward passes that leave a module as it was, and what they tell of the memory layout that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode within the context, and after it the mode that each submodule had."""
+    training = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, was in training.items():
+            layer.training = was
+
+
+@contextmanager
+def looking(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within the context, forward passes on ``device`` change no mode, no statistics and no random numbers.
+
+    Without autocast: it would keep weights that it has cast without gradients for the passes that need them.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with (
+        evaluating(module),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=cuda),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
+
+
+def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memory_format:
+    """channels_last where ``forward`` takes images so, else torch's own layout: ``x.view(len(x), -1)`` needs that.
+
+    Found by one image of zeros that is otherwise like those of ``like``, (n, channels, height, width).
+    """
+    image = torch.zeros_like(like[:1]).contiguous(memory_format=torch.channels_last)
+    try:
+        forward(image)
+    except Exception:  # whatever a stranger's forward pass raises
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def placed(module: nn.Module, like: Tensor) -> torch.memory_format:
+    """Bring ``module`` into channels_last, or into torch's own layout where it does not run so; returns which.
+
+    ``like`` are images as in `memory_format`, on the module's device.
+    """
+    module.to(memory_format=torch.channels_last)
+    with looking(module, like.device):
+        found = memory_format(module, like)
+    if found != torch.channels_last:
+        module.to(memory_format=found)
+    return found
