@@ -31,6 +31,7 @@ from workflow.records import (
 from workflow.tables import differences, student_rows
 
 CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
+IDENTITY = ("data", "teacher", "network", "block")
 PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
 
 
@@ -117,26 +118,44 @@ def terms_of(method: Method) -> str:
 def published_errors(
     path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
 ) -> dict[tuple[str, str], float]:
-    """Published errors in percent by (student, method), from the rows of the same teacher, network and block.
+    """Published errors in percent by (student, method): of the same data, teacher, network, block and losses.
 
-    Errors: ``MoonshineError`` when the file is missing or a column is.
+    A warm start is no part of any published method, so what was distilled from one has no figure beside it.
+    Errors: ``MoonshineError`` when the file is missing, a column is, two rows are of one network, or an error is no
+    number.
     """
     if path is None:
         return {}
-    rows = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in read_csv(path):
-        for column in ("teacher", "network", "block", *PUBLISHED.values()):
+        for column in (*IDENTITY, *PUBLISHED.values()):
             if row.get(column) is None:
-                raise MoonshineError(f"{path}: the column '{column}' is missing")
-        rows[row["teacher"], row["network"], row["block"]] = row
+                raise MoonshineError(
+                    f"{path}: the column '{column}' is missing; docs/params.md has the format"
+                )
+        key = tuple(row[column] for column in IDENTITY)
+        if key in rows:
+            raise MoonshineError(f"{path}: two rows are of {', '.join(key)}; allowed: one")
+        rows[key] = row
     found = {}
     for model in models:
-        row = rows.get((study.teacher.name, model.network or "", model.block or ""), {})
+        key = (study.data.name, study.teacher.name, model.network or "", model.block or "")
+        warm = model.student in study.students and study.students[model.student].warm_start is not None
         for method, losses in terms.items():
-            value = row.get(PUBLISHED.get(losses, ""))
-            if value:
-                found[model.student, method] = float(value)
+            column = PUBLISHED.get(losses, "")
+            if (value := rows.get(key, {}).get(column)) and not (warm and method != "scratch"):
+                found[model.student, method] = _percent(value, f"{path}: {', '.join(key)}: {column}")
     return found
+
+
+def _percent(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise MoonshineError(f"{what}: found '{text}'; allowed: an error in percent, or nothing")
+    return value
 
 
 def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict[str, str]:

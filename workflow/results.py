@@ -87,15 +87,29 @@ class Results:
         return read_json(path) if path.is_file() else {}
 
     @cached_property
-    def published_source(self) -> list[str]:
-        """What the CSV of published errors says of its source, where the table shows such errors."""
-        if not any(error.published is not None for row in self.rows for error in row.errors.values()):
-            return []
+    def published_file(self) -> str | None:
+        """The CSV of published errors that the study names."""
         study = load_study(self.root / "params.yaml")
-        if study.study != self.study or study.report.published is None:
+        return study.report.published if study.study == self.study else None
+
+    @cached_property
+    def published_source(self) -> list[str]:
+        """What that file says of its source, where the table shows errors from it."""
+        if self.published_file is None or not any(
+            error.published is not None for row in self.rows for error in row.errors.values()
+        ):
             return []
-        lines = (self.root / study.report.published).read_text(encoding="utf-8").splitlines()
+        lines = (self.root / self.published_file).read_text(encoding="utf-8").splitlines()
         return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+    @property
+    def unpublished(self) -> dict[str, list[str]]:
+        """Of each student (and the teacher) the methods without a published error beside them."""
+        found = {
+            row.model.student: [name for name, error in row.errors.items() if error.published is None]
+            for row in self.rows
+        }
+        return {student: methods for student, methods in found.items() if methods}
 
     @cached_property
     def labels(self) -> dict[str, str]:

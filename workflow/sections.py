@@ -257,11 +257,24 @@ def effects_table(results: Results) -> Fragment:
 
 
 def published_title(results: Results) -> Fragment:
-    """The heading and source of the published errors, where the study has any."""
-    if not results.published_source:
+    """The heading, the source of the published errors and what has none, where the study names a file of them."""
+    if results.published_file is None:
         return Fragment("")
-    source = " ".join(escape(line) for line in results.published_source)
-    return Fragment(f"<h2>Beside the published figures</h2>{_note(source)}")
+    file, data = escape(results.published_file), escape(str(results.dataset.get("name", "")))
+    missing = results.unpublished
+    parts = [" ".join(escape(line) for line in results.published_source)]
+    if len(missing) == len(results.rows) and not results.published_source:
+        teacher = escape(results.rows[0].model.network or "")
+        parts = [
+            f"{file} has no figure of {data} with the teacher {teacher} for any network and method here."
+        ]
+    elif missing:
+        names = [
+            f"{escape(results.labels[student])} ({', '.join(map(escape, methods))})"
+            for student, methods in missing.items()
+        ]
+        parts.append(f"{file} has no figure of {data} for {listed(names)}.")
+    return Fragment("<h2>Beside the published figures</h2>" + "".join(_note(part) for part in parts if part))
 
 
 def published_table(results: Results) -> Fragment:

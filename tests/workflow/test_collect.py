@@ -198,14 +198,22 @@ def test_terms_are_those_of_the_method_whatever_its_key():
     }
 
 
-def published_study(teacher="wrn-40-2", published="published.csv"):
-    students = {"G4": {"block": "G(4)"}, "wrn-16-2": {"network": "wrn-16-2"}}
+CIFAR10 = {"name": "cifar10", "root": "data", "size": 32, "validation": 0.0, "split_seed": 0}
+
+
+def published_study(data="cifar10", teacher="wrn-40-2"):
+    warm = {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 4}}
+    students = {"G4": {"block": "G(4)"}, "G4-warm": warm, "wrn-16-2": {"network": "wrn-16-2"}}
     return make_study(
-        teacher={"network": teacher, "seed": 0}, students=students, report={"published": published}
+        data={**CIFAR10, "name": data},
+        teacher={"network": teacher, "seed": 0},
+        students=students,
+        report={"published": "published.csv"},
     )
 
 
 SIZES = {
+    "G4-warm": (814_650, 117_818_624),
     "teacher": (2_243_546, 327_599_360),
     "G4": (814_650, 117_818_624),
     "wrn-16-2": (691_674, 101_106_944),
@@ -221,24 +229,35 @@ def test_published_errors_stand_beside_ours(tmp_path):
     assert table["teacher"]["scratch_published"] == "4.79"
     assert [table["G4"][f"{name}_published"] for name in ("scratch", "kd", "at")] == ["5.5", "5.81", "5.0"]
     assert table["wrn-16-2"]["at_published"] == "5.66"
+    # a warm start is no part of the published method
+    assert [table["G4-warm"][f"{name}_published"] for name in ("scratch", "kd", "at")] == ["5.5", "", ""]
     first = rows(files["tables/differences.csv"])[0]
     assert first["student"] == "G4"
     assert float(first["published"]) == pytest.approx(-0.5)
 
 
-def test_published_errors_of_another_teacher_are_not_used(tmp_path):
-    study = published_study(teacher="wrn-40-4")
+@pytest.mark.parametrize("other", [{"teacher": "wrn-40-4"}, {"data": "cifar100"}])
+def test_published_errors_of_another_teacher_or_other_data_are_not_used(other, tmp_path):
+    study = published_study(**other)
     write_results(tmp_path, study, sizes=SIZES)
     shutil.copy(PUBLISHED, tmp_path / "published.csv")
     table = rows(collect(study, tmp_path)["tables/table.csv"])
     assert {row[f"{name}_published"] for row in table for name in ("scratch", "kd", "at")} == {""}
 
 
+HEADER = "data,teacher,network,block,scratch_error_pct,kd_error_pct,at_error_pct\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "published.csv: cannot be read"),
-        ("network,block\nwrn-40-2,S\n", "published.csv: the column 'teacher' is missing"),
+        ("network,block\nwrn-40-2,S\n", "published.csv: the column 'data' is missing"),
+        (f"{HEADER}c,t,n,S,,,\nc,t,n,S,,,\n", "published.csv: two rows are of c, t, n, S"),
+        (
+            f"{HEADER}cifar10,wrn-40-2,wrn-40-2,G(4),5.5 %,,\n",
+            r"published.csv: cifar10, wrn-40-2, wrn-40-2, G\(4\): scratch_error_pct: found '5.5 %'",
+        ),
     ],
 )
 def test_a_bad_published_file_is_named(tmp_path, text, message):
@@ -261,7 +280,7 @@ def test_the_shipped_published_figures_are_of_networks_with_those_parameters():
     assert len(found) == 29
     for row in found:
         assert parameters[row["network"], row["block"]] == row["parameters"], row
-        assert row["teacher"] == "wrn-40-2"
+        assert (row["data"], row["teacher"]) == ("cifar10", "wrn-40-2")
 
 
 def test_latex_is_a_whole_table_with_names_escaped(tmp_path):

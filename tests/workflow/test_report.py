@@ -270,17 +270,36 @@ def test_a_report_without_timings_says_so(tmp_path):
     assert "No timing files" in provenance.timings(load_results("digits", tmp_path)).html
 
 
-def test_published_errors_come_with_their_source(tmp_path):
-    (tmp_path / "studies" / "published").mkdir(parents=True)
+def published_report(root, data):
+    (root / "studies" / "published").mkdir(parents=True)
     published = FOLDER.parent / "studies" / "published" / "cifar10.csv"
-    shutil.copy(published, tmp_path / "studies" / "published")
-    students = {"G4": {"block": "G(4)"}}
-    where = {"published": "studies/published/cifar10.csv"}
-    study = make_study(teacher={"network": "wrn-40-2", "seed": 0}, students=students, report=where)
-    prepare(tmp_path, study, gains={"kd": 0.1, "at": 0.8})
-    results = load_results("digits", tmp_path)
-    assert "BayesWatch/deficient-efficient" in sections.published_title(results).html
+    shutil.copy(published, root / "studies" / "published")
+    study = make_study(
+        data={"name": data, "root": "data", "size": 32, "validation": 0.0, "split_seed": 0},
+        teacher={"network": "wrn-40-2", "seed": 0},
+        students={"G4": {"block": "G(4)"}, "BG2-M": {"block": "BG(4,M/2)"}},
+        report={"published": "studies/published/cifar10.csv"},
+    )
+    prepare(root, study, gains={"kd": 0.1, "at": 0.8})
+    return load_results("digits", root)
+
+
+def test_published_errors_come_with_their_source_and_what_has_none(tmp_path):
+    results = published_report(tmp_path, "cifar10")
+    said = sections.published_title(results).html
+    assert "BayesWatch/deficient-efficient" in said
+    assert "cifar10.csv has no figure of cifar10 for BG(4,M/2) (scratch, kd, at)." in said
     assert '<td class="number">5.81</td>' in sections.published_table(results).html
+
+
+def test_where_nothing_is_published_of_the_data_that_is_said(tmp_path):
+    results = published_report(tmp_path, "cifar100")
+    said = sections.published_title(results).html
+    assert (
+        "cifar10.csv has no figure of cifar100 with the teacher wrn-40-2 for any network and method here"
+        in said
+    )
+    assert sections.published_table(results).html == ""
 
 
 def test_two_studies_are_compared_side_by_side(tmp_path):

@@ -53,6 +53,7 @@ rule collect:
     log:
         "results/{study}/logs/collect@{study}.log",
     params:
+        data=setting("data"),
         methods=setting("methods"),
         report=setting("report"),
         seeds=setting("seeds"),
