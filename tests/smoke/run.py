@@ -23,12 +23,14 @@ STUDIES = sorted(path.stem for path in (PROJECT / "studies").glob("*-smoke.yaml"
 ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("workflow.parallel", "--jobs")}
 
 
-def run(study: str, engine: str, cores: int, root: Path) -> tuple[float, dict[str, str]]:
+def run(
+    study: str, engine: str, cores: int, root: Path, *, tracked: bool = True
+) -> tuple[float, dict[str, str]]:
     """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed."""
     folder = root / f"{study} {engine}"
     folder.mkdir()
     content = yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
-    clone(folder, content, tracked=True)
+    clone(folder, content, tracked=tracked)
     started = time.monotonic()
     done = call(folder, *ENGINES[engine], str(cores))
     seconds = time.monotonic() - started

@@ -105,8 +105,7 @@ def test_a_teacher_that_comes_with_its_weights_needs_no_company(here: Path) -> N
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_node_in_two_processes_leaves_what_one_leaves(here: Path) -> None:
-    _, said = (process := teacher()).communicate()
-    assert process.returncode == 0, said
+    assert run("teacher") == 0
     folder = here / "results/tiny/teacher"
     assert json.loads((folder / "metrics.json").read_text())["status"] == "completed"
     timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())

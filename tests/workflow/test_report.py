@@ -2,6 +2,8 @@ import ast
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -132,6 +134,13 @@ def test_the_report_leaves_the_executed_notebook_and_a_timing(rendered):
     assert not list((rendered / "logs").glob("*.ipynb"))
 
 
+def test_the_report_leaves_the_runs_in_mlflow(rendered):
+    """Of the teacher alone: the students of these results have no structure."""
+    with sqlite3.connect(rendered.parents[1] / "mlflow.db") as store:
+        found = store.execute("SELECT value FROM tags WHERE key = 'moonshine.node'").fetchall()
+    assert found == [("teacher@digits",)]
+
+
 def small_notebook(path, *sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), path)
@@ -158,6 +167,7 @@ def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkey
     source = small_notebook(tmp_path / "broken.ipynb", "before = 'seen'", "print(before)", "1 / 0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("workflow.report.NOTEBOOK", source)
+    monkeypatch.setattr("workflow.report.tracked", nullcontext)
     assert report_main(["digits"]) == stage.USAGE_ERROR
     message = capfd.readouterr().err
     assert "cell 4 raised ZeroDivisionError: division by zero" in message
