@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import ProcessExitedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Method, Training
@@ -79,7 +80,9 @@ def run(folder: Path, count: int, dies: bool = False) -> Ended:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(worker, (count, port, str(folder), dies), nprocs=count)
+    # forks of a process that has imported torch, with what data parallelism imports of it, and done nothing else
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
+    start_processes(worker, (count, port, str(folder), dies), count, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
 
 
