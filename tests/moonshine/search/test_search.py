@@ -136,7 +136,7 @@ def test_a_budget_on_exported_files():
     assert len(exported) < 8 + 3 * len(found.winners) + 5
     with pytest.raises(MoonshineError, match="150kB onnx: found no exporter"):
         search(SPACE, mixed(**settings), *batch(), known=KNOWN)
-    with pytest.raises(MoonshineError, match="budget 1kB onnx: the smallest network has .* MB"):
+    with pytest.raises(MoonshineError, match=r"budget 1kB onnx: the smallest network has .* MB"):
         search(SPACE, mixed(budget="1kB onnx"), *batch(), size=size, known=KNOWN)
 
 
