@@ -44,6 +44,9 @@ MEASURES = {
 EXPORTED = ("onnx", "onnx-int8")
 """Measures that are known only from an exported file."""
 
+SPREAD = 0.1
+"""The share up to which two latencies are the same: the more of it one measured, the busier the machine was."""
+
 ALLOWED = (
     "1.2MB (the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak, 15ms; MB are 10^6 "
     "bytes, MiB 2^20"

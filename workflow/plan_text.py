@@ -116,7 +116,8 @@ def _slower(plan: Plan, threads: int) -> str:
         for block in plan.slower
     ]
     where = f"on this CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1"
-    said = [f"No block is slower than what it replaces ({where})."] if not plan.unreliable else []
+    sure = "reliably " if plan.unreliable else ""
+    said = [f"No block is {sure}slower than what it replaces ({where})."]
     if slower:
         said = [f"Slower than what they replace ({where}): {', '.join(slower)}."]
     if found := plan.unreliable:

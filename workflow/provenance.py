@@ -6,6 +6,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from moonshine.budgets import SPREAD
 from workflow.markup import Fragment, html_table, listed, number, plural
 from workflow.records import Run
 from workflow.results import Results
@@ -106,15 +107,18 @@ def _latency(results: Results) -> str:
         over = [
             batch
             for batch in batches
-            if batch in latency and latency[batch] > teacher.get(batch, float("inf"))
+            if batch in latency and latency[batch] > (1 + SPREAD) * teacher.get(batch, float("inf"))
         ]
         if over:
             slower.append(f"{label} (batch {listed(over)})")
     if not rows:
         return ""
     header = ["Student", *(f"Batch {batch} (ms)" for batch in batches)]
-    said = "No student is slower than the teacher."
+    said = f"No student is slower than the teacher, by more than {SPREAD:.0%}."
     if slower:
-        said = f"Fewer MACs are not always less time: slower than the teacher are {listed(slower)}."
+        said = (
+            f"Fewer MACs are not always less time: slower than the teacher, by more than {SPREAD:.0%}, are "
+            f"{listed(slower)}."
+        )
     place = escape("; ".join(sorted({_place(timing) for timing in found.values()})))
     return f"<h3>Latency</h3><p>Median of a forward pass on {place}. {said}</p>{html_table(header, rows, 1)}"

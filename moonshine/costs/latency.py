@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from moonshine.budgets import SPREAD
 from moonshine.networks.passes import placed
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 WARM_UP = 2
 VISITS = (2, 4)
 """A network is timed at least and at most so many times, with a pause or other networks in between where there are."""
-RELIABLE = 0.1
+RELIABLE = SPREAD
 """The spread up to which a time is taken for the network's own, and not for that of a busy machine."""
 LEAST_SPREAD = 0.02
 
