@@ -54,8 +54,8 @@ def package(folder: str) -> list[str]:
 
 
 def files(made: Iterable[Node], *names: str) -> list[str]:
-    """The paths of the files of these names among the nodes' outputs."""
-    return [path.as_posix() for node in made for path in node.outputs if path.name in names]
+    """The paths of the nodes' outputs: those of these names, or all of them."""
+    return [path.as_posix() for node in made for path in node.outputs if not names or path.name in names]
 
 
 def has_finalists(study: Study, student: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,23 @@ def test_an_edit_of_the_study_reruns_what_used_it(
 def test_an_edit_of_a_loss_reruns_distillation_alone(engine: str, by_both: Path) -> None:
     edit_code(by_both, "moonshine/distillation/losses.py")
     assert due(by_both, engine) == DISTIL | TABLES
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_an_input_with_an_old_date_and_a_deleted_result_are_noticed(engine: str, shared: Path) -> None:
+    code = shared / "moonshine/distillation/losses.py"
+    before, date = code.read_bytes(), shared.stat().st_mtime - 1e6
+    weights = shared / "results/tiny/students/B2/scratch/seed0/weights.safetensors"
+    lost = weights.rename(shared / "lost")
+    try:
+        code.write_bytes(before + b"# as cp -p, rsync and tar put it in place\n")
+        os.utime(code, (date, date))
+        assert due(shared, engine) == {"scratch@tiny-B2-0"} | DISTIL | TABLES
+    finally:
+        lost.rename(weights)
+        code.write_bytes(before)
+        os.utime(code, (date, date))
+    assert due(shared, engine) == set()
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])

@@ -9,7 +9,7 @@ sys.path.insert(0, workflow.basedir)
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
-from workflow import engine_locks, nodes, rule_helpers
+from workflow import engine_locks, input_dates, nodes, rule_helpers
 from workflow.check import check_study
 from workflow.rule_helpers import any_of, files, package
 
@@ -22,6 +22,8 @@ if config:
 try:
     STUDY = load_study("params.yaml")
     check_study(STUDY)
+    if workflow.is_main_process:
+        input_dates.refresh(nodes.all_nodes(STUDY))
 except MoonshineError as error:
     raise WorkflowError(str(error))
 
