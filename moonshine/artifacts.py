@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_bytes
 from moonshine.networks.build import from_structure
+from moonshine.networks.models import Trust
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -57,13 +58,16 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def load(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust = ()) -> nn.Module:
     """The trained network of a folder, in eval mode.
 
-    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node leaves them.
-    Errors: ``MoonshineError`` when either is missing or they do not belong together.
+    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node leaves them. Networks of
+    moonshine, torchvision and timm are built; a function on the Python path, which ``structure.json`` can name too, is
+    run only if ``trust`` names it: its package or module (``"my_pkg"``), or the function itself (``"my_nets:build"``).
+    Errors: ``MoonshineError`` when either file is missing or they do not belong together, and for code that is not
+    trusted.
     """
     folder = Path(folder)
-    module = from_structure(read_json(folder / "structure.json"))
+    module = from_structure(read_json(folder / "structure.json"), trust)
     load_weights(module, folder / "weights.safetensors")
     return module.to(device).eval()

@@ -156,7 +156,7 @@ def _throughput(
     if arguments.tflops:
         from workflow.estimating.assumed import assume
 
-        return assume(wanted, arguments.tflops, study.training.batch_size)
+        return assume(study, wanted, arguments.tflops)
     from moonshine.training.execution import resolve
     from workflow.estimating.throughput import measure
     from workflow.estimating.timing import Bench

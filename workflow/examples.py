@@ -58,7 +58,9 @@ def _draw(job: stage.Job, folder: Path) -> None:
         if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
             drawn.append({"node": node.name, "args": node.args})
             for index, labels in zip(
-                indices, predict(load(node.folder), shown, dataset, execution), strict=True
+                indices,
+                predict(load(node.folder, trust=study.trusted), shown, dataset, execution),
+                strict=True,
             ):
                 draw_labels(labels, folder / f"{node.name}-{index}.png", scored)
     classes = [

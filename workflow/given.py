@@ -23,7 +23,7 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     study, node = job.study, job.node
     folder = nodes.fetch(study.study).folder
     dataset = load_dataset(folder)
-    network = from_structure(structure)
+    network = from_structure(structure, study.trusted)
     if study.teacher.weights == PUBLISHED:
         load_published_weights(network, study.teacher.name)
     else:

@@ -75,10 +75,10 @@ def _teacher(study: Study, images: Images) -> Structure:
         taps = taps or discover(module, images.shape, layout)
     else:
         structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
-        module = from_structure(structure)
+        module = from_structure(structure, study.trusted)
         taps = taps or module.taps  # type: ignore[assignment]
     tap_sizes(module, taps or (), images.shape)
-    return with_costs({**structure, "block": "S", "taps": list(taps or ())}, images)
+    return with_costs(study, {**structure, "block": "S", "taps": list(taps or ())}, images)
 
 
 def described(study: Study, network: str, images: Images) -> Described:
@@ -113,9 +113,9 @@ def with_block(network: str, block: str, model: Described) -> Structure:
     return {**structure, "blocks": {**structure["blocks"], **chosen}, "refused": refused, "block": block}
 
 
-def with_costs(structure: Structure, images: Images) -> Structure:
+def with_costs(study: Study, structure: Structure, images: Images) -> Structure:
     """The same structure with its size at the study's input."""
-    found = cost(from_structure(structure), images.shape)
+    found = cost(from_structure(structure, study.trusted), images.shape)
     return {
         **structure,
         "input_shape": list(images.shape),

@@ -22,7 +22,7 @@ def run(job: stage.Job) -> None:
     structure = (
         teacher if student == "teacher" else read_json(nodes.structure(study.study, student).outputs[0])
     )
-    module = from_structure(structure)
+    module = from_structure(structure, study.trusted)
     shape = images.shape
     found = cost(module, shape)
     asked = values(module, images, structure, _measures(study), study.runtime.threads, found)

@@ -52,7 +52,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
         teacher.exclude,
         dense=study.is_dense,
     )
-    space = Space(structure, fitting, images.shape)
+    space = Space(structure, fitting, images.shape, study.trusted)
     dataset = load_dataset(nodes.fetch(study.study).folder)
     if mixed.finalists and dataset.validation is None:
         raise MoonshineError(

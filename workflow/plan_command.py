@@ -92,7 +92,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
         shape = _shape(arguments.input)
         structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
-        return Space(structure, fitting, shape), None
+        return Space(structure, fitting, shape, arguments.model), None
     from moonshine.config import load_study
     from workflow import nodes
     from workflow.layouts import images_of
@@ -117,7 +117,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         teacher.exclude,
         dense=study.is_dense,
     )
-    return Space(structure, fitting, shape), images
+    return Space(structure, fitting, shape, study.trusted), images
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -74,9 +74,8 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
         write_json(draft / FILE, shipped.to_json())
         structure = read_json(node_of(study, candidate).folder / "structure.json")
         about = about_of(images, structure)
-        threads = study.runtime.threads
-        timings = _measure(draft, exported, about, threads)
-        teacher = _teacher_timings(study, images, dataset, exported, threads)
+        timings = _measure(study, draft, exported, about)
+        teacher = _teacher_timings(study, images, dataset, exported)
         card = _card(study, candidate, shipped, structure, images, about, exported, timings, teacher)
         write_bytes(draft / "README.md", model_card(card).encode())
     for warning in card.warnings:
@@ -131,7 +130,7 @@ def _export(
             raise _Unfit
 
     return export_network(
-        load(node.folder),
+        load(node.folder, trust=study.trusted),
         folder,
         about,
         train=dataset.train,
@@ -182,24 +181,23 @@ def _check_budgets(study: Study, exported: Exported) -> None:
                 )
 
 
-def _measure(folder: Path, exported: Exported, about: About, threads: int) -> list[Timing]:
-    batches = timed_batches(about.is_dense)
+def _measure(study: Study, folder: Path, exported: Exported, about: About) -> list[Timing]:
+    batches, threads = timed_batches(about.is_dense), study.runtime.threads
     return [
-        measure(folder / receipt.file, about.input_shape, threads, batches) for receipt in exported.receipts
+        measure(folder / receipt.file, about.input_shape, threads, batches, trust=study.trusted)
+        for receipt in exported.receipts
     ]
 
 
-def _teacher_timings(
-    study: Study, images: Images, dataset: Dataset, exported: Exported, threads: int
-) -> list[Timing]:
+def _teacher_timings(study: Study, images: Images, dataset: Dataset, exported: Exported) -> list[Timing]:
     """The teacher in the same formats, in a folder that is thrown away."""
     folder = nodes.teacher(study.study).folder
-    teacher: nn.Module = load(folder)
+    teacher: nn.Module = load(folder, trust=study.trusted)
     about = about_of(images, read_json(folder / "structure.json"))
     formats = [receipt.format for receipt in exported.receipts]
     with TemporaryDirectory() as draft:
         write_files(teacher, Path(draft), about, calibration_images(dataset.train, 2), formats)
-        return _measure(Path(draft), exported, about, threads)
+        return _measure(study, Path(draft), exported, about)
 
 
 def _card(

@@ -38,12 +38,12 @@ def describe(study: Study, student: str, progress: SearchProgress | None = None)
             "block, or a smaller network"
         )
     taps = teacher["taps"]
-    network, original = from_structure(structure), from_structure(teacher)
+    network, original = (from_structure(each, study.trusted) for each in (structure, teacher))
     if structure["network"] == teacher["network"]:
         named(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
     named(key, lambda: check_taps(taps, sizes, network, images.shape))
-    found = with_costs({**structure, "taps": taps}, images)
+    found = with_costs(study, {**structure, "taps": taps}, images)
     if more := dearer(found, teacher):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)
     return found

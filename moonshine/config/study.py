@@ -31,6 +31,7 @@ from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.training import Adam, Method, OneCycle, Optimizer, Poly, Runtime, Step, Training
 from moonshine.config.types import Key, Section, Seed
 from moonshine.errors import MoonshineError
+from moonshine.networks.build import is_model
 
 RESERVED = ("teacher", "scratch")
 
@@ -117,6 +118,12 @@ class Study(Section):
     def network_of(self, student: str) -> str:
         """The network a student is made from: its own, else the teacher's."""
         return self.students[student].network or self.teacher.name
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """The models that the study itself names: the user's code that may run, whatever files of results say."""
+        names = (self.teacher.name, *(student.network for student in self.students.values()))
+        return frozenset(name for name in names if name and is_model(name))
 
     def block_of(self, student: str) -> str:
         """The block a student is made of; S where it names only a network."""

@@ -21,6 +21,7 @@ from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS, INT8
 from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
+from moonshine.networks.models import Trust
 from moonshine.networks.passes import memory_format
 from moonshine.training.overlap import mean_iou, overlaps
 
@@ -70,7 +71,9 @@ def write_receipts(
     Deterministic on one machine with one number of threads. MoonshineError for a file that its runtime cannot run.
     """
     paths = {format: folder / FORMATS[format] for format in formats}
-    runs = {format: _runnable(format, path, threads) for format, path in paths.items()}
+    # the network is the caller's own, and so is its code
+    trust = {str(about.structure.get("network"))}
+    runs = {format: _runnable(format, path, threads, trust) for format, path in paths.items()}
     differences = dict.fromkeys(paths, np.float32(0))
     own = torch.zeros((), dtype=torch.int64)
     layout: torch.memory_format | None = None
@@ -142,7 +145,7 @@ def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tens
             )
 
 
-def _runnable(format: str, path: Path, threads: int) -> Run:
+def _runnable(format: str, path: Path, threads: int, trust: Trust) -> Run:
     """The file as a function whose errors name it."""
 
     def attempt(work: Callable[..., Any], *given: Any) -> Any:
@@ -156,7 +159,7 @@ def _runnable(format: str, path: Path, threads: int) -> Run:
         except Exception as error:  # the runtimes' exceptions have no common base
             raise MoonshineError(f"{format}: {path.name} cannot be run: {first_line(error)}") from error
 
-    return partial(attempt, attempt(open_file, path, threads))
+    return partial(attempt, attempt(open_file, path, threads, trust))
 
 
 def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from moonshine.networks.models import Trust
 
 Floats = NDArray[np.float32]
 Run = Callable[[Floats], Floats]
@@ -20,19 +23,20 @@ class Runtime:
     """What a kind of file needs: modules to import, and how it is opened with a number of threads."""
 
     imports: tuple[str, ...]
-    open: Callable[[Path, int], Run]
+    open: Callable[[Path, int, Trust], Run]
 
 
-def open_file(path: Path, threads: int = 1) -> Run:
+def open_file(path: Path, threads: int = 1, trust: Trust = ()) -> Run:
     """An exported file as a function; the ending of its name says which runtime.
 
-    ONNX Runtime computes with ``threads``, torch with those that the process has set. Raises whatever the runtime
-    does for a file that it cannot open.
+    ONNX Runtime computes with ``threads``, torch with those that the process has set. Weights need the code of their
+    network, which is run as far as ``trust`` goes (see `moonshine.artifacts.load`). Raises whatever the runtime does
+    for a file that it cannot open.
     """
-    return RUNTIMES[path.suffix].open(path, threads)
+    return RUNTIMES[path.suffix].open(path, threads, trust)
 
 
-def _onnxruntime(path: Path, threads: int) -> Run:
+def _onnxruntime(path: Path, threads: int, trust: Trust) -> Run:
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
@@ -47,13 +51,13 @@ def _onnxruntime(path: Path, threads: int) -> Run:
     return run
 
 
-def _torch_export(path: Path, threads: int) -> Run:
+def _torch_export(path: Path, threads: int, trust: Trust) -> Run:
     import torch
 
     return _torch(torch.export.load(path).module())
 
 
-def _safetensors(path: Path, threads: int) -> Run:
+def _safetensors(path: Path, threads: int, trust: Trust) -> Run:
     """Weights and the ``structure.json`` beside them, which also has the normalisation."""
     from moonshine.artifacts import load_weights
     from moonshine.files import read_json
@@ -61,7 +65,7 @@ def _safetensors(path: Path, threads: int) -> Run:
     from moonshine.networks.build import from_structure
 
     structure = read_json(path.with_name("structure.json"))
-    network = from_structure(structure)
+    network = from_structure(structure, trust)
     load_weights(network, path)
     return _torch(Normalised(network, structure["input"]["mean"], structure["input"]["std"]).eval())
 

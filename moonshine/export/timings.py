@@ -16,13 +16,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moonshine.errors import MoonshineError
 from moonshine.export.runtimes import RUNTIMES, open_file
 from moonshine.formats.formats import FORMATS
+
+if TYPE_CHECKING:
+    from moonshine.networks.models import Trust
 
 BATCHES = (1, 32)
 WARM_UP = 3
@@ -60,12 +63,13 @@ def measure(
     threads: int = 1,
     batches: Sequence[int] = BATCHES,
     seconds: float = SECONDS,
+    trust: Trust = (),
 ) -> Timing:
     """Latency and peak resident memory of an exported file, in a fresh process with nothing but its runtime.
 
     ``input_shape`` is (C, H, W). Each of ``batches``, ascending, is run on random pixels for about ``seconds``. Memory
     is Linux's count of resident pages, shared libraries included: subtract the baseline for what the file needs beside
-    its runtime. MoonshineError for a file that cannot be run.
+    its runtime. ``trust`` as for `moonshine.export.runtimes.open_file`. MoonshineError for a file that cannot be run.
     """
     path = Path(path)
     formats = {Path(name).name: format for format, name in FORMATS.items()}
@@ -82,6 +86,7 @@ def measure(
             count,
             _list(sorted(batches)),
             str(seconds),
+            *([trust] if isinstance(trust, str) else sorted(trust)),
         ],
         env={
             **os.environ,
@@ -111,14 +116,14 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _measure_here(
-    path: Path, shape: Sequence[int], threads: int, batches: Sequence[int], seconds: float
+    path: Path, shape: Sequence[int], threads: int, batches: Sequence[int], seconds: float, trust: Trust
 ) -> dict[str, Any]:
     pixels = np.random.default_rng(0).random((max(batches), *shape), dtype=np.float32)
     for name in RUNTIMES[path.suffix].imports:
         import_module(name)
     _reset_peak()
     baseline = _memory("VmRSS")
-    run = open_file(path, threads)
+    run = open_file(path, threads, trust)
     return {
         "baseline_bytes": baseline,
         "batches": [asdict(_latency(run, pixels[:size], seconds)) for size in batches],
@@ -159,11 +164,11 @@ def _main() -> None:
     parser.add_argument("path", type=Path)
     for name in ("shape", "threads", "batches", "seconds"):
         parser.add_argument(name)
+    parser.add_argument("trust", nargs="*")
     options = parser.parse_args()
     shape, batches = ([int(size) for size in text.split(",")] for text in (options.shape, options.batches))
-    print(
-        json.dumps(_measure_here(options.path, shape, int(options.threads), batches, float(options.seconds)))
-    )
+    threads, seconds = int(options.threads), float(options.seconds)
+    print(json.dumps(_measure_here(options.path, shape, threads, batches, seconds, options.trust)))
 
 
 if __name__ == "__main__":

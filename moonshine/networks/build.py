@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from moonshine.networks.erfnet import ERFNet
+    from moonshine.networks.models import Trust
     from moonshine.networks.modules import WideResNet
     from moonshine.networks.resnet import ResNet
 
@@ -149,11 +150,12 @@ def to_structure(
     }
 
 
-def from_structure(structure: Mapping[str, Any]) -> nn.Module:
+def from_structure(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
     """The network that `to_structure` or `moonshine.substitution.structures.describe` described, newly initialised.
 
-    Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build` or
-    `moonshine.networks.models.rebuild`.
+    Of code on the Python path only what ``trust`` names is run: packages, modules, or builders in full
+    (``my_nets:build``). Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build`
+    or `moonshine.networks.models.rebuild`.
     """
     keys = ("network", "blocks", "num_classes", "in_channels")
     if missing := [key for key in keys if key not in structure]:
@@ -161,5 +163,5 @@ def from_structure(structure: Mapping[str, Any]) -> nn.Module:
     if is_model(structure["network"]):
         from moonshine.networks.models import rebuild
 
-        return rebuild(structure)
+        return rebuild(structure, trust)
     return build(*(structure[key] for key in keys))

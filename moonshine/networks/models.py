@@ -1,13 +1,18 @@
-"""Anybody's networks by name: torchvision's, timm's, and what a function on the Python path builds."""
+"""Anybody's networks by name: torchvision's, timm's, and what a function on the Python path builds.
+
+A name of the last kind is code that building it runs. Who calls `build_model` says so by naming it; a name that comes
+from a file is run only where the caller trusts it (`rebuild`).
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,12 @@ from moonshine.files import sha256
 from moonshine.networks.replacement import apply
 
 ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
+LIBRARIES = ("torchvision", "timm")
+READS_A_FILE = "checkpoint_path"
+"""An argument of every model of timm's: weights from a file, unpickled by some versions."""
+
+Trust = str | Collection[str]
+"""Whose code may run: packages or modules (``my_pkg``, ``my_pkg.nets``), or builders (``my_pkg.nets:build``)."""
 
 
 def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_channels: int = 3) -> nn.Module:
@@ -28,10 +39,16 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     dictionary of them.
     MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no module.
     """
-    builders = {"torchvision": _torchvision, "timm": _timm}
-    library, slash, model = name.partition("/")
-    if slash and library in builders:
-        build, defaults = builders[library](model, num_classes, in_channels)
+    library, _, model = name.partition("/")
+    if _is_registered(name):
+        if READS_A_FILE in kwargs:
+            raise MoonshineError(
+                f"model {name}: kwargs has {READS_A_FILE}, which reads a file; allowed: teacher.weights, with its "
+                "checksum"
+            )
+        build, defaults = {"torchvision": _torchvision, "timm": _timm}[library](
+            model, num_classes, in_channels
+        )
     elif ":" in name:
         build, defaults = _function(name), {}
     else:
@@ -47,13 +64,17 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     return built
 
 
-def rebuild(structure: Mapping[str, Any]) -> nn.Module:
+def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
     """The model that `moonshine.substitution.structures.describe` described, newly initialised, with its blocks.
 
-    MoonshineError as for `build_model` and `moonshine.networks.replacement.apply`, and for a builder of the user's
-    whose file has changed since.
+    A structure may have come from anywhere: what it names is built only if it is registered in torchvision or timm, or
+    if it is trusted. MoonshineError for one that is not, before its module is imported; as for `build_model` and
+    `moonshine.networks.replacement.apply`; and for a builder of the user's whose file has changed since.
     """
     name = structure["network"]
+    check_plain(structure.get("kwargs"), f"structure of {name}: kwargs")
+    if not _is_registered(name):
+        _check_trusted(name, (trust,) if isinstance(trust, str) else trust)
     if (recorded := structure.get("source_sha256")) and recorded != source_checksum(name):
         raise MoonshineError(
             f"model {name}: its file has changed since the structure was written; run the study's structure stage "
@@ -62,6 +83,51 @@ def rebuild(structure: Mapping[str, Any]) -> nn.Module:
     module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
     apply(module, structure["blocks"])
     return module
+
+
+def check_plain(kwargs: Any, key: str) -> None:
+    """MoonshineError unless ``kwargs`` are a mapping that JSON gives back as it is; ``key`` names them."""
+    try:
+        same = isinstance(kwargs, Mapping) and json.loads(json.dumps(kwargs)) == kwargs
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise MoonshineError(
+            f"{key}: found {kwargs}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
+        )
+
+
+def _is_registered(name: str) -> bool:
+    """Whether a name is looked up in a library's register of models; any other is code on the Python path."""
+    return name.startswith(tuple(f"{library}/" for library in LIBRARIES))
+
+
+def _check_trusted(name: str, trust: Collection[str]) -> None:
+    """MoonshineError unless a builder is trusted by its name, or is defined in a package or module that is trusted.
+
+    The module of a name is imported only if it is trusted; what it has imported from elsewhere is not its own.
+    """
+    if name in trust:
+        return
+    module = name.partition(":")[0]
+    if not _within(module, trust):
+        raise MoonshineError(
+            f"model {name}: building it runs the code of {module}, which is not trusted; allowed: "
+            f"{', '.join(f'{library}/<name>' for library in LIBRARIES)}, what the study's params.yaml names, or, where "
+            f"you trust that code, trust={module.partition('.')[0]!r}"
+        )
+    builder: Any = inspect.unwrap(_function(name))
+    while isinstance(builder, partial):
+        builder = builder.func
+    if not _within(home := str(getattr(builder, "__module__", None)), trust):
+        raise MoonshineError(
+            f"model {name}: it is defined in {home}, and trusted is {', '.join(trust)}; allowed: what is defined "
+            f"there, or, where you trust this one, trust={name!r}"
+        )
+
+
+def _within(module: str, packages: Collection[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
 def source_checksum(name: str) -> str | None:

@@ -12,6 +12,8 @@ from moonshine.networks.build import from_structure
 if TYPE_CHECKING:
     from torch import nn
 
+    from moonshine.networks.models import Trust
+
 Blocks = Mapping[str, str]
 
 
@@ -21,13 +23,15 @@ class Space:
 
     ``structure`` is what `moonshine.networks.build.to_structure` writes; a place keeps its block there unless another
     is chosen. ``fitting`` maps a place's module path to the blocks that fit, in the paper's notation; a place where
-    none fits stays as it is. Places do not nest. ``input_shape`` is (channels, height, width).
+    none fits stays as it is. Places do not nest. ``input_shape`` is (channels, height, width); ``trust`` names the
+    user's code that building may run, as in `moonshine.networks.build.from_structure`.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
 
     structure: Mapping[str, Any]
     fitting: Mapping[str, tuple[str, ...]]
     input_shape: tuple[int, ...]
+    trust: Trust = ()
 
     def __post_init__(self) -> None:
         known = self.structure["blocks"]
@@ -51,7 +55,8 @@ class Space:
 
     def build(self, blocks: Blocks) -> nn.Module:
         """The network with these blocks, newly initialised from torch's global generator."""
-        return from_structure({**self.structure, "blocks": {**self.structure["blocks"], **blocks}})
+        structure = {**self.structure, "blocks": {**self.structure["blocks"], **blocks}}
+        return from_structure(structure, self.trust)
 
     def uniform(self, block: str) -> dict[str, str]:
         """The choice of one block at every place where it fits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import convolutions
 from moonshine.networks.build import Site, is_model, sites, to_structure
-from moonshine.networks.models import build_model, source_checksum
+from moonshine.networks.models import build_model, check_plain, source_checksum
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.substitute import fitting, nothing_to_swap
 from moonshine.substitution.watching import zero_pass
@@ -35,7 +34,7 @@ def describe(
     MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
-    _check_kwargs(kwargs)
+    check_plain(kwargs, "teacher.kwargs")
     module = build_model(name, kwargs, num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
@@ -49,17 +48,6 @@ def describe(
         "kept": layout.kept,
     }
     return structure, module, layout
-
-
-def _check_kwargs(kwargs: Mapping[str, Any]) -> None:
-    try:
-        same = json.loads(json.dumps(kwargs)) == kwargs
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise MoonshineError(
-            f"teacher.kwargs: found {dict(kwargs)}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
-        )
 
 
 def places_of(

@@ -12,6 +12,7 @@ from moonshine import MoonshineError, load
 from moonshine.artifacts import load_weights, save_weights
 from moonshine.files import write_json
 from moonshine.networks.build import build, to_structure
+from tests.moonshine.odd_networks import Dense
 
 ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
 
@@ -53,6 +54,22 @@ def test_weights_of_another_architecture_list_what_does_not_fit(folder: Path) ->
 def test_another_number_of_classes_names_both_shapes(folder: Path) -> None:
     with pytest.raises(MoonshineError, match=r"head\.weight is \(3, 64\), the network has \(5, 64\)"):
         load_weights(build("wrn-10-1", "BG(2,M)", 5, 1), folder / "weights.safetensors")
+
+
+def test_what_structure_json_names_is_run_only_if_it_is_trusted(folder: Path) -> None:
+    structure = to_structure(*ARCHITECTURE)
+    hostile = {**structure, "network": "os:mkdir", "kwargs": {"path": str(folder / "made")}, "blocks": {}}
+    write_json(folder / "structure.json", hostile)
+    with pytest.raises(
+        MoonshineError, match=r"os:mkdir: .* the code of os, which is not trusted; .* trust='os'"
+    ):
+        load(folder)
+    assert not (folder / "made").exists()
+    odd = "tests.moonshine.odd_networks"
+    write_json(folder / "structure.json", {**hostile, "network": f"{odd}:Dense", "kwargs": {}})
+    save_weights(Dense(), folder / "weights.safetensors")
+    for trust in ("tests", odd, f"{odd}:Dense"):
+        assert isinstance(load(folder, trust=trust), Dense)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "structure.json"])

@@ -33,7 +33,7 @@ def teacher(study: Study) -> Structure:
 
 def student_of(study: Study, name: str) -> Structure:
     with torch.device("meta"):
-        return with_costs(uniform(study, study.network_of(name), study.block_of(name), IMAGES), IMAGES)
+        return with_costs(study, uniform(study, study.network_of(name), study.block_of(name), IMAGES), IMAGES)
 
 
 def test_the_teacher_is_torchvisions_and_its_taps_are_the_four_stages(teacher: Structure) -> None:

@@ -119,7 +119,7 @@ def test_her_network_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert found["blocks"] == {"one": "G(4)", "two": "G(4)"}
     assert found["taps"] == ["one", "two"]
     assert found["kept"]["stem"] == "the stem"
-    student = load(here / "results/tiny/students/G4/at/seed0")
+    student = load(here / "results/tiny/students/G4/at/seed0", trust="tiny_nets")
     assert sum(parameter.numel() for parameter in student.parameters()) == found["parameters"]
     assert "at" in (here / "results/tiny/students/G4/at/seed0/history.csv").read_text().splitlines()[0]
 
@@ -134,7 +134,7 @@ def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None
     metrics = json.loads((here / "results/tiny/teacher/metrics.json").read_text())
     assert (metrics["epochs_run"], metrics["train"]) == (0, None)
     assert metrics["test"]["examples"] == 20
-    kept = load(here / "results/tiny/teacher").state_dict()
+    kept = load(here / "results/tiny/teacher", trust="tiny_nets").state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in network.state_dict().items())
 
 
@@ -178,6 +178,18 @@ def test_finalists_are_trained_before_the_choice(here: Path) -> None:
     assert "2 of 2 finalists trained" in said
 
 
+def test_a_study_runs_no_code_that_only_its_results_name(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run("structure", "G4") == 0
+    path, made = nodes.structure("tiny", "G4").outputs[0], here / "made"
+    path.write_text(json.dumps({**laid_out("G4"), "network": "os:mkdir", "kwargs": {"path": str(made)}}))
+    for command in (("scratch", "G4", "0"), ("measure", "G4")):
+        assert run(*command) == stage.USAGE_ERROR
+        assert "os:mkdir: building it runs the code of os, which is not trusted" in caplog.messages[-1]
+    assert not made.exists()
+
+
 def test_a_warm_start_gives_other_weights_than_a_cold_one(here: Path) -> None:
     warm = {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 1}}
     change(students={"cold": {"block": "G(4)"}, "warm": warm})
@@ -185,7 +197,9 @@ def test_a_warm_start_gives_other_weights_than_a_cold_one(here: Path) -> None:
     for student in ("cold", "warm"):
         assert run("structure", student) == 0
         assert run("distil", student, "at", "0") == 0
-    cold, started = (load(here / f"results/tiny/students/{name}/at/seed0") for name in ("cold", "warm"))
+    cold, started = (
+        load(here / f"results/tiny/students/{name}/at/seed0", trust="tiny_nets") for name in ("cold", "warm")
+    )
     assert cold.state_dict().keys() == started.state_dict().keys()
     assert not torch.equal(cold.state_dict()["stem.weight"], started.state_dict()["stem.weight"])
     log = (here / "results/tiny/logs/distil@tiny-warm-at-0.log").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from moonshine.config import Study
 from moonshine.costs.cost import cost
 from moonshine.networks.build import from_structure
 from workflow.estimating.arithmetic import Kind
@@ -17,7 +18,7 @@ BACKWARD = 2
 Shape = tuple[int, int, int]
 
 
-def assume(wanted: Mapping[Kind, Cases], tflops: float, batch_size: int) -> Throughput:
+def assume(study: Study, wanted: Mapping[Kind, Cases], tflops: float) -> Throughput:
     """What a device does that sustains ``tflops`` x 10^12 operations a second in convolutions and linear layers."""
     macs: dict[tuple[str, Shape], int] = {}
     distinct = {case.work: case for both in wanted.values() for case in both}
@@ -29,16 +30,18 @@ def assume(wanted: Mapping[Kind, Cases], tflops: float, batch_size: int) -> Thro
         compile=False,
         torch="any",
         batches=1,
-        batch_size=batch_size,
+        batch_size=study.training.batch_size,
         measurements=[
-            Measured(work=work, seconds_per_image=operations(case, macs) / (tflops * 1e12), peak_bytes=None)
+            Measured(
+                work=work, seconds_per_image=operations(study, case, macs) / (tflops * 1e12), peak_bytes=None
+            )
             for work, case in distinct.items()
         ],
         tflops=tflops,
     )
 
 
-def operations(case: Case, macs: dict[tuple[str, Shape], int]) -> int:
+def operations(study: Study, case: Case, macs: dict[tuple[str, Shape], int]) -> int:
     """The operations of one image, two to a multiply-accumulate; ``macs`` remembers those of networks.
 
     Training is a forward and a backward pass of the network, and a forward pass of the teacher where there is one.
@@ -47,7 +50,7 @@ def operations(case: Case, macs: dict[tuple[str, Shape], int]) -> int:
 
     def forward(key: str, structure: Structure) -> int:
         if (key, shape) not in macs:
-            macs[key, shape] = cost(from_structure(structure), shape).macs
+            macs[key, shape] = cost(from_structure(structure, study.trusted), shape).macs
         return 2 * macs[key, shape]
 
     own = forward(case.work.structure, case.structure)

@@ -115,7 +115,7 @@ def device_name(device: torch.device) -> str:
 
 def _training(bench: Bench, case: Case) -> float:
     study, execution = bench.study, bench.execution
-    network = from_structure(case.structure)
+    network = from_structure(case.structure, study.trusted)
     weights = class_weights(study.training, bench.noise.class_shares)
     recipe = study.training.model_copy(update={"epochs": 1, "batch_size": bench.batch_size})
     # pictures that are decoded as they are needed are mirrored by the processes that decode them
@@ -124,7 +124,7 @@ def _training(bench: Bench, case: Case) -> float:
     with ExitStack() as held:
         loss: Loss = LabelLoss(weights)
         if case.method and case.teacher:
-            teacher = from_structure(case.teacher)
+            teacher = from_structure(case.teacher, study.trusted)
             taps = case.structure["taps"]
             loss = held.enter_context(distillation(network, teacher, case.method, taps, execution, weights))
         while sum(seconds) < LEAST_SECONDS:
@@ -135,7 +135,7 @@ def _training(bench: Bench, case: Case) -> float:
 
 
 def _evaluation(bench: Bench, case: Case) -> float:
-    network, noise = from_structure(case.structure), bench.noise
+    network, noise = from_structure(case.structure, bench.study.trusted), bench.noise
     assert isinstance(noise.test, Split)
     first = slice(bench.batch_size)
     evaluate(network, Split(noise.test.images[first], noise.test.labels[first]), noise, bench.execution)

@@ -48,7 +48,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     config = {**settings, "runtime": study.runtime.model_dump()}
     seed: int = settings["seed"]
     torch.manual_seed(seed)
-    network = from_structure(structure)
+    network = from_structure(structure, study.trusted)
     weights = class_weights(study.training, dataset.class_shares)
     # a run may go on with another number of devices
     exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
@@ -60,7 +60,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
         held.enter_context(together(processes, execution.device))
         loss: Loss = LabelLoss(weights)
         if losses:
-            teacher = load(nodes.teacher(study.study).folder)
+            teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             if warm := study.students[job.args[0]].warm_start:
                 _warm(network, teacher, structure, warm, dataset, seed)
             taps = structure["taps"]

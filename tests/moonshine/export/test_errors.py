@@ -142,7 +142,7 @@ def test_a_file_with_another_normalisation_is_caught(tmp_path):
 
 
 def test_what_says_already_what_is_wrong_is_not_blamed_on_the_file(tmp_path, monkeypatch):
-    def die(path, threads):
+    def die(path, threads, trust):
         raise MoonshineError("a process that decodes pictures died")
 
     monkeypatch.setattr("moonshine.export.receipts.open_file", die)

@@ -13,7 +13,7 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
-from moonshine.networks.models import build_model, source_checksum
+from moonshine.networks.models import build_model, rebuild, source_checksum
 
 OWN = """
 import functools
@@ -115,6 +115,57 @@ def test_a_name_of_no_library(name: str) -> None:
         MoonshineError, match=rf"model '{name}' is none; allowed: torchvision/<name>, timm/<name>"
     ):
         build_model(name, {}, 10)
+
+
+def named(network: str, **kwargs: object) -> dict[str, object]:
+    """A structure as a file may hold it."""
+    return {"network": network, "kwargs": kwargs, "num_classes": 5, "in_channels": 3, "blocks": {}}
+
+
+@pytest.mark.parametrize(
+    "network", ["os:mkdir", "pathlib:Path.mkdir", "torchvision.models:os.mkdir", "x/y:z"]
+)
+def test_code_that_only_a_structure_names_is_not_run(network: str, tmp_path: Path) -> None:
+    with pytest.raises(MoonshineError, match=f"model {network}: .* not trusted; allowed: torchvision/<name>"):
+        rebuild(named(network, path=str(tmp_path / "made")))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_module_that_is_not_trusted_is_not_even_imported(write: Write, tmp_path: Path) -> None:
+    name = write("open('imported', 'w')")
+    for trust in ("", "own", "other", ("other", f"{name}:another"), f"{name}.inner"):
+        with pytest.raises(MoonshineError, match=f"runs the code of {name}, .* trust='{name}'"):
+            rebuild(named(f"{name}:build"), trust)
+    assert not (tmp_path / "imported").exists()
+
+
+def test_trust_is_in_a_package_or_in_one_builder(write: Write) -> None:
+    name = write(OWN)
+    for builder in ("build", "Zoo.small", "wide"):
+        for trust in (name, f"{name}:{builder}", {"other", name}):
+            assert isinstance(rebuild(named(f"{name}:{builder}"), trust), nn.Module)
+
+
+def test_trust_in_a_package_is_none_in_what_it_imports(write: Write, tmp_path: Path) -> None:
+    name = write(
+        f"import os\nfrom functools import partial\nmade = partial(os.mkdir, {str(tmp_path / 'made')!r})"
+    )
+    for builder in ("os.mkdir", "made"):
+        with pytest.raises(MoonshineError, match=f"defined in posix, .* trust='{name}:{builder}'"):
+            rebuild(named(f"{name}:{builder}", path=str(tmp_path / "made")), name)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("kwargs", [None, ["a"], {"norm_layer": nn.InstanceNorm2d}])
+def test_a_structures_arguments_are_plain_data(kwargs: object) -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(MoonshineError, match=r"structure of torchvision/resnet18: kwargs: .*what JSON holds"):
+        rebuild({**named("torchvision/resnet18"), "kwargs": kwargs})
+
+
+def test_timm_reads_no_file_of_weights_by_itself() -> None:
+    with pytest.raises(MoonshineError, match=r"kwargs has checkpoint_path, .*allowed: teacher\.weights"):
+        build_model("timm/resnet18", {"checkpoint_path": "weights.pth"}, 10)
 
 
 def test_torchvisions_segmentation_networks_return_their_logits() -> None:

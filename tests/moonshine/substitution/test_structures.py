@@ -19,6 +19,7 @@ from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
 
 SHAPE = (3, 32, 32)
 ODD = "tests.moonshine.odd_networks"
+OWN_MODULE = "structured_nets"
 OWN = """
 from tests.moonshine.odd_networks import Net, Residual, spatial
 from torch import nn
@@ -54,7 +55,7 @@ def test_a_model_of_the_users_own_comes_back_with_the_same_weights_to_fill(own: 
     assert structure["kept"] == {"stem": "the stem", "body.1": "excluded"}
     assert [place.path for place in layout.places] == ["body.0"]
     structure["blocks"] = {"body.0": block}
-    first, second = (from_structure(through_json(structure)) for _ in range(2))
+    first, second = (from_structure(through_json(structure), OWN_MODULE) for _ in range(2))
     assert shapes(first) == shapes(second)
     assert (shapes(first) == shapes(module)) is (block == "S")
     second.load_state_dict(first.state_dict())
@@ -68,7 +69,7 @@ def test_a_torchvision_model_comes_back_with_a_block_at_every_place() -> None:
     assert len(layout.places) == 8
     structure["blocks"] = dict.fromkeys(structure["blocks"], "G(N)")
     with torch.device("meta"):
-        student = from_structure(through_json(structure))
+        student = from_structure(through_json(structure), OWN_MODULE)
     places = tuple(f"{path}." for path in structure["blocks"])
     outside = {key: shape for key, shape in shapes(module).items() if not key.startswith(places)}
     assert outside.items() <= shapes(student).items()
@@ -87,9 +88,9 @@ def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
     structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
     own.write_text(OWN + "\n# changed\n")
     with pytest.raises(MoonshineError, match="structured_nets:build: its file has changed since"):
-        from_structure(through_json(structure))
+        from_structure(through_json(structure), OWN_MODULE)
     own.write_text(OWN)
-    assert shapes(from_structure(structure))
+    assert shapes(from_structure(structure, OWN_MODULE))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
 def test_blocks_that_do_not_fit_the_model(own: Path, blocks: dict[str, str], said: str) -> None:
     structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
     with pytest.raises(MoonshineError, match=said):
-        from_structure({**structure, "blocks": blocks})
+        from_structure({**structure, "blocks": blocks}, OWN_MODULE)
 
 
 def test_a_key_that_is_missing(own: Path) -> None:
