@@ -40,13 +40,20 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; ``MoonshineError`` names the file when it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MoonshineError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MoonshineError(f"{path}: damaged, not readable as JSON ({error})") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:  # of JSON, UTF-8, and numbers and nesting without end
+        raise MoonshineError(f"{path}: truncated or damaged, not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise MoonshineError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def unreadable(path: Path, error: OSError) -> MoonshineError:
+    """What to say where the system does not give a file."""
+    if isinstance(error, FileNotFoundError):
+        return MoonshineError(f"{path}: no such file")
+    return MoonshineError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:

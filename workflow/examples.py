@@ -35,13 +35,13 @@ def _draw(job: stage.Job, folder: Path) -> None:
     """One picture per test image, one of its truth, and one per network; of every method the first seed."""
     from moonshine.artifacts import load
     from moonshine.data import Split
-    from moonshine.data import load as load_dataset
     from moonshine.training.evaluation import predict
     from moonshine.training.execution import resolve
     from workflow.mask_pictures import colours, draw_labels, draw_picture
+    from workflow.prepared import load_prepared
 
     study = job.study
-    dataset = load_dataset(nodes.fetch(study.study).folder)
+    dataset = load_prepared(study)
     assert isinstance(dataset.test, Split)
     indices = chosen(len(dataset.test))
     shown = Split(dataset.test.images[indices], dataset.test.labels[indices])

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config.networks import PUBLISHED
-from moonshine.data import load as load_dataset
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.train import History
 from moonshine.weights import load_given_weights, load_published_weights
 from workflow import nodes, stage
+from workflow.prepared import load_prepared
 from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
 from workflow.training.placement import execution_here
@@ -22,7 +22,7 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
     study, node = job.study, job.node
     folder = nodes.fetch(study.study).folder
-    dataset = load_dataset(folder)
+    dataset = load_prepared(study)
     network = from_structure(structure, study.trusted)
     if study.teacher.weights == PUBLISHED:
         load_published_weights(network, study.teacher.name)

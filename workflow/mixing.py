@@ -14,7 +14,6 @@ from moonshine.config.data import Augment
 from moonshine.config.networks import Finalists, Mixed
 from moonshine.config.training import OneCycle, Optimizer, Training
 from moonshine.data import Dataset, batches
-from moonshine.data import load as load_dataset
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import PAPER
 from moonshine.search.scoring import Progress
@@ -25,8 +24,8 @@ from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
-from workflow import nodes
 from workflow.layouts import Images, Structure
+from workflow.prepared import load_prepared
 from workflow.sizes import exported_bytes
 from workflow.training.placement import execution_here
 
@@ -53,7 +52,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
         dense=study.is_dense,
     )
     space = Space(structure, fitting, images.shape, study.trusted)
-    dataset = load_dataset(nodes.fetch(study.study).folder)
+    dataset = load_prepared(study)
     if mixed.finalists and dataset.validation is None:
         raise MoonshineError(
             "mixed.finalists: the study has no validation split to choose them on; allowed: data.validation above 0"

@@ -14,7 +14,6 @@ from moonshine.artifacts import load
 from moonshine.budgets import parse_all
 from moonshine.config import Study
 from moonshine.data import Dataset
-from moonshine.data import load as load_dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
@@ -27,6 +26,7 @@ from moonshine.formats.formats import FORMATS, INT8
 from moonshine.formats.quantisation import calibration_images
 from workflow import nodes, stage
 from workflow.layouts import Images, images_of
+from workflow.prepared import load_prepared
 from workflow.records import Run, read_rows
 from workflow.shipped import FILE, Judged, Shipped, warnings
 from workflow.sizes import about_of, timed_batches
@@ -50,7 +50,7 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
     after all; then ``folder`` is as it was.
     """
     assert study.ship
-    images, dataset = images_of(study), load_dataset(nodes.fetch(study.study).folder)
+    images, dataset = images_of(study), load_prepared(study)
     judged: list[Judged] = []
     with replacing(folder) as draft:
         for candidate in choice["ranked"]:

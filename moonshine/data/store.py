@@ -7,21 +7,23 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.errors import MoonshineError
-from moonshine.files import sha256
+from moonshine.files import read_json, sha256
 
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
 SPLITS = ("train", "validation", "test")
+HOW = "python -m workflow.fetch STUDY, or moonshine.datasets.prepare"
 VOID = 255
 """The label of a pixel that belongs to no class."""
 
@@ -84,28 +86,54 @@ class Dataset:
         return self.train.image_shape
 
 
-def load(folder: Path | str) -> Dataset:
-    """Open what ``prepare`` left in ``folder``; the arrays are memory-mapped, not read.
+class LostArrays(MoonshineError):
+    """``data.safetensors`` is missing, or not the file that ``dataset.json`` was written with."""
 
-    Raises MoonshineError where a file is missing or damaged, or the two files do not belong together.
+
+def load(folder: Path | str) -> Dataset:
+    """Open what ``prepare`` left in ``folder``; the arrays are verified once per process, and memory-mapped.
+
+    Raises MoonshineError where a file is missing or damaged, or the two files do not belong together: `LostArrays`
+    where preparing the same data again would mend it.
     """
     folder = Path(folder)
-    for name in (DESCRIPTION, ARRAYS):
+    for name, error in ((DESCRIPTION, MoonshineError), (ARRAYS, LostArrays)):
         if not (folder / name).is_file():
-            raise MoonshineError(f"{folder}: {name} is missing; prepare the data first")
+            raise error(f"{folder}: {name} is missing; prepare the data first ({HOW})")
+    description = read_json(folder / DESCRIPTION)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        tensors = load_file(folder / ARRAYS)
-    except (SafetensorError, ValueError, OSError) as error:
+        _verify(folder / ARRAYS, description["sha256"][ARRAYS])
+        dataset = _assemble(description, load_file(folder / ARRAYS))
+        with safe_open(folder / ARRAYS, "pt") as file:
+            written = json.loads(file.metadata()["description"])
+        if {key: value for key, value in description.items() if key != "sha256"} != written:
+            raise ValueError("they describe the data differently")
+    except LostArrays:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise MoonshineError(
-            f"{folder}: {ARRAYS} or {DESCRIPTION} is truncated or damaged ({error}); prepare the data again"
+            f"{folder}: {ARRAYS} and {DESCRIPTION} do not belong together ({error}); prepare the data again ({HOW})"
         ) from None
+    return dataset
+
+
+def _verify(path: Path, wanted: str) -> None:
     try:
-        return _assemble(description, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise MoonshineError(
-            f"{folder}: {ARRAYS} and {DESCRIPTION} do not belong together ({error}); prepare the data again"
-        ) from None
+        now = path.stat()
+        found = _sha256(path, now.st_ino, now.st_mtime_ns, now.st_size)
+    except OSError as error:
+        raise MoonshineError(f"{path}: cannot be read ({error.strerror})") from None
+    if found != wanted:
+        raise LostArrays(
+            f"{path}: has the checksum {found}, {DESCRIPTION} says {wanted}: it is truncated or damaged; prepare the "
+            f"data again ({HOW})"
+        )
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, *state: int) -> str:
+    """Of a file in this state: a second or so per gigabyte."""
+    return sha256(path)
 
 
 def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Dataset:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from moonshine.config import load_study
+from moonshine.data import store
 from moonshine.tracking import active_runs, open_store
 from tests.moonshine.datasets import scenes
 from tests.workflow import tiny
@@ -121,8 +123,9 @@ def test_an_output_that_is_not_scored_is_drawn_as_void(tmp_path: Path) -> None:
 def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Path) -> None:
     """As Cityscapes' void, the network's last output: the legend has the black void only."""
     shutil.copytree(trained, tmp_path / "copy")
-    about = tmp_path / "copy/results/tiny/data/dataset.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"scored_classes": 2}))
+    data = tmp_path / "copy/results/tiny/data"
+    about = json.loads((data / store.DESCRIPTION).read_text()) | {"scored_classes": 2}
+    store.write(data, load_file(data / store.ARRAYS), about, about.pop("sha256")["source"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "copy")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -54,6 +54,7 @@ HARMLESS = {
     "workflow/gpus.py": "chooses among GPUs",
     "workflow/launch.py": "starts processes",
     "workflow/nodes.py": "names and paths",
+    "workflow/prepared.py": "the data that dataset.json tells, or none",
     "workflow/progress.py": "progress",
     "workflow/search_progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",

@@ -17,7 +17,6 @@ from moonshine.artifacts import load
 from moonshine.checkpoint import Checkpoints, fingerprint
 from moonshine.config.networks import WarmStart
 from moonshine.data import Dataset, batches
-from moonshine.data import load as load_dataset
 from moonshine.distillation.distil import distillation
 from moonshine.files import read_json
 from moonshine.live import Live
@@ -26,6 +25,7 @@ from moonshine.training.labels import LabelLoss, class_weights
 from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, Loss, train
 from workflow import nodes, stage
+from workflow.prepared import load_prepared
 from workflow.progress import Progress
 from workflow.training.configuration import configuration
 from workflow.training.files import evaluate_test, identity_of, inputs, write
@@ -41,7 +41,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     study, node = job.study, job.node
     processes = launched()
     folder = nodes.fetch(study.study).folder
-    dataset = load_dataset(folder)
+    dataset = load_prepared(study)
     losses = study.methods[method] if method else None
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), losses is not None)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from moonshine.data.encoded import EncodedSplit, Packed
-from moonshine.data.store import ARRAYS, DESCRIPTION, load, write
+from moonshine.data.store import ARRAYS, DESCRIPTION, LostArrays, load, write
 from moonshine.errors import MoonshineError
+from moonshine.files import sha256
 from tests.moonshine.images import images_of
 
 
@@ -112,7 +113,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [ARRAYS, DESCRIPTION])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(MoonshineError, match=f"{name} is missing; prepare the data"):
+    with pytest.raises(
+        MoonshineError, match=f"{name} is missing; prepare the data .*python -m workflow.fetch"
+    ):
         load(folder)
 
 
@@ -132,13 +135,50 @@ def test_a_truncated_file(folder: Path, name: str, share: float) -> None:
         (describe(channels=1), r"described as \(6, 1, 8, 10\)"),
         (describe(validation=0), r"validation split"),
         ({"name": "toy"}, "'counts'"),
-        ([], "do not belong together"),
+        ([], "expected a JSON object, found list"),
     ],
 )
 def test_files_that_do_not_belong_together(folder: Path, description: Any, message: str) -> None:
-    (folder / DESCRIPTION).write_text(json.dumps(description))
+    describe_anew(folder, description)
     with pytest.raises(MoonshineError, match=message):
         load(folder)
+
+
+def describe_anew(folder: Path, description: Any) -> None:
+    """Write another description, which is right about the file of the arrays."""
+    if isinstance(description, dict):
+        description = description | {"sha256": {ARRAYS: sha256(folder / ARRAYS)}}
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize("place", [-1, 3, 100, 1000])
+def test_a_flipped_bit_of_the_arrays_is_found(folder: Path, place: int) -> None:
+    load(folder)  # verified once, in this state of the file
+    content = bytearray((folder / ARRAYS).read_bytes())
+    content[place] ^= 1
+    (folder / ARRAYS).write_bytes(content)
+    with pytest.raises(LostArrays, match=f"{ARRAYS}: has the checksum .* {DESCRIPTION} says"):
+        load(folder)
+
+
+@pytest.mark.parametrize("change", [{"mean": [0.5, 0.5, 0.4]}, {"class_names": ["a", "b", "c"]}])
+def test_an_edited_description_is_found(folder: Path, change: dict[str, Any]) -> None:
+    describe_anew(folder, describe(**change))
+    with pytest.raises(MoonshineError, match=r"do not belong together \(they describe the data differently"):
+        load(folder)
+
+
+def test_arrays_are_verified_once_in_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[Path] = []
+
+    def digest(path: Path) -> str:
+        verified.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr("moonshine.data.store.sha256", digest)
+    load(folder)
+    load(folder)
+    assert verified == [folder / ARRAYS]
 
 
 @pytest.fixture
@@ -171,7 +211,7 @@ def test_what_stays_encoded_is_loaded(encoded: Path) -> None:
     ],
 )
 def test_encoded_files_that_do_not_belong_together(encoded: Path, description: Any, message: str) -> None:
-    (encoded / DESCRIPTION).write_text(json.dumps(description))
+    describe_anew(encoded, description)
     with pytest.raises(MoonshineError, match=message):
         load(encoded)
 
