@@ -6,10 +6,15 @@ The stable interface is a handful of calls, loaded on first use so that ``import
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 from moonshine.errors import MoonshineError
+
+# ONNX Runtime reads this when it is imported, which only modules of this package do; DO_NOT_TRACK it does not heed. It
+# would keep a device id and a queue of events in the home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

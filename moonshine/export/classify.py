@@ -1,7 +1,10 @@
 """Says what a picture shows: python classify.py network.onnx picture.jpg (needs onnxruntime, numpy and pillow)."""
 
 import json
+import os
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would keep a device id and a queue of events in the home
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.fake_results import make_study, write_results
+from tests.workflow.fake_results import make_study, table_rows, write_results
 from workflow.answers import what_to_ship
 from workflow.collect import collect, write
+from workflow.comparison import overview
 from workflow.results import Results, load_results
 from workflow.shipped import Judged, Shipped, Verdict
 
@@ -80,6 +81,14 @@ def test_every_candidate_is_listed_with_what_it_takes(tmp_path: Path) -> None:
     assert said.count("<tr>") - 1 == len(found.choice["candidates"]) == 12
     assert "Nothing is exported yet" in said
     assert "is G(N) trained with at; whether it ships is decided by its files" in said
+
+
+def test_a_comparison_names_what_ships_with_the_error_of_its_file(tmp_path: Path) -> None:
+    found = results(tmp_path, "500kB")
+    assert table_rows(overview([found]).html)[0][-1] == "–"
+    export(tmp_path, found)
+    again = load_results("digits", tmp_path)
+    assert table_rows(overview([again]).html)[0][-1] == "G(N) at<br><small>network.onnx 4.70 %</small>"
 
 
 def test_a_fall_is_told_in_the_answer(tmp_path: Path) -> None:

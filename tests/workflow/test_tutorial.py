@@ -19,6 +19,7 @@ from workflow.handover import hand_over
 
 TEXT = (PROJECT / "docs" / "tutorial.md").read_text()
 CLASSES = ("disc", "noise", "stripes")
+ELSEWHERE = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR")
 SET_UP = ("make setup", "source .venv/bin/activate")  # what the tests themselves run in
 
 
@@ -53,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (made / "flowers" / split / kind).mkdir(parents=True)
             for number in range(count):
                 picture(kind, random).save(made / "flowers" / split / kind / f"{number}.png")
+    (made / "home").mkdir()
     (made / "my_nets.py").write_text(blocks("python")[0])
     build = "import torch, my_nets; torch.manual_seed(0); network = my_nets.build(classes=3, width=64)"
     save = "torch.save({'state_dict': {f'module.{k}': v for k, v in network.state_dict().items()}}, 'flowers.pt')"
@@ -62,9 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, command: str) -> str:
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in ELSEWHERE},
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "XDG_CACHE_HOME": str(folder / ".cache"),
+        "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
     }
     command = command.replace(
@@ -123,6 +125,19 @@ def test_the_report_ends_with_the_answer(said: dict[str, str], folder: Path) -> 
     assert "What to ship" in last
     assert "Under 1MB onnx-int8 ship BG(2,M)" in last
     assert 'href="export/network-int8.onnx"' in last
+
+
+def test_the_home_holds_what_is_documented_and_no_more(said: dict[str, str], folder: Path) -> None:
+    home = folder / "home"
+    (line,) = [
+        line
+        for line in (PROJECT / "docs" / "engines.md").read_text().splitlines()
+        if line.startswith("| your home |")
+    ]
+    allowed = re.findall(r"`~/([^`]+)`", line)
+    written = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
+    assert [path for path in sorted(written) if not path.startswith(tuple(allowed))] == []
+    assert any(path.startswith(".cache/moonshine/") for path in written)  # so this is the home that was used
 
 
 def test_the_teacher_is_her_network_as_it_is(said: dict[str, str], folder: Path) -> None:

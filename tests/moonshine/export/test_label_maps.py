@@ -132,7 +132,7 @@ def test_planned_bytes_without_a_dataset(exported, folder):
     assert planned == pytest.approx((folder / "network.onnx").stat().st_size, rel=0.02)
 
 
-def test_the_example_labels_a_picture(exported, folder, tmp_path):
+def test_the_example_labels_a_picture(exported, folder, untouched_home, tmp_path):
     assert not (folder / "classify.py").exists()
     code = (folder / "segment.py").read_text().partition('"""\n')[2]
     assert "moonshine" not in code
