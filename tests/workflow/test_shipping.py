@@ -124,8 +124,8 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return receipts(*ERRORS[network])
 
     monkeypatch.setattr(shipping, "export_network", export_network)
-    monkeypatch.setattr(shipping, "write_receipts", lambda *given: receipts(*ERRORS[current[0]]))
-    monkeypatch.setattr(shipping, "load", lambda folder: folder.parent.parent.name)
+    monkeypatch.setattr(shipping, "write_receipts", lambda *given, **settings: receipts(*ERRORS[current[0]]))
+    monkeypatch.setattr(shipping, "load", lambda folder, **settings: folder.parent.parent.name)
     monkeypatch.setattr(shipping, "about_of", lambda images, structure: None)
     monkeypatch.setattr(shipping, "read_json", lambda path: {})
     monkeypatch.setattr(
