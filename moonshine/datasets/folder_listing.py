@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +46,9 @@ def survey(
     """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
 
     ``required`` and ``optional`` are the folders below ``root`` that are read; classes are the folders of the first,
-    sorted. Hidden files and folders, and files that are no images, are passed over.
-    Raises MoonshineError naming what is missing, empty, unknown or out of place.
+    sorted; names that differ in their Unicode form alone are the same. Hidden files and folders are passed over, and
+    files that are no images, which the log says.
+    Raises MoonshineError naming what is missing, empty, unknown, twice there or out of place.
     """
     try:
         return _survey(Path(root).expanduser(), required, optional)
@@ -75,16 +78,34 @@ def _survey(root: Path, required: Sequence[str], optional: Sequence[str]) -> Lis
         raise MoonshineError(f"{root / required[0]} has the single class {classes[0]}; allowed: at least two")
     files: dict[str, list[str]] = {}
     labels: dict[str, list[int]] = {}
+    unread: Counter[str] = Counter()
     for split in present:
-        by_class = _split(root, split, classes)
+        by_class = _split(root, split, classes, unread)
         files[split] = [name for names in by_class.values() for name in names]
         labels[split] = [label for label, name in enumerate(classes) for _ in by_class.get(name, ())]
+    say_unread(root, unread)
     return Listing(root, tuple(classes), files, labels)
 
 
-def _split(root: Path, split: str, classes: list[str]) -> dict[str, list[str]]:
+def say_unread(root: Path, unread: Counter[str]) -> None:
+    """Log how many files below a folder were passed over, by suffix."""
+    if unread:
+        kinds = some([f"{count} {suffix}" for suffix, count in sorted(unread.items())])
+        logger.warning(
+            "%s: files that are no pictures were passed over: %s; read: %s", root, kinds, ", ".join(SUFFIXES)
+        )
+
+
+def composed(name: str) -> str:
+    """A name in one of the forms in which Unicode writes the same characters: file systems and archives change it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _split(root: Path, split: str, classes: list[str], unread: Counter[str]) -> dict[str, list[str]]:
     """Class -> its images in one split; classes of train/ that the split has no folder for are left out, and said."""
-    here = _classes(root / split)
+    names = {composed(name): name for name in classes}
+    folders = {names.get(composed(name), name): name for name in _classes(root / split)}
+    here = list(folders)
     unknown = [name for name in here if name not in classes]
     if unknown:
         raise MoonshineError(
@@ -93,7 +114,7 @@ def _split(root: Path, split: str, classes: list[str]) -> dict[str, list[str]]:
     unseen = [name for name in classes if name not in here]
     if unseen:
         logger.warning("%s: no images of %s: results say nothing about them", root / split, some(unseen))
-    found = {name: _images(root, root / split / name) for name in here}
+    found = {name: _images(root, root / split / folder, unread) for name, folder in folders.items()}
     empty = [f"{split}/{name}" for name, images in found.items() if not images]
     if empty:
         raise MoonshineError(
@@ -116,6 +137,11 @@ def _classes(folder: Path) -> list[str]:
     unwritable = [name for name in classes if not _is_utf8(name)]
     if unwritable:
         raise MoonshineError(f"{folder} has folders whose names are not UTF-8: {some(unwritable)!r}")
+    alike = Counter(map(composed, classes))
+    if twice := [ascii(name) for name in classes if alike[composed(name)] > 1]:
+        raise MoonshineError(
+            f"{folder} has class folders of one name in several Unicode forms: {some(twice)}; allowed: one of each"
+        )
     return classes
 
 
@@ -126,8 +152,8 @@ def _visible(folder: Path) -> list[Path]:
     )
 
 
-def _images(root: Path, folder: Path) -> list[str]:
-    """Images below a class folder; a folder that links lead to twice, or in circles, is read once."""
+def _images(root: Path, folder: Path, unread: Counter[str]) -> list[str]:
+    """Images below a class folder, others counted in ``unread``; a folder that links lead to twice is read once."""
     seen = {os.path.realpath(above) for above in (root, folder.parent)}
     found: list[str] = []
 
@@ -142,7 +168,9 @@ def _images(root: Path, folder: Path) -> list[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _hidden(name))
         below = Path(where).relative_to(root)
-        found += [(below / name).as_posix() for name in names if _is_image(name) and not _hidden(name)]
+        shown = [name for name in names if not _hidden(name)]
+        found += [(below / name).as_posix() for name in shown if _is_image(name)]
+        unread.update(kind_of(name) for name in shown if not _is_image(name))
     return sorted(found, key=os.path.split)
 
 
@@ -152,6 +180,11 @@ def _hidden(name: str) -> bool:
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
+
+
+def kind_of(name: str) -> str:
+    """The suffix of a file's name, or all of a name that has none."""
+    return Path(name).suffix.lower() or name
 
 
 def _is_utf8(name: str) -> bool:

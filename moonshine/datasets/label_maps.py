@@ -243,11 +243,17 @@ def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
         counts += torch.bincount(label_map.flatten().long(), minlength=256)
     sizes = counts[: len(scenes.class_names)].tolist()
     absent = [
-        name for name, size in zip(scenes.class_names[: scenes.scored], sizes, strict=False) if not size
+        f"{scenes.class_names[index]} (label {label})"
+        for label, index in scenes.ids.items()
+        if index < scenes.scored and not sizes[index]
     ]
     if absent:
+        there = [str(label) for label, index in scenes.ids.items() if sizes[index]]
+        void = f"void ({', '.join(map(str, sorted(scenes.void)))})"
+        alone = some([*there, *([void] if counts[VOID] else [])])
         raise MoonshineError(
-            f"data.root: {scenes.root}: no training picture shows {some(absent)}; allowed: each class at least once"
+            f"data.root: {scenes.root}: no training picture shows {some(absent)}; the label maps hold {alone}; "
+            "allowed: each class at least once, by its label: a mask of 0 and 255 has to say 1 where it says 255"
         )
     return [size / labels.numel() for size in sizes]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moonshine.datasets.checksums import of_files
-from moonshine.datasets.folder_listing import SUFFIXES
+from moonshine.datasets.folder_listing import SUFFIXES, composed, kind_of, say_unread
 from moonshine.datasets.label_maps import Pair, Scenes, prepare_scenes
 from moonshine.datasets.source import some
 from moonshine.errors import MoonshineError
@@ -69,8 +70,8 @@ def checksum(root: Path | str) -> str:
 def survey(root: Path) -> dict[str, list[Pair]]:
     """Split -> (picture, label map) below a folder, by name, found without reading them.
 
-    Hidden files and files that are no pictures are passed over. MoonshineError naming what is missing, and of all
-    splits at once what has no partner.
+    Hidden files are passed over, and files that are no pictures, which the log says. MoonshineError naming what is
+    missing, and of all splits at once what has no partner.
     """
     for name in FOLDERS:
         if not (root / name / "train").is_dir():
@@ -113,12 +114,16 @@ def _pairs(root: Path, split: str, pictures: dict[str, str], maps: dict[str, str
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Name without its suffix -> file name, of the pictures in a folder."""
+    """Name without its suffix, in one Unicode form -> file name, of the pictures in a folder."""
     try:
-        names = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+        shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise MoonshineError(f"data.root: {folder} cannot be read ({error.strerror})") from None
-    found = {Path(name).stem: name for name in names if not name.startswith(".")}
-    if len(found) < len([name for name in names if not name.startswith(".")]):
-        raise MoonshineError(f"data.root: {folder} has two pictures of one name and different suffixes")
+    names = [path.name for path in shown if path.suffix.lower() in SUFFIXES]
+    found = {composed(Path(name).stem): name for name in names}
+    if len(found) < len(names):
+        raise MoonshineError(
+            f"data.root: {folder} has two pictures of one name and different suffixes, or Unicode forms of the name"
+        )
+    say_unread(folder, Counter(kind_of(path.name) for path in shown if path.suffix.lower() not in SUFFIXES))
     return found

@@ -70,6 +70,29 @@ def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogC
     assert "only train, val and test are read; passed over: extra" in caplog.text
 
 
+def test_a_class_is_the_same_in_every_unicode_form(root: Path) -> None:
+    (root / "train/iris").rename(root / "train/caf\u00e9")
+    (root / "test/iris").rename(root / "test/cafe\u0301")
+    listing = survey(root)
+    assert listing.classes == ("caf\u00e9", "daisy", "rose")
+    assert listing.labels["test"] == [0, 1, 1, 1, 2, 2]
+    assert listing.files["test"][0] == "test/cafe\u0301/0.png"
+    (root / "train/cafe\u0301").mkdir()
+    picture(1).save(root / "train/cafe\u0301/0.png")
+    said = r"train has class folders of one name in several Unicode forms: 'cafe\\u0301', 'caf\\xe9'"
+    with pytest.raises(MoonshineError, match=said):
+        survey(root)
+
+
+def test_files_that_are_not_read_are_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = survey(root)
+    for name in ("train/rose/a.gif", "train/rose/B.GIF", "test/iris/notes", "test/iris/.hidden.gif"):
+        (root / name).write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert survey(root) == before
+    assert "files that are no pictures were passed over: 2 .gif, 1 notes; read: .bmp, .jpeg" in caplog.text
+
+
 def test_a_folder_that_may_not_be_read(root: Path) -> None:
     (root / "train" / "rose").chmod(0)
     try:

@@ -310,8 +310,28 @@ def test_a_split_without_any_label_cannot_be_scored(folder: str, split: str, tmp
 
 def test_a_class_that_no_training_picture_shows(root: Path, tmp_path: Path) -> None:
     config = scenes.config_of(root, classes=[*scenes.CLASSES, "dragon"])
-    with pytest.raises(MoonshineError, match="no training picture shows dragon"):
+    said = r"no training picture shows dragon \(label 3\); the label maps hold 0, 1, 2, void \(9\); allowed: each class"
+    with pytest.raises(MoonshineError, match=said):
         prepare(config, tmp_path / "data")
+
+
+def test_masks_of_0_and_255_are_told_what_255_is(root: Path, tmp_path: Path) -> None:
+    for path in (root / "labels").glob("*/*.png"):
+        _resave(path, lambda labels: labels.point(lambda label: 255 * (label == 1)))
+    config = scenes.config_of(root, classes=["background", "thing"], void=255)
+    said = r"shows thing \(label 1\); the label maps hold 0, void \(255\); .* has to say 1 where it says 255"
+    with pytest.raises(MoonshineError, match=said):
+        prepare(config, tmp_path / "data")
+
+
+def test_partners_have_one_name_in_every_unicode_form(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "images/train/1.png").rename(root / "images/train/caf\u00e9.png")
+    (root / "labels/train/1.png").rename(root / "labels/train/cafe\u0301.png")
+    (root / "images/train/1.gif").write_bytes(b"")
+    assert ("images/train/caf\u00e9.png", "labels/train/cafe\u0301.png") in segmentation_folder.survey(root)[
+        "train"
+    ]
+    assert "images/train: files that are no pictures were passed over: 1 .gif" in caplog.text
 
 
 def test_another_folder_than_the_study_says(root: Path, tmp_path: Path) -> None:
