@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, write_bytes, write_json
+from moonshine.files import read_json, unreadable, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 KEPT = 2
+NAME = re.compile(r"epoch-([0-9]{5,})\.(pt|json)")
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,17 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove every checkpoint: the run's results are written."""
         for path in self.folder.glob("epoch-*.*"):
-            path.unlink(missing_ok=True)
+            if NAME.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
         receipt = read_json(path.with_suffix(".json"))
         if receipt.get("fingerprint") != self.fingerprint:
             raise MoonshineError(f"{path}: a checkpoint of other settings, data or versions")
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise unreadable(path, error) from None
         if hashlib.sha256(data).hexdigest() != receipt.get("sha256"):
             raise MoonshineError(f"{path}: a corrupt checkpoint (its checksum does not match)")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
@@ -72,8 +78,9 @@ class Checkpoints:
         return self.folder / f"epoch-{epoch:05d}.pt"
 
     def _epochs(self) -> list[int]:
-        """Epochs with a checkpoint, newest first."""
-        return sorted((int(path.stem.split("-")[1]) for path in self.folder.glob("epoch-*.pt")), reverse=True)
+        """Epochs with a checkpoint, newest first; a file that somebody put beside them is none."""
+        names = (NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*.pt"))
+        return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:  # of JSON, UTF-8, and numbers and nesting without end
-        raise MoonshineError(f"{path}: truncated or damaged, not readable as JSON ({error})") from None
+        raise MoonshineError(f"{path}: damaged, not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise MoonshineError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -66,6 +66,20 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[s
             {key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()}
         )
     write_bytes(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file as text, its comment lines (``#``) left out.
+
+    Errors: ``MoonshineError`` naming the path when it is missing or damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    except OSError as error:
+        raise MoonshineError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MoonshineError(f"{path}: damaged, not readable as CSV ({error})") from None
 
 
 def sha256(path: Path) -> str:

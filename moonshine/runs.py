@@ -5,7 +5,6 @@ Nothing here needs MLflow.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, sha256
+from moonshine.files import read_csv, read_json, sha256
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
 IDENTITY = ("study", "student", "network", "block", "method", "seed")
@@ -53,7 +52,7 @@ def read_node(folder: Path) -> TrainedNode:
 
 
 def _rows(path: Path) -> Iterator[dict[str, float]]:
-    for number, row in enumerate(csv.DictReader(path.read_text(encoding="utf-8").splitlines()), start=2):
+    for number, row in enumerate(read_csv(path), start=2):
         try:
             numbers = {name: float(value) for name, value in row.items() if value != ""}
             yield numbers | {"epoch": int(row["epoch"])}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from moonshine.files import read_json
+from moonshine.files import read_csv, read_json
 from workflow import nodes
 from workflow.markup import Fragment, html_table
-from workflow.records import read_csv
 from workflow.results import Results
 from workflow.statistics import estimate
 

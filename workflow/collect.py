@@ -14,7 +14,7 @@ from typing import Any
 
 from moonshine.config import Method, Study
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, write_bytes
+from moonshine.files import read_csv, read_json, write_bytes
 from workflow import nodes, stage
 from workflow.choice import choose, sizes_of
 from workflow.latex import table_to_latex
@@ -23,7 +23,6 @@ from workflow.records import (
     Model,
     Run,
     StudentRow,
-    read_csv,
     rows_to_csv,
     table_to_csv,
     to_csv,

@@ -64,8 +64,12 @@ def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     from papermill import PapermillExecutionError, execute_notebook
 
-    running.parent.mkdir(parents=True, exist_ok=True)
-    failed.unlink(missing_ok=True)
+    try:
+        running.parent.mkdir(parents=True, exist_ok=True)
+        failed.unlink(missing_ok=True)
+        running.touch()
+    except OSError as error:
+        raise _unwritable(running.parent, error) from None
     try:
         notebook = execute_notebook(
             source,
@@ -86,6 +90,10 @@ def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: 
         raise
     running.unlink()
     return notebook
+
+
+def _unwritable(path: Path, error: OSError) -> MoonshineError:
+    return MoonshineError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
@@ -140,7 +148,10 @@ def render(
     """
     for old in (html, notebook):
         if old is not None:
-            old.unlink(missing_ok=True)
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unwritable(old, error) from None
     done = normalise(execute(source, parameters, failed.with_name(f".running-{failed.name}"), failed))
     page = to_html(done, title)
     if notebook is not None:

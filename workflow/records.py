@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from moonshine.errors import MoonshineError
+from moonshine.files import read_csv
 from workflow.statistics import Verdict, margin_of_test_set
 
 Row = TypeVar("Row")
@@ -154,18 +155,6 @@ def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
     return to_csv([*models, *(f"{method}_{value}" for method in methods for value in values)], body)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file as text, with its comment lines (``#``) left out.
-
-    Errors: ``MoonshineError`` naming the path when it cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise MoonshineError(f"{path}: cannot be read: {error.strerror}") from None
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
 def _build(kind: type[Row], cells: dict[str, str], path: Path) -> Row:
     """One instance of a flat dataclass; only a field that is plainly ``str`` keeps an empty cell."""
     values: dict[str, Any] = {}
@@ -178,9 +167,14 @@ def _build(kind: type[Row], cells: dict[str, str], path: Path) -> Row:
             values[name] = None
         else:
             parts = get_args(hint) or (hint,)
-            values[name] = next(
-                (number(cells[name]) for number in (float, int) if number in parts), cells[name]
-            )
+            try:
+                values[name] = next(
+                    (number(cells[name]) for number in (float, int) if number in parts), cells[name]
+                )
+            except ValueError:
+                raise MoonshineError(
+                    f"{path}: {name}: found {cells[name]!r}; allowed: a number; collect the study again"
+                ) from None
     return kind(**values)
 
 
@@ -196,8 +190,12 @@ def read_table(path: Path) -> list[StudentRow]:
         methods = [name.removesuffix("_test_se") for name in cells if name.endswith("_test_se")]
         errors = {}
         for method in methods:
-            own = {field.name: cells[f"{method}_{field.name}"] for field in fields(MethodError)}
-            if own["seeds"]:
+            own = {
+                field.name: cells[name]
+                for field in fields(MethodError)
+                if (name := f"{method}_{field.name}") in cells
+            }
+            if own.get("seeds") != "":
                 errors[method] = _build(MethodError, own, path)
         rows.append(StudentRow(_build(Model, cells, path), errors))
     return rows

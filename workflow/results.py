@@ -10,10 +10,10 @@ from typing import Any
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json
+from moonshine.files import read_csv, read_json
 from workflow import nodes
 from workflow.collect import collect, write
-from workflow.records import Difference, Run, StudentRow, read_csv, read_rows, read_table
+from workflow.records import Difference, Run, StudentRow, read_rows, read_table
 from workflow.shipped import Shipped, read_shipped
 
 

@@ -99,6 +99,8 @@ def _locked(node: Node) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a folder that may only be read: nobody works in it
+        return False
 
 
 def _measured(study: Study) -> dict[tuple[str, ...], float]:

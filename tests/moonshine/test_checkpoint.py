@@ -32,6 +32,19 @@ def test_nothing_there_is_a_fresh_start(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "none", "settings").load(CPU) is None
 
 
+def test_files_that_somebody_put_beside_them_are_left_alone(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 3)
+    strangers = [tmp_path / name for name in ("epoch-x.pt", "epoch-99999 (copy).pt", "epoch-9.pt")]
+    for stranger in strangers:
+        stranger.write_bytes(b"")
+    checkpoints.save(3, {"weights": torch.zeros(3)})
+    found = checkpoints.load(CPU)
+    assert found is not None
+    assert found[0] == 3
+    checkpoints.clear()
+    assert sorted(tmp_path.iterdir()) == sorted(strangers)
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no receipt"])
 def test_a_corrupt_one_falls_back_to_the_one_before(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

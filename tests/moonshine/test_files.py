@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moonshine import MoonshineError
-from moonshine.files import read_json, sha256, write_bytes, write_csv, write_json
+from moonshine.files import read_csv, read_json, sha256, write_bytes, write_csv, write_json
 
 
 def test_json_bytes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
@@ -41,14 +41,34 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "no such file"), ("{", "damaged"), ("[1]", "JSON object")]
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        ("{", "damaged"),
+        ("[1]", "JSON object"),
+        ("[" * 9000, "damaged"),
+        (f'{{"epoch": {"1" * 5000}}}', "damaged"),
+        ("\udcff", "damaged"),
+    ],
 )
 def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, said: str) -> None:
     path = tmp_path / "dataset.json"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(MoonshineError, match=rf"dataset\.json: .*{said}"):
         read_json(path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MoonshineError, match=rf"{tmp_path}: cannot be read \(Is a directory\)"):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"epoch,loss\n0,\xff\n", b"epoch,loss\n0," + b"1" * 200_000])
+def test_a_bad_csv_file_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(MoonshineError, match=r"history\.csv: damaged, not readable as CSV"):
+        read_csv(tmp_path / "history.csv")
 
 
 def test_csv_keeps_seven_digits_and_leaves_none_empty(tmp_path: Path) -> None:

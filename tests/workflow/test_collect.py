@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from moonshine.errors import MoonshineError
+from moonshine.files import read_csv
 from tests.workflow.fake_results import STUDENTS, make_study, write_results
 from workflow import nodes, stage
 from workflow.collect import collect, run, terms_of, write
 from workflow.latex import escape
-from workflow.records import Difference, Run, read_csv, read_rows, read_table
+from workflow.records import Difference, Run, read_rows, read_table
 from workflow.statistics import estimate
 from workflow.tables import comparisons
 

@@ -195,6 +195,15 @@ def test_a_partial_report_of_nothing_is_a_page_all_the_same(tmp_path):
     assert "0 of 37 trained networks" in page
 
 
+def test_a_partial_report_that_cannot_be_written_says_where(tmp_path, monkeypatch, capsys):
+    prepare(tmp_path, absent=["distil@digits-GN-at-1"])
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("results/digits/logs", ignore_errors=True)
+    Path("results/digits/logs").write_text("in the way, as a disk is that may only be read")
+    assert report_main(["digits", "--partial"]) == stage.USAGE_ERROR
+    assert "error: results/digits/logs: cannot be written (File exists)" in capsys.readouterr().err
+
+
 def test_a_partial_report_is_of_the_study_in_params(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(make_study().model_dump()))
     with pytest.raises(MoonshineError, match="study is 'digits'; expected 'other'"):

@@ -258,6 +258,19 @@ def test_a_corrupt_file(tmp_path: Path, compression: int) -> None:
         prepare(config_of(path), tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    "shape", ["(640000000000,)", "(1, -1)", "(10, 10)" * 2000, "(" * 3000, "(1" + "0" * 5000 + ",)"]
+)
+def test_a_member_that_claims_what_is_not_there(tmp_path: Path, shape: str) -> None:
+    path = tmp_path / "my.npz"
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for key in content():
+            archive.writestr(f"{key}.npy", b"\x93NUMPY\2\0" + len(header).to_bytes(4, "little") + header)
+    with pytest.raises(MoonshineError, match=r"data\.path: .*my\.npz cannot be read as \.npz \("):
+        prepare(config_of(path), tmp_path / "data")
+
+
 @pytest.mark.parametrize("what", ["text", "npy", "zip"])
 def test_a_file_of_another_kind(tmp_path: Path, what: str) -> None:
     path = tmp_path / "my.npz"
