@@ -1,6 +1,7 @@
 """Dates that make Snakemake look: it compares the content of those inputs alone that are newer than a node's outputs.
 
-A file that was put in place with an old date (``cp -p``, rsync, tar), or under a clock that was behind, would be missed.
+A file that was put in place with an old date (``cp -p``, rsync, tar), or under a clock that was behind, would be
+missed.
 """
 
 from __future__ import annotations
