@@ -69,7 +69,9 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert "miou_pct" in metrics["test"]
 
 
-def timed(path: Path, shape: Sequence[int], threads: int, batches: Sequence[int]) -> Timing:
+def timed(
+    path: Path, shape: Sequence[int], threads: int, batches: Sequence[int], trust: Sequence[str]
+) -> Timing:
     """As if the file had been measured, which takes a process and seconds; the tutorial's test measures."""
     latencies = tuple(Latency(batch, 1.0, 1.5, 20, 2_000_000) for batch in batches)
     return Timing(path.suffix[1:], path.name, threads, 1_000_000, latencies)
