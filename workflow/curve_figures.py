@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -13,6 +14,8 @@ from workflow.results import Results
 
 # Errors in percent by (student, method), then by epoch: one value per seed.
 Errors = dict[tuple[str, str], dict[int, list[float]]]
+PANELS = 40
+"""Most students with a panel: a figure of more is slow to draw, and taller than PNG readers take."""
 
 
 def _errors(results: Results, column: str) -> Errors:
@@ -31,18 +34,23 @@ def _errors(results: Results, column: str) -> Errors:
 def curves(results: Results) -> Picture | None:
     """Error by epoch, one panel per student: the mean over seeds, and a band from the best seed to the worst.
 
-    The error is that of the validation split, or of the training passes where a study has none. None when no
-    student has been trained yet.
+    The error is that of the validation split, or of the training passes where a study has none. Of more than `PANELS`
+    students those with the lowest last error have one, and the figure says so. None when no student has been trained
+    yet.
     """
     name, error, errors = "Validation", "error", _errors(results, "validation_error_pct")
     if not errors:
         name, errors = "Training", _errors(results, "train_error_pct")
     if results.is_dense:
         error = "pixel error" if name == "Training" else "100 − mIoU"
-    trained = {student for student, _ in errors}
-    students = [row.model.student for row in results.rows if row.model.student in trained]
-    if not students:
+    last: dict[str, float] = {}
+    for (student, _), epochs in errors.items():
+        last[student] = min(last.get(student, math.inf), fmean(epochs[max(epochs)]))
+    if not last:
         return None
+    shown = set(sorted(last, key=lambda student: last[student])[:PANELS])
+    students = [row.model.student for row in results.rows if row.model.student in shown]
+    of_all = "" if len(shown) == len(last) else f" of {len(last)}, those of lowest error"
     lines = math.ceil(len(students) / 2)
     height = 1.6 * lines + 1.1
     # By hand: the constrained layout takes seconds for two dozen panels.
@@ -50,7 +58,13 @@ def curves(results: Results) -> Picture | None:
     grid = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False)
     edges = {"left": 0.15, "right": 0.99, "bottom": 0.5 / height, "top": 1 - 0.62 / height}
     figure.subplots_adjust(**edges, wspace=0.07, hspace=0.28)
-    values = [value for epochs in errors.values() for found in epochs.values() for value in found]
+    values = [
+        value
+        for (student, _), epochs in errors.items()
+        if student in shown
+        for found in epochs.values()
+        for value in found
+    ]
     # Zero errors do happen, and a log scale needs somewhere to put them.
     floor = min((value for value in values if value > 0), default=0.1) / 1.5
     for axes, student in zip(grid.flat, students, strict=False):
@@ -65,16 +79,22 @@ def curves(results: Results) -> Picture | None:
     first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(5))
     first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     first.yaxis.set_minor_formatter(NullFormatter())
-    first.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    first.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     if len(students) % 2:
         grid[-1, 1].set_visible(False)
         if lines > 1:
             grid[-2, 1].tick_params(labelbottom=True)
-    figure.supxlabel("Epoch", fontsize=10.5, y=0.06 / height, va="bottom")
+    figure.supxlabel(
+        f"Epoch ({len(students)} students{of_all})" if of_all else "Epoch",
+        fontsize=10.5,
+        y=0.06 / height,
+        va="bottom",
+    )
     figure.supylabel(f"{name} {error} (%)", fontsize=10.5, x=0.005)
     legend_above(figure, [handle(method, style(n)) for method, n in results.looks.items()])
     by = ", ".join(results.methods)
-    return to_picture(figure, f"{name} {error} by epoch for {len(students)} students, each trained by {by}.")
+    said = f"{name} {error} by epoch for {len(students)} students{of_all}, each trained by {by}."
+    return to_picture(figure, said)
 
 
 def _draw_curve(axes: Axes, epochs: Mapping[int, Sequence[float]], position: int, floor: float) -> None:

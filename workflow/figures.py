@@ -28,6 +28,8 @@ from workflow.statistics import dominated
 
 SIZES = {"parameters": "Parameters", "macs": "MACs"}
 TEACHER = Style(DARK, "*", "")
+LABELS = 40
+"""With more networks than this, only those on the front are named: the others' names would cover the points."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,14 @@ def front(
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
     better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
-    over seeds. None when there is no point yet.
+    over seeds. Of more than `LABELS` networks only those on the front are named. None when there is no point yet.
     """
     everything = [point for one in series for point in one.points]
     if not everything:
         return None
     figure = new_figure(5.6 if len({point.label for point in everything}) > 10 else 4.6)
     axes = _axes(figure, everything, size_name, error_name)
-    handles, lines, best = [], [], []
+    handles, lines, best, on_front = [], [], [], []
     for position, one in enumerate(series):
         own = _dominated(one.points, one.points)
         # Sideways by a hair, so that the bars of one student stand beside each other.
@@ -133,6 +135,7 @@ def front(
             )
             if not out:
                 best.append(f"{point.label} {one.name} {point.error:.2f} %")
+                on_front.append(point)
         handles.append(handle(one.name, one.look))
     handles.append(
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="dominated")
@@ -141,7 +144,8 @@ def front(
     lowest: dict[tuple[str, float], Point] = {}
     for point in sorted(everything, key=lambda point: -point.error):
         lowest[point.label, point.size] = point
-    anchors = [(point.size, point.error, point.label) for point in lowest.values()]
+    named = lowest.values() if len(lowest) <= LABELS else on_front
+    anchors = [(point.size, point.error, point.label) for point in named]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
     return to_picture(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
 

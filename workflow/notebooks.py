@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
@@ -13,6 +14,7 @@ from moonshine.files import write_bytes
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+    from traitlets.config import Config
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -71,13 +73,15 @@ def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: 
     except OSError as error:
         raise _unwritable(running.parent, error) from None
     try:
-        notebook = execute_notebook(
-            source,
-            running,
-            dict(parameters),
-            progress_bar=False,
-            extra_arguments=["--log-level=ERROR"],  # not one word about transport on every report
-        )
+        with TemporaryDirectory(prefix="moonshine-") as sockets:
+            notebook = execute_notebook(
+                source,
+                running,
+                dict(parameters),
+                progress_bar=False,
+                extra_arguments=["--log-level=ERROR"],  # not one word about transport on every report
+                config=_sockets_in(Path(sockets)),
+            )
     except PapermillExecutionError as error:
         os.replace(running, failed)
         raise MoonshineError(
@@ -94,6 +98,17 @@ def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: 
 
 def _unwritable(path: Path, error: OSError) -> MoonshineError:
     return MoonshineError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def _sockets_in(folder: Path) -> Config:
+    """Talk to the kernel over sockets in a folder of its own.
+
+    TCP ports are chosen before they are bound: another notebook that starts at the same time may get the same ones, and
+    its kernel's messages then have an invalid signature here.
+    """
+    from traitlets.config import Config
+
+    return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:

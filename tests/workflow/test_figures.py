@@ -99,6 +99,40 @@ def test_a_diverged_run_is_in_no_curve(results, seed, changes):
     assert (drawn(curves(results)).png != before) == changes
 
 
+def test_of_a_crowd_those_on_the_front_are_named(results, monkeypatch):
+    named = {}
+    monkeypatch.setattr(
+        "workflow.figures.place_labels", lambda *given: named.update({x[2]: x for x in given[2]})
+    )
+    drawn(pareto(results, "parameters"))
+    assert len(named) == 5
+    named.clear()
+    monkeypatch.setattr("workflow.figures.LABELS", 4)
+    alt = drawn(pareto(results, "parameters")).alt
+    assert named
+    assert all(f"{label} " in alt.split("On the front: ")[1] for label in named)
+
+
+def test_of_a_crowd_the_best_have_a_panel(results, monkeypatch):
+    monkeypatch.setattr("workflow.curve_figures.PANELS", 2)
+    assert "for 2 students of 4, those of lowest error" in drawn(curves(results)).alt
+
+
+def test_a_single_epoch_has_a_single_tick(tmp_path, monkeypatch):
+    training = make_study().training.model_dump() | {"epochs": 1}
+    write_results(tmp_path, make_study(training=training))
+    write(collect(make_study(training=training), tmp_path), tmp_path / "results" / "digits")
+    ticks = []
+
+    def look(figure, alt):
+        low, high = figure.axes[-1].get_xlim()
+        ticks.extend(tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high)
+
+    monkeypatch.setattr("workflow.curve_figures.to_picture", look)
+    curves(load_results("digits", tmp_path))
+    assert ticks == [0]
+
+
 def test_without_a_validation_split_the_curves_are_those_of_training(tmp_path):
     data = {"name": "digits", "size": 16, "validation": 0.0, "test": 0.25, "split_seed": 0}
     study = make_study(data=data, students={"G4": {"block": "G(4)"}}, seeds=[0])
@@ -112,7 +146,8 @@ def test_without_a_validation_split_the_curves_are_those_of_training(tmp_path):
 
 def test_published_errors_are_drawn_where_there_are_some(tmp_path):
     text = (
-        "teacher,network,block,scratch_error_pct,kd_error_pct,at_error_pct\nwrn-16-2,wrn-16-2,G(4),5.1,,4.2\n"
+        "data,teacher,network,block,scratch_error_pct,kd_error_pct,at_error_pct\n"
+        "digits,wrn-16-2,wrn-16-2,G(4),5.1,,4.2\n"
     )
     (tmp_path / "published.csv").write_text(text)
     study = make_study(report={"published": "published.csv"})

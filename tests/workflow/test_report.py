@@ -149,6 +149,8 @@ def small_notebook(path, *sources):
 
 def test_two_runs_give_the_same_bytes(tmp_path):
     sources = ("from workflow.markup import Fragment\nvalue = 1", "Fragment('<p>words</p>')", "print(value)")
+    # another notebook may get the same TCP ports at the same time
+    sources += ("import json, ipykernel.connect as c", "json.loads(c.get_connection_info())['transport']")
     source = small_notebook(tmp_path / "small.ipynb", *sources)
     once, twice = (
         normalise(execute(source, {"value": 2}, tmp_path / "run.ipynb", tmp_path / "failed.ipynb"))
@@ -157,6 +159,7 @@ def test_two_runs_give_the_same_bytes(tmp_path):
     assert to_json(once) == to_json(twice)
     assert to_html(once, "small") == to_html(twice, "small")
     assert "<p>words</p>" in to_html(once, "small")
+    assert once.cells[-1].outputs[0].data["text/plain"] == "'ipc'"
 
 
 def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkeypatch, capfd):
