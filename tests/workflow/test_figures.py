@@ -122,7 +122,7 @@ def test_a_single_epoch_has_a_single_tick(tmp_path, monkeypatch):
     training = make_study().training.model_dump() | {"epochs": 1}
     write_results(tmp_path, make_study(training=training))
     write(collect(make_study(training=training), tmp_path), tmp_path / "results" / "digits")
-    ticks = []
+    ticks: list[float] = []
 
     def look(figure, alt):
         low, high = figure.axes[-1].get_xlim()

@@ -148,9 +148,14 @@ def small_notebook(path, *sources):
 
 
 def test_two_runs_give_the_same_bytes(tmp_path):
-    sources = ("from workflow.markup import Fragment\nvalue = 1", "Fragment('<p>words</p>')", "print(value)")
-    # another notebook may get the same TCP ports at the same time
-    sources += ("import json, ipykernel.connect as c", "json.loads(c.get_connection_info())['transport']")
+    sources = (
+        "from workflow.markup import Fragment\nvalue = 1",
+        "Fragment('<p>words</p>')",
+        "print(value)",
+        "import json, ipykernel.connect as c",
+        # another notebook may get the same TCP ports at the same time
+        "json.loads(c.get_connection_info())['transport']",
+    )
     source = small_notebook(tmp_path / "small.ipynb", *sources)
     once, twice = (
         normalise(execute(source, {"value": 2}, tmp_path / "run.ipynb", tmp_path / "failed.ipynb"))
