@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,9 +19,30 @@ from moonshine.networks.models import Trust
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_bytes(path, save_tensors(tensors))
+    """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
+
+    A tensor with several names, as tied weights have, is written once, under the first. MoonshineError for a network
+    that a file of tensors does not hold.
+    """
+    write_bytes(path, _weights(module))
+
+
+def _weights(module: nn.Module) -> bytes:
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise MoonshineError(
+                f"{name} of {type(module).__name__} is a {type(tensor).__name__}, which no file of weights holds; "
+                "allowed: a state_dict of tensors alone (buffers instead of extra state)"
+            )
+        tensors.setdefault(id(tensor), (name, tensor))
+    try:
+        return save_tensors({name: own.detach().cpu().contiguous() for name, own in tensors.values()})
+    except Exception as error:  # a type of number, or parts of one tensor, that safetensors does not write
+        reason = str(error).strip().partition("\n")[0]
+        raise MoonshineError(
+            f"the weights of {type(module).__name__} cannot be written: {reason}; allowed: tensors of their own"
+        ) from error
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -43,8 +65,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Give ``module`` these tensors, which must be exactly its own; ``path`` names them in the ``MoonshineError``."""
-    wanted = module.state_dict()
+    """Give ``module`` these tensors, which must be exactly its own; ``path`` names them in the ``MoonshineError``.
+
+    Of the names of one tensor, as tied weights have, one is enough.
+    """
+    wanted = module.state_dict(keep_vars=True)
+    given = {id(tensor): tensors[name] for name, tensor in wanted.items() if name in tensors}
+    tensors = {**{name: given[id(own)] for name, own in wanted.items() if id(own) in given}, **tensors}
     problems = [f"missing {name}" for name in wanted if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in wanted]
     problems += [
@@ -56,6 +83,16 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(problems[:5])}{more}")
     module.load_state_dict(tensors)
+
+
+def rebuilt(module: nn.Module, structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
+    """The network of a structure with the weights of ``module``, as their files would give it back.
+
+    ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.
+    """
+    found = from_structure(structure, trust)
+    fill(found, load_tensors(_weights(module)), Path("structure"))
+    return found
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust = ()) -> nn.Module:

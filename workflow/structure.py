@@ -18,6 +18,7 @@ from workflow import nodes, stage
 from workflow.layouts import Images, Structure, images_of, named, teacher_structure, uniform, with_costs
 from workflow.search_progress import SearchProgress
 from workflow.sizes import values
+from workflow.trial import try_out
 
 
 def describe(study: Study, student: str, progress: SearchProgress | None = None) -> Structure:
@@ -43,6 +44,7 @@ def describe(study: Study, student: str, progress: SearchProgress | None = None)
         named(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
     named(key, lambda: check_taps(taps, sizes, network, images.shape))
+    named(key, lambda: try_out(study, structure, images))
     found = with_costs(study, {**structure, "taps": taps}, images)
     if more := dearer(found, teacher):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)

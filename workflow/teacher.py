@@ -6,12 +6,15 @@ import sys
 
 from workflow import nodes, stage
 from workflow.given import evaluate_node
-from workflow.layouts import images_of, teacher_structure
+from workflow.layouts import images_of, named, teacher_structure
 from workflow.training.node import train_node
+from workflow.trial import try_out
 
 
 def run(job: stage.Job) -> None:
-    structure = teacher_structure(job.study, images_of(job.study))
+    images = images_of(job.study)
+    structure = teacher_structure(job.study, images)
+    named("teacher", lambda: try_out(job.study, structure, images))
     if job.study.teacher.weights:
         evaluate_node(job, structure)
     else:

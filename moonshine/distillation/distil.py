@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
 from moonshine.training.execution import Execution
-from moonshine.training.labels import class_weights, cross_entropy
+from moonshine.training.labels import check_no_probabilities, class_weights, cross_entropy
 from moonshine.training.train import SILENT, History, Loss, Observer, train
 
 
@@ -54,12 +55,15 @@ def distillation(
                     overwrites |= overwritten(network, taps, images)
 
         def loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-            if not layouts:
+            if is_first := not layouts:
                 look(images)
             with torch.no_grad():
                 # of a copy, since a network may write into its input
                 wanted = teacher(images.clone().contiguous(memory_format=layouts[0])).float()
             logits = network(images)
+            if is_first:
+                check_no_probabilities(wanted, "the teacher")
+                check_no_probabilities(logits, "the student")
             if method.kd:
                 settings = method.kd.model_dump()
                 terms = knowledge_distillation(logits, wanted, labels, **settings, class_weights=weights)
@@ -71,6 +75,16 @@ def distillation(
             return logits, terms
 
         yield loss
+
+
+def _check_types(**given: tuple[Any, Any]) -> None:
+    for name, (value, allowed) in given.items():
+        if not isinstance(value, allowed):
+            kinds = getattr(allowed, "__args__", (allowed,))
+            raise MoonshineError(
+                f"{name}: found a {type(value).__name__}; allowed: "
+                + " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+            )
 
 
 @contextmanager
@@ -108,10 +122,20 @@ def distil(
 
     ``data`` is a dataset or a folder that ``moonshine.datasets.prepare`` wrote. ``taps`` defaults to
     ``teacher.taps``; a network without that attribute needs them given when attention is transferred.
-    Errors: ``MoonshineError`` for taps that are missing or differ in size between the two networks.
+    The teacher is afterwards as it was.
+    Errors: ``MoonshineError`` for arguments of other types, for a network that returns probabilities, and for taps that
+    are missing or differ in size between the two networks.
     """
     from moonshine.data import load
 
+    _check_types(
+        student=(student, nn.Module),
+        teacher=(teacher, nn.Module),
+        data=(data, Dataset | Path | str),
+        method=(method, Method),
+        training=(training, Training),
+        augment=(augment, Augment),
+    )
     dataset = data if isinstance(data, Dataset) else load(Path(data))
     execution = execution or Execution(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     found = taps if taps is not None else getattr(teacher, "taps", None)

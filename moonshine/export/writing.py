@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from moonshine.artifacts import save_weights
+from moonshine.artifacts import rebuilt, save_weights
 from moonshine.data import AnySplit, rgb
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
@@ -51,6 +51,8 @@ def export_network(
     network = plain_copy(network)
     check_logits(network, about)
     _check_labels(test, about)
+    if "safetensors" in formats:
+        rebuilt(network, about.structure, {str(about.structure.get("network"))})
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), formats)
         if judge is not None:

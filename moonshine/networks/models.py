@@ -16,6 +16,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
@@ -37,7 +38,8 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     torchvision's and timm's get ``num_classes`` (timm's ``in_chans`` too) unless ``kwargs`` say otherwise; the user's
     own function gets ``kwargs`` and nothing else. torchvision's segmentation networks return the logits, not a
     dictionary of them.
-    MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no module.
+    MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no
+    plain module: compiled, scripted, lazy, or with parameters of other types than fp32.
     """
     library, _, model = name.partition("/")
     if _is_registered(name):
@@ -61,7 +63,35 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
         ) from error
     if not isinstance(built, nn.Module):
         raise MoonshineError(f"model {name}: returned a {type(built).__name__}; allowed: a torch.nn.Module")
+    _check_module(name, built)
     return built
+
+
+def _check_module(name: str, built: nn.Module) -> None:
+    """MoonshineError for a model that is no plain module in fp32: compiled, scripted, lazy, in other numbers."""
+    for path, layer in built.named_modules():
+        if type(layer).__name__ == "OptimizedModule" or getattr(layer, "_compiled_call_impl", None):
+            raise MoonshineError(
+                f"model {name}: {path or 'it'} is compiled (torch.compile); allowed: the module itself, which "
+                "runtime.compile: true compiles for training"
+            )
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise MoonshineError(
+                f"model {name}: {path or 'it'} is TorchScript (torch.jit); allowed: the Python module that it was "
+                "made from"
+            )
+    for path, parameter in (*built.named_parameters(), *built.named_buffers()):
+        if nn.parameter.is_lazy(parameter):
+            raise MoonshineError(
+                f"model {name}: {path} has no shape before a first forward pass; allowed: layers with their sizes, "
+                "as Conv2d instead of LazyConv2d"
+            )
+    for path, parameter in built.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise MoonshineError(
+                f"model {name}: {path} is of {parameter.dtype}; allowed: torch.float32 (training.precision: bf16 "
+                "computes in 16 bits)"
+            )
 
 
 def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from moonshine.config import Training
 from moonshine.data.batches import UNLABELLED
+from moonshine.errors import MoonshineError
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -25,6 +26,19 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     known = labels[labels != UNLABELLED]
     weight = known.numel() if weights is None else weights[known].sum()
     return total / torch.as_tensor(weight, dtype=total.dtype, device=total.device).clamp(min=1e-12)
+
+
+def check_no_probabilities(outputs: Tensor, whose: str) -> None:
+    """MoonshineError for outputs (N, K, ...) that are no logits but probabilities: none below 0, the classes' sum is 1.
+
+    Cross-entropy would take their softmax once more, and what KD adds would be about a hundredth of what is asked for.
+    """
+    sums = outputs.detach().float().sum(1)
+    if bool((outputs >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3):
+        raise MoonshineError(
+            f"{whose} returns probabilities: over its {outputs.shape[1]} classes they sum to 1; allowed: logits, what "
+            "comes before its last Softmax (a module of yours around it may return them)"
+        )
 
 
 def class_weights(training: Training, shares: Sequence[float]) -> Tensor | None:

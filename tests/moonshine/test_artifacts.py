@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from moonshine import MoonshineError, load
-from moonshine.artifacts import load_weights, save_weights
+from moonshine.artifacts import fill, load_weights, save_weights
+from moonshine.costs.cost import cost
 from moonshine.files import write_json
 from moonshine.networks.build import build, to_structure
-from tests.moonshine.odd_networks import Dense
+from tests.moonshine.odd_networks import SHAPE, Dense, Tied
 
 ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
 
@@ -41,6 +42,23 @@ def test_weights_are_the_same_bytes_in_either_memory_format(tmp_path: Path) -> N
     save_weights(network, tmp_path / "a")
     save_weights(network.to(memory_format=torch.channels_last), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_tensor_of_several_names_is_written_once_and_fills_them_all(tmp_path: Path) -> None:
+    network, again = Tied(), Tied()
+    network.body.append(network.body[2])  # registered twice
+    again.body.append(again.body[2])
+    save_weights(network, tmp_path / "a")
+    assert (tmp_path / "a").stat().st_size == cost(network, SHAPE).bytes
+    load_weights(again, tmp_path / "a")
+    images = torch.ones(1, *SHAPE)
+    assert torch.equal(again(images), network(images))
+    with pytest.raises(MoonshineError, match=r"missing body\.0\.weight; missing body\.1\.weight"):
+        fill(
+            again,
+            {name: own for name, own in network.state_dict().items() if ".weight" not in name},
+            tmp_path,
+        )
 
 
 def test_weights_of_another_architecture_list_what_does_not_fit(folder: Path) -> None:

@@ -58,6 +58,7 @@ HARMLESS = {
     "workflow/progress.py": "progress",
     "workflow/search_progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",
+    "workflow/trial.py": "checks of the study",
     "workflow/training/placement.py": "chooses among GPUs",
     # the schema; it has no defaults
     **dict.fromkeys(package("moonshine/config"), "the schema"),
@@ -67,14 +68,16 @@ DATASETS = set(package("moonshine/datasets"))
 DISTILLATION = set(package("moonshine/distillation"))
 NETWORKS = set(package("moonshine/networks"))
 COSTS = set(package("moonshine/costs"))
+FORMATS = set(package("moonshine/formats"))
 # Imported by the stage for something else than what its node leaves.
 UNUSED: dict[str, set[str]] = {
     # networks are built for the checks of the study alone, and weights are downloaded for the teacher
     "fetch": {*NETWORKS, *DATA, "moonshine/artifacts.py", "moonshine/budgets.py", "moonshine/weights.py"},
-    "structure": DATASETS,
+    # models are tried out before they train
+    "structure": {*DATASETS, "moonshine/artifacts.py"},
     "measure": DATASETS | DATA,
     # its sizes in the tables are those of measure-teacher; budgets are of students
-    "teacher": DATASETS | DISTILLATION | COSTS | {"moonshine/budgets.py"},
+    "teacher": DATASETS | DISTILLATION | COSTS | FORMATS | {"moonshine/budgets.py", "workflow/sizes.py"},
     "scratch": DATASETS | DISTILLATION | {"moonshine/budgets.py"},
     "distil": DATASETS | {"moonshine/budgets.py"},
     "collect": NETWORKS,

@@ -19,6 +19,7 @@ from moonshine.files import sha256
 from tests.workflow import tiny
 from tests.workflow.stages import run
 from workflow import nodes, stage
+from workflow.progress import Progress
 
 NETS = """
 import torch
@@ -204,6 +205,38 @@ def test_a_warm_start_gives_other_weights_than_a_cold_one(here: Path) -> None:
     assert not torch.equal(cold.state_dict()["stem.weight"], started.state_dict()["stem.weight"])
     log = (here / "results/tiny/logs/distil@tiny-warm-at-0.log").read_text()
     assert "relative error of one" in log
+
+
+def test_a_warm_start_is_not_computed_again_where_training_continues(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 1}}
+    change(students={"warm": warm}, training={**tiny.STUDY["training"], "epochs": 3})
+    for command in (("teacher",), ("structure", "warm")):
+        assert run(*command) == 0
+    made = nodes.distil("tiny", "warm", "at", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "epoch", dies_after(2))
+        assert run("distil", "warm", "at", "0") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("moonshine.distillation.warm_start.warm_start", None)
+        assert run("distil", "warm", "at", "0") == 0
+    resumed = (made.folder / "weights.safetensors").read_bytes()
+    for path in made.outputs:
+        path.unlink()
+    assert run("distil", "warm", "at", "0") == 0
+    assert (made.folder / "weights.safetensors").read_bytes() == resumed
+
+
+def dies_after(epochs: int) -> Any:
+    rows: list[Any] = []
+
+    def epoch(self: Progress, row: Any) -> None:
+        rows.append(row)
+        if len(rows) == epochs:
+            raise RuntimeError("killed")
+
+    return epoch
 
 
 def test_a_rival_of_a_network_of_ours_is_within_the_budget(here: Path) -> None:

@@ -61,7 +61,8 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
         loss: Loss = LabelLoss(weights)
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
-            if warm := study.students[job.args[0]].warm_start:
+            warm = study.students[job.args[0]].warm_start
+            if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
                 _warm(network, teacher, structure, warm, dataset, seed)
             taps = structure["taps"]
         if study.training.sync_batch_norm and processes.count > 1:

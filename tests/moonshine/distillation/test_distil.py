@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from moonshine import MoonshineError, distil
 from moonshine.config import Augment, Method, Training
@@ -20,6 +21,7 @@ from moonshine.training.execution import Execution
 KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
 AT = {"form": "resolution-free", "beta": 1000.0}
 METHODS = {"kd": {"kd": KD}, "at": {"at": AT}, "kd+at": {"kd": KD, "at": AT}}
+LOADER: Any = DataLoader([0])  # type: ignore[arg-type]
 TERMS = {"kd": {"ce", "kd"}, "at": {"ce", "at"}, "kd+at": {"ce", "kd", "at"}}
 
 
@@ -88,6 +90,45 @@ def test_a_tap_that_does_not_exist_is_named_before_training(
         distil(
             student, teacher, stripes, taps=["stage4"],
             method=Method.model_validate(METHODS["at"]), training=training, augment=augment, execution=execution,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": LOADER}, r"data: found a DataLoader; allowed: moonshine\.data\.store\.Dataset or .*Path or"),
+        ({"method": {"kd": KD}}, r"method: found a dict; allowed: moonshine\.config\.training\.Method"),
+        ({"teacher": "wrn-10-1"}, r"teacher: found a str; allowed: torch\.nn"),
+    ],
+)  # fmt: skip
+def test_arguments_of_other_types_are_named(
+    changes: dict[str, Any], message: str,
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution,
+) -> None:  # fmt: skip
+    student, teacher = pair()
+    given = {
+        "student": student,
+        "teacher": teacher,
+        "data": stripes,
+        "method": Method.model_validate(METHODS["kd"]),
+    }
+    with pytest.raises(MoonshineError, match=message):
+        distil(**{**given, **changes}, training=training, augment=augment, execution=execution)
+
+
+@pytest.mark.parametrize("whose", ["teacher", "student"])
+def test_probabilities_are_refused_where_logits_are_due(
+    whose: str, stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    student, teacher = pair()
+    networks = {"student": student, "teacher": teacher}
+    networks[whose] = nn.Sequential(networks[whose], nn.Softmax(1))
+    with pytest.raises(
+        MoonshineError, match=f"the {whose} returns probabilities: over its 2 classes they sum to 1"
+    ):
+        distil(
+            **networks, data=stripes,
+            method=Method.model_validate(METHODS["kd"]), training=training, augment=augment, execution=execution,
         )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def ship(network, folder, about=ABOUT, **changes):
 def test_a_network_that_cannot_be_exported(function, message, tmp_path, capfd):
     pytest.importorskip("onnxscript")
     with pytest.raises(MoonshineError, match=message):
-        ship(Head(function), tmp_path / "out", formats=["safetensors", "torch-export", "onnx"])
+        ship(Head(function), tmp_path / "out", formats=["torch-export", "onnx"])
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
@@ -94,6 +94,18 @@ def test_a_network_that_cannot_be_exported(function, message, tmp_path, capfd):
             "formats: found tflite; allowed: safetensors, torch-export, onnx",
         ),
         (Head(), ABOUT, {"formats": []}, "formats: found none"),
+        (
+            Head(),
+            replace(ABOUT, structure={"network": "wrn-10-1"}),
+            {"formats": ["safetensors"]},
+            "structure: found no blocks, num_classes, in_channels; required: network",
+        ),
+        (
+            Head(),
+            ABOUT,
+            {"formats": ["safetensors", "onnx"]},
+            r"structure: weights of another architecture: missing stem\.weight",
+        ),
         (Head(), ABOUT, {"calibration": 0}, "calibration_images: found 0; allowed: from 1"),
         (Head(), ABOUT, {"test": Split(IMAGES[:0], DATA.labels[:0])}, "test: found no images"),
         (
