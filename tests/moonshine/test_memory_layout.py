@@ -81,7 +81,7 @@ def test_it_trains_beside_one_that_runs_in_either(
 
 def test_it_is_timed_and_scored() -> None:
     assert latency(Flattening(), (2, *SHAPE), threads=1, repeats=1) > 0
-    space = Space(STRUCTURE, FITTING, SHAPE)
+    space = Space(STRUCTURE, FITTING, SHAPE, FLAT)
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
     potentials = Potentials(space, [space.uniform("G(4)")], images, torch.arange(4), seed=0)
     assert potentials.mean(0, 1) > 0
