@@ -27,9 +27,9 @@ include: "workflow/rules/tables.smk"
 rule all:
     default_target: True
     input:
-        # every file, because one that was deleted is missed by nobody whose own files are there; the prepared data may
-        # go to save room
-        sorted(set(files(nodes.all_nodes(STUDY))) - set(expand(rules.fetch.output.data, study=STUDY.study))),
+        expand(rules.report.output, study=STUDY.study),
+        # a file that was deleted is missed by nobody whose own files are there
+        rule_helpers.missing(STUDY),
     message:
         f"The study {STUDY.study} is complete"
 

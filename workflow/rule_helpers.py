@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from moonshine.config import Study
+from workflow import nodes
 from workflow.nodes import Node
 
 GPU_DRIVER = Path("/dev/nvidiactl")
@@ -54,8 +55,15 @@ def package(folder: str) -> list[str]:
 
 
 def files(made: Iterable[Node], *names: str) -> list[str]:
-    """The paths of the nodes' outputs: those of these names, or all of them."""
-    return [path.as_posix() for node in made for path in node.outputs if not names or path.name in names]
+    """The paths of the files of these names among the nodes' outputs."""
+    return [path.as_posix() for node in made for path in node.outputs if path.name in names]
+
+
+def missing(study: Study) -> list[str]:
+    """The outputs that are not there; prepared data may go to save room."""
+    data = nodes.fetch(study.study).folder / "data.safetensors"
+    expected = {path for node in nodes.all_nodes(study) for path in node.outputs} - {data}
+    return sorted(path.as_posix() for path in expected if not path.exists())
 
 
 def has_finalists(study: Study, student: str) -> bool:
