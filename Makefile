@@ -31,7 +31,6 @@ help: ## list the targets
 setup: $(STAMP) ## build .venv from requirements.lock (the other targets do it when needed)
 
 reproduce: $(STAMP) ## run the study in params.yaml under Snakemake; CORES=4 overrides the number of cores
-	@.venv/bin/python -m workflow.engine_locks
 	.venv/bin/snakemake --cores $(CORES)
 	@echo "Report: results/$(STUDY)/report.html"
 

@@ -34,8 +34,8 @@ rule all:
         f"The study {STUDY.study} is complete"
 
 
-##### One engine at a time #####
+##### One engine at a time, and one study #####
 
 
 onstart:
-    lock_dvc_out()
+    start()

@@ -24,6 +24,7 @@ from workflow.nodes import Node
 
 Made = TypeVar("Made")
 
+PUBLISHED_ERRORS = Path("studies") / "published"
 LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
 
@@ -39,6 +40,12 @@ def check_study(study: Study) -> None:
     if weights and weights != PUBLISHED and not Path(weights).expanduser().is_file():
         raise MoonshineError(
             f"teacher.weights: {weights} is no file; allowed: a file of weights, or torchvision for those it publishes"
+        )
+    published = study.report.published
+    if published and not (Path(published).parent == PUBLISHED_ERRORS and Path(published).is_file()):
+        raise MoonshineError(
+            f"report.published: found {published}; allowed: null, or a CSV in {PUBLISHED_ERRORS}, the folder in which "
+            "both engines see a change"
         )
     for name, student in study.students.items():
         if student.mixed:

@@ -28,6 +28,7 @@ from workflow.records import (
     to_csv,
 )
 from workflow.tables import differences, student_rows
+from workflow.training.configuration import changed
 
 CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 IDENTITY = ("data", "teacher", "network", "block")
@@ -244,7 +245,19 @@ def write(files: Mapping[str, str], folder: Path) -> None:
         write_bytes(folder / name, text.encode())
 
 
+def require_same(study: Study) -> None:
+    """MoonshineError for a trained node whose configuration is not the study's: params.yaml was another meanwhile."""
+    for node in nodes.trained(study):
+        path = node.folder / "config.json"
+        if other := changed(study, node, read_json(path)):
+            raise MoonshineError(
+                f"{path}: {node.name} was trained with another {', '.join(other)} than params.yaml has; remove "
+                f"{node.folder}, and run the pipeline again"
+            )
+
+
 def run(job: stage.Job) -> None:
+    require_same(job.study)
     files = collect(job.study)
     write(files, job.node.root)
     stage.logger.info(

@@ -1,14 +1,10 @@
-"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other.
-
-``python -m workflow.engine_locks`` clears away what a killed Snakemake left, so that the next one starts.
-"""
+"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +50,8 @@ def lock_dvc_out(patience: float = PATIENCE) -> None:
 def remove_stale_locks() -> list[Path]:
     """Delete the locks that Snakemake leaves when it is killed or the power fails; returns them.
 
-    A living one holds DVC's lock too. Its own are left alone, as they are where there is no ``.dvc``.
+    A living one holds DVC's lock too. Its own are left alone, as they are where there is no ``.dvc``. One that has only
+    just started may lose them: of it and this one, the second to ask for DVC's lock stops before it deletes anything.
     """
     left = sorted(SNAKEMAKE_LOCKS.glob("*.lock")) if DVC.is_dir() else []
     if left:
@@ -97,8 +94,3 @@ def _lock(file: IO[str]) -> bool:
     except OSError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    if remove_stale_locks():
-        print("removed the locks of a Snakemake that was killed", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
 from workflow import nodes, stage
+from workflow.parameters import resolved
 
 
 def run(job: stage.Job) -> None:
@@ -26,6 +27,7 @@ def run(job: stage.Job) -> None:
         stage.logger.warning(
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"
         )
+    job.timing["data"] = resolved(job.study)["data"]  # what `moonshine status` compares
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])
 

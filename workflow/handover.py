@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from moonshine.config import Study, load_study
 from moonshine.errors import MoonshineError
 from workflow import dvc_state, nodes, snakemake_state
+from workflow.status import survey
 
 ENGINES = ("snakemake", "dvc")
 SHOWN = 5
@@ -29,11 +30,13 @@ def hand_over(giver: str) -> str:
     require_files(study)
     if giver == "snakemake":
         require_snakemake_done()
+        require_same(study)
         if not dvc_state.changes():
             return "DVC already knows all of it"
         stamp_dvc()
     else:
         require_dvc_done()
+        require_same(study)
         if snakemake_is_done(snakemake_state.jobs()):
             return "Snakemake already knows all of it"
         stamp_snakemake()
@@ -48,6 +51,15 @@ def require_files(study: Study) -> None:
     if missing:
         raise MoonshineError(
             f"{len(missing)} files are missing: {shorten(map(str, missing))}; finish the study first"
+        )
+
+
+def require_same(study: Study) -> None:
+    """Errors: ``MoonshineError`` naming what was trained with other settings or data than the engine's record says."""
+    found = [f"{one.node.name} ({one.detail})" for one in survey(study) if one.state == "outdated"]
+    if found:
+        raise MoonshineError(
+            f"{len(found)} nodes are not of this study: {shorten(found)}; remove their folders, and run it again"
         )
 
 

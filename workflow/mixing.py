@@ -29,8 +29,9 @@ from workflow.prepared import load_prepared
 from workflow.sizes import exported_bytes
 from workflow.training.placement import execution_here
 
+BATCH_SIZE = 64
 PIXELS = 500 * 64 * 64
-"""How many pixels candidates are scored on where a study leaves it open."""
+"""How many images candidates are scored on, and pixels in all at most, where a study leaves it open."""
 
 
 def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = None) -> Structure:
@@ -80,13 +81,14 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
             finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
         found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
     about = {key: value for key, value in asdict(found).items() if key != "blocks"}
-    if scored_on(mixed, images.shape) < mixed.batch_size:
+    settings = {**mixed.model_dump(mode="json"), "batch_size": mixed.batch_size or BATCH_SIZE}
+    if scored_on(mixed, images.shape) < settings["batch_size"]:
         about["images"] = len(pictures)
     return {
         **structure,
         "blocks": {**structure["blocks"], **found.blocks},
         "block": "mixed",
-        "search": {**about, "settings": mixed.model_dump(mode="json")},
+        "search": {**about, "settings": settings},
     }
 
 
@@ -96,9 +98,9 @@ def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
     Where a study leaves it to the default, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
     backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
     """
-    if "batch_size" in mixed.model_fields_set:
+    if mixed.batch_size is not None:
         return mixed.batch_size
-    return min(mixed.batch_size, max(2, PIXELS // (shape[1] * shape[2])))
+    return min(BATCH_SIZE, max(2, PIXELS // (shape[1] * shape[2])))
 
 
 def _finalist(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from moonshine.config import Study
 
+PARAMS = Path("params.yaml")
+PARAMS_VARIABLE = "MOONSHINE_PARAMS"
+"""Names the file that a stage reads in place of params.yaml."""
 RESULTS = Path("results")
 TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "history.csv", "config.json")
 DATA_FILES = ("data.safetensors", "dataset.json")
@@ -61,6 +65,11 @@ class Node:
 
     def is_done(self) -> bool:
         return all(path.exists() for path in self.outputs)
+
+
+def params_file() -> Path:
+    """What a stage reads: params.yaml, or, under Snakemake, that file as it was when Snakemake started."""
+    return Path(os.environ.get(PARAMS_VARIABLE, PARAMS))
 
 
 def _in(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:

@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from workflow import dvc_state
 from workflow.rule_helpers import path_with_this_python
+from workflow.status import workers
 
 TAIL = 20
 
@@ -113,13 +115,16 @@ def _report(outcome: Outcome, done: int, total: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="moonshine repro", description="dvc repro, several stages at once")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="stages at once (default: one per core)"
+        "--jobs",
+        type=int,
+        help="stages at once (default: as many as cores have room for, by runtime.threads)",
     )
     arguments = parser.parse_args(argv)
     try:
-        if arguments.jobs < 1:
-            raise MoonshineError(f"--jobs: found {arguments.jobs}; expected 1 or more")
-        return int(repro(arguments.jobs) > 0)
+        jobs = workers(load_study()) if arguments.jobs is None else arguments.jobs
+        if jobs < 1:
+            raise MoonshineError(f"--jobs: found {jobs}; expected 1 or more")
+        return int(repro(jobs) > 0)
     except MoonshineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -89,7 +89,7 @@ class Results:
     @cached_property
     def published_file(self) -> str | None:
         """The CSV of published errors that the study names."""
-        study = load_study(self.root / "params.yaml")
+        study = load_study(self.root / nodes.params_file())
         return study.report.published if study.study == self.study else None
 
     @cached_property
@@ -188,7 +188,7 @@ def load_results(study: str, root: Path | str | None = None, *, partial: bool = 
     folder = base / nodes.RESULTS / study
     tables = folder / "tables"
     if partial:
-        configured = load_study(base / "params.yaml")
+        configured = load_study(base / nodes.params_file())
         if configured.study != study:
             raise MoonshineError(f"params.yaml: study is '{configured.study}'; expected '{study}'")
         work = base / nodes.report(study).work

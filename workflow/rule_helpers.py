@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+import yaml
+
 from moonshine.config import Study
+from moonshine.files import write_bytes
 from workflow import nodes
 from workflow.nodes import Node
+from workflow.parameters import parameter, resolved
 
 GPU_DRIVER = Path("/dev/nvidiactl")
 
@@ -20,6 +25,14 @@ def prepare_environment() -> None:
     """Set what the commands of Snakemake's jobs inherit."""
     os.environ["PATH"] = path_with_this_python()
     os.environ["MOONSHINE_ENGINE"] = "snakemake"
+
+
+def keep(study: Study) -> None:
+    """Let the commands of Snakemake's jobs read the study as it is here, whatever becomes of params.yaml meanwhile."""
+    content = yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True), sort_keys=False).encode()
+    path = Path(".snakemake") / "moonshine-params" / f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+    write_bytes(path, content)
+    os.environ[nodes.PARAMS_VARIABLE] = str(path)
 
 
 def path_with_this_python() -> str:
@@ -32,18 +45,19 @@ def any_of(names: Iterable[object]) -> str:
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
-def setting(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
+def setting(study: Study, key: str, unread: Collection[str] = ()) -> Callable[[Mapping[str, str]], str]:
     """A parameter as a function of a job's wildcards, which fill in ``key``: ``{"methods.at": {...}}`` as JSON.
 
-    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change.
+    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change,
+    nor is a default that is written out, nor what the job does not read of it (``unread``).
     """
-    settings = study.model_dump(mode="json", exclude_unset=True)
+    settings = resolved(study)
 
     def value(wildcards: Mapping[str, str]) -> str:
         path = key.format(**wildcards)
-        found = settings
-        for part in path.split("."):
-            found = found[part]
+        found = parameter(settings, path)
+        if unread:
+            found = {name: one for name, one in found.items() if name not in unread}
         return json.dumps({path: found}, sort_keys=True)
 
     return value
@@ -64,6 +78,13 @@ def missing(study: Study) -> list[str]:
     data = nodes.fetch(study.study).folder / "data.safetensors"
     expected = {path for node in nodes.all_nodes(study) for path in node.outputs} - {data}
     return sorted(path.as_posix() for path in expected if not path.exists())
+
+
+def cores(study: Study) -> int:
+    """How many processor cores one training process keeps busy: its threads, and the processes that decode for it."""
+    runtime = study.runtime
+    workers = runtime.threads if runtime.workers is None else runtime.workers
+    return runtime.threads + workers * study.is_encoded
 
 
 def has_finalists(study: Study, student: str) -> bool:

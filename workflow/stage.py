@@ -21,8 +21,10 @@ from moonshine import MoonshineError
 from moonshine.config import Study, load_study
 from moonshine.files import write_json
 from moonshine.tracking import provenance
+from workflow import nodes
 from workflow.check import check_study
 from workflow.nodes import Node
+from workflow.parameters import dvc_params, parameter, resolved
 
 USAGE_ERROR = 2
 logger = logging.getLogger("moonshine")
@@ -62,7 +64,7 @@ def main(
     started = time.time()
     _speak(parser.prog)
     try:
-        study = load_study()
+        study = load_study(nodes.params_file())
         if values["study"] != study.study:
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
@@ -78,6 +80,7 @@ def main(
             return 0
         job = Job(node, study, given)
         run(job)
+        check_params(job)
         if _helps():
             return 0
         write_json(node.timings, _timings(job, started))
@@ -89,6 +92,19 @@ def main(
         logger.exception("%s failed", values["study"])
         return 1
     return 0
+
+
+def check_params(job: Job) -> None:
+    """MoonshineError where DVC would record other parameters than ``job`` has used: it reads them when a stage ends."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    now, used = resolved(load_study(nodes.PARAMS)), resolved(job.study)
+    for key in dvc_params(job.node):
+        if parameter(now, key) != parameter(used, key):
+            raise MoonshineError(
+                f"{key}: was changed in {nodes.PARAMS} while {job.node.name} ran, and DVC would record the new value; "
+                "run it again"
+            )
 
 
 def alone(node: Node) -> AbstractContextManager[Any]:

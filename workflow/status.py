@@ -13,10 +13,12 @@ from filelock import FileLock, Timeout
 
 from moonshine import MoonshineError
 from moonshine.config import Study
-from moonshine.files import read_json
+from moonshine.files import read_json, sha256
 from workflow import nodes
 from workflow.nodes import Node
-from workflow.training.configuration import configuration
+from workflow.parameters import resolved
+from workflow.rule_helpers import cores
+from workflow.training.configuration import changed
 
 STATES = ("done", "outdated", "running", "left")
 
@@ -33,8 +35,8 @@ class State:
 
 def survey(study: Study) -> list[State]:
     """The state of every node. Reads files only; what an engine would rerun for changed code is the engine's to say."""
-    measured = _measured(study)
-    return [_state(study, node, measured) for node in nodes.all_nodes(study)]
+    measured, origins = _measured(study), _origins(study)
+    return [_state(study, node, measured, origins) for node in nodes.all_nodes(study)]
 
 
 def summary(states: list[State], workers: int) -> dict[str, Any]:
@@ -51,10 +53,12 @@ def summary(states: list[State], workers: int) -> dict[str, Any]:
 
 def workers(study: Study) -> int:
     """How many nodes this machine runs at a time."""
-    return max(1, (os.cpu_count() or 1) // study.runtime.threads)
+    return max(1, (os.cpu_count() or 1) // cores(study))
 
 
-def _state(study: Study, node: Node, measured: dict[tuple[str, ...], float]) -> State:
+def _state(
+    study: Study, node: Node, measured: dict[tuple[str, ...], float], origins: dict[str, str | None]
+) -> State:
     expected = _expected(node, measured)
     progress = _read(node.work / "progress.json")
     epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
@@ -67,9 +71,12 @@ def _state(study: Study, node: Node, measured: dict[tuple[str, ...], float]) -> 
             node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
         )
     if node.is_done():
-        if not node.trains or _same(study, node):
-            return State(node, "done")
-        return State(node, "outdated", "its settings changed since", expected)
+        other = _other(study, node, origins)
+        return (
+            State(node, "outdated", f"other {', '.join(other)} since", expected)
+            if other
+            else State(node, "done")
+        )
     detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
     return State(node, "left", detail, remaining if node.trains else 0.0)
 
@@ -84,10 +91,32 @@ def _searching(node: Node, progress: dict[str, Any]) -> State:
     return State(node, "running", f"{done} of {expected} {progress['what']}", left)
 
 
-def _same(study: Study, node: Node) -> bool:
-    """Whether a finished node's results are those of the study as it now stands."""
+def _origins(study: Study) -> dict[str, str | None]:
+    """Checksums of what trained nodes start from, as they are now, None where that is not known."""
+    fetch, weights = nodes.fetch(study.study), nodes.teacher(study.study).folder / "weights.safetensors"
+    described = _read(fetch.folder / "dataset.json").get("sha256", {}).get("data.safetensors")
+    return {
+        "data": "due" if _data_changed(study, fetch) else described,
+        "teacher": sha256(weights) if weights.is_file() else None,
+    }
+
+
+def _data_changed(study: Study, fetch: Node) -> bool:
+    """Whether the data were prepared here from another ``data`` section; of data from elsewhere nothing is known."""
+    made = _read(fetch.timings).get("data")
+    return fetch.is_done() and made not in (None, resolved(study)["data"])
+
+
+def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str]:
+    """In what a finished node's results are not those of the study as it now stands."""
+    if node.stage == "fetch":
+        return ["data"] if _data_changed(study, node) else []
+    if not node.trains:
+        return []
     made = _read(node.folder / "config.json")
-    return all(made.get(key) == value for key, value in configuration(study, node).items())
+    inputs = made.get("inputs", {})
+    moved = [name for name, now in origins.items() if now and inputs.get(name) not in (None, now)]
+    return list(dict.fromkeys([*changed(study, node, made), *moved]))
 
 
 def _locked(node: Node) -> bool:

@@ -93,7 +93,10 @@ class Finalists(Section):
 
 
 class Mixed(Section):
-    """A block for every place, searched for under a budget; see ``moonshine.search.search``."""
+    """A block for every place, searched for under a budget; see ``moonshine.search.search``.
+
+    Without ``batch_size`` candidates are scored on 64 images, or on fewer where they are large.
+    """
 
     budget: Budgets
     score: Literal["fisher", "parameters", "macs", "random"] = "fisher"
@@ -101,7 +104,7 @@ class Mixed(Section):
     candidates: Whole = 1000
     best: Whole = 50
     initialisations: Whole = 5
-    batch_size: Whole = 64
+    batch_size: Whole | None = None
     window: float = Field(default=0.025, gt=0, le=1)
     seed: Seed = 0
     finalists: Finalists | None = None

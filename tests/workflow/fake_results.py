@@ -12,6 +12,7 @@ from typing import Any
 
 from moonshine.config import Study, parse_study
 from workflow import nodes
+from workflow.training.configuration import configuration
 
 SIZES = {  # parameters, MACs
     "teacher": (691_674, 101_106_944),
@@ -154,11 +155,7 @@ def write_results(
             metrics |= {"train": None, "validation": None, "test": None}
         _dump(root / node.folder / "metrics.json", metrics)
         _history(root / node.folder / "history.csv", metrics["epochs_run"], max(error, 0.05), validates, draw)
-        config: dict[str, Any] = {"node": node.name, "seed": seed, "augment": study.augment.model_dump()}
-        config |= {"training": study.training.model_dump(), "runtime": study.runtime.model_dump()}
-        if method in study.methods:
-            config["method"] = study.methods[method].model_dump()
-            config["student"] = study.students[student].model_dump(exclude_unset=True)
+        config = {**configuration(study, node), "runtime": study.runtime.model_dump()}
         _dump(root / node.folder / "config.json", config)
 
     about = model("teacher", nodes.teacher(study.study).folder / "structure.json", _cost(study, "teacher"))

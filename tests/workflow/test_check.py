@@ -127,3 +127,20 @@ def test_a_rival_of_a_teacher_that_has_none_is_refused_before_anything_runs(
     rival = {"rival": {"scale": scale, "budget": "1MB"}}
     with pytest.raises(MoonshineError, match=said):
         check_study(images(teacher=teacher, students={"rival": rival}))
+
+
+def test_published_errors_lie_where_both_engines_see_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "studies" / "published"
+    folder.mkdir(parents=True)
+    for path in (folder / "mine.csv", tmp_path / "mine.csv"):
+        path.touch()
+    check_study(images(report={"published": "studies/published/mine.csv"}))
+    for found in ("mine.csv", "studies/published/absent.csv"):
+        with pytest.raises(
+            MoonshineError,
+            match=rf"^report\.published: found {found}; allowed: null, or a CSV in studies/published",
+        ):
+            check_study(images(report={"published": found}))

@@ -16,9 +16,20 @@ from tests.workflow import tiny
 from tests.workflow.clones import call, clone, due, edit_code, edit_study, inside, outputs, succeed
 from workflow import rule_helpers, snakemake_state
 from workflow.parallel import plan
+from workflow.status import workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
+DECODED = {
+    "name": "generated",
+    "classes": 2,
+    "size": 32,
+    "train": 8,
+    "test": 4,
+    "seed": 0,
+    "validation": 0.0,
+    "split_seed": 0,
+}
 TABLES = {"collect@tiny", "examples@tiny", "export@tiny", "report@tiny"}
 SCRATCH = {"scratch@tiny-G4-0", "scratch@tiny-B2-0"}
 DISTIL = {"distil@tiny-G4-at-0", "distil@tiny-B2-at-0"}
@@ -66,6 +77,32 @@ def test_an_edit_of_the_study_reruns_what_used_it(
     try:
         edit_study(shared, change)
         assert due(shared, engine) == expected
+    finally:
+        (shared / "params.yaml").write_bytes(before)
+
+
+def test_snakemake_compares_parameters_as_they_are_read(shared: Path) -> None:
+    """DVC compares what the file says."""
+
+    def write_out_the_defaults(study: dict[str, Any]) -> None:
+        study["augment"]["crop"] = study["methods"]["at"]["kd"] = study["students"]["G4"]["warm_start"] = None
+        study["teacher"]["kwargs"] = {}
+        study["training"]["devices"] = 1
+
+    def change_what_structures_do_not_read(study: dict[str, Any]) -> None:
+        study["students"]["G4"]["warm_start"] = {"fit": "least-squares", "batches": 1}
+
+    def change_the_teachers_seed(study: dict[str, Any]) -> None:
+        study["teacher"]["seed"] = 5
+
+    before = (shared / "params.yaml").read_bytes()
+    try:
+        edit_study(shared, write_out_the_defaults)
+        assert due(shared, "snakemake") == set()
+        edit_study(shared, change_what_structures_do_not_read)
+        assert due(shared, "snakemake") == {"distil@tiny-G4-at-0"} | TABLES
+        edit_study(shared, change_the_teachers_seed)
+        assert due(shared, "snakemake") == {"teacher@tiny"} | DISTIL | TABLES
     finally:
         (shared / "params.yaml").write_bytes(before)
 
@@ -154,6 +191,33 @@ def test_snakemake_refuses_overrides_that_the_stages_would_not_see(run_by_snakem
     assert done.returncode != 0
     assert "--config and --configfile are refused (found seeds)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("runtime", "encoded", "cores"),
+    [
+        ({"threads": 3}, False, 3),
+        ({"threads": 3, "workers": 2}, False, 3),
+        ({"threads": 3}, True, 6),
+        ({"threads": 3, "workers": 0}, True, 3),
+    ],
+)
+def test_a_node_is_given_the_cores_that_it_keeps_busy(
+    runtime: dict[str, int], encoded: bool, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = tiny.study(data={**DECODED, "kind": "images"})
+    if encoded:
+        content["data"] |= {"kind": "pictures", "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        content["augment"] = {
+            "crop_padding": 0,
+            "flip": False,
+            "resized_crop": {"scale": [0.5, 1.0], "ratio": [1.0, 1.0]},
+        }
+    content["runtime"] |= runtime
+    study = parse_study(content)
+    assert rule_helpers.cores(study) == cores
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert workers(study) == 12 // cores
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from moonshine.config import Study, load_study
+from moonshine.config import Study, load_study, parse_study
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, clone, inside
 from workflow import nodes, snakemake_state
+from workflow.parameters import dvc_params, parameter, resolved
 from workflow.rule_helpers import package
 from workflow.snakemake_state import Job
 
@@ -54,6 +58,7 @@ HARMLESS = {
     "workflow/gpus.py": "chooses among GPUs",
     "workflow/launch.py": "starts processes",
     "workflow/nodes.py": "names and paths",
+    "workflow/parameters.py": "compares parameters",
     "workflow/prepared.py": "the data that dataset.json tells, or none",
     "workflow/progress.py": "progress",
     "workflow/search_progress.py": "progress",
@@ -63,6 +68,8 @@ HARMLESS = {
     # the schema; it has no defaults
     **dict.fromkeys(package("moonshine/config"), "the schema"),
 }
+# What the stages that lay out and measure do not read of a section, which DVC cannot leave out.
+UNREAD = {"teacher": {"seed", "weights", "weights_sha256"}, "students": {"warm_start"}}
 DATA = set(package("moonshine/data"))
 DATASETS = set(package("moonshine/datasets"))
 DISTILLATION = set(package("moonshine/distillation"))
@@ -85,7 +92,8 @@ UNUSED: dict[str, set[str]] = {
     "examples": DATASETS | {"moonshine/budgets.py", "workflow/track.py", "workflow/views.py"},
     # collecting is what the report does with --partial
     "report": NETWORKS
-    | {"workflow/choice.py", "workflow/collect.py", "workflow/latex.py", "workflow/tables.py"},
+    | {"workflow/choice.py", "workflow/collect.py", "workflow/latex.py", "workflow/tables.py"}
+    | {"workflow/training/configuration.py"},
 }
 
 
@@ -118,21 +126,38 @@ def read_snakemake(folder: Path) -> dict[str, Job]:
         return {job.name: job for job in snakemake_state.jobs()}
 
 
+def as_read(content: dict[str, Any], stage: str, params: dict[str, Any]) -> dict[str, Any]:
+    """DVC's parameters, which are as they stand in ``content``, without defaults and what the stage does not read."""
+    content = copy.deepcopy(content)
+    for key, value in params.items():
+        *sections, last = key.split(".")
+        reduce(getitem, sections, content)[last] = value
+    unread = UNREAD if stage in ("structure", "measure", "measure-teacher") else {}
+    settings = resolved(parse_study(content))
+    values = {key: parameter(settings, key) for key in params}
+    for key, value in values.items():
+        for name in unread.get(key.partition(".")[0], ()):
+            value.pop(name, None)
+    return values
+
+
 def read_dvc(folder: Path) -> dict[str, Job]:
     """DVC's stages in the form of Snakemake's jobs."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
     found = {}
+    content = yaml.safe_load((folder / "params.yaml").read_text())
     with inside(folder), Repo() as repo:
         for stage in repo.index.stages:
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+            values = {key: value for dep in params for key, value in dep.read_params().items()}
             found[stage.name] = Job(
                 name=stage.name,
                 command=stage.cmd,
                 inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
                 outputs=tuple(sorted(out.def_path for out in stage.outs)),
-                params={key: value for dep in params for key, value in dep.read_params().items()},
+                params=as_read(content, stage.name.partition("@")[0], values),
                 log="",
                 due=True,
                 recorded=False,
@@ -178,11 +203,16 @@ def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Jo
     root = f"results/{study.study}"
     expected = {f"{root}/teacher/structure.json", f"{root}/measure/teacher.json"}
     for node in nodes.trained(study):
-        expected |= {str(node.folder / "metrics.json"), str(node.folder / "history.csv")}
+        expected |= {str(node.folder / name) for name in ("metrics.json", "history.csv", "config.json")}
     for student in study.students:
         expected |= {f"{root}/students/{student}/{name}.json" for name in ("structure", "cost")}
     found = snakemake[nodes.collect(study.study).name].inputs
     assert {path for path in found if path.startswith("results/")} == expected
+
+
+def test_a_node_knows_which_parameters_dvc_records_for_it(dvc: dict[str, Job], study: Study) -> None:
+    for node in {node.stage: node for node in nodes.all_nodes(study)}.values():
+        assert set(dvc_params(node)) == set(dvc[node.name].params)
 
 
 def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:

@@ -21,7 +21,8 @@ from moonshine.config import load_study
 from moonshine.costs.latency import threads_set_to
 from tests.workflow import tiny
 from tests.workflow.stages import STAGES, run
-from workflow import fetch, nodes, stage
+from workflow import fetch, nodes, rule_helpers, stage
+from workflow.training.files import evaluate_test
 
 PROJECT = Path(__file__).parents[2]
 
@@ -119,6 +120,55 @@ def test_what_a_trained_node_says_about_itself(finished: Path) -> None:
         config["inputs"]["data"]
         == json.loads((finished / "data/dataset.json").read_text())["sha256"]["data.safetensors"]
     )
+
+
+def test_a_node_uses_the_study_that_snakemake_started_with(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_it_awkward(study: dict[str, Any]) -> None:
+        study["students"]["10"] = {"block": "G(4)"}
+        study["training"]["optimizer"] = {
+            "kind": "adam",
+            "lr": 1e-8,
+            "betas": [0.9, 0.999],
+            "eps": 1e-08,
+            "weight_decay": 0,
+        }
+
+    change(make_it_awkward)
+    study = load_study()
+    monkeypatch.setenv(nodes.PARAMS_VARIABLE, "")
+    rule_helpers.keep(study)
+    assert load_study(nodes.params_file()) == study
+    change(lambda study: study["students"].update({"10": {"block": "B(2)"}}))
+    assert run("fetch") == run("structure", "10") == 0
+    structure = json.loads(nodes.structure("tiny", "10").outputs[0].read_text())
+    assert structure["block"] == "G(4)"
+
+
+def test_parameters_changed_during_a_node_are_not_what_dvc_records(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "dvc.yaml").symlink_to(PROJECT / "dvc.yaml")
+    monkeypatch.setenv("DVC_STAGE", "teacher@tiny")
+    assert run("fetch") == 0
+    before = (here / "params.yaml").read_bytes()
+
+    def edited(study: Callable[[dict[str, Any]], object]) -> int:
+        def meanwhile(*given: Any) -> Any:
+            change(study)
+            return evaluate_test(*given)
+
+        monkeypatch.setattr("workflow.training.node.evaluate_test", meanwhile)
+        return run("teacher")
+
+    assert edited(lambda study: study["augment"].update(flip=True)) == 2
+    assert "augment: was changed in params.yaml while teacher@tiny ran" in capsys.readouterr().err
+    assert not nodes.teacher("tiny").is_done()
+    (here / "params.yaml").write_bytes(before)
+    # what the node does not depend on, and a default that is written out
+    assert edited(lambda study: study.update(seeds=[0, 1], augment={**study["augment"], "crop": None})) == 0
+    assert json.loads(nodes.teacher("tiny").timings.read_text())["resumed"] == 1
 
 
 def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:

@@ -10,10 +10,12 @@ import yaml
 from filelock import FileLock
 
 from moonshine.config import Study, load_study
+from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes, write_json
 from tests.workflow import tiny
-from workflow import cli, nodes, stage
+from workflow import cli, collect, handover, nodes, stage
 from workflow.nodes import Node
+from workflow.parameters import resolved
 from workflow.search_progress import SearchProgress
 from workflow.status import State, summary, survey
 from workflow.training.configuration import configuration
@@ -102,6 +104,48 @@ def test_a_result_of_other_settings_is_outdated(study: Study) -> None:
     found = states(load_study())
     assert found[node.name].state == "outdated"
     assert found[other.name].state == "done"
+
+
+def test_data_of_other_settings_and_what_was_trained_on_them_are_outdated(study: Study) -> None:
+    for node in nodes.all_nodes(study):
+        finish(study, node)
+    fetch = nodes.fetch("tiny")
+    write_json(fetch.timings, {"data": resolved(study)["data"]})
+    write_json(fetch.folder / "dataset.json", {"sha256": {"data.safetensors": "1"}})
+    for node, data in ((nodes.teacher("tiny"), "1"), (nodes.scratch("tiny", "G4", 0), "2")):
+        made = json.loads((node.folder / "config.json").read_text())
+        write_json(node.folder / "config.json", {**made, "inputs": {"data": data}})
+    assert [name for name, one in states(study).items() if one.state == "outdated"] == ["scratch@tiny-G4-0"]
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["data"]["split_seed"] = 7
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    found = states(load_study())
+    assert found["fetch@tiny"].detail == found["teacher@tiny"].detail == "other data since"
+
+
+def test_nodes_of_another_study_are_neither_collected_nor_handed_over(study: Study) -> None:
+    for node in nodes.all_nodes(study):
+        finish(study, node)
+    collect.require_same(study)
+    handover.require_same(study)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["methods"]["at"]["at"]["beta"] = 7.0
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(MoonshineError, match=r"distil@tiny-BG2-M-at-0 was trained with another method than"):
+        collect.require_same(load_study())
+    with pytest.raises(
+        MoonshineError, match=r"2 nodes are not of this study: distil@tiny-BG2-M-at-0 \(other method"
+    ):
+        handover.require_same(load_study())
+
+
+def test_a_key_that_the_schema_did_not_have_then_is_its_default(study: Study) -> None:
+    node = nodes.teacher("tiny")
+    finish(study, node)
+    made = json.loads((node.folder / "config.json").read_text())
+    del made["training"]["devices"], made["augment"]["crop"], made["teacher"]["taps"]
+    write_json(node.folder / "config.json", made)
+    assert states(study)[node.name].state == "done"
 
 
 def test_another_teacher_leaves_scratch_of_the_same_network_as_it_is(study: Study) -> None:

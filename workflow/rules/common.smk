@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 sys.path.insert(0, workflow.basedir)
 
@@ -20,9 +21,12 @@ if config:
     )
 
 try:
-    STUDY = load_study("params.yaml")
+    # a job on a cluster reads what the Snakemake that submitted it has read
+    STUDY = load_study(nodes.PARAMS if workflow.is_main_process else nodes.params_file())
     check_study(STUDY)
     if workflow.is_main_process:
+        for lock in engine_locks.remove_stale_locks():
+            logger.info(f"Removed {lock} of a Snakemake that was killed")
         input_dates.refresh(nodes.all_nodes(STUDY))
 except MoonshineError as error:
     raise WorkflowError(str(error))
@@ -43,8 +47,10 @@ def gpus():
     return rule_helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
 
 
-def lock_dvc_out():
+def start():
     try:
         engine_locks.lock_dvc_out()
+        if workflow.is_main_process:
+            rule_helpers.keep(STUDY)
     except MoonshineError as error:
         raise WorkflowError(str(error))

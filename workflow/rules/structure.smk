@@ -1,4 +1,7 @@
-# What a network is and what it costs. Neither waits for anything to be trained.
+# What a network is and what it costs. Neither waits for anything to be trained, nor asks how.
+TRAINED_TEACHER = ["seed", "weights", "weights_sha256"]
+
+
 rule structure:
     input:
         code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, "workflow/structure.py"],
@@ -17,8 +20,8 @@ rule structure:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
     params:
-        student=setting("students.{student}"),
-        teacher=setting("teacher"),
+        student=setting("students.{student}", unread=["warm_start"]),
+        teacher=setting("teacher", unread=TRAINED_TEACHER),
     message:
         "Lay out {wildcards.student}"
     shell:
@@ -37,7 +40,7 @@ rule measure:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("teacher"),
+        teacher=setting("teacher", unread=TRAINED_TEACHER),
     message:
         "Measure {wildcards.student}"
     shell:
@@ -55,7 +58,7 @@ rule measure_teacher:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("teacher"),
+        teacher=setting("teacher", unread=TRAINED_TEACHER),
     message:
         "Measure the teacher"
     shell:

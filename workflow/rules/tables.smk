@@ -15,6 +15,7 @@ rule collect:
             "workflow/records.py",
             "workflow/statistics.py",
             "workflow/tables.py",
+            "workflow/training/configuration.py",
         ],
         published=PUBLISHED,
         costs=[
@@ -25,7 +26,7 @@ rule collect:
             expand(rules.teacher.output.structure, study=STUDY.study),
             expand(rules.structure.output, study=STUDY.study, student=STUDY.students),
         ],
-        trained=files(TRAINED, "metrics.json", "history.csv"),
+        trained=files(TRAINED, "metrics.json", "history.csv", "config.json"),
     output:
         runs=report(
             "results/{study}/tables/runs.csv",

@@ -2,7 +2,7 @@
 # mem_mb and runtime (minutes) are for a cluster. A job that failed or ran out of time continues after its last epoch,
 # and asks for more.
 DEVICES = STUDY.training.devices
-THREADS = STUDY.runtime.threads + (STUDY.runtime.workers or 0)
+THREADS = rule_helpers.cores(STUDY)
 # a teacher that comes with its weights is evaluated, by one process
 TEACHER_DEVICES = 1 if STUDY.teacher.weights else DEVICES
 

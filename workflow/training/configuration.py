@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from moonshine.config import Study
+from pydantic import BaseModel, ValidationError
+
+from moonshine.config import Augment, Method, Study, Teacher, Training
 from workflow.nodes import Node
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "teacher": Teacher,
+    "method": Method,
+    "augment": Augment,
+    "training": Training,
+}
 
 
 def configuration(study: Study, node: Node) -> dict[str, Any]:
@@ -24,6 +34,20 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
         "augment": study.augment.model_dump(),
         "training": study.training.model_dump(),
     }
+
+
+def changed(study: Study, node: Node, made: Mapping[str, Any]) -> list[str]:
+    """The keys in which ``made``, the configuration that a node was trained with, differs from the study's."""
+    wanted = configuration(study, node)
+    return [key for key, value in wanted.items() if _resolved(key, made.get(key)) != value]
+
+
+def _resolved(key: str, found: Any) -> Any:
+    """A recorded value with the defaults of keys that the schema did not have then."""
+    try:
+        return SECTIONS[key].model_validate(found).model_dump()
+    except (KeyError, ValidationError):
+        return found
 
 
 def _student(study: Study, name: str) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
                 f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
             )
         test = evaluate_test(network, dataset, execution, history)
+        stage.check_params(job)  # before the checkpoint goes: then nothing is trained twice
         write(node, network, structure, config, history, identity, test)
         checkpoints.clear()
     job.timing |= {
