@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @contextmanager
@@ -62,3 +63,22 @@ def placed(module: nn.Module, like: Tensor) -> torch.memory_format:
     if found != torch.channels_last:
         module.to(memory_format=found)
     return found
+
+
+def steps_over_its_input(module: nn.Module, like: Tensor) -> bool:
+    """Whether a convolution of ``module`` has a stride larger than the maps that it gets, for an image of ``like``."""
+    with looking(module, like.device), _Strides() as strides:
+        module(like[:1])
+    return strides.larger
+
+
+class _Strides(TorchDispatchMode):
+    """Looks at every convolution, whether it is a layer or a function call."""
+
+    larger = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            images, strides = args[0], args[3]
+            self.larger |= any(step > size for step, size in zip(strides, images.shape[2:], strict=True))
+        return func(*args, **(kwargs or {}))

@@ -13,7 +13,7 @@ from torch import nn
 
 from moonshine.config import Runtime
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import placed
+from moonshine.networks.passes import placed, steps_over_its_input
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -42,15 +42,20 @@ class Execution:
         return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def suiting(self, module: nn.Module, input_shape: Sequence[int]) -> Execution:
-        """Place ``module`` and return this execution, without channels_last where the module does not run so.
+        """Place ``module`` and return this execution, without what the module does not run in, or not rightly.
 
-        ``input_shape`` is (channels, height, width). The module is otherwise left as it was, and draws nothing.
+        That is channels_last, and bf16 on a CPU where a convolution's stride is larger than its input: there oneDNN
+        leaves the weights' gradients uninitialised (seen with torch 2.15; fp32 is right). ``input_shape`` is
+        (channels, height, width). The module is otherwise left as it was, and draws nothing.
         """
+        found = self
+        image = torch.zeros(1, *input_shape, device=self.device)
         self.place(module)
         if self.channels_last:
-            found = placed(module, torch.zeros(1, *input_shape, device=self.device))
-            return replace(self, channels_last=found == torch.channels_last)
-        return self
+            found = replace(found, channels_last=placed(module, image) == torch.channels_last)
+        if self.device.type == "cpu" and self.dtype == torch.bfloat16 and steps_over_its_input(module, image):
+            found = replace(found, dtype=torch.float32)
+        return found
 
 
 def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execution:

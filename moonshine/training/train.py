@@ -77,10 +77,16 @@ def train(
     MoonshineError where the last batch of an epoch has fewer images than there are processes.
     """
     _check_last_batch(len(dataset.train), training.batch_size, processes.count)
-    wanted, execution = execution, execution.suiting(network, dataset.input_shape)
-    if execution != wanted:
+    channels, *size = dataset.input_shape
+    wanted, execution = execution, execution.suiting(network, (channels, *(augment.crop or size)))
+    if execution.channels_last != wanted.channels_last:
         logger.warning(
             "%s runs in torch's own memory layout only, not in channels_last", type(network).__name__
+        )
+    if execution.dtype != wanted.dtype:
+        logger.warning(
+            "%s trains in fp32: a convolution's stride is larger than its input, and bf16 on a CPU is wrong there",
+            type(network).__name__,
         )
     optimizer = make_optimizer(network.parameters(), training.optimizer)
     rows: list[Row] = []

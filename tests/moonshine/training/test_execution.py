@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from moonshine import MoonshineError
 from moonshine.config import Runtime
@@ -59,3 +60,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     index = torch.cuda.device_count()
     with pytest.raises(MoonshineError, match=rf"runtime\.device: found cuda:{index}; .* allowed: auto, cpu"):
         resolve(RUNTIME.model_copy(update={"device": f"cuda:{index}"}), "fp32")
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(4, torch.bfloat16), (2, torch.float32)])
+def test_a_cpu_computes_strides_over_its_input_in_fp32(size: int, dtype: torch.dtype) -> None:
+    """The second convolution gets maps of one pixel from images of two, and steps over them."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 3, 2, padding=1))
+    cpu = Execution(torch.device("cpu"), torch.bfloat16)
+    assert cpu.suiting(network, (3, size, size)).dtype == dtype
+    assert Execution(torch.device("cpu")).suiting(network, (3, size, size)).dtype == torch.float32
