@@ -31,7 +31,7 @@ BATCHES = (1, 32)
 WARM_UP = 3
 RUNS = (20, 200)
 """At least and at most this many timed runs of a batch size,"""
-SECONDS = 1.0
+SECONDS = 0.5
 """and between them no more than fit into this time."""
 
 
