@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Print what training a study takes: optimiser steps and images of every network, device hours, and the time on one and on
 several devices. Every distinct network is timed here with each loss, in a few real training steps on noise, and
-remembered. --save writes what was measured to a file, and --throughput reads one, so that the estimate for a GPU can be
-made on another machine.
+remembered where the process had its CPU to itself. --save writes what was measured to a file, and --throughput reads
+one, so that the estimate for a GPU can be made on another machine.
 """
 FOLDER = Path("studies")
 BATCHES = {"cuda": 20, "cpu": 4}

@@ -123,13 +123,31 @@ def measure(wanted: Mapping[Kind, Cases], bench: Bench) -> Throughput:
     for position, (work, case) in enumerate(distinct.items()):
         about = {"what": "training throughput", "work": work.model_dump(mode="json"), **how}
         left = len(distinct) - position - 1
-        found = remembered(about, partial(_timed, bench, case, how["device"], left, spent))
+        busy: list[float] = []
+        found = remembered(
+            about,
+            partial(_timed, bench, case, how["device"], left, spent, busy),
+            worth_keeping=partial(_is_reliable, bench, busy),
+        )
         measurements.append(Measured(work=work, **found))
     return Throughput(**how, torch=str(torch.__version__), measurements=measurements)
 
 
-def _timed(bench: Bench, case: Case, device: str, left: int, spent: list[float]) -> dict[str, Any]:
-    """Time a case, and tell the terminal; ``spent`` are the seconds that others took, ``left`` how many follow."""
+def _is_reliable(bench: Bench, busy: list[float], found: dict[str, Any]) -> bool:
+    """Whether a process on the CPU had it to itself; one that waits for its GPU is not told from one that has to."""
+    from moonshine.costs.latency import RELIABLE
+
+    return bench.execution.device.type != "cpu" or busy[-1] <= RELIABLE
+
+
+def _timed(
+    bench: Bench, case: Case, device: str, left: int, spent: list[float], busy: list[float]
+) -> dict[str, Any]:
+    """Time a case, and tell the terminal; ``spent`` are the seconds that others took, ``left`` how many follow.
+
+    ``busy`` gets the share of its own in which it had to wait.
+    """
+    from moonshine.costs.latency import visiting
     from workflow.estimating.timing import time_case
 
     if not spent:
@@ -139,12 +157,19 @@ def _timed(bench: Bench, case: Case, device: str, left: int, spent: list[float])
             file=sys.stderr,
         )
     started = time.perf_counter()
-    found = time_case(bench, case)
+    with visiting() as waited:
+        found = time_case(bench, case)
+        busy.append(waited())
     spent.append(time.perf_counter() - started)
     to_go = left * statistics.mean(spent)
     print(
         f"  {case.work.network}, {case.work.loss}: {images_per_second(found['seconds_per_image'])} images/s"
-        + (f"; at most about {to_go:.0f} s to go" if left else ""),
+        + (f"; at most about {to_go:.0f} s to go" if left else "")
+        + (
+            ""
+            if _is_reliable(bench, busy, found)
+            else f"; not kept: it waited for {busy[-1]:.0%} of its time"
+        ),
         file=sys.stderr,
     )
     return found

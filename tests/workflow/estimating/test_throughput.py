@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,33 @@ from tests.workflow.estimating.fake_measurements import measured
 from tests.workflow.estimating.studies import SIZE, a_study, estimate
 
 
-def test_this_device_is_measured_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def alone() -> Iterator[Callable[[], float]]:
+    yield lambda: 0.0
+
+
+@contextmanager
+def beside_others() -> Iterator[Callable[[], float]]:
+    yield lambda: 0.4
+
+
+def test_what_was_measured_in_a_busy_moment_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_study(tmp_path)
+    told = []
+    for moment in (beside_others, alone, alone):
+        monkeypatch.setattr("moonshine.costs.latency.visiting", moment)
+        assert estimate("--student", "G4", "--measure-on-batches", "1", "--measure-batch", "4", *SIZE) == 0
+        said = capsys.readouterr().err
+        told.append(("Measuring 6 kinds" in said, "not kept: it waited for 40% of its time" in said))
+    assert told == [(True, True), (True, False), (False, False)]
+
+
+def test_this_device_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("moonshine.costs.latency.visiting", alone)
     tiny.write_study(tmp_path)
     shown = []
     quick = ("--student", "G4", "--measure-on-batches", "1", "--measure-batch", "4")
