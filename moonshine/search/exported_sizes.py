@@ -16,7 +16,7 @@ from scipy.linalg import qr
 
 from moonshine.budgets import EXPORTED, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import Impossible, column
+from moonshine.search.additive import Impossible, column, reachable
 from moonshine.search.place_costs import Costs, Share
 from moonshine.search.sampling import sample
 
@@ -34,7 +34,7 @@ ALIKE = 1e-6
 def estimated(known: Costs, budgets: Sequence[Budget], export: Export, rng: np.random.Generator) -> Costs:
     """``known`` with an estimate of every exported size that is limited, which costs up to eight exports of each.
 
-    It comes from the files of networks that differ most, of the smallest one, and of a few near the limit, and is then
+    It comes from the files of networks that differ most, of the smallest one, and of a few near a limit, and is then
     moved so that none of these is estimated too small. What is chosen by it is to be exported, and looked at.
     `Impossible` if even the smallest network's file is over its budget.
     """
@@ -51,7 +51,8 @@ def estimated(known: Costs, budgets: Sequence[Budget], export: Export, rng: np.r
         if not budget.allows(least):
             raise Impossible(budget, known, least, "")
         known = _moved(known, budget, smallest[measure], 0)
-    near = _near(known, budgets, rng) if limited else ()
+    refuses = any(budget.limit < reachable(known, measure)[1] for measure, budget in limited.items())
+    near = _near(known, budgets, rng) if refuses else ()
     for measure, budget in limited.items():
         here = _export(near, measure, export)
         known = with_exported(known, measure, files[measure] + here)
