@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, write_bytes
+from moonshine.files import interpreted, read_json, unreadable, write_bytes
 from moonshine.networks.build import from_structure
 from moonshine.networks.models import Trust
 
@@ -58,8 +58,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; ``MoonshineError`` when it is missing or damaged."""
     try:
         return load_tensors(path.read_bytes())
-    except FileNotFoundError:
-        raise MoonshineError(f"{path}: no such file") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except SafetensorError as error:
         raise MoonshineError(f"{path}: damaged, not readable as safetensors ({error})") from None
 
@@ -105,6 +105,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust
     trusted.
     """
     folder = Path(folder)
-    module = from_structure(read_json(folder / "structure.json"), trust)
+    structure = folder / "structure.json"
+    with interpreted(structure):
+        module = from_structure(read_json(structure), trust)
     load_weights(module, folder / "weights.safetensors")
     return module.to(device).eval()

@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from moonshine.errors import MoonshineError
 
@@ -36,17 +36,62 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+class Content(dict[str, Any]):
+    """An object of a JSON file: a key that it lacks is an error that names the file."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise MissingKey(f"{self.path}: damaged, or of another version: it has no {key!r}")
+
+
+class MissingKey(MoonshineError, KeyError):
+    """A file lacks what it should hold."""
+
+    __str__ = MoonshineError.__str__  # KeyError's is that of a key
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ``MoonshineError`` names the file when it is missing or damaged."""
+    """A JSON object; ``MoonshineError`` names the file when it is missing or damaged, or lacks a key asked for."""
+    content = _json(path)
+    if not isinstance(content, dict):
+        raise MoonshineError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects, with the errors of `read_json`."""
+    content = _json(path)
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise MoonshineError(f"{path}: damaged, expected a JSON list of objects")
+    return content
+
+
+def _json(path: Path) -> Any:
+    def content_of(pairs: dict[str, Any]) -> Content:
+        found = Content(pairs)
+        found.path = path
+        return found
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=content_of)
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:  # of JSON, UTF-8, and numbers and nesting without end
         raise MoonshineError(f"{path}: damaged, not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise MoonshineError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+
+
+@contextmanager
+def interpreted(path: Path) -> Iterator[None]:
+    """Name the file whose content is used here in whatever that raises: damage leaves values of any kind."""
+    try:
+        yield
+    except MoonshineError as error:
+        raise (error if str(path) in str(error) else MoonshineError(f"{path}: {error}")) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise MoonshineError(
+            f"{path}: damaged, or of another version ({type(error).__name__}: {error})"
+        ) from error
 
 
 def unreadable(path: Path, error: OSError) -> MoonshineError:
@@ -68,14 +113,18 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[s
     write_bytes(path, text.getvalue().encode())
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
     """The rows of a CSV file as text, its comment lines (``#``) left out.
 
-    Errors: ``MoonshineError`` naming the path when it is missing or damaged.
+    Errors: ``MoonshineError`` naming the path when it is missing or damaged, or lacks one of ``columns``.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+        reader = csv.DictReader(line for line in lines if not line.startswith("#"))
+        for column in columns:
+            if column not in (reader.fieldnames or ()):
+                raise MoonshineError(f"{path}: the column '{column}' is missing; collect the study again")
+        return list(reader)
     except OSError as error:
         raise MoonshineError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.errors import MoonshineError
-from moonshine.files import read_csv, read_json, sha256
+from moonshine.files import interpreted, read_csv, read_json, sha256
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
 IDENTITY = ("study", "student", "network", "block", "method", "seed")
@@ -43,6 +43,8 @@ def read_node(folder: Path) -> TrainedNode:
     missing = [name for name in ("node", *IDENTITY, "status") if name not in metrics]
     if missing:
         raise MoonshineError(f"{folder / 'metrics.json'}: has no {', '.join(missing)}")
+    with interpreted(folder / "config.json"):
+        flat_params(metrics, config)
     for name in FILES:
         if not (folder / name).is_file():
             raise MoonshineError(f"{folder / name}: no such file")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from moonshine.config import Method, Study
 from moonshine.errors import MoonshineError
-from moonshine.files import read_csv, read_json, write_bytes
+from moonshine.files import interpreted, read_csv, read_json, write_bytes
 from workflow import nodes, stage
 from workflow.choice import choose, sizes_of
 from workflow.latex import table_to_latex
@@ -23,6 +23,7 @@ from workflow.records import (
     Model,
     Run,
     StudentRow,
+    checked,
     rows_to_csv,
     table_to_csv,
     to_csv,
@@ -32,6 +33,7 @@ from workflow.training.configuration import changed
 
 CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 IDENTITY = ("data", "teacher", "network", "block")
+COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
 PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
 
 
@@ -61,20 +63,15 @@ class _Reader:
 
 def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
     what, costs = reader.json(structure) or {}, reader.json(cost) or {}
-    blocks = sorted(set(what.get("blocks", {}).values()))
-    size = costs.get("bytes", {})
-    return Model(
-        student,
-        what.get("network"),
-        what.get("block") or (blocks[0] if len(blocks) == 1 else "mixed" if blocks else None),
-        costs.get("parameters", what.get("parameters")),
-        costs.get("macs", what.get("macs")),
-        costs.get("ops"),
-        size.get("fp32"),
-        size.get("bf16"),
-        costs.get("peak_activation_bytes"),
-        costs.get("compression"),
-    )
+    with interpreted(structure):
+        blocks = sorted(set(what.get("blocks", {}).values()))
+    with interpreted(cost):
+        size = dict(costs.get("bytes", {}))
+    block = what.get("block") or (blocks[0] if len(blocks) == 1 else "mixed" if blocks else None)
+    named = Model(student, what.get("network"), block, what.get("parameters"), what.get("macs"))
+    measured = {name: costs[name] for name in COSTS if name in costs}
+    measured |= {f"bytes_{name}": size.get(name) for name in ("fp32", "bf16")}
+    return checked(replace(checked(named, structure), **measured), cost)
 
 
 def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:
@@ -84,30 +81,39 @@ def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: st
         return Run(node.name, model.student, model.network, model.block, method, terms, seed, "missing")
     if found.get("node") != node.name:
         raise MoonshineError(f"{path}: node is {found.get('node')!r}; expected {node.name!r}")
-    values = {
-        f"{split}_{key}": found[split].get(key)
-        for split in ("train", "validation", "test")
-        for key in ("loss", "error_pct")
-        if found.get(split)
-    }
-    return Run(
-        node.name,
-        model.student,
-        found["network"],
-        found["block"],
-        method,
-        terms,
-        seed,
-        found["status"],
-        epochs_run=found.get("epochs_run"),
-        parameters=found.get("parameters"),
-        macs=found.get("macs"),
-        **{
-            f"test_{key}": (found.get("test") or {}).get(key)
-            for key in ("examples", "wrong", "image_errors", "top5_error_pct", "miou_pct", "pixel_error_pct")
-        },
-        **values,
-    )
+    with interpreted(path):
+        values = {
+            f"{split}_{key}": found[split].get(key)
+            for split in ("train", "validation", "test")
+            for key in ("loss", "error_pct")
+            if found.get(split)
+        }
+        run = Run(
+            node.name,
+            model.student,
+            found["network"],
+            found["block"],
+            method,
+            terms,
+            seed,
+            found["status"],
+            epochs_run=found.get("epochs_run"),
+            parameters=found.get("parameters"),
+            macs=found.get("macs"),
+            **{
+                f"test_{key}": (found.get("test") or {}).get(key)
+                for key in (
+                    "examples",
+                    "wrong",
+                    "image_errors",
+                    "top5_error_pct",
+                    "miou_pct",
+                    "pixel_error_pct",
+                )
+            },
+            **values,
+        )
+    return checked(run, path)
 
 
 def terms_of(method: Method) -> str:
@@ -202,7 +208,10 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     rows = student_rows(models, runs, published)
     losses = {name: value for name, value in terms.items() if name != "scratch"}
     effects = differences(runs, losses, published)
-    sizes = {student: sizes_of(reader.json(cost) or {}) for student, cost in costs.items()}
+    sizes = {}
+    for student, cost in costs.items():
+        with interpreted(cost):
+            sizes[student] = sizes_of(reader.json(cost) or {})
     choice = choose(study.ship, models[1:], runs, sizes)
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),

@@ -42,7 +42,11 @@ class Images:
 
 def images_of(study: Study) -> Images:
     """The shape of the study's prepared images, and their number of classes."""
-    dataset = read_json(nodes.fetch(study.study).folder / "dataset.json")
+    path = nodes.fetch(study.study).folder / "dataset.json"
+    dataset = read_json(path)
+    for key in ("channels", "height", "width", "num_classes"):
+        if type(dataset[key]) is not int or dataset[key] < 1:
+            raise MoonshineError(f"{path}: {key}: found {dataset[key]!r}; allowed: a whole number from 1")
     return Images((dataset["channels"], dataset["height"], dataset["width"]), dataset["num_classes"], dataset)
 
 

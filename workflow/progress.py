@@ -90,9 +90,18 @@ class Progress(Observer):
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """What a node last wrote of its progress; empty when there is nothing (readable)."""
+    """What a node last wrote of its progress; empty when there is nothing, or nothing that can be used."""
     with suppress(MoonshineError):
-        return read_json(path)
+        found = read_json(path)
+        seconds_at = found.get("seconds_at", {})
+        numbers = [found.get(key, 0) for key in ("epoch", "epochs", "done")]
+        numbers += [found.get(key) or 0 for key in ("epoch_seconds", "expected", "seconds_each")]
+        if (
+            isinstance(seconds_at, dict)
+            and all(epoch.isdecimal() for epoch in seconds_at)
+            and all(type(number) in (int, float) for number in (*numbers, *seconds_at.values()))
+        ):
+            return found
     return {}
 
 

@@ -178,15 +178,27 @@ def _build(kind: type[Row], cells: dict[str, str], path: Path) -> Row:
     return kind(**values)
 
 
+def checked(row: Row, path: Path) -> Row:
+    """A flat dataclass with values of a JSON file; ``MoonshineError`` where one is of another type than its field."""
+    for name, hint in get_type_hints(type(row)).items():
+        kinds = get_args(hint) or (hint,)
+        value = getattr(row, name)
+        if type(value) not in kinds and not (float in kinds and type(value) is int) and name not in UNTABLED:
+            allowed = " or ".join(kind.__name__ for kind in kinds)
+            raise MoonshineError(f"{path}: damaged: {name}: found {value!r}; allowed: {allowed}")
+    return row
+
+
 def read_rows(kind: type[Row], path: Path) -> list[Row]:
     """Instances of a flat dataclass from the CSV text of :func:`rows_to_csv`."""
-    return [_build(kind, cells, path) for cells in read_csv(path)]
+    columns = [field.name for field in fields(kind) if field.name not in UNTABLED]  # type: ignore[arg-type]
+    return [_build(kind, cells, path) for cells in read_csv(path, columns)]
 
 
 def read_table(path: Path) -> list[StudentRow]:
     """The main table from the CSV text of :func:`table_to_csv`."""
     rows = []
-    for cells in read_csv(path):
+    for cells in read_csv(path, [field.name for field in fields(Model)]):
         methods = [name.removesuffix("_test_se") for name in cells if name.endswith("_test_se")]
         errors = {}
         for method in methods:

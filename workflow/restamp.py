@@ -13,11 +13,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from moonshine.config import Study, load_study
 from moonshine.errors import MoonshineError
-from moonshine.files import write_bytes
+from moonshine.files import read_json_list, write_bytes
 from workflow import dvc_state, nodes, snakemake_state
 from workflow.handover import require_files, shorten, stamp_dvc, stamp_snakemake
 
@@ -94,7 +93,7 @@ def _declare(study: Study, reason: str, names: Sequence[str]) -> None:
     path = nodes.RESULTS / study.study / "restamps.json"
     before = path.read_bytes() if path.is_file() else b"[]"
     use = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason, "nodes": list(names)}
-    uses: list[dict[str, Any]] = [*json.loads(before), use]
+    uses = [*(read_json_list(path) if path.is_file() else []), use]
     write_bytes(path, (json.dumps(uses, indent=1) + "\n").encode())
     for stage in REMADE:
         done = subprocess.run([sys.executable, "-m", f"workflow.{stage}", study.study], check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
-from moonshine.files import read_csv, read_json
+from moonshine.files import read_csv, read_json, read_json_list
 from workflow import nodes
 from workflow.collect import collect, write
 from workflow.records import Difference, Run, StudentRow, read_rows, read_table
@@ -74,7 +73,7 @@ class Results:
     def restamps(self) -> list[dict[str, Any]]:
         """Each use of the command that declares results valid after a change of code; mostly none."""
         path = self.folder / "restamps.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+        return read_json_list(path) if path.is_file() else []
 
     def config(self, run: Run) -> dict[str, Any]:
         """The resolved configuration that made a run; empty where it has not been trained."""

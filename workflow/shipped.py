@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from moonshine.files import read_json
+from moonshine.files import interpreted, read_json
 
 FILE = "shipped.json"
 Verdict = Literal["good", "falls", "not accurate enough"]
@@ -96,16 +96,17 @@ def read_shipped(export: Path) -> Shipped | None:
     """The record in an exported folder; None where nothing was exported yet."""
     if not (export / FILE).is_file():
         return None
-    found = read_json(export / FILE)
-    return Shipped(
-        found["status"],
-        tuple(found["budgets"]),
-        found["allowed_error_pct"],
-        found["allowed_fall_points"],
-        tuple(found["counted"]),
-        None if found["chosen"] is None else _judged(found["chosen"]),
-        tuple(map(_judged, found["judged"])),
-    )
+    with interpreted(export / FILE):
+        found = read_json(export / FILE)
+        return Shipped(
+            found["status"],
+            tuple(found["budgets"]),
+            found["allowed_error_pct"],
+            found["allowed_fall_points"],
+            tuple(found["counted"]),
+            None if found["chosen"] is None else _judged(found["chosen"]),
+            tuple(map(_judged, found["judged"])),
+        )
 
 
 def _judged(content: Mapping[str, Any]) -> Judged:

@@ -17,6 +17,7 @@ from moonshine.files import read_json, sha256
 from workflow import nodes
 from workflow.nodes import Node
 from workflow.parameters import resolved
+from workflow.progress import read_progress
 from workflow.rule_helpers import cores
 from workflow.training.configuration import changed
 
@@ -60,7 +61,7 @@ def _state(
     study: Study, node: Node, measured: dict[tuple[str, ...], float], origins: dict[str, str | None]
 ) -> State:
     expected = _expected(node, measured)
-    progress = _read(node.work / "progress.json")
+    progress = read_progress(node.work / "progress.json")
     epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
     remaining = expected if not epochs or expected is None else expected * (1 - epoch / epochs)
     if not node.trains and _locked(node):

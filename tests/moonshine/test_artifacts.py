@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,21 @@ def test_a_loaded_network_gives_the_same_logits(tmp_path: Path) -> None:
     loaded = load(tmp_path)
     assert not loaded.training
     assert torch.equal(loaded(images), network.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"blocks": -1}, "block -1; allowed"),
+        ({"blocks": {"stage1.0": "x"}}, "no block given for stage2.0"),
+        ({"num_classes": None}, "num_classes is None; allowed"),
+        ({"network": {}}, "network {} is unknown"),
+    ],
+)
+def test_a_damaged_structure_names_its_file(change: dict[str, Any], said: str, folder: Path) -> None:
+    write_json(folder / "structure.json", to_structure(*ARCHITECTURE) | change)
+    with pytest.raises(MoonshineError, match=rf"structure\.json: .*{said}"):
+        load(folder)
 
 
 def test_weights_are_the_same_bytes_in_either_memory_format(tmp_path: Path) -> None:

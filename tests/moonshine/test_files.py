@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, said: str
         path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(MoonshineError, match=rf"dataset\.json: .*{said}"):
         read_json(path)
+
+
+def test_a_key_that_is_missing_names_the_file_and_is_a_key_error(tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset.json", {"counts": {"train": 3}})
+    found = read_json(tmp_path / "dataset.json")
+    assert found.get("mean") is None
+    for missing in (lambda: found["mean"], lambda: found["counts"]["test"]):
+        with pytest.raises(MoonshineError, match=r"dataset\.json: damaged.* it has no '(mean|test)'"):
+            missing()
+    with pytest.raises(KeyError):
+        found["mean"]
+    assert copy.deepcopy(found) == {"counts": {"train": 3}}
+    assert type(found | {}) is dict
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:

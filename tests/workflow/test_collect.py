@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import subprocess
 from itertools import combinations
@@ -126,6 +127,55 @@ def test_results_of_another_node_are_refused(tmp_path):
     shutil.copy(tmp_path / there, tmp_path / here)
     with pytest.raises(MoonshineError, match=r"G4/scratch/seed0/metrics.json: node is 'scratch@digits-B2-0'"):
         collect(study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "said"),
+    [
+        ("measure/teacher.json", "bytes", None, "damaged"),
+        ("students/G4/cost.json", "bytes", "x", "damaged"),
+        ("students/G4/cost.json", "macs", {}, "macs: found {}; allowed: int or NoneType"),
+        ("students/G4/cost.json", "compression", "x", "compression: found 'x'; allowed: float or NoneType"),
+        ("students/G4/cost.json", "bytes", [], "damaged"),
+        ("students/G4/structure.json", "network", -1, "network: found -1; allowed: str or NoneType"),
+        ("students/G4/structure.json", "blocks", -1, "damaged"),
+        ("students/G4/structure.json", "blocks", {"stage1.0": {}}, "damaged"),
+        ("teacher/metrics.json", "network", ..., "it has no 'network'"),
+        ("teacher/metrics.json", "status", 1, "status: found 1; allowed: str"),
+        ("teacher/metrics.json", "test", [1], "damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(file, key, value, said, tmp_path):
+    study = make_study()
+    write_results(tmp_path, study)
+    path = tmp_path / "results/digits" / file
+    content = json.loads(path.read_text())
+    content[key] = value
+    if value is ...:
+        del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(MoonshineError, match=rf"{file}: .*{re.escape(said)}"):
+        collect(study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "content", "said"),
+    [
+        ("runs.csv", "[[[[", "the column 'node' is missing"),
+        ("runs.csv", None, "seed: found '0x'; allowed: a number"),
+        ("table.csv", "", "the column 'student' is missing"),
+    ],
+)
+def test_a_damaged_table_is_named(table, content, said, tmp_path):
+    study = make_study()
+    write_results(tmp_path, study)
+    write(collect(study, tmp_path), tmp_path)
+    path = tmp_path / "tables" / table
+    if content is None:
+        content = path.read_text().replace(",scratch,scratch,0,", ",scratch,scratch,0x,")
+    path.write_text(content)
+    with pytest.raises(MoonshineError, match=f"{table}: {said}"):
+        read_rows(Run, path) if table == "runs.csv" else read_table(path)
 
 
 def test_runs_that_do_not_say_what_they_missed_get_the_bound_of_independence(tmp_path):

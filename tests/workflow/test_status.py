@@ -16,6 +16,7 @@ from tests.workflow import tiny
 from workflow import cli, collect, handover, nodes, stage
 from workflow.nodes import Node
 from workflow.parameters import resolved
+from workflow.progress import read_progress
 from workflow.search_progress import SearchProgress
 from workflow.status import State, summary, survey
 from workflow.training.configuration import configuration
@@ -54,6 +55,18 @@ def test_a_finished_study_has_nothing_left(study: Study) -> None:
         finish(study, node)
     totals = summary(survey(study), 2)
     assert (totals["done"], totals["left"], totals["seconds_left"]) == (17, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[1]", b'{"epoch": null, "epochs": 2}', b'{"epoch": "x", "epochs": 2}', b'{"epoch": [], "epochs": 2}',
+     b'{"epoch": 1, "epochs": 2, "seconds_at": {"x": 1}}', b'{"epoch": 1, "epochs": 2, "seconds_at": [1]}'],
+)  # fmt: skip
+def test_damaged_progress_is_as_good_as_none(content: bytes, study: Study) -> None:
+    node = nodes.scratch("tiny", "G4", 0)
+    write_bytes(node.work / "progress.json", content)
+    assert states(study)[node.name].state == "left"
+    assert read_progress(node.work / "progress.json") == {}
 
 
 def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study) -> None:
