@@ -71,8 +71,8 @@ def main(
         node = make_node(study.study, *given)
         _speak(node.name, *_log_file(node))
         check_study(study)
-        if node.computes:
-            import torch  # here: tables and reports do without it
+        if _computes(node, study):
+            import torch  # here: its import takes longer than most of what does without it
 
             # Snakemake tells each job how many threads it has, DVC does not, and sums depend on it
             torch.set_num_threads(study.runtime.threads)
@@ -151,6 +151,12 @@ def _speak(prefix: str, *more: logging.Handler) -> None:
 def _trains(node: Node, study: Study) -> bool:
     """Whether a node trains a network: a teacher that comes with its weights does not."""
     return node.trains and not (node.stage == "teacher" and study.teacher.weights)
+
+
+def _computes(node: Node, study: Study) -> bool:
+    """Whether a node uses torch: without label maps nothing is drawn, and without ``ship`` nothing exported."""
+    idle = {"examples": not study.is_dense, "export": study.ship is None}
+    return node.computes and not idle.get(node.stage, False)
 
 
 def _is_launched() -> bool:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from moonshine import files
 from moonshine.config import load_study
 from moonshine.costs.latency import threads_set_to
 from tests.workflow import tiny
@@ -76,6 +77,8 @@ def test_a_stage_computes_on_the_threads_of_the_study_whatever_the_engine_says(
 ) -> None:
     """Snakemake sets OMP_NUM_THREADS, DVC does not."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    ship = {"budget": "1MB", "allowed_error_pct": None, "calibration_images": 4, "logit_tolerance": 0.001}
+    change(lambda study: study.update(ship=ship))
     seen = []
 
     def work(job: stage.Job) -> None:
@@ -206,6 +209,16 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
     assert run("teacher") == 0
     assert json.loads(node.timings.read_text())["resumed"] == 0
     assert contents(node.folder) == resumed
+
+
+@pytest.mark.parametrize("name", ["examples", "export"])
+def test_a_stage_with_nothing_to_do_loads_no_torch(name: str, here: Path) -> None:
+    files.write_json(Path("results/tiny/choice.json"), {"status": "off"})
+    code = f"import sys; from workflow import {name}, nodes, stage; "
+    code += f"print(stage.main({name}.run, nodes.{name}, (), ['tiny']), 'torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "0 False\n", done.stderr
 
 
 def test_divergence_is_recorded_and_its_node_is_done(here: Path) -> None:
