@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moonshine.config import load_study
 from moonshine.errors import MoonshineError
+from workflow import sources
 
 PARAMS = "params.yaml"
+ALWAYS = "always changed"
+"""What DVC says of the stage `workflow.sources`, which it always runs."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,15 @@ def dvc(*arguments: str) -> str:
 
 
 def changes() -> dict[str, Change]:
-    """The stages of the study that DVC would run, or that wait for one that it would; none when all is done."""
+    """The stages of the study that DVC would run, or that wait for one that it would; none when all is done.
+
+    The checksums of the user's own code, which DVC looks at by running a stage each time, are first brought up to date.
+    Errors: ``MoonshineError`` as of `workflow.sources.of`, and with DVC's own words.
+    """
+    sources.refresh(load_study())
     found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
-    return {stage: _change(differences) for stage, differences in found.items()}
+    changed = {stage: [each for each in several if each != ALWAYS] for stage, several in found.items()}
+    return {stage: _change(differences) for stage, differences in changed.items() if differences}
 
 
 def _change(differences: list[Any]) -> Change:

@@ -30,7 +30,7 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
         path = Path(study.teacher.weights or "").expanduser()
         load_given_weights(network, path, study.teacher.weights_sha256 or "")
     settings = configuration(study, node)
-    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), distils=False)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}
     identity = identity_of(job, structure, None, study.teacher.seed)
     history = History([])

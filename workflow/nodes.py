@@ -61,7 +61,7 @@ class Node:
     @property
     def computes(self) -> bool:
         """Whether it uses torch: then on ``runtime.threads`` threads, under either engine."""
-        return self.stage not in ("collect", "report")
+        return self.stage not in ("sources", "collect", "report")
 
     def is_done(self) -> bool:
         return all(path.exists() for path in self.outputs)
@@ -78,6 +78,10 @@ def _in(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
 
 def fetch(study: str) -> Node:
     return Node("fetch", study, (), _in(RESULTS / study / "data", DATA_FILES))
+
+
+def sources(study: str) -> Node:
+    return Node("sources", study, (), (RESULTS / study / "sources.json",))
 
 
 def teacher(study: str) -> Node:
@@ -137,7 +141,7 @@ def trained(study: Study) -> list[Node]:
 def all_nodes(study: Study) -> list[Node]:
     """Every node of the study, in an order in which they could run."""
     name = study.study
-    found = [fetch(name), measure(name, "teacher")]
+    found = [fetch(name), sources(name), measure(name, "teacher")]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
     return [*found, *trained(study), collect(name), export(name), examples(name), report(name)]

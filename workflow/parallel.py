@@ -65,16 +65,21 @@ def repro(jobs: int) -> int:
 def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """The stages to run, each with those of them it waits for; what most others wait for comes first.
 
-    ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed.
+    ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed; what
+    `workflow.sources` leaves is up to date already, so of what depends on it ``changed`` has what did change.
     """
     due: set[str] = set(changed)
     while True:
-        more = {stage for stage, before in graph.items() if stage not in due and before & due}
+        more = {stage for stage, before in graph.items() if stage not in due and _others(before) & due}
         if not more:
             break
         due |= more
     followers = {stage: sum(stage in before for before in graph.values()) for stage in due}
     return {stage: graph[stage] & due for stage in sorted(due, key=lambda name: (-followers[name], name))}
+
+
+def _others(stages: frozenset[str]) -> set[str]:
+    return {stage for stage in stages if not stage.startswith("sources@")}
 
 
 def stage_graph() -> dict[str, frozenset[str]]:

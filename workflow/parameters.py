@@ -27,7 +27,8 @@ def parameter(settings: dict[str, Any], key: str) -> Any:
 
 
 def dvc_params(node: Node) -> list[str]:
-    """The keys that dvc.yaml lists for a node."""
+    """The keys of params.yaml that dvc.yaml lists for a node."""
     stage = yaml.safe_load(DVC_FILE.read_text(encoding="utf-8"))["stages"][node.stage]
+    listed = [key for key in stage.get("params", ()) if isinstance(key, str)]  # others are of other files
     item = dict(zip(stage["matrix"], (node.study, *node.args), strict=True))
-    return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], key) for key in stage["params"]]
+    return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], key) for key in listed]

@@ -9,12 +9,13 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from moonshine.config import Study
 from moonshine.files import write_bytes
-from workflow import nodes
+from workflow import nodes, sources
 from workflow.nodes import Node
 from workflow.parameters import parameter, resolved
 
@@ -51,8 +52,17 @@ def setting(study: Study, key: str, unread: Collection[str] = ()) -> Callable[[M
     Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change,
     nor is a default that is written out, nor what the job does not read of it (``unread``).
     """
-    settings = resolved(study)
+    return _parameter(resolved(study), key, unread)
 
+
+def own_code(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
+    """The same of what DVC's stages find in sources.json: checksums of the user's own code that builds a network."""
+    return _parameter(sources.of(study), key)
+
+
+def _parameter(
+    settings: dict[str, Any], key: str, unread: Collection[str] = ()
+) -> Callable[[Mapping[str, str]], str]:
     def value(wildcards: Mapping[str, str]) -> str:
         path = key.format(**wildcards)
         found = parameter(settings, path)

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from moonshine import MoonshineError
 from moonshine.config import Study
 from moonshine.files import read_json, sha256
-from workflow import nodes
+from moonshine.networks.sources import sources as checksums
+from workflow import nodes, sources
 from workflow.nodes import Node
 from workflow.parameters import resolved
 from workflow.progress import read_progress
@@ -112,12 +113,25 @@ def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str
     """In what a finished node's results are not those of the study as it now stands."""
     if node.stage == "fetch":
         return ["data"] if _data_changed(study, node) else []
+    code = [] if _same_code(study, node) else ["code"]
     if not node.trains:
-        return []
+        return code
     made = _read(node.folder / "config.json")
     inputs = made.get("inputs", {})
     moved = [name for name, now in origins.items() if now and inputs.get(name) not in (None, now)]
-    return list(dict.fromkeys([*changed(study, node, made), *moved]))
+    return list(dict.fromkeys([*changed(study, node, made), *moved, *code]))
+
+
+def _same_code(study: Study, node: Node) -> bool:
+    """Whether the user's own code, where it builds a finished node's network, is what it was."""
+    if node.stage == "sources":
+        return sources.are_current(study)
+    paths = [path for path in node.outputs if path.name == "structure.json"]
+    structure = _read(paths[0]) if paths else {}
+    with suppress(MoonshineError):  # of a module that is gone
+        recorded = structure.get("source_sha256")
+        return not recorded or recorded == checksums(structure["network"])
+    return False
 
 
 def _locked(node: Node) -> bool:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.files import sha256
 from moonshine.networks.replacement import apply
+from moonshine.networks.sources import ADDED, check_sources
 
 ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
 LIBRARIES = ("torchvision", "timm")
@@ -99,17 +99,14 @@ def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
 
     A structure may have come from anywhere: what it names is built only if it is registered in torchvision or timm, or
     if it is trusted. MoonshineError for one that is not, before its module is imported; as for `build_model` and
-    `moonshine.networks.replacement.apply`; and for a builder of the user's whose file has changed since.
+    `moonshine.networks.replacement.apply`; and for code of the user's that has changed since.
     """
     name = structure["network"]
     check_plain(structure.get("kwargs"), f"structure of {name}: kwargs")
     if not _is_registered(name):
         _check_trusted(name, (trust,) if isinstance(trust, str) else trust)
-    if (recorded := structure.get("source_sha256")) and recorded != source_checksum(name):
-        raise MoonshineError(
-            f"model {name}: its file has changed since the structure was written; run the study's structure stage "
-            "again (snakemake --forcerun structure, or dvc repro --force structure)"
-        )
+    if recorded := structure.get("source_sha256"):
+        check_sources(name, recorded)
     module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
     apply(module, structure["blocks"])
     return module
@@ -158,18 +155,6 @@ def _check_trusted(name: str, trust: Collection[str]) -> None:
 
 def _within(module: str, packages: Collection[str]) -> bool:
     return any(f"{module}.".startswith(f"{package}.") for package in packages)
-
-
-def source_checksum(name: str) -> str | None:
-    """SHA-256 of the file that defines the user's own builder; None for a library's model, which has a version."""
-    if ":" not in name:
-        return None
-    builder = inspect.unwrap(_function(name))
-    try:
-        path = inspect.getsourcefile(builder)
-    except TypeError:  # an object that builds, as functools.partial: it is defined where it is found
-        path = sys.modules[name.partition(":")[0]].__file__
-    return sha256(Path(path)) if path else None
 
 
 def _torchvision(model: str, num_classes: int, in_channels: int) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -239,12 +224,14 @@ def _function(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a console script does not look where it is started
+    before = set(sys.path)
     try:
         found: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises, a script's exit included
         raise MoonshineError(
             f"model {name}: {module_name} does not import from {Path.cwd()}: {type(error).__name__}: {error}"
         ) from error
+    ADDED.update(set(sys.path) - before)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = (

@@ -12,7 +12,8 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import convolutions
 from moonshine.networks.build import Site, is_model, sites, to_structure
-from moonshine.networks.models import build_model, check_plain, source_checksum
+from moonshine.networks.models import build_model, check_plain
+from moonshine.networks.sources import sources
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.substitute import fitting, nothing_to_swap
 from moonshine.substitution.watching import zero_pass
@@ -43,7 +44,7 @@ def describe(
         "kwargs": dict(kwargs),
         "num_classes": num_classes,
         "in_channels": input_shape[0],
-        "source_sha256": source_checksum(name),
+        "source_sha256": sources(name) or None,  # a library's model has a version
         "blocks": {place.path: "S" for place in layout.places},
         "kept": layout.kept,
     }

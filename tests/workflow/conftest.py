@@ -1,4 +1,7 @@
-"""The tiny study, begun by Snakemake and continued by DVC; tests look at the two folders, or work on forks of them."""
+"""The tiny study, begun by Snakemake and continued by DVC; tests look at the two folders, or work on forks of them.
+
+Its second student is built by code of the user's, in two files.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from filelock import FileLock
 
 from tests.workflow.clones import clone, edit_study, fork, inside, succeed
 from workflow.handover import hand_over
+
+OWN = {
+    "tiny_nets.py": "from tiny_blocks import network\n\n\ndef build():\n    return network()\n",
+    "tiny_blocks.py": "import moonshine\n\n\ndef network():\n    return moonshine.build('wrn-10-1', 'S', 2, 1)\n",
+}
 
 
 def once(name: str, factory: pytest.TempPathFactory, make: Callable[[Path], None]) -> Path:
@@ -45,7 +53,10 @@ def run_by_dvc(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory)
         fork(run_by_snakemake, folder)
         with inside(folder):
             hand_over("snakemake")
-        edit_study(folder, lambda study: study["students"].update(B2={"block": "B(2)"}))
+        for name, text in OWN.items():
+            (folder / name).write_text(text)
+        own = {"network": "tiny_nets:build", "block": "B(2)"}
+        edit_study(folder, lambda study: study["students"].update(B2=own))
         succeed(folder, "workflow.parallel", "--jobs", "2")
 
     return once("dvc", tmp_path_factory, make)
@@ -61,7 +72,7 @@ def shared(run_by_dvc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         succeed(source, "dvc", "remote", "add", "--default", "store", str(store))
         succeed(source, "dvc", "push", "--quiet")
         clone(folder)
-        for name in ("params.yaml", "dvc.lock", ".dvc/config"):
+        for name in ("params.yaml", "dvc.lock", ".dvc/config", *OWN):
             (folder / name).write_bytes((source / name).read_bytes())
         succeed(folder, "dvc", "pull", "--quiet")
         with inside(folder):

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from moonshine.config import parse_study
+from moonshine.config import load_study, parse_study
 from moonshine.errors import MoonshineError
+from moonshine.files import sha256
 from tests.workflow import tiny
 from tests.workflow.clones import call, clone, due, edit_code, edit_study, inside, outputs, succeed
 from workflow import rule_helpers, snakemake_state
 from workflow.parallel import plan
-from workflow.status import workers
+from workflow.status import survey, workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
@@ -33,6 +34,7 @@ DECODED = {
 TABLES = {"collect@tiny", "examples@tiny", "export@tiny", "report@tiny"}
 SCRATCH = {"scratch@tiny-G4-0", "scratch@tiny-B2-0"}
 DISTIL = {"distil@tiny-G4-at-0", "distil@tiny-B2-at-0"}
+OWN = {"sources@tiny", "structure@tiny-B2", "measure@tiny-B2", "scratch@tiny-B2-0", "distil@tiny-B2-at-0"}
 ADDED = {"structure@tiny-GN", "measure@tiny-GN", "scratch@tiny-GN-0", "distil@tiny-GN-at-0"}
 
 
@@ -62,8 +64,8 @@ def say_the_same_otherwise(study: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (add_block, ADDED | TABLES),
-        (remove_block, TABLES),
+        (add_block, ADDED | TABLES | {"sources@tiny"}),
+        (remove_block, TABLES | {"sources@tiny"}),
         (change_beta, DISTIL | TABLES),
         (change_learning_rate, {"teacher@tiny"} | SCRATCH | DISTIL | TABLES),
         (say_the_same_otherwise, set()),
@@ -131,6 +133,21 @@ def test_an_input_with_an_old_date_and_a_deleted_result_are_noticed(engine: str,
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_an_edit_of_what_a_builder_imports_reruns_what_it_builds(engine: str, by_both: Path) -> None:
+    edit_code(by_both, "tiny_blocks.py")
+    with inside(by_both):
+        states = survey(load_study())
+    # a cost leaves nothing that tells what it is of
+    assert {one.node.name for one in states if one.state == "outdated"} == OWN - {"measure@tiny-B2"}
+    assert due(by_both, engine) == OWN | TABLES
+    if engine == "dvc":
+        succeed(by_both, "dvc", "repro", "structure")
+        found = json.loads((by_both / "results/tiny/students/B2/structure.json").read_text())
+        assert found["source_sha256"]["tiny_blocks"] == sha256(by_both / "tiny_blocks.py")
+        assert due(by_both, engine) == (OWN - {"sources@tiny", "structure@tiny-B2"}) | TABLES
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_a_removed_block_leaves_the_tables(engine: str, by_both: Path) -> None:
     edit_study(by_both, remove_block)
     table = by_both / "results/tiny/tables/table.csv"
@@ -150,15 +167,19 @@ def test_the_second_run_of_snakemake_does_nothing(run_by_snakemake: Path) -> Non
     assert "profiles/default" in said
 
 
-def test_the_second_run_of_dvc_does_nothing(run_by_dvc: Path) -> None:
-    assert "Data and pipelines are up to date" in succeed(run_by_dvc, "dvc", "repro")
+def test_the_second_run_of_dvc_only_looks_at_the_users_code(run_by_dvc: Path) -> None:
+    said = succeed(run_by_dvc, "dvc", "repro")
+    assert [line for line in said.splitlines() if "Running" in line] == ["Running stage 'sources@tiny':"]
+    assert "Updating lock file" not in said
 
 
 def test_both_engines_leave_the_same_bytes(by_dvc: Path, run_by_snakemake: Path) -> None:
     again = "distil@tiny-G4-at-0"
     assert f"Running stage '{again}'" in succeed(by_dvc, "dvc", "repro", "--force", "--single-item", again)
     ours, theirs = outputs(by_dvc), outputs(run_by_snakemake)
-    tables = {path for path in theirs if "/tables/" in path or path.endswith("tiny/metrics.json")}
+    tables = {
+        path for path in theirs if "/tables/" in path or path.endswith(("tiny/metrics.json", "sources.json"))
+    }
     assert {path: ours[path] for path in theirs.keys() - tables} == {
         path: theirs[path] for path in theirs.keys() - tables
     }

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from moonshine.config import Study, load_study, parse_study
+from moonshine.files import write_json
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, clone, inside
-from workflow import nodes, snakemake_state
+from workflow import nodes, snakemake_state, sources
 from workflow.parameters import dvc_params, parameter, resolved
 from workflow.rule_helpers import package
 from workflow.snakemake_state import Job
@@ -26,7 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
 AWKWARD = tiny.study(
     study="Odd_name+1",
-    students={"BG2-M_8": {"block": "BG(2,M/8)"}, "10": {"network": "wrn-10-1", "block": "G(N)"}},
+    students={
+        "BG2-M_8": {"block": "BG(2,M/8)"},
+        "10": {"network": "wrn-10-1", "block": "G(N)"},
+        "own": {"network": "graph_nets:build"},
+    },
     methods={
         "kd+at": {
             "at": {"form": "paper", "beta": 1},
@@ -40,6 +45,7 @@ STUDIES = {
     "awkward": AWKWARD,
     "scratch only": tiny.study(methods={}),
 }
+OWN = "import graph_blocks\n"
 # Files that training nodes import and that define none of their numbers.
 HARMLESS = {
     "moonshine/__init__.py": "lazy exports",
@@ -69,7 +75,7 @@ HARMLESS = {
     **dict.fromkeys(package("moonshine/config"), "the schema"),
 }
 # What the stages that lay out and measure do not read of a section, which DVC cannot leave out.
-UNREAD = {"teacher": {"seed", "weights", "weights_sha256"}, "students": {"warm_start"}}
+UNREAD = {"teacher": {"seed", "weights", "weights_sha256", "weights_prefix"}, "students": {"warm_start"}}
 DATA = set(package("moonshine/data"))
 DATASETS = set(package("moonshine/datasets"))
 DISTILLATION = set(package("moonshine/distillation"))
@@ -80,6 +86,7 @@ FORMATS = set(package("moonshine/formats"))
 UNUSED: dict[str, set[str]] = {
     # networks are built for the checks of the study alone, and weights are downloaded for the teacher
     "fetch": {*NETWORKS, *DATA, "moonshine/artifacts.py", "moonshine/budgets.py", "moonshine/weights.py"},
+    "sources": {*NETWORKS, "moonshine/budgets.py"},
     # models are tried out before they train
     "structure": {*DATASETS, "moonshine/artifacts.py"},
     "measure": DATASETS | DATA,
@@ -100,10 +107,17 @@ UNUSED: dict[str, set[str]] = {
 @pytest.fixture(scope="module", params=STUDIES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = STUDIES[request.param]
-    made = clone(tmp_path_factory.mktemp("graphs"), content or tiny.STUDY)
+    made = clone_with_nets(tmp_path_factory.mktemp("graphs"), content or tiny.STUDY)
     if content is None:
         (made / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
     return made
+
+
+def clone_with_nets(folder: Path, content: dict[str, Any]) -> Path:
+    """A clone with code of the user's beside it."""
+    (folder / "graph_nets.py").write_text(OWN)
+    (folder / "graph_blocks.py").touch()
+    return clone(folder, content)
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +163,24 @@ def read_dvc(folder: Path) -> dict[str, Job]:
     found = {}
     content = yaml.safe_load((folder / "params.yaml").read_text())
     with inside(folder), Repo() as repo:
+        own_code = sources.of(load_study())
+        write_json(nodes.sources(load_study().study).outputs[0], own_code)
         for stage in repo.index.stages:
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-            values = {key: value for dep in params for key, value in dep.read_params().items()}
+            read = {dep.def_path: dep.read_params() for dep in params}
+            values, code = (
+                read.pop("params.yaml", {}),
+                {key: one for own in read.values() for key, one in own.items()},
+            )
             found[stage.name] = Job(
                 name=stage.name,
                 command=stage.cmd,
                 inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
                 outputs=tuple(sorted(out.def_path for out in stage.outs)),
-                params=as_read(content, stage.name.partition("@")[0], values),
+                # what Snakemake has as a parameter, DVC looks at by running the stage every time
+                params=own_code
+                if stage.always_changed
+                else as_read(content, stage.name.partition("@")[0], values) | code,
                 log="",
                 due=True,
                 recorded=False,
@@ -212,7 +235,8 @@ def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Jo
 
 def test_a_node_knows_which_parameters_dvc_records_for_it(dvc: dict[str, Job], study: Study) -> None:
     for node in {node.stage: node for node in nodes.all_nodes(study)}.values():
-        assert set(dvc_params(node)) == set(dvc[node.name].params)
+        recorded = {key for key in dvc[node.name].params if not key.startswith("sources")}  # of another file
+        assert set(dvc_params(node)) == recorded
 
 
 def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
@@ -256,16 +280,19 @@ def test_a_difference_is_noticed(
         ("workflow/rules/training.smk", "        teacher_structure=rules.teacher.output.structure,\n"),
         ("dvc.yaml", "      - methods.${item.method}\n"),
         ("dvc.yaml", "      - moonshine/distillation\n"),
+        ("dvc.yaml", "    always_changed: true\n"),
+        ("workflow/rules/structure.smk", '        code=own_code("sources.students.{student}"),\n'),
+        ("dvc.yaml", "          - sources.students.${item.student}\n"),
     ],
 )
 def test_what_one_file_loses_is_noticed(file: str, words: str, tmp_path: Path) -> None:
-    folder = clone(tmp_path, AWKWARD)
+    folder = clone_with_nets(tmp_path, AWKWARD)
     text = (folder / file).read_text()
     assert text.count(words) == 1
     (folder / file).write_text(text.replace(words, ""))
     found = differences(read_snakemake(folder), read_dvc(folder))
     assert found
-    assert all(difference.startswith("distil@") for difference in found)
+    assert all(difference.startswith(("distil@", "sources@", "structure@")) for difference in found)
 
 
 @pytest.mark.parametrize("stage", UNUSED)

@@ -39,6 +39,7 @@ def test_dvc_goes_on_where_snakemake_stopped(run_by_snakemake: Path, run_by_dvc:
     before, after = timings(run_by_snakemake), timings(run_by_dvc)
     ran = {name for name, timing in after.items() if before.get(name) != timing}
     assert ran == {f"{name}@tiny-B2" for name in ("structure", "measure")} | TABLES | {
+        "sources@tiny",
         "scratch@tiny-B2-0",
         "distil@tiny-B2-at-0",
     }
@@ -67,6 +68,10 @@ def edit_a_module(folder: Path) -> None:
     edit_code(folder, "workflow/training/node.py")
 
 
+def edit_the_users_code(folder: Path) -> None:
+    edit_code(folder, "tiny_blocks.py")
+
+
 def forget(folder: Path) -> None:
     shutil.rmtree(folder / ".snakemake" / "metadata")
     (folder / "dvc.lock").unlink()
@@ -78,7 +83,8 @@ def forget(folder: Path) -> None:
         (lose_a_file, f"1 files are missing: {WEIGHTS}"),
         (edit_a_parameter, r"has \d+ nodes left: .*distil@tiny-B2-at-0"),
         (edit_a_module, r"has \d+ nodes left: .*teacher@tiny"),
-        (forget, "15 nodes"),
+        (edit_the_users_code, r"has \d+ nodes left: .*structure@tiny-B2"),
+        (forget, "16 nodes"),
     ],
 )
 @pytest.mark.parametrize("giver", ["snakemake", "dvc"])
@@ -122,6 +128,7 @@ def test_restamp_moves_both_records_and_the_report_says_so(
         (None, "nothing to restamp"),
         (lose_a_file, "files are missing"),
         (edit_a_parameter, "more than code differs"),
+        (edit_the_users_code, "more than code differs"),
         (forget, "more than code differs"),
     ],
 )

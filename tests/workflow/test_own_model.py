@@ -352,4 +352,4 @@ def test_a_changed_builder_is_noticed(here: Path, capsys: pytest.CaptureFixture[
     assert run("structure", "G4") == 0
     (here / "tiny_nets.py").write_text(NETS + "\n# changed\n")
     assert run("scratch", "G4", "0") == stage.USAGE_ERROR
-    assert "its file has changed since the structure was written" in capsys.readouterr().err
+    assert "its code has changed since the structure was written" in capsys.readouterr().err

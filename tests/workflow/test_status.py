@@ -13,7 +13,7 @@ from moonshine.config import Study, load_study
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes, write_json
 from tests.workflow import tiny
-from workflow import cli, collect, handover, nodes, stage
+from workflow import cli, collect, handover, nodes, sources, stage
 from workflow.nodes import Node
 from workflow.parameters import resolved
 from workflow.progress import read_progress
@@ -33,6 +33,8 @@ def finish(study: Study, node: Node, seconds: float = 10.0) -> None:
     """Leave what a finished node leaves, as far as status reads it."""
     for path in node.outputs:
         write_bytes(path, b"")
+    if node.stage == "sources":
+        write_json(node.outputs[0], sources.of(study))
     if node.trains:
         write_json(node.folder / "config.json", {**configuration(study, node), "inputs": {}})
         write_json(node.timings, {"seconds": seconds})
@@ -46,7 +48,7 @@ def test_an_untouched_study_is_all_left_and_its_time_unknown(study: Study) -> No
     found = survey(study)
     assert {one.state for one in found} == {"left"}
     totals = summary(found, 2)
-    assert totals["left"] == len(nodes.all_nodes(study)) == 17
+    assert totals["left"] == len(nodes.all_nodes(study)) == 18
     assert totals["seconds_left"] is None
 
 
@@ -54,7 +56,7 @@ def test_a_finished_study_has_nothing_left(study: Study) -> None:
     for node in nodes.all_nodes(study):
         finish(study, node)
     totals = summary(survey(study), 2)
-    assert (totals["done"], totals["left"], totals["seconds_left"]) == (17, 0, 0)
+    assert (totals["done"], totals["left"], totals["seconds_left"]) == (18, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,12 @@ def test_the_command_prints_counts_nodes_and_time(
     finish(study, nodes.teacher("tiny"), 60.0)
     assert cli.main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("tiny: 1 done, 16 left")
+    assert shown.startswith("tiny: 1 done, 17 left")
     assert "time left: about 3 min of training, 2 nodes at a time" in shown
     assert cli.main(["status", "--json"]) == 0
     parsed = json.loads(capsys.readouterr().out)
     assert parsed["done"] == 1
-    assert len(parsed["nodes"]) == 17
+    assert len(parsed["nodes"]) == 18
 
 
 def test_the_command_refuses_a_bad_study(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ except MoonshineError as error:
 
 rule_helpers.prepare_environment()
 setting = partial(rule_helpers.setting, STUDY)
+own_code = partial(rule_helpers.own_code, STUDY)
 
 
 wildcard_constraints:

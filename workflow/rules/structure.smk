@@ -1,5 +1,21 @@
 # What a network is and what it costs. Neither waits for anything to be trained, nor asks how.
-TRAINED_TEACHER = ["seed", "weights", "weights_sha256"]
+TRAINED_TEACHER = ["seed", "weights", "weights_sha256", "weights_prefix"]
+
+
+# What this writes is for DVC, which has no other way to see the user's own code.
+rule sources:
+    input:
+        code=["moonshine/networks/sources.py", "workflow/sources.py"],
+    output:
+        "results/{study}/sources.json",
+    log:
+        "results/{study}/logs/sources@{study}.log",
+    params:
+        code=own_code("sources"),
+    message:
+        "Look at the code that builds the networks of {wildcards.study}"
+    shell:
+        "python -m workflow.sources {wildcards.study}"
 
 
 rule structure:
@@ -20,8 +36,10 @@ rule structure:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
     params:
+        code=own_code("sources.students.{student}"),
         student=setting("students.{student}", unread=["warm_start"]),
         teacher=setting("teacher", unread=TRAINED_TEACHER),
+        teacher_code=own_code("sources.teacher"),
     message:
         "Lay out {wildcards.student}"
     shell:
@@ -41,6 +59,7 @@ rule measure:
     params:
         ship=setting("ship"),
         teacher=setting("teacher", unread=TRAINED_TEACHER),
+        teacher_code=own_code("sources.teacher"),
     message:
         "Measure {wildcards.student}"
     shell:
@@ -59,6 +78,7 @@ rule measure_teacher:
     params:
         ship=setting("ship"),
         teacher=setting("teacher", unread=TRAINED_TEACHER),
+        teacher_code=own_code("sources.teacher"),
     message:
         "Measure the teacher"
     shell:

@@ -30,6 +30,7 @@ rule teacher:
     params:
         augment=setting("augment"),
         teacher=setting("teacher"),
+        teacher_code=own_code("sources.teacher"),
         training=setting("training"),
     message:
         "Train the teacher"

@@ -41,10 +41,17 @@ def identity_of(job: stage.Job, structure: dict[str, Any], method: str | None, s
     }
 
 
-def inputs(job: stage.Job, dataset: dict[str, Any], distils: bool) -> dict[str, Any]:
-    """Checksums of what the node starts from."""
+def inputs(
+    job: stage.Job, dataset: dict[str, Any], structure: dict[str, Any], distils: bool
+) -> dict[str, Any]:
+    """Checksums of what the node starts from: data, teacher, and the user's code where it builds the network."""
     weights = nodes.teacher(job.study.study).folder / "weights.safetensors"
-    return {"data": dataset["sha256"]["data.safetensors"], "teacher": sha256(weights) if distils else None}
+    code = structure.get("source_sha256")
+    return {
+        "data": dataset["sha256"]["data.safetensors"],
+        "teacher": sha256(weights) if distils else None,
+        **({"code": code} if code else {}),
+    }
 
 
 def evaluate_test(

@@ -44,7 +44,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
     dataset = load_prepared(study)
     losses = study.methods[method] if method else None
     settings = configuration(study, node)
-    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), losses is not None)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, losses is not None)
     config = {**settings, "runtime": study.runtime.model_dump()}
     seed: int = settings["seed"]
     torch.manual_seed(seed)

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.files import sha256
-from moonshine.networks.models import build_model, rebuild, source_checksum
+from moonshine.networks.models import build_model, rebuild
 
 OWN = """
 import functools
@@ -229,13 +228,3 @@ def test_a_library_that_is_not_installed_names_the_extra(
         f"model {library}/resnet18: {library} is not installed; "
         f"install it with: pip install 'moonshine-distil[{extra}]'"
     )
-
-
-def test_the_checksum_is_that_of_the_file_that_defines_the_builder(write: Write, tmp_path: Path) -> None:
-    name = write(OWN)
-    expected = sha256(tmp_path / f"{name}.py")
-    for attribute in ("build", "Zoo", "Zoo.small", "wide"):
-        assert source_checksum(f"{name}:{attribute}") == expected
-    importing = write(f"from {name} import build")
-    assert source_checksum(f"{importing}:build") == expected
-    assert source_checksum("torchvision/resnet18") is None
