@@ -49,7 +49,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Fill ``module`` from a safetensors file of exactly its architecture.
 
     Errors: ``MoonshineError`` when the file is missing or damaged, or listing the tensors that are missing,
-    unexpected or of another shape.
+    unexpected, of another shape or of another kind of numbers.
     """
     fill(module, read_tensors(path), path)
 
@@ -79,10 +79,21 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         for name, tensor in wanted.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} is of {tensors[name].dtype}, the network's of {tensor.dtype}"
+        for name, tensor in wanted.items()
+        if name in tensors and not _converts(tensors[name].dtype, tensor.dtype)
+    ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(problems[:5])}{more}")
     module.load_state_dict(tensors)
+
+
+def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether the numbers of one type are those of another, but for rounding: codes of 8 bits need a scale."""
+    alike = (found.is_floating_point, found.is_complex) == (wanted.is_floating_point, wanted.is_complex)
+    return alike and (found.itemsize > 1 or found == wanted or not wanted.is_floating_point)
 
 
 def rebuilt(module: nn.Module, structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:

@@ -101,6 +101,13 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         if name.endswith("num_batches_tracked") and name not in tensors
     }
     fill(module, {**tensors, **counters}, path)
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, tensor in module.state_dict().items():
+        # a buffer may be a mask, of infinities
+        if not (tensor.isfinite().all() if name in parameters else tensor.isnan().logical_not().all()):
+            raise MoonshineError(
+                f"teacher.weights: {path}: {name} holds values that are not finite; allowed: numbers"
+            )
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

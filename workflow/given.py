@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config.networks import PUBLISHED
+from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
 from moonshine.training.evaluation import evaluate
@@ -37,6 +38,11 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
     held = dataset.validation
     with execution_here(study) as execution:
         validation = None if held is None else evaluate(network, held, dataset, execution)
-        test = evaluate_test(network, dataset, execution, history)
+        history, test = evaluate_test(network, dataset, execution, history)
+    if test is None:
+        raise MoonshineError(
+            f"teacher.weights: with {study.teacher.weights} the logits of the test set are not finite; allowed: "
+            "weights of a network that was trained on such images"
+        )
     write(node, network, structure, config, history, identity, test, validation)
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -119,7 +120,9 @@ def _finalist(
         torch.manual_seed(seed)
         network: nn.Module = space.build(blocks)
         augment = Augment(crop_padding=0, flip=False)
-        train(network, LabelLoss(), dataset, training, augment, execution, seed=seed)
+        history = train(network, LabelLoss(), dataset, training, augment, execution, seed=seed)
+        if history.status == "diverged":
+            return math.inf
         assert dataset.validation is not None
         return float(evaluate(network, dataset.validation, dataset, execution)["error_pct"])
 

@@ -71,9 +71,9 @@ def train(
     """Train ``network`` in place for ``training.epochs`` epochs and return its history.
 
     Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an interrupted run continues after its last
-    whole epoch and ends bit-identical to one that was not interrupted, if it has as many ``processes``. A loss that
-    stops being finite ends the run with status ``diverged``. All processes call this alike, each with its own copy of
-    the network; only the first one writes checkpoints and tells the ``observer``.
+    whole epoch and ends bit-identical to one that was not interrupted, if it has as many ``processes``. A loss or a
+    weight that stops being finite, by the very last step too, ends the run with status ``diverged``. All processes call
+    this alike, each with its own copy of the network; only the first one writes checkpoints and tells the ``observer``.
     MoonshineError where the last batch of an epoch has fewer images than there are processes.
     """
     _check_last_batch(len(dataset.train), training.batch_size, processes.count)
@@ -115,7 +115,7 @@ def train(
             )
             row |= {"validation_error_pct": figures["error_pct"], "validation_loss": figures["loss"]}
         rows.append(row)
-        if not math.isfinite(row["loss"] or 0.0):
+        if not math.isfinite(row["loss"] or 0.0) or not _weights_are_finite(network):
             return History(rows, "diverged", resumed)
         observer.epoch(row)
         if checkpoints:
@@ -131,7 +131,14 @@ def train(
                         "rng": rng,
                     },
                 )
-    return History(rows, "completed", resumed)
+    # the loss of an epoch is of the weights before each step
+    last = rows[-1].get("validation_loss") or 0.0
+    return History(rows, "completed" if math.isfinite(last) else "diverged", resumed)
+
+
+@torch.no_grad()
+def _weights_are_finite(network: nn.Module) -> bool:
+    return bool(torch.stack([weights.isfinite().all() for weights in network.parameters()]).all())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from moonshine import MoonshineError, load
@@ -104,6 +105,23 @@ def test_what_structure_json_names_is_run_only_if_it_is_trusted(folder: Path) ->
     save_weights(Dense(), folder / "weights.safetensors")
     for trust in ("tests", odd, f"{odd}:Dense"):
         assert isinstance(load(folder, trust=trust), Dense)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float8_e4m3fn, torch.bool, torch.complex64])
+def test_codes_are_no_weights(folder: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(folder / "weights.safetensors")
+    tensors["head.bias"] = torch.ones(3).to(dtype)
+    save_file(tensors, folder / "weights.safetensors")
+    with pytest.raises(MoonshineError, match=f"head.bias is of {dtype}, the network's of torch.float32"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_weights(folder: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(folder / "weights.safetensors")
+    tensors["head.bias"] = torch.full((3,), 0.5, dtype=dtype)
+    save_file(tensors, folder / "weights.safetensors")
+    assert load(folder).state_dict()["head.bias"].tolist() == [0.5] * 3
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "structure.json"])

@@ -74,6 +74,15 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_weights_that_are_no_numbers_are_refused(name: str, tmp_path: Path) -> None:
+    tensors = trained()
+    tensors[name].view(-1)[1] = float("nan")
+    torch.save(tensors, tmp_path / "w.pt")
+    with pytest.raises(MoonshineError, match=f"{name} holds values that are not finite"):
+        load(tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_anything_else_is_one_message(case: str, tmp_path: Path) -> None:
     make, message = WRONG[case]

@@ -233,6 +233,20 @@ def test_divergence_is_recorded_and_its_node_is_done(here: Path) -> None:
     assert metrics["epochs_run"] >= 1
 
 
+def test_divergence_in_the_last_step_is_recorded(here: Path) -> None:
+    def once(study: dict[str, Any]) -> None:
+        study["training"].update(epochs=1, batch_size=64)
+        study["training"]["optimizer"].update(lr=1e30)
+        study["data"]["validation"] = 0
+
+    change(once)
+    for command in (("fetch",), ("structure", "G4"), ("scratch", "G4", "0")):
+        assert run(*command) == 0
+    metrics = json.loads((nodes.scratch("tiny", "G4", 0).folder / "metrics.json").read_text())
+    assert (metrics["status"], metrics["test"]) == ("diverged", None)
+    assert metrics["train"]["loss"] is not None
+
+
 def test_a_diverged_teacher_is_an_error_that_says_what_to_lower(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

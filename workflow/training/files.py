@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -56,13 +57,14 @@ def inputs(
 
 def evaluate_test(
     network: nn.Module, dataset: Dataset, execution: Execution, history: History
-) -> dict[str, Any] | None:
-    if history.status == "diverged":
-        stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
-        return None
-    found = evaluate(network, dataset.test, dataset, execution)
-    stage.logger.info("test error %.2f %%", found["error_pct"])
-    return found
+) -> tuple[History, dict[str, Any] | None]:
+    """What a run comes to on the test set; one whose logits are not finite there has diverged after all, in its end."""
+    if history.status != "diverged":
+        found = evaluate(network, dataset.test, dataset, execution)
+        if math.isfinite(found["loss"]):
+            stage.logger.info("test error %.2f %%", found["error_pct"])
+            return history, found
+    return replace(history, status="diverged"), None
 
 
 def write(

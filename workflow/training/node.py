@@ -88,12 +88,14 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
         held.enter_context(_watched(live))
         progress = Progress(node, study.training.epochs, live)
         history = train_it(observer=progress)
-        if history.status == "diverged" and node.stage == "teacher":
-            raise MoonshineError(
-                f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
-                f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
-            )
-        test = evaluate_test(network, dataset, execution, history)
+        history, test = evaluate_test(network, dataset, execution, history)
+        if history.status == "diverged":
+            if node.stage == "teacher":
+                raise MoonshineError(
+                    f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
+                    f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
+                )
+            stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
         stage.check_params(job)  # before the checkpoint goes: then nothing is trained twice
         write(node, network, structure, config, history, identity, test)
         checkpoints.clear()

@@ -153,6 +153,45 @@ def test_divergence_is_a_result(
     assert len(history.rows) < training.epochs or not torch.tensor(history.rows[-1]["loss"]).isfinite()
 
 
+class Breaks(nn.Module):
+    """Its loss is finite, and its last gradient is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.linear(images.flatten(1))
+        if self.training:
+            logits.register_hook(lambda gradient: gradient * float("inf"))
+        return logits
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_last_step_diverges_too(
+    validated: bool, stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    once = training.model_copy(update={"epochs": 1, "batch_size": len(stripes.train)})
+    dataset = stripes if validated else replace(stripes, validation=None)
+    history = train(Breaks(), LabelLoss(), dataset, once, augment, execution, seed=0)
+    assert torch.tensor(history.rows[-1]["loss"]).isfinite()
+    assert (history.status, len(history.rows)) == ("diverged", 1)
+
+
+def test_finite_weights_whose_logits_are_not_have_diverged(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    class Overflows(Breaks):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = self.linear(images.flatten(1))
+            return logits if self.training else logits * float("inf")
+
+    trained = Overflows()
+    history = train(trained, LabelLoss(), stripes, training, augment, execution, seed=0)
+    assert all(weights.isfinite().all() for weights in trained.parameters())
+    assert (history.status, len(history.rows)) == ("diverged", training.epochs)
+
+
 def test_weight_decay_acts_on_every_parameter(
     stripes: Dataset, training: Training, augment: Augment, execution: Execution
 ) -> None:
