@@ -17,6 +17,8 @@ from moonshine.files import interpreted, read_json, unreadable, write_bytes
 from moonshine.networks.build import from_structure
 from moonshine.networks.models import Trust
 
+SHOWN = 3
+
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
@@ -72,22 +74,31 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     wanted = module.state_dict(keep_vars=True)
     given = {id(tensor): tensors[name] for name, tensor in wanted.items() if name in tensors}
     tensors = {**{name: given[id(own)] for name, own in wanted.items() if id(own) in given}, **tensors}
-    problems = [f"missing {name}" for name in wanted if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in wanted]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
+    both = {name: (tensors[name], tensor) for name, tensor in wanted.items() if name in tensors}
+    problems = [
+        [f"missing {name}" for name in wanted if name not in tensors],
+        [f"unexpected {name}" for name in tensors if name not in wanted],
+        [
+            f"{name} is {tuple(found.shape)}, the network has {tuple(tensor.shape)}"
+            for name, (found, tensor) in both.items()
+            if found.shape != tensor.shape
+        ],
+        [
+            f"{name} is of {found.dtype}, the network's of {tensor.dtype}"
+            for name, (found, tensor) in both.items()
+            if not _converts(found.dtype, tensor.dtype)
+        ],
     ]
-    problems += [
-        f"{name} is of {tensors[name].dtype}, the network's of {tensor.dtype}"
-        for name, tensor in wanted.items()
-        if name in tensors and not _converts(tensors[name].dtype, tensor.dtype)
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(problems[:5])}{more}")
+    if said := [_some(kind) for kind in problems if kind]:
+        raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(said)}")
     module.load_state_dict(tensors)
+
+
+def _some(problems: list[str]) -> str:
+    """The first few of many, so that others have room."""
+    return "; ".join(problems[:SHOWN]) + (
+        f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    )
 
 
 def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,19 @@ logger = logging.getLogger(__name__)
 CHECKSUM = re.compile(r"[-_]([0-9a-f]{8,})$")
 """The beginning of a file's SHA-256 at the end of its name, as torchvision writes it."""
 
-PREFIX = "module."
-"""What torch.nn.DataParallel puts before every name."""
+WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
+"""What torch.nn.DataParallel, torch.compile, Lightning and averages of weights put before every name."""
 
 
-def load_given_weights(module: nn.Module, path: Path, checksum: str) -> None:
+def load_given_weights(module: nn.Module, path: Path, checksum: str, prefix: str | None = None) -> None:
     """Fill ``module`` from a ``.safetensors`` file or a state dict with the SHA-256 ``checksum``.
 
-    State dicts are read with ``weights_only``, so nothing in them is run; one that lies under the key ``state_dict``
-    and names that all start with ``module.`` are understood. Batch norm's step counters, which files from before torch
-    0.4.1 lack and nothing here reads, may be missing.
-    Errors: ``MoonshineError`` for a file that is missing, another one or unreadable, and listing every tensor that is
-    missing, unexpected or of another shape.
+    State dicts are read with ``weights_only``, so nothing in them is run. The tensors may lie under a key of the file,
+    and have names that begin as `WRAPPERS` do: those that are exactly the network's are taken, with ``prefix`` those
+    whose key and name begin so (``model_ema.module.``). Batch norm's step counters, which files from before torch 0.4.1
+    lack and nothing here reads, may be missing.
+    Errors: ``MoonshineError`` for a file that is missing, another one or unreadable, for one with several networks that
+    fit, and listing the tensors that are missing, unexpected or of another shape.
     """
     if not path.is_file():
         raise MoonshineError(f"teacher.weights: {path} is no file; allowed: .safetensors or a state dict")
@@ -43,7 +42,7 @@ def load_given_weights(module: nn.Module, path: Path, checksum: str) -> None:
             f"teacher.weights_sha256: {path} has the checksum {found}, the study says {checksum}; the file is damaged "
             "or another one (where it is the right one, write its checksum into the study)"
         )
-    _fill(module, read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path), path)
+    _fill(module, read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path), path, prefix)
 
 
 def load_published_weights(module: nn.Module, model: str) -> None:
@@ -92,13 +91,12 @@ def published_weights(model: str) -> Path:
     return path
 
 
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    if tensors and all(name.startswith(PREFIX) for name in tensors):
-        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+def _fill(module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None = None) -> None:
+    tensors = _of_the_network(module, content, path, prefix)
     counters = {
         name: tensor
         for name, tensor in module.state_dict().items()
-        if name.endswith("num_batches_tracked") and name not in tensors
+        if _is_counter(name) and name not in tensors
     }
     fill(module, {**tensors, **counters}, path)
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -110,24 +108,90 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _of_the_network(
+    module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None
+) -> dict[str, Tensor]:
+    """The tensors of a file that are those of the network, by its names; where none fit, those that come nearest."""
+    tensors = dict(_named_tensors(content))
+    own = {name: one for name, one in module.state_dict(keep_vars=True).items() if not _is_counter(name)}
+
+    def below(start: str) -> dict[str, Tensor]:
+        return {name.removeprefix(start): tensors[name] for name in tensors if name.startswith(start)}
+
+    if prefix is not None:
+        return below(prefix)
+
+    def fits(start: str) -> bool:
+        found = {name: one for name, one in below(start).items() if not _is_counter(name)}
+        if not found.keys() <= own.keys() or any(found[name].shape != own[name].shape for name in found):
+            return False
+        # of the names of tied weights one is enough
+        return {id(own[name]) for name in found} == set(map(id, own.values()))
+
+    starts = list(dict.fromkeys(_prefixes(content)))
+    fitting = list(filter(fits, starts))
+    if len(fitting) > 1:
+        raise MoonshineError(
+            f"teacher.weights: {path} holds this network {len(fitting)} times; allowed: teacher.weights_prefix, one of "
+            f"{', '.join(fitting)}"
+        )
+    first = min(own)
+    for start in (name.removesuffix(first) for name in tensors if name.endswith(f".{first}")):
+        if not fitting and fits(start):
+            raise MoonshineError(
+                f"teacher.weights: {path} has the network's {first} as {start}{first}; allowed: the network's names, "
+                f"or teacher.weights_prefix: {start}"
+            )
+    start = max(starts, key=lambda each: (each in fitting, len(below(each).keys() & own), len(each)))
+    if start:
+        logger.info("of %s the tensors whose key and name begin with %s", path, start)
+    return below(start)
+
+
+def _named_tensors(content: Mapping[Any, Any], start: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries by their keys, joined by dots."""
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield f"{start}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _named_tensors(value, f"{start}{key}.")
+
+
+def _prefixes(content: Mapping[Any, Any], start: str = "") -> Iterator[str]:
+    """What the names of a whole network may begin with: the keys of a dictionary, and what wrappers add."""
+    yield start
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _prefixes(value, f"{start}{key}.")
+        elif isinstance(value, Tensor):
+            name, before = str(key), start
+            while wrapper := next((each for each in WRAPPERS if name.startswith(each)), None):
+                name, before = name.removeprefix(wrapper), before + wrapper
+                yield before
+
+
+def _state_dict(path: Path) -> Mapping[Any, Any]:
+    """What torch saved; nothing in it is run."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged file torch raises whatever it stumbles over
+        said = str(error).partition("\n")[0] or type(error).__name__
         # torch adds advice to unpickle it after all
-        reason = str(error).partition("\n")[0].partition(". This file can still be loaded")[0]
+        reason = "a TorchScript archive" if "TorchScript" in said else said.partition(". This file can")[0]
         raise MoonshineError(
             f"teacher.weights: {path} cannot be read as weights alone ({reason}); allowed: .safetensors, or what "
             "torch.save(model.state_dict(), ...) wrote"
         ) from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
+    if not isinstance(content, Mapping) or not any(_named_tensors(content)):
         kinds = (
             sorted({type(each).__name__ for each in content.values()}) if isinstance(content, Mapping) else []
         )
         raise MoonshineError(
             f"teacher.weights: {path} holds a {type(content).__name__}{' of ' + ', '.join(kinds) if kinds else ''}; "
-            "allowed: a state dict (names to tensors), or one under the key 'state_dict'"
+            "allowed: a state dict (names to tensors), or one under a key such as 'state_dict'"
         )
-    return dict(content)
+    return content

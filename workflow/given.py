@@ -29,7 +29,7 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
         load_published_weights(network, study.teacher.name)
     else:
         path = Path(study.teacher.weights or "").expanduser()
-        load_given_weights(network, path, study.teacher.weights_sha256 or "")
+        load_given_weights(network, path, study.teacher.weights_sha256 or "", study.teacher.weights_prefix)
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}

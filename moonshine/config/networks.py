@@ -27,7 +27,8 @@ class Teacher(Section):
     """The network that the students learn from: ``network`` is one of ours, ``model`` anybody's.
 
     With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks; those that
-    torchvision publishes of its models need no ``weights_sha256``, because their names hold it. ``include`` and
+    torchvision publishes of its models need no ``weights_sha256``, because their names hold it; ``weights_prefix`` says
+    which of a file's tensors they are, where that is not plain. ``include`` and
     ``exclude`` are patterns that say where the students of a model may get cheap blocks; ``taps`` are the modules whose
     outputs attention transfer compares, found automatically where they are not given.
     """
@@ -37,6 +38,7 @@ class Teacher(Section):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
     weights_sha256: Sha256 | None = None
+    weights_prefix: str | None = None
     include: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     taps: list[str] | None = None
@@ -67,7 +69,9 @@ class Teacher(Section):
                 raise ValueError(
                     "weights_sha256: weights: torchvision have their checksum in their name; allowed: leave it out"
                 )
-        elif (self.weights is None) != (self.weights_sha256 is None):
+        if self.weights_prefix is not None and self.weights in (None, PUBLISHED):
+            raise ValueError("weights_prefix: belongs to a file of weights, and there is none")
+        if self.weights != PUBLISHED and (self.weights is None) != (self.weights_sha256 is None):
             raise ValueError(
                 "'weights' and 'weights_sha256' come together; `moonshine checksum FILE` prints the latter"
             )

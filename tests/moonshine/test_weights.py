@@ -31,10 +31,14 @@ def trained() -> dict[str, Tensor]:
     }
 
 
-def load(path: Path) -> dict[str, Tensor]:
+def load(path: Path, prefix: str | None = None) -> dict[str, Tensor]:
     module = network()
-    load_given_weights(module, path, sha256(path))
+    load_given_weights(module, path, sha256(path), prefix)
     return module.state_dict()
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
@@ -42,6 +46,14 @@ FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "nested": lambda tensors: {"state_dict": tensors, "epoch": 3},
     "parallel": lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
     "nested and parallel": lambda tensors: {"state_dict": {f"module.{k}": v for k, v in tensors.items()}},
+    "compiled": lambda tensors: under("_orig_mod.", tensors),
+    "of Lightning, with a loss": lambda tensors: {
+        "state_dict": {**under("model._orig_mod.", tensors), "loss.weight": torch.ones(5)},
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "an average": lambda tensors: under("ema.module.", tensors),
+    "under model": lambda tensors: {"model": tensors, "optimizer": {"state": {0: {"step": torch.ones(())}}}},
+    "under net": lambda tensors: {"net": under("module.", tensors), "acc": 93.1, "epoch": 3},
     "before torch counted steps": lambda tensors: {
         k: v for k, v in tensors.items() if "num_batches" not in k
     },
@@ -67,6 +79,18 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "a module": (lambda t: network(), r"cannot be read as weights alone \([^.]*\); allowed: \.safetensors"),
     "a list": (lambda t: [1, 2], "holds a list"),
     "no tensors": (lambda t: {"epoch": 3, "name": "x"}, "holds a dict of int, str"),
+    "another prefix": (
+        lambda t: {"model": under("backbone.stem.", t)},
+        r"0\.bias as model\.backbone\.stem\.0\.bias; allowed: .* teacher.weights_prefix: model\.backbone\.stem\.$",
+    ),
+    "twice": (
+        lambda t: {"model": t, "ema": under("module.", t)},
+        r"holds this network 2 times; allowed: teacher\.weights_prefix, one of model\., ema\.module\.$",
+    ),
+    "another network": (
+        lambda t: under("module.", {f"layer{k}": v for k, v in t.items()}),
+        "missing 0.weight; missing 0.bias; missing 1.weight and .* more; unexpected layer0.weight",
+    ),
     "half parallel": (
         lambda t: {f"module.{k}" if k[0] == "0" else k: v for k, v in t.items()},
         "missing 0.weight",
@@ -88,6 +112,50 @@ def test_anything_else_is_one_message(case: str, tmp_path: Path) -> None:
     make, message = WRONG[case]
     torch.save(make(trained()), tmp_path / "w.pt")
     with pytest.raises(MoonshineError, match=message):
+        load(tmp_path / "w.pt")
+
+
+def test_a_prefix_says_which_of_several_it_is(tmp_path: Path) -> None:
+    other = {name: tensor + 1 for name, tensor in trained().items()}
+    torch.save(
+        {"model": trained(), "ema": under("module.", other), "n": under("a.", other)}, tmp_path / "w.pt"
+    )
+    for prefix, expected in (("model.", trained()), ("ema.module.", other), ("n.a.", other)):
+        assert torch.equal(load(tmp_path / "w.pt", prefix)["0.weight"], expected["0.weight"])
+    with pytest.raises(MoonshineError, match=r"missing 0\.weight"):
+        load(tmp_path / "w.pt", "ema.")
+
+
+def test_what_was_taken_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save({"net": under("module.", trained())}, tmp_path / "w.pt")
+    with caplog.at_level("INFO", "moonshine"):
+        load(tmp_path / "w.pt")
+    assert caplog.messages == [
+        f"of {tmp_path / 'w.pt'} the tensors whose key and name begin with net.module."
+    ]
+
+
+def test_a_network_with_a_wrappers_name_keeps_it(tmp_path: Path) -> None:
+    wrapped = nn.ModuleDict({"model": network()})
+    torch.save(under("model.", trained()), tmp_path / "w.pt")
+    load_given_weights(wrapped, tmp_path / "w.pt", sha256(tmp_path / "w.pt"))
+    assert torch.equal(wrapped.state_dict()["model.0.weight"], trained()["0.weight"])
+
+
+def test_torchscript_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    torch.jit.trace(network(), torch.zeros(1, 3, 8, 8)).save(str(tmp_path / "w.pt"))
+    with pytest.raises(MoonshineError, match=r"as weights alone \(a TorchScript archive\); allowed") as error:
+        load(tmp_path / "w.pt")
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x02}q\x00h\x05.", b"\x80\x02.", b"\x80\x02Q.", b"", b"PK\x03\x04", b"\x80\x02K\x01K\x02s."],
+)
+def test_whatever_torch_stumbles_over_is_one_message(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(MoonshineError, match=r"w\.pt cannot be read as weights alone \([^()]+"):
         load(tmp_path / "w.pt")
 
 

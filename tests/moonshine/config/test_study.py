@@ -147,6 +147,7 @@ RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
             {"model": MODEL, "weights": "torchvision", "weights_sha256": "a" * 64},
             ["weights_sha256", "leave it out"],
         ),
+        ({"model": MODEL, "weights_prefix": "model."}, ["weights_prefix", "a file of weights"]),
         ({"model": MODEL, "taps": "layer1"}, ["teacher.taps: found 'layer1'", "list"]),
         ({"model": MODEL, "include": "layer1"}, ["teacher.include: found 'layer1'", "list"]),
         ({"model": MODEL, "tap": []}, ["teacher.tap: unknown key", "did you mean 'taps'"]),
