@@ -75,7 +75,7 @@ def _shipped(results: Results, choice: Mapping[str, Any], budget: str) -> str:
     assert shipped is not None
     chosen = _candidate(choice, shipped.chosen)
     error = _error(results, chosen["student"], chosen["method"])
-    teacher = _error(results, "teacher", "scratch")
+    teacher = results.rows[0].only_error
     against = None if teacher is None else teacher.mean
     files = [
         f"The test error of its file <code>{escape(receipt['file'])}</code> is {receipt['error_pct']:.2f} %"

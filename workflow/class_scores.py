@@ -17,15 +17,14 @@ def top5(results: Results) -> Fragment:
     errors: dict[str, dict[str, list[float]]] = {}
     for run in results.runs:
         if run.test_top5_error_pct is not None:
-            method = "scratch" if run.method == "teacher" else run.method
-            errors.setdefault(run.student, {}).setdefault(method, []).append(run.test_top5_error_pct)
+            errors.setdefault(run.student, {}).setdefault(run.column, []).append(run.test_top5_error_pct)
     if not errors:
         return Fragment("")
     rows = [
-        [_name(results, student, ""), *(_cell(found.get(method, []), 2) for method in results.methods)]
+        [_name(results, student, ""), *(_cell(found.get(column, []), 2) for column in results.columns)]
         for student, found in errors.items()
     ]
-    header = ["Network", *(f"{escape(method)} (%)" for method in results.methods)]
+    header = ["Network", *(f"{escape(column)} (%)" for column in results.columns)]
     return Fragment("<h2>Top-5 error</h2>" + html_table(header, rows, 1))
 
 

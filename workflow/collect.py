@@ -24,6 +24,7 @@ from workflow.records import (
     Run,
     StudentRow,
     checked,
+    columns,
     rows_to_csv,
     table_to_csv,
     to_csv,
@@ -100,6 +101,7 @@ def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: st
             epochs_run=found.get("epochs_run"),
             parameters=found.get("parameters"),
             macs=found.get("macs"),
+            warnings=found.get("warnings"),
             **{
                 f"test_{key}": (found.get("test") or {}).get(key)
                 for key in (
@@ -215,8 +217,8 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     choice = choose(study.ship, models[1:], runs, sizes)
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
-        "tables/table.csv": table_to_csv(rows, list(terms)),
-        "tables/table.tex": table_to_latex(rows, list(terms)),
+        "tables/table.csv": table_to_csv(rows, columns(rows, list(terms))),
+        "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
         "tables/classes.csv": to_csv(("student", "method", "seed", "class", "iou_pct"), classes),
@@ -242,7 +244,7 @@ def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[
             }
     teacher = errors.pop("teacher", {})
     return {
-        "teacher": {"test_error_pct": teacher.get("scratch")},
+        "teacher": {"test_error_pct": next(iter(teacher.values()), None)},
         "test_error_pct": errors,
         "pooled_difference": pooled,
     }

@@ -36,7 +36,7 @@ def overview(studies: Sequence[Results]) -> Fragment:
                 escape(str(results.dataset["name"])),
                 escape(teacher.model.network or "–"),
                 number(results.dataset["counts"]["test"]),
-                error_cell(teacher.errors.get("scratch")),
+                error_cell(teacher.only_error),
                 str(len(results.rows) - 1),
                 str(len(seeds)),
                 _ships(results),

@@ -53,10 +53,12 @@ class Series:
 
 def series_of(results: Results, method: str, cost: str, look: Style, name: str | None = None) -> Series:
     """The students' errors by one method (or the ``teacher``'s) against ``cost``, a field of ``Model``."""
-    column = "scratch" if method == "teacher" else method
     points = []
     for row in results.rows:
-        size, error = getattr(row.model, cost), row.errors.get(column)
+        size, error = (
+            getattr(row.model, cost),
+            row.only_error if method == "teacher" else row.errors.get(method),
+        )
         if (
             (row.model.student == "teacher") == (method == "teacher")
             and size

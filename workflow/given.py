@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from moonshine.config import Study
 from moonshine.config.networks import PUBLISHED
+from moonshine.data import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.networks.build import from_structure
-from moonshine.training.evaluation import evaluate
+from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.train import History
 from moonshine.weights import load_given_weights, load_published_weights
 from workflow import nodes, stage
@@ -44,5 +46,26 @@ def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
             f"teacher.weights: with {study.teacher.weights} the logits of the test set are not finite; allowed: "
             "weights of a network that was trained on such images"
         )
-    write(node, network, structure, config, history, identity, test, validation)
+    warnings = _warnings(study, dataset, test)
+    for warning in warnings:
+        stage.logger.warning("teacher.weights: %s", warning)
+    write(node, network, structure, config, history, identity, test, validation, warnings)
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}
+
+
+def _warnings(study: Study, dataset: Dataset, test: dict[str, Any]) -> list[str]:
+    """What is to be known of a teacher whose training was not seen."""
+    found = []
+    guess = guessing_error(dataset.test.labels, dataset)
+    if test["error_pct"] >= guess:
+        found.append(
+            f"Its test error, {test['error_pct']:.2f} %, is no better than that of always naming the commonest class, "
+            f"{guess:.2f} %: check that its weights are for these classes in this order, and that data.normalisation "
+            "is that of its training."
+        )
+    if dataset.validation is not None and study.data.validation > 0:
+        found.append(
+            "It came with its weights, and the validation images were taken out of the training images here (unless "
+            "the data bring some of their own): where it was trained on all of them, its validation error is too low."
+        )
+    return found

@@ -48,6 +48,15 @@ class Run:
     test_wrong: str | None = None
     # What each test image says of the error in percent, such as "31.2 40.1", where the error is no mean over them.
     test_image_errors: str | None = None
+    # Of the teacher: what a reader must know of its errors, in sentences.
+    warnings: str | None = None
+
+    @property
+    def column(self) -> str:
+        """Where the main table has its error: with its method, a teacher that was trained with scratch."""
+        if self.method != "teacher":
+            return self.method
+        return "teacher" if self.epochs_run == 0 else "scratch"
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,20 @@ class MethodError:
 
 @dataclass(frozen=True)
 class StudentRow:
-    """One row of ``table.csv``; the teacher's error is under ``scratch``, which is how it was trained."""
+    """One row of ``table.csv``, with errors by `Run.column`."""
 
     model: Model
     errors: dict[str, MethodError]
+
+    @property
+    def only_error(self) -> MethodError | None:
+        """The error of the teacher, which was trained in one way, or not at all."""
+        return next(iter(self.errors.values()), None)
+
+
+def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
+    """The columns of errors in the main table: the methods, and ``teacher`` for one that was not trained."""
+    return [*methods, *(["teacher"] if any("teacher" in row.errors for row in rows) else [])]
 
 
 def look_alikes(rows: Sequence[StudentRow]) -> set[str]:

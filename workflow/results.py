@@ -12,7 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from workflow import nodes
 from workflow.collect import collect, write
-from workflow.records import Difference, Run, StudentRow, read_rows, read_table
+from workflow.records import Difference, Run, StudentRow, columns, read_rows, read_table
 from workflow.shipped import Shipped, read_shipped
 
 
@@ -137,6 +137,11 @@ class Results:
     def methods(self) -> list[str]:
         """Scratch and the methods, in the order of the study."""
         return list(dict.fromkeys(run.method for run in self.runs if run.student != "teacher"))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of errors in the main table."""
+        return columns(self.rows, self.methods)
 
     @property
     def compared_with_scratch(self) -> list[str]:

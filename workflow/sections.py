@@ -92,7 +92,7 @@ def answer(results: Results) -> Fragment:
         others = [effect_sentence(results, effect) for effect in pooled[1:] if effect.baseline == "scratch"]
         parts.extend(f"<p>{sentence}</p>" for sentence in others)
     teacher = results.rows[0]
-    error = teacher.errors.get("scratch")
+    error = teacher.only_error
     if error is not None and error.mean is not None:
         size = "" if teacher.model.parameters is None else f" with {teacher.model.parameters:,} parameters"
         parts.append(
@@ -141,6 +141,7 @@ def notices(results: Results) -> Fragment:
     if diverged:
         names = listed([escape(run.node) for run in diverged])
         parts.append(f"<b>Diverged and left out of every mean:</b> {names}.")
+    parts += [f"<b>The teacher:</b> {escape(run.warnings)}" for run in results.runs if run.warnings]
     parts += _dearer(results)
     for stamp in results.restamps:
         parts.append(
@@ -187,7 +188,7 @@ def _errors_are(results: Results) -> str:
 def main_table(results: Results) -> Fragment:
     """Network, block, sizes, and the error of each method as mean and interval."""
     header = ["Network", "Block", "Parameters", "MACs (M)", "Compression"]
-    header += [f"{escape(method)} (%)" for method in results.methods] + ["Test SE"]
+    header += [f"{escape(column)} (%)" for column in results.columns] + ["Test SE"]
     rows = []
     alike = look_alikes(results.rows)
     for row in results.rows:
@@ -201,7 +202,7 @@ def main_table(results: Results) -> Fragment:
                 number(model.parameters),
                 number(model.macs, 1e6, 1),
                 "–" if model.compression is None else f"{model.compression:.1f}×",
-                *(error_cell(row.errors.get(method)) for method in results.methods),
+                *(error_cell(row.errors.get(column)) for column in results.columns),
                 number(max(test_se, default=None), digits=2),
             ]
         )

@@ -58,9 +58,14 @@ def student_rows(
             have = done.get((student, method), {})
             result = estimate(_errors(have).values())
             test_se = _standard_error(result.mean, list(have.values()))
-            column = "scratch" if method == "teacher" else method
-            errors[column] = MethodError(
-                result.n, seeds, result.mean, result.half_width, test_se, published.get((student, column))
+            own = next(run for run in runs if (run.student, run.method) == (student, method))
+            errors[own.column] = MethodError(
+                result.n,
+                seeds,
+                result.mean,
+                result.half_width,
+                test_se,
+                published.get((student, "scratch" if method == "teacher" else method)),
             )
         rows.append(StudentRow(model, errors))
     return rows

@@ -34,6 +34,18 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
     return (_label_maps if split.is_dense else _images)(network, split, dataset, execution)
 
 
+def guessing_error(labels: Tensor, dataset: Dataset) -> float:
+    """The ``error_pct`` of always naming the commonest class: of ``labels`` (N,), or of label maps (N, H, W)."""
+    scored = dataset.scored_classes or dataset.num_classes
+    counts = torch.zeros(scored, dtype=torch.int64)
+    for part in labels.split(BATCH):
+        known = part[(part >= 0) & (part < scored)]
+        counts += torch.bincount(known.flatten().long(), minlength=scored).cpu()
+    right = float(counts.max() / counts.sum())
+    # of label maps its IoU is the share of its pixels, that of the others 0
+    return 100 * (1 - (right / int((counts > 0).sum()) if labels.ndim == 3 else right))
+
+
 def _images(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> dict[str, Any]:
     wrong: list[Tensor] = []
     missed = 0

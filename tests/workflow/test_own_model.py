@@ -129,14 +129,32 @@ def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None
     tiny_nets = import_module("tiny_nets")
 
     network = tiny_nets.build()
+    network.head.bias.data = torch.tensor([100.0, 0.0])  # names the first class, whatever it sees
     torch.save(network.state_dict(), here / "hers.pt")
     change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
     assert run("teacher") == 0
+    warnings = json.loads((here / "results/tiny/teacher/metrics.json").read_text())["warnings"]
+    assert "50.00 %, is no better than that of always naming the commonest class, 50.00 %" in warnings
+    assert "its validation error is too low" in warnings
     metrics = json.loads((here / "results/tiny/teacher/metrics.json").read_text())
     assert (metrics["epochs_run"], metrics["train"]) == (0, None)
     assert metrics["test"]["examples"] == 20
     kept = load(here / "results/tiny/teacher", trust="tiny_nets").state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3e38])
+def test_weights_that_give_no_numbers_are_refused_and_leave_nothing(
+    value: float, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = import_module("tiny_nets").build()
+    network.head.weight.data[:] = value
+    torch.save(network.state_dict(), here / "hers.pt")
+    change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
+    assert run("teacher") == stage.USAGE_ERROR
+    assert "teacher.weights: " in caplog.messages[-1]
+    assert "not finite" in caplog.messages[-1]
+    assert not nodes.teacher("tiny").is_done()
 
 
 def test_a_mixed_student_keeps_to_its_budget_and_says_what_others_would_have_chosen(here: Path) -> None:

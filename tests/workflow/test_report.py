@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from moonshine.errors import MoonshineError
-from tests.workflow.fake_results import SIZES, make_study, write_results
+from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
 from workflow import nodes, provenance, sections, stage
 from workflow.collect import collect, write
 from workflow.compare import compare
@@ -281,6 +281,27 @@ def test_names_are_escaped_and_free_keys_are_quoted(tmp_path):
     facts = provenance.facts(results).html
     assert "&lt;b&gt;mine&lt;/b&gt;" in facts
     assert f"a.gz: <code>{'c' * 64}" in facts
+
+
+def test_a_teacher_that_came_with_its_weights_is_not_under_scratch(tmp_path):
+    study = make_study()
+    prepare(tmp_path, study)
+    path = tmp_path / nodes.teacher("digits").folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({**metrics, "epochs_run": 0, "warnings": "Its error is < mine."}))
+    write(collect(study, tmp_path), tmp_path / "results" / "digits")
+    results = load_results("digits", tmp_path)
+    assert "<b>The teacher:</b> Its error is &lt; mine." in sections.notices(results).html
+    assert list(results.rows[0].errors) == ["teacher"]
+    table, error = sections.main_table(results).html, f"{metrics['test']['error_pct']:.2f}"
+    assert re.search(r"scratch \(%\).*>teacher \(%\)<[^<]*<[^<]*>Test SE<", table)
+    teacher, student, *_ = table_rows(table)
+    assert (teacher[-5:-1], student[-2]) == (["", "", "", error], "")
+    assert f"has a test error of {error} %" in sections.answer(results).html
+    assert "teacher" in (tmp_path / "results/digits/tables/table.tex").read_text()
+    assert json.loads(collect(study, tmp_path)["metrics.json"])["teacher"]["test_error_pct"] == round(
+        metrics["test"]["error_pct"], 4
+    )
 
 
 def test_a_student_that_costs_more_than_its_teacher_is_told_first(tmp_path):

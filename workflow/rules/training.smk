@@ -33,7 +33,7 @@ rule teacher:
         teacher_code=own_code("sources.teacher"),
         training=setting("training"),
     message:
-        "Train the teacher"
+        "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"
     shell:
         "python -m workflow.teacher {wildcards.study}"
 

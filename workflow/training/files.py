@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -76,10 +77,12 @@ def write(
     identity: dict[str, Any],
     test: dict[str, Any] | None,
     validation: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """The five files; metrics come last, so that a folder with metrics is a whole one.
 
-    ``validation`` is that of a network without epochs; else it is the last epoch's.
+    ``validation`` is that of a network without epochs; else it is the last epoch's. ``warnings`` are sentences that
+    reach the report.
     """
     last = history.rows[-1] if history.rows else {}
     if "validation_error_pct" in last:
@@ -101,6 +104,7 @@ def write(
             "validation": validation
             and {"error_pct": validation["error_pct"], "loss": _finite(validation["loss"])},
             "test": test,
+            **({"warnings": " ".join(warnings)} if warnings else {}),
         },
     )
 

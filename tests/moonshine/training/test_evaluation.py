@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from moonshine.data import Dataset, Split
 from moonshine.data.store import VOID
-from moonshine.training.evaluation import evaluate
+from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.execution import Execution
 
 
@@ -52,3 +52,15 @@ def test_a_picture_without_labels_says_what_all_say(execution: Execution) -> Non
     assert found["error_se"] == 0
     assert found["image_errors"] == "75.0000 75.0000 75.0000"
     json.dumps(found, allow_nan=False)
+
+
+def test_guessing_has_the_error_of_a_network_that_always_names_the_commonest_class(
+    execution: Execution,
+) -> None:
+    labels = label_maps(False, True, False)
+    labels[0, 4:, :3] = 0
+    data = dataset(labels)
+    expected = evaluate(Guesses(), data.test, data, execution)["error_pct"]
+    assert guessing_error(labels, data) == pytest.approx(expected)
+    images = Dataset("images", data.train, None, data.train, (0.5,) * 3, (0.2,) * 3, 4, tuple("abcd"))
+    assert guessing_error(torch.tensor([2, 0, 2, 3, 2]), images) == pytest.approx(40)
