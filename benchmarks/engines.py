@@ -48,7 +48,7 @@ def main() -> None:
         shutil.copy(PROJECT / "studies" / "cifar10.yaml", copy / "params.yaml")
         cases = {
             "second snakemake": (["snakemake", "--cores", "2"], PROJECT, "Nothing to be done"),
-            "second dvc repro": (["dvc", "repro"], PROJECT, "up to date"),
+            "second dvc repro": (["dvc", "repro"], PROJECT, "didn't change, skipping"),
             "snakemake -n, cifar10": (["snakemake", "-n"], copy, "dry-run"),
         }
         for label, (command, folder, expected) in cases.items():
