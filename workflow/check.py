@@ -7,7 +7,6 @@ written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from moonshine.errors import MoonshineError
 from moonshine.networks import families
 from moonshine.networks.blocks import Block, parse
 from moonshine.networks.build import assign, is_model
+from moonshine.networks.sources import is_there
 from moonshine.search.rival_candidates import candidates
 from workflow import nodes
 from workflow.nodes import Node
@@ -126,7 +126,7 @@ def _layout(network: str, block: str) -> dict[str, Block]:
     if not is_model(network):
         return assign(network, block)
     package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
-    if not package.isidentifier() or find_spec(package) is None:
+    if not package.isidentifier() or not is_there(package):
         raise MoonshineError(
             f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
             "timm/<name>, or <module>:<function> with the module on the Python path"

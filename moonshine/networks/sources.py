@@ -55,6 +55,11 @@ def sources(name: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def is_there(package: str) -> bool:
+    """Whether a package or module is on the Python path, the folder where the command is given included."""
+    return _Search().spec(package) is not None
+
+
 def check_sources(name: str, recorded: Any) -> None:
     """MoonshineError, naming the first file that differs and both checksums, unless `sources` are as recorded."""
     if not isinstance(recorded, Mapping):
@@ -83,17 +88,17 @@ class _Search:
         """The file of a module that is no part of Python or of `OURS`; None too where there is no such module."""
         if module.partition(".")[0] in OURS:
             return None
-        spec = self._spec(module)
+        spec = self.spec(module)
         return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
     def imported(self, module: str, path: Path) -> Iterator[str]:
         """The names of what a module may import, of the packages around, and of what is in a module but is none."""
-        spec = self._spec(module)
+        spec = self.spec(module)
         package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
         state = path.stat()
         for name, with_all_below in _imports(path, package, state.st_mtime_ns, state.st_size):
             top = name.partition(".")[0]
-            if self._spec(top) is None:  # the module will put its folder on the path, if this works at all
+            if self.spec(top) is None:  # the module will put its folder on the path, if this works at all
                 self._specs[top] = _find(top, [str(path.parent)])
             yield from _around(name)
             yield name
@@ -102,18 +107,18 @@ class _Search:
         yield from _around(module)
 
     def _below(self, package: str) -> Iterator[str]:
-        spec = self._spec(package)
+        spec = self.spec(package)
         for location in map(Path, (spec and spec.submodule_search_locations) or ()):
             if not _is_installed(location):
                 for path in location.rglob("*.py"):
                     parts = path.relative_to(location).with_suffix("").parts
                     yield ".".join((package, *(part for part in parts if part != "__init__")))
 
-    def _spec(self, module: str) -> ModuleSpec | None:
+    def spec(self, module: str) -> ModuleSpec | None:
         if module not in self._specs:
             parent = module.rpartition(".")[0]
             if parent:
-                around = self._spec(parent)
+                around = self.spec(parent)
                 places = list(around.submodule_search_locations or ()) if around else []
             else:  # a console script does not look where it is started: see `moonshine.networks.models`
                 places = [str(Path.cwd()), *(each for each in sys.path if each not in ADDED)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,17 @@ def test_published_errors_lie_where_both_engines_see_a_change(
             match=rf"^report\.published: found {found}; allowed: null, or a CSV in studies/published",
         ):
             check_study(images(report={"published": found}))
+
+
+def test_a_model_in_the_folder_of_the_study_is_found_by_a_console_script_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    study = images(teacher={"model": "checked_nets:build", "seed": 0})
+    with pytest.raises(
+        MoonshineError, match=r"teacher\.model: .* no Python package 'checked_nets' is found from here"
+    ):
+        check_study(study)
+    (tmp_path / "checked_nets.py").touch()
+    check_study(study)
