@@ -7,17 +7,15 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from moonshine import MoonshineError
-from moonshine.files import read_json, write_json
+from moonshine.files import write_json
 from moonshine.live import Live
 from moonshine.training.train import Observer, Row
 from workflow.nodes import Node
+from workflow.progress_file import read_progress
 from workflow.stage import logger
 
 
@@ -87,22 +85,6 @@ class Progress(Observer):
                 "seconds_at": {**kept, str(self._done): round(self.seconds, 3)},
             },
         )
-
-
-def read_progress(path: Path) -> dict[str, Any]:
-    """What a node last wrote of its progress; empty when there is nothing, or nothing that can be used."""
-    with suppress(MoonshineError):
-        found = read_json(path)
-        seconds_at = found.get("seconds_at", {})
-        numbers = [found.get(key, 0) for key in ("epoch", "epochs", "done")]
-        numbers += [found.get(key) or 0 for key in ("epoch_seconds", "expected", "seconds_each")]
-        if (
-            isinstance(seconds_at, dict)
-            and all(epoch.isdecimal() for epoch in seconds_at)
-            and all(type(number) in (int, float) for number in (*numbers, *seconds_at.values()))
-        ):
-            return found
-    return {}
 
 
 def _line(row: Row) -> str:

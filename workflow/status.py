@@ -18,7 +18,7 @@ from moonshine.networks.sources import sources as checksums
 from workflow import nodes, sources
 from workflow.nodes import Node
 from workflow.parameters import resolved
-from workflow.progress import read_progress
+from workflow.progress_file import read_progress
 from workflow.rule_helpers import cores
 from workflow.training.configuration import changed
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +47,12 @@ def test_each_program_has_its_own_help(name: str, capsys: pytest.CaptureFixture[
         cli.main([name, "--help"])
     assert stop.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_what_asks_the_engines_needs_no_torch() -> None:
+    """Its import takes longer than all of them."""
+    code = "import sys, workflow.cli, workflow.parallel, workflow.restamp; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_report_is_told_the_study_in_params(

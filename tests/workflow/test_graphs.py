@@ -67,6 +67,7 @@ HARMLESS = {
     "workflow/parameters.py": "compares parameters",
     "workflow/prepared.py": "the data that dataset.json tells, or none",
     "workflow/progress.py": "progress",
+    "workflow/progress_file.py": "progress",
     "workflow/search_progress.py": "progress",
     "workflow/stage.py": "logs, timings, exit status",
     "workflow/trial.py": "checks of the study",

@@ -16,7 +16,7 @@ from tests.workflow import tiny
 from workflow import cli, collect, handover, nodes, sources, stage
 from workflow.nodes import Node
 from workflow.parameters import resolved
-from workflow.progress import read_progress
+from workflow.progress_file import read_progress
 from workflow.search_progress import SearchProgress
 from workflow.status import State, summary, survey
 from workflow.training.configuration import configuration

@@ -1,0 +1,26 @@
+"""What a node has written of its progress, read without torch, whose import takes seconds."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from moonshine import MoonshineError
+from moonshine.files import read_json
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """What a node last wrote of its progress; empty when there is nothing, or nothing that can be used."""
+    with suppress(MoonshineError):
+        found = read_json(path)
+        seconds_at = found.get("seconds_at", {})
+        numbers = [found.get(key, 0) for key in ("epoch", "epochs", "done")]
+        numbers += [found.get(key) or 0 for key in ("epoch_seconds", "expected", "seconds_each")]
+        if (
+            isinstance(seconds_at, dict)
+            and all(epoch.isdecimal() for epoch in seconds_at)
+            and all(type(number) in (int, float) for number in (*numbers, *seconds_at.values()))
+        ):
+            return found
+    return {}
