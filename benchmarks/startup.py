@@ -29,7 +29,7 @@ def first(self, done, total):
     os._exit(0)
 
 Progress.batch = first
-stage.main(teacher.run, nodes.teacher, (), ["digits"])
+stage.main(teacher.run, nodes.teacher, (), ["--study", "digits"])
 """
 IMPORT_TORCH = """
 import time, psutil, torch
@@ -66,7 +66,10 @@ def main() -> None:
         (folder / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         subprocess.run(
-            [sys.executable, "-m", "workflow.fetch", "digits"], cwd=folder, env=environment, check=True
+            [sys.executable, "-m", "workflow.fetch", "--study", "digits"],
+            cwd=folder,
+            env=environment,
+            check=True,
         )
         programs = {"import torch": IMPORT_TORCH, "to the first step": FIRST_STEP}
         found: dict[str, list[float]] = {label: [] for label in programs}

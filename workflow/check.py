@@ -1,4 +1,4 @@
-"""The checks of a study beyond its schema: every network and block exists, fits, and is a student of the teacher.
+"""check: what of a study is beyond its schema: every network and block exists, fits, and is a student of the teacher.
 
 Without torch, and so without building anybody's model: what only its code knows is checked when its structure is
 written.
@@ -6,14 +6,16 @@ written.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from moonshine.config import Study
+from moonshine.config import Study, load_study
 from moonshine.config.data import Cityscapes, Generated, SegmentationFolder
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
+from moonshine.files import write_bytes
 from moonshine.networks import families
 from moonshine.networks.blocks import Block, parse
 from moonshine.networks.build import assign, is_model
@@ -24,6 +26,7 @@ from workflow.nodes import Node
 
 Made = TypeVar("Made")
 
+CHECKED = nodes.RESULTS / "checked.txt"
 PUBLISHED_ERRORS = Path("studies") / "published"
 LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
@@ -132,3 +135,18 @@ def _layout(network: str, block: str) -> dict[str, Block]:
             "timm/<name>, or <module>:<function> with the module on the Python path"
         )
     return {"*": parse(block)}
+
+
+def main() -> int:
+    """DVC's first stage; it leaves the same file for every study that passes, so that nothing runs again for it."""
+    try:
+        check_study(load_study())
+        write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

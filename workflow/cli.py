@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cli.main(arguments, COMMANDS)
     module, takes_study, _ = PROGRAMS[arguments[0]]
     try:
-        study = [load_study().study] if takes_study else []
+        study = ["--study", load_study().study] if takes_study else []
         return int(import_module(module).main([*study, *arguments[1:]]))
     except MoonshineError as error:
         print(f"moonshine: {error}", file=sys.stderr)

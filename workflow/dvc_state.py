@@ -16,6 +16,8 @@ from workflow import sources
 PARAMS = "params.yaml"
 ALWAYS = "always changed"
 """What DVC says of the stage `workflow.sources`, which it always runs."""
+CHECK = "check"
+"""The stage before all others. It is no node of the study: what it leaves never changes."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def dvc(*arguments: str) -> str:
 
 
 def changes() -> dict[str, Change]:
-    """The stages of the study that DVC would run, or that wait for one that it would; none when all is done.
+    """The nodes of the study that DVC would run, or that wait for one that it would; none when all is done.
 
     The checksums of the user's own code, which DVC looks at by running a stage each time, are first brought up to date.
     Errors: ``MoonshineError`` as of `workflow.sources.of`, and with DVC's own words.
@@ -45,7 +47,11 @@ def changes() -> dict[str, Change]:
     sources.refresh(load_study())
     found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
     changed = {stage: [each for each in several if each != ALWAYS] for stage, several in found.items()}
-    return {stage: _change(differences) for stage, differences in changed.items() if differences}
+    return {
+        stage: _change(differences)
+        for stage, differences in changed.items()
+        if differences and stage != CHECK
+    }
 
 
 def _change(differences: list[Any]) -> Change:

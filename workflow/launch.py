@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import torch
@@ -47,7 +47,7 @@ def _on_gpus(study: Study) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
-def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
+def train_together(module: str, study: Study, options: Mapping[str, str]) -> None:
     """Run a stage's module as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
 
     They end when this process does, however it ends, because each calls `end_with_parent`. MoonshineError where one of
@@ -69,7 +69,8 @@ def train_together(module: str, study: Study, arguments: Sequence[str]) -> None:
             names = gpus.visible()
             chosen = held.enter_context(gpus.claimed(names, processes))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in chosen)
-        started = [*command, "-m", module, study.study, *arguments]
+        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        started = [*command, "-m", module, *arguments]
         ended = subprocess.run(started, env=environment, check=False, preexec_fn=end_with_parent)
     if ended.returncode:
         raise MoonshineError(

@@ -41,6 +41,7 @@ def repro(jobs: int) -> int:
     After a failure nothing new starts, and what runs is waited for. Errors: ``MoonshineError`` when DVC cannot tell
     what is to be done, as while Snakemake runs.
     """
+    dvc_state.dvc("repro", dvc_state.CHECK)  # a single stage is run without those before it
     waiting = plan(set(dvc_state.changes()), stage_graph())
     total, done, failed = len(waiting), 0, 0
     if not total:

@@ -57,11 +57,11 @@ def run(job: stage.Job) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``python -m workflow.report STUDY`` is the stage; with ``--partial`` it is a look at what there is."""
+    """``python -m workflow.report --study NAME`` is the stage; with ``--partial`` it is a look at what there is."""
     if "--partial" not in argv:
         return stage.main(run, nodes.report, (), argv)
     parser = argparse.ArgumentParser(prog="python -m workflow.report", description=__doc__)
-    parser.add_argument("study", help="the study in params.yaml, by name")
+    parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
     parser.add_argument(
         "--partial", action="store_true", help="render what there is, without waiting for the rest"
     )

@@ -96,7 +96,9 @@ def _declare(study: Study, reason: str, names: Sequence[str]) -> None:
     uses = [*(read_json_list(path) if path.is_file() else []), use]
     write_bytes(path, (json.dumps(uses, indent=1) + "\n").encode())
     for stage in REMADE:
-        done = subprocess.run([sys.executable, "-m", f"workflow.{stage}", study.study], check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", f"workflow.{stage}", "--study", study.study], check=False
+        )
         if done.returncode:
             write_bytes(path, before)
             raise MoonshineError(f"{stage} failed, so nothing was restamped")

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,15 +50,16 @@ def main(
 ) -> int:
     """Run one stage as a program; returns its exit status.
 
-    ``arguments`` name the stage's wildcards after the study. The log goes to standard error and to the node's file,
+    ``arguments`` name the stage's options after ``--study``, as wildcards are called in both graphs: DVC quotes what it
+    unpacks into options, and nothing else. The log goes to standard error and to the node's file,
     timings beside the results; a mistake of the user's is one message and exit status 2.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {run.__module__}", description=sys.modules[run.__module__].__doc__
     )
-    parser.add_argument("study", help="the study in params.yaml, by name")
+    parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
     for name in arguments:
-        parser.add_argument(name)
+        parser.add_argument(f"--{name}", required=True)
     values = vars(parser.parse_args(argv))
     given = tuple(values[name] for name in arguments)
     started = time.time()
@@ -76,7 +77,7 @@ def main(
 
             # Snakemake tells each job how many threads it has, DVC does not, and sums depend on it
             torch.set_num_threads(study.runtime.threads)
-        if _trains(node, study) and not _in_company(study, run, given):
+        if _trains(node, study) and not _in_company(study, run, values):
             return 0
         job = Job(node, study, given)
         run(job)
@@ -169,7 +170,7 @@ def _helps() -> bool:
     return _is_launched() and os.environ["RANK"] != "0"
 
 
-def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) -> bool:
+def _in_company(study: Study, run: Callable[[Job], None], options: Mapping[str, str]) -> bool:
     """Whether this process is to train; otherwise those that train together have been started, and have ended."""
     if study.training.devices == 1 and not study.training.sync_batch_norm:
         return True
@@ -182,7 +183,7 @@ def _in_company(study: Study, run: Callable[[Job], None], given: Sequence[str]) 
     if study.training.devices == 1:
         return True
     spec = sys.modules[run.__module__].__spec__
-    train_together(spec.name if spec else run.__module__, study, given)
+    train_together(spec.name if spec else run.__module__, study, options)
     return False
 
 

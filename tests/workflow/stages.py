@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workflow import collect, distil, export, fetch, measure, nodes, scratch, stage, structure, teacher
@@ -22,4 +22,10 @@ STAGES: dict[str, tuple[Any, Callable[..., nodes.Node], tuple[str, ...]]] = {
 def run(name: str, *arguments: str) -> int:
     """The exit status of a stage."""
     module, make_node, wildcards = STAGES[name]
-    return stage.main(module.run, make_node, wildcards, ["tiny", *arguments])
+    return stage.main(module.run, make_node, wildcards, options(wildcards, arguments))
+
+
+def options(wildcards: Sequence[str], values: Sequence[str]) -> list[str]:
+    """The arguments of a stage of the tiny study."""
+    given = zip(("study", *wildcards), ("tiny", *values), strict=True)
+    return [f"--{name}={value}" for name, value in given]

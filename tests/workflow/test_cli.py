@@ -70,4 +70,4 @@ def test_report_is_told_the_study_in_params(
 
     monkeypatch.setattr("workflow.report.main", render)
     assert cli.main(["report", "--partial"]) == 0
-    assert told == [["tiny", "--partial"]]
+    assert told == [["--study", "tiny", "--partial"]]

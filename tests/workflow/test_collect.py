@@ -368,10 +368,10 @@ def test_the_stage_writes_its_outputs_and_nothing_else_into_the_tables(tmp_path,
     write_results(tmp_path, study)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(study.model_dump()))
     monkeypatch.chdir(tmp_path)
-    assert stage.main(run, nodes.collect, (), ["digits"]) == 0
+    assert stage.main(run, nodes.collect, (), ["--study", "digits"]) == 0
     assert nodes.collect("digits").is_done()
     assert {path.name for path in Path("results/digits/tables").iterdir()} == set(nodes.TABLE_FILES)
     (tmp_path / nodes.scratch("digits", "G4", 0).folder / "history.csv").unlink()
     before = Path("results/digits/tables/runs.csv").read_bytes()
-    assert stage.main(run, nodes.collect, (), ["digits"]) == stage.USAGE_ERROR
+    assert stage.main(run, nodes.collect, (), ["--study", "digits"]) == stage.USAGE_ERROR
     assert Path("results/digits/tables/runs.csv").read_bytes() == before

@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def teacher() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "workflow.teacher", "tiny"]
+    command = [sys.executable, "-m", "workflow.teacher", "--study", "tiny"]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

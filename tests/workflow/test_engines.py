@@ -294,9 +294,19 @@ def test_parallel_dvc_runs_what_changed_and_what_follows() -> None:
 
 
 def test_parallel_dvc_stops_at_a_failure(by_dvc: Path) -> None:
-    edit_study(by_dvc, lambda study: study["report"].update(published="nowhere.csv"))
+    published = "studies/published/damaged.csv"
+    (by_dvc / published).write_bytes(b"\xff")
+    edit_study(by_dvc, lambda study: study["report"].update(published=published))
     done = call(by_dvc, "workflow.parallel", "--jobs", "2")
     assert done.returncode == 1
     assert "collect@tiny: FAILED" in done.stdout
     assert "start report@tiny" not in done.stdout
-    assert "nowhere.csv" in done.stderr
+    assert "damaged.csv" in done.stderr
+
+
+def test_parallel_dvc_starts_nothing_before_the_study_is_checked(by_dvc: Path) -> None:
+    edit_study(by_dvc, lambda study: study.update(study="../../x"))
+    done = call(by_dvc, "workflow.parallel", "--jobs", "2")
+    assert done.returncode == 2
+    assert "start" not in done.stdout
+    assert "study: found '../../x'" in done.stderr

@@ -18,7 +18,8 @@ from moonshine.config import Study, load_study, parse_study
 from moonshine.files import write_json
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, clone, inside
-from workflow import nodes, snakemake_state, sources
+from workflow import dvc_state, nodes, snakemake_state, sources
+from workflow.check import CHECKED
 from workflow.parameters import dvc_params, parameter, resolved
 from workflow.rule_helpers import package
 from workflow.snakemake_state import Job
@@ -157,7 +158,7 @@ def as_read(content: dict[str, Any], stage: str, params: dict[str, Any]) -> dict
 
 
 def read_dvc(folder: Path) -> dict[str, Job]:
-    """DVC's stages in the form of Snakemake's jobs."""
+    """DVC's stages in the form of Snakemake's jobs, without the check of the study: the Snakefile does that itself."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
@@ -167,6 +168,8 @@ def read_dvc(folder: Path) -> dict[str, Job]:
         own_code = sources.of(load_study())
         write_json(nodes.sources(load_study().study).outputs[0], own_code)
         for stage in repo.index.stages:
+            if stage.name == dvc_state.CHECK:
+                continue
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
             read = {dep.def_path: dep.read_params() for dep in params}
             values, code = (
@@ -176,7 +179,13 @@ def read_dvc(folder: Path) -> dict[str, Job]:
             found[stage.name] = Job(
                 name=stage.name,
                 command=stage.cmd,
-                inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
+                inputs=tuple(
+                    sorted(
+                        dep.def_path
+                        for dep in stage.deps
+                        if dep not in params and dep.def_path != str(CHECKED)
+                    )
+                ),
                 outputs=tuple(sorted(out.def_path for out in stage.outs)),
                 # what Snakemake has as a parameter, DVC looks at by running the stage every time
                 params=own_code
@@ -220,7 +229,7 @@ def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, Job], study:
         assert list(job.outputs) == sorted(map(str, expected[name].outputs))
         assert job.log == str(expected[name].log)
         module = "measure" if expected[name].stage == "measure-teacher" else expected[name].stage
-        assert job.command.startswith(f"python -m workflow.{module} {study.study}")
+        assert job.command.startswith(f"python -m workflow.{module} --study {study.study}")
 
 
 def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:

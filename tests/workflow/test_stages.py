@@ -21,7 +21,7 @@ from moonshine import files
 from moonshine.config import load_study
 from moonshine.costs.latency import threads_set_to
 from tests.workflow import tiny
-from tests.workflow.stages import STAGES, run
+from tests.workflow.stages import STAGES, options, run
 from workflow import fetch, nodes, rule_helpers, stage
 from workflow.training.files import evaluate_test
 
@@ -88,7 +88,7 @@ def test_a_stage_computes_on_the_threads_of_the_study_whatever_the_engine_says(
     values = {"student": "G4", "network": "teacher", "method": "at", "seed": "0"}
     given = [values[wildcard] for wildcard in wildcards]
     with threads_set_to(3):
-        assert stage.main(work, make_node, wildcards, ["tiny", *given]) == 0
+        assert stage.main(work, make_node, wildcards, options(wildcards, given)) == 0
     assert seen == [1 if make_node("tiny", *given).computes else 3]
 
 
@@ -186,7 +186,7 @@ def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:
 def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
     change(lambda study: study["training"].update(epochs=20))
     assert run("fetch") == 0
-    command = [sys.executable, "-m", "workflow.teacher", "tiny"]
+    command = [sys.executable, "-m", "workflow.teacher", "--study", "tiny"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     node = nodes.teacher("tiny")
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -215,7 +215,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
 def test_a_stage_with_nothing_to_do_loads_no_torch(name: str, here: Path) -> None:
     files.write_json(Path("results/tiny/choice.json"), {"status": "off"})
     code = f"import sys; from workflow import {name}, nodes, stage; "
-    code += f"print(stage.main({name}.run, nodes.{name}, (), ['tiny']), 'torch' in sys.modules)"
+    code += f"print(stage.main({name}.run, nodes.{name}, (), ['--study', 'tiny']), 'torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "0 False\n", done.stderr
@@ -335,7 +335,7 @@ def test_a_node_that_the_study_does_not_have_is_refused(
 def test_another_study_than_the_one_in_params_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage.main(fetch.run, nodes.fetch, (), ["digits"]) == stage.USAGE_ERROR
+    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "digits"]) == stage.USAGE_ERROR
     assert "asked for 'digits', params.yaml holds 'tiny'" in capsys.readouterr().err
 
 

@@ -21,4 +21,4 @@ rule fetch:
     message:
         "Fetch the data of {wildcards.study}"
     shell:
-        "python -m workflow.fetch {wildcards.study}"
+        "python -m workflow.fetch --study {wildcards.study}"

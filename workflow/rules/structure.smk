@@ -15,7 +15,7 @@ rule sources:
     message:
         "Look at the code that builds the networks of {wildcards.study}"
     shell:
-        "python -m workflow.sources {wildcards.study}"
+        "python -m workflow.sources --study {wildcards.study}"
 
 
 rule structure:
@@ -43,7 +43,7 @@ rule structure:
     message:
         "Lay out {wildcards.student}"
     shell:
-        "python -m workflow.structure {wildcards.study} {wildcards.student}"
+        "python -m workflow.structure --study {wildcards.study} --student {wildcards.student}"
 
 
 rule measure:
@@ -63,7 +63,7 @@ rule measure:
     message:
         "Measure {wildcards.student}"
     shell:
-        "python -m workflow.measure {wildcards.study} {wildcards.student}"
+        "python -m workflow.measure --study {wildcards.study} --network {wildcards.student}"
 
 
 rule measure_teacher:
@@ -82,4 +82,4 @@ rule measure_teacher:
     message:
         "Measure the teacher"
     shell:
-        "python -m workflow.measure {wildcards.study} teacher"
+        "python -m workflow.measure --study {wildcards.study} --network teacher"

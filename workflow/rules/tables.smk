@@ -64,7 +64,7 @@ rule collect:
     message:
         "Collect the tables of {wildcards.study}"
     shell:
-        "python -m workflow.collect {wildcards.study}"
+        "python -m workflow.collect --study {wildcards.study}"
 
 
 rule export:
@@ -99,7 +99,7 @@ rule export:
     message:
         "Export the chosen student of {wildcards.study}"
     shell:
-        "python -m workflow.export {wildcards.study}"
+        "python -m workflow.export --study {wildcards.study}"
 
 
 rule examples:
@@ -128,7 +128,7 @@ rule examples:
     message:
         "Draw what the networks of {wildcards.study} see"
     shell:
-        "python -m workflow.examples {wildcards.study}"
+        "python -m workflow.examples --study {wildcards.study}"
 
 
 rule report:
@@ -183,4 +183,4 @@ rule report:
     message:
         "Render the report of {wildcards.study}"
     shell:
-        "python -m workflow.report {wildcards.study}"
+        "python -m workflow.report --study {wildcards.study}"

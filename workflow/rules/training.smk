@@ -35,7 +35,7 @@ rule teacher:
     message:
         "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"
     shell:
-        "python -m workflow.teacher {wildcards.study}"
+        "python -m workflow.teacher --study {wildcards.study}"
 
 
 rule scratch:
@@ -63,7 +63,7 @@ rule scratch:
     message:
         "Train {wildcards.student} from scratch, seed {wildcards.seed}"
     shell:
-        "python -m workflow.scratch {wildcards.study} {wildcards.student} {wildcards.seed}"
+        "python -m workflow.scratch --study {wildcards.study} --student {wildcards.student} --seed {wildcards.seed}"
 
 
 rule distil:
@@ -95,4 +95,4 @@ rule distil:
     message:
         "Distil the teacher into {wildcards.student} with {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.distil {wildcards.study} {wildcards.student} {wildcards.method} {wildcards.seed}"
+        "python -m workflow.distil --study {wildcards.study} --student {wildcards.student} --method {wildcards.method} --seed {wildcards.seed}"
