@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from moonshine import __version__
 from moonshine.errors import MoonshineError
+from moonshine.text_table import text_table
 
 if TYPE_CHECKING:
     from moonshine.costs.cost import Cost
@@ -73,7 +74,7 @@ def _cost(arguments: argparse.Namespace) -> int:
             f"{arguments.network}, {arguments.classes} classes, input {arguments.input}, batch 1; "
             "compression and MACs ratio are against blocks S"
         )
-        print(_table(rows))
+        print(text_table(list(_COLUMNS), [[show(row) for show in _COLUMNS.values()] for row in rows]))
     return 0
 
 
@@ -108,16 +109,6 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "compression": lambda row: f"{row['compression']:.2f}x",
     "MACs ratio": lambda row: f"{row['macs_ratio']:.2f}x",
 }
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    """Columns aligned with spaces and never cut, so that they can be piped: text left, numbers right."""
-    lines = [list(_COLUMNS), *([show(row) for show in _COLUMNS.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells))
-        for cells in (list(zip(line, widths, strict=True)) for line in lines)
-    )
 
 
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_cost,)

@@ -9,6 +9,7 @@ from moonshine.costs.latency import unreliable
 from moonshine.planning import Option, Plan
 from moonshine.search.space import Space
 from moonshine.substitution.layout import some
+from moonshine.text_table import text_table
 
 HEADS = {
     "parameters": "parameters",
@@ -59,19 +60,12 @@ def _table(plan: Plan, everything: bool) -> str:
 def table(teacher: Option, options: Sequence[Option]) -> str:
     """A line for each option, the teacher's first, with every measure that is known."""
     columns = [measure for measure in HEADS if measure in teacher.values]
-    rows = [["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"]]
+    rows = []
     for option in (teacher, *options):
         ratio = teacher.values["macs"] / option.values["macs"]
         cells = [show(measure, option.values[measure]) for measure in columns]
         rows.append([option.name, *cells, f"{ratio:.2f}x", "yes" if option.fits else "no"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return text_table(["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"], rows)
 
 
 def _size(option: Option) -> float:

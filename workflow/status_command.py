@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
+from textwrap import indent
 from typing import Any
 
 from moonshine.config import load_study
+from moonshine.text_table import text_table
 from workflow.check import check_study
 from workflow.status import STATES, State, summary, survey, workers
 
@@ -34,22 +37,20 @@ def _status(arguments: argparse.Namespace) -> int:
         print(json.dumps({"study": study.study, **totals, "nodes": nodes}, indent=2))
         return 0
     print(f"{study.study}: " + ", ".join(f"{totals[name]} {name}" for name in STATES if totals[name]))
-    print("\n".join(_table(states)))
+    print(_table(states))
     shown = [one for one in states if arguments.nodes or one.state == "running" or one.detail]
     print("\n".join(f"  {one.state:<9} {one.node.name}{one.detail and ', ' + one.detail}" for one in shown))
     print(_time_left(totals))
     return 0
 
 
-def _table(states: Sequence[State]) -> list[str]:
+def _table(states: Sequence[State]) -> str:
     """Nodes by stage and state; states that no node is in have no column."""
     stages = list(dict.fromkeys(one.node.stage for one in states))
     columns = [name for name in STATES if any(one.state == name for one in states)]
-    lines = [f"  {'stage':<16}" + "".join(f"{name:>10}" for name in columns)]
-    for stage in stages:
-        counts = [sum(one.node.stage == stage and one.state == name for one in states) for name in columns]
-        lines.append(f"  {stage:<16}" + "".join(f"{count or '':>10}" for count in counts))
-    return lines
+    counts = Counter((one.node.stage, one.state) for one in states)
+    rows = [[stage, *(f"{counts[stage, name] or ''}" for name in columns)] for stage in stages]
+    return indent(text_table(["stage", *columns], rows), "  ")
 
 
 def _time_left(totals: dict[str, Any]) -> str:
