@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,7 +83,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
             finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
         found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
     about = {key: value for key, value in asdict(found).items() if key != "blocks"}
-    settings = {**mixed.model_dump(mode="json"), "batch_size": mixed.batch_size or BATCH_SIZE}
+    settings = settings_of(mixed)
     if scored_on(mixed, images.shape) < settings["batch_size"]:
         about["images"] = len(pictures)
     return {
@@ -91,6 +92,11 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
         "block": "mixed",
         "search": {**about, "settings": settings},
     }
+
+
+def settings_of(mixed: Mixed) -> dict[str, Any]:
+    """Return the settings of a search, as a structure holds them under ``search``."""
+    return {**mixed.model_dump(mode="json"), "batch_size": mixed.batch_size or BATCH_SIZE}
 
 
 def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:

@@ -1,1 +1,1 @@
-"""What a study will cost: its images, its networks, how long a device takes for them, and the sums."""
+"""Device hours that a study takes: its dataset's size, its training steps, how long they take, and the sums."""

@@ -1,44 +1,56 @@
-"""How fast a device is at each work of a study: measured here and remembered, or read from a file."""
+"""Throughput of a device in the steps of a study: timed here on noise and cached, or read from a file."""
 
 from __future__ import annotations
 
+import platform
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from pydantic import ValidationError
 
-from moonshine.config.types import Positive, Section, Whole
+from moonshine.config import Study
+from moonshine.config.types import NonNegative, Positive, Section, Whole
+from moonshine.costs.latency import RELIABLE, visiting
+from moonshine.data import Dataset, Split
+from moonshine.distillation.distil import distillation
 from moonshine.errors import MoonshineError
-from moonshine.files import write_json
+from moonshine.files import read_json
 from moonshine.measurements import remembered
-from workflow.estimating.arithmetic import Kind, Pace
-from workflow.estimating.works import Case, Cases, Work
+from moonshine.networks.build import from_structure
+from moonshine.training.evaluation import evaluate
+from moonshine.training.execution import Execution, resolve
+from moonshine.training.labels import LabelLoss, class_weights
+from moonshine.training.train import Loss, Observer, train
+from workflow.estimating.dataset_size import DatasetSize
+from workflow.estimating.steps import TimedStep
 
-if TYPE_CHECKING:
-    from workflow.estimating.timing import Bench
+BATCHES = {"cuda": 20, "cpu": 4}
+"""Batches that a step is timed on, after `WARM_UP` that are not counted."""
+WARM_UP = 2
+LEAST_SECONDS = 1.0
+"""The batches are repeated for so long: a step takes milliseconds, and its time varies."""
 
-SHOWN = 5
-"""Works that an error names."""
 
+class StepTime(Section):
+    """Time of a step; ``waited`` is the share of it that others had the CPU (0 where a GPU computes).
 
-class Measured(Section):
-    """Seconds that one image of a work takes; ``peak_bytes`` is the GPU memory of its steps."""
+    ``peak_bytes`` is the most GPU memory that torch held, images left out.
+    """
 
-    work: Work
     seconds_per_image: Positive
+    waited: NonNegative
     peak_bytes: Whole | None
 
 
 class Throughput(Section):
-    """What was measured on one device, and how: ``batches`` of ``batch_size`` images, after some that do not count.
-
-    ``tflops``: nothing was, and this is the rate that was assumed.
-    """
+    """Times of steps, by their keys, and what they were measured on."""
 
     device: str
     dtype: str
@@ -46,130 +58,147 @@ class Throughput(Section):
     channels_last: bool
     compile: bool
     torch: str
-    batches: Whole
-    batch_size: Whole
-    measurements: list[Measured]
-    tflops: Positive | None = None
-
-    def paces(self, wanted: Mapping[Kind, Cases], source: str) -> dict[Kind, Pace]:
-        """The pace of every kind of node; MoonshineError naming ``source`` and what it lacks."""
-        seconds = {found.work: found.seconds_per_image for found in self.measurements}
-        lacking = {
-            f"{student} {kind}" if student != kind else kind: case.work
-            for (student, kind), both in wanted.items()
-            for case in both
-            if case.work not in seconds
-        }
-        if lacking:
-            first = [f"{name} ({work.network}, {work.loss})" for name, work in list(lacking.items())[:SHOWN]]
-            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-            work = next(iter(lacking.values()))
-            raise MoonshineError(
-                f"{source}: has no measurement of {', '.join(first)}{more} in batches of {work.batch_size} of "
-                f"{'x'.join(map(str, work.input_shape))} in precision {work.precision} with {work.optimizer}; allowed: "
-                "what `moonshine estimate STUDY --save FILE` writes of this study on the machine it is about"
-            )
-        return {
-            kind: Pace(seconds[both.training.work] if both.training else None, seconds[both.evaluation.work])
-            for kind, both in wanted.items()
-        }
+    steps: dict[str, StepTime]
 
 
-def images_per_second(seconds_per_image: float) -> str:
-    """The rate in words, to at least three digits."""
-    rate = 1 / seconds_per_image
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:#.3g}"
-
-
-def read(path: Path) -> Throughput:
-    """A file that ``write`` left; MoonshineError naming it, the key, the value found and what is allowed."""
+def read_throughput(path: Path, steps: Sequence[TimedStep]) -> Throughput:
+    """Read what ``--save`` wrote; MoonshineError where it is damaged or lacks some of the steps."""
+    allowed = "allowed: what `moonshine estimate STUDY --save FILE` writes of this study"
     try:
-        return Throughput.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise MoonshineError(f"{path}: cannot be read ({error.strerror})") from None
+        found = Throughput.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
+        key = ".".join(map(str, first["loc"]))
+        raise MoonshineError(f"{path}: {key}: {first['msg']}, found {first['input']!r}; {allowed}") from None
+    if lacking := [step.key for step in steps if step.key not in found.steps]:
         raise MoonshineError(
-            f"{path}: {key}: found {str(first['input'])[:60]!r}: {first['msg']}; allowed: what `moonshine estimate "
-            "--save` writes"
-        ) from None
+            f"{path}: lacks {len(lacking)} of {len(steps)} measurements, such as {lacking[0]}; {allowed}"
+        )
+    return found
 
 
-def write(path: Path, throughput: Throughput) -> None:
-    """Leave it for ``read``, on any machine."""
-    write_json(path, throughput.model_dump(mode="json"))
+def measure(study: Study, size: DatasetSize, steps: Sequence[TimedStep]) -> Throughput:
+    """Time each step once on this machine's device, with progress on standard error.
 
-
-def measure(wanted: Mapping[Kind, Cases], bench: Bench) -> Throughput:
-    """Time every distinct work on the bench's device, each once on this machine; standard error says how it goes."""
-    import torch
-
-    from workflow.estimating.timing import device_name
-
-    execution = bench.execution
-    how: dict[str, Any] = {
-        "device": device_name(execution.device),
+    What was measured while the CPU was busy with other processes is used, and not cached.
+    """
+    execution = resolve(study.runtime, study.training.precision)
+    about: dict[str, Any] = {
+        "device": _device_name(execution.device),
         "dtype": str(execution.dtype).removeprefix("torch."),
-        "threads": bench.study.runtime.threads,
+        "threads": study.runtime.threads,
         "channels_last": execution.channels_last,
         "compile": execution.compile,
-        "batches": bench.batches,
-        "batch_size": bench.batch_size,
     }
-    distinct = {case.work: case for both in wanted.values() for case in both}
-    measurements = []
-    spent: list[float] = []
-    for position, (work, case) in enumerate(distinct.items()):
-        about = {"what": "training throughput", "work": work.model_dump(mode="json"), **how}
-        left = len(distinct) - position - 1
-        busy: list[float] = []
-        found = remembered(
-            about,
-            partial(_timed, bench, case, how["device"], left, spent, busy),
-            worth_keeping=partial(_is_reliable, bench, busy),
+    noise = _noise(study, size, (WARM_UP + BATCHES[execution.device.type]) * study.training.batch_size)
+    times = {
+        step.key: remembered(
+            {"what": "time of a step", "step": step.key, **about},
+            partial(_time, study, noise, execution, step, f"{position}/{len(steps)}"),
+            worth_keeping=lambda found: found["waited"] <= RELIABLE,
         )
-        measurements.append(Measured(work=work, **found))
-    return Throughput(**how, torch=str(torch.__version__), measurements=measurements)
+        for position, step in enumerate(steps, 1)
+    }
+    return Throughput.model_validate({**about, "torch": str(torch.__version__), "steps": times})
 
 
-def _is_reliable(bench: Bench, busy: list[float], found: dict[str, Any]) -> bool:
-    """Whether a process on the CPU had it to itself; one that waits for its GPU is not told from one that has to."""
-    from moonshine.costs.latency import RELIABLE
-
-    return bench.execution.device.type != "cpu" or busy[-1] <= RELIABLE
-
-
-def _timed(
-    bench: Bench, case: Case, device: str, left: int, spent: list[float], busy: list[float]
+def _time(
+    study: Study, noise: Dataset, execution: Execution, step: TimedStep, progress: str
 ) -> dict[str, Any]:
-    """Time a case, and tell the terminal; ``spent`` are the seconds that others took, ``left`` how many follow.
+    """Return the fields of `StepTime`."""
+    on_gpu = execution.device.type == "cuda"
+    assert isinstance(noise.train, Split)
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(execution.device)
+    try:
+        with visiting() as waiting:
+            seconds = (_training if step.is_training else _evaluation)(study, noise, execution, step)
+            waited = 0.0 if on_gpu else waiting()
+    except torch.OutOfMemoryError:
+        raise MoonshineError(
+            f"{step.key}: does not fit in the memory of {_device_name(execution.device)}; allowed: a smaller "
+            "training.batch_size"
+        ) from None
+    peak = None
+    if on_gpu:
+        # in training all images are on the device, in evaluation a batch at a time
+        images = noise.train.images.nbytes + noise.train.labels.nbytes if step.is_training else 0
+        peak = torch.cuda.max_memory_reserved(execution.device) - images
+    busy = f"; not cached: it waited for the CPU {waited:.0%} of the time" if waited > RELIABLE else ""
+    print(f"{progress}: {step.key}: {1 / seconds:,.1f} images/s{busy}", file=sys.stderr)
+    return {"seconds_per_image": seconds, "waited": waited, "peak_bytes": peak}
 
-    ``busy`` gets the share of its own in which it had to wait.
-    """
-    from moonshine.costs.latency import visiting
-    from workflow.estimating.timing import time_case
 
-    if not spent:
-        print(
-            f"Measuring {left + 1} kinds of step on {device}, once on this machine, on {bench.batches} x "
-            f"{bench.batch_size} images each",
-            file=sys.stderr,
-        )
-    started = time.perf_counter()
-    with visiting() as waited:
-        found = time_case(bench, case)
-        busy.append(waited())
-    spent.append(time.perf_counter() - started)
-    to_go = left * statistics.mean(spent)
-    print(
-        f"  {case.work.network}, {case.work.loss}: {images_per_second(found['seconds_per_image'])} images/s"
-        + (f"; at most about {to_go:.0f} s to go" if left else "")
-        + (
-            ""
-            if _is_reliable(bench, busy, found)
-            else f"; not kept: it waited for {busy[-1]:.0%} of its time"
-        ),
-        file=sys.stderr,
+def _training(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
+    """Seconds per image of the training loop, with augmentation, autocast and optimiser: the median of its epochs."""
+    network = from_structure(step.structure, study.trusted)
+    weights = class_weights(study.training, noise.class_shares)
+    recipe = study.training.model_copy(update={"epochs": 1})
+    # pictures that are decoded during training are flipped by the processes that decode them
+    augment = study.augment.model_copy(update={"flip": False}) if study.is_encoded else study.augment
+    epochs: list[float] = []
+    with ExitStack() as stack:
+        loss: Loss = LabelLoss(weights)
+        if step.method and step.teacher:
+            teacher, taps = from_structure(step.teacher, study.trusted), step.structure["taps"]
+            loss = stack.enter_context(distillation(network, teacher, step.method, taps, execution, weights))
+        while sum(epochs) < LEAST_SECONDS:
+            clock = _Clock(execution.device)
+            train(network, loss, noise, recipe, augment, execution, seed=0, observer=clock)
+            epochs.append(clock.stop - clock.start)
+    return statistics.median(epochs) / (len(noise.train) - WARM_UP * recipe.batch_size)
+
+
+def _evaluation(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
+    """Seconds per image in eval mode, the median over passes, after a batch that is not counted."""
+    network, test = from_structure(step.structure, study.trusted), noise.test
+    assert isinstance(test, Split)
+    first = slice(study.training.batch_size)
+    evaluate(network, Split(test.images[first], test.labels[first]), noise, execution)
+    passes: list[float] = []
+    while sum(passes) < LEAST_SECONDS:
+        start = time.perf_counter()
+        evaluate(network, test, noise, execution)
+        passes.append(time.perf_counter() - start)
+    return statistics.median(passes) / len(test)
+
+
+class _Clock(Observer):
+    """Times an epoch from the end of its warm-up; only there and at the end the CPU waits for the GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.start = self.stop = 0.0
+
+    def batch(self, done: int, total: int) -> None:
+        if done in (WARM_UP, total):
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            self.start, self.stop = self.stop, time.perf_counter()
+
+
+def _noise(study: Study, size: DatasetSize, count: int) -> Dataset:
+    """Return ``count`` images of noise like the study's, with a label for each or for every pixel."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, *size.shape), generator=random, dtype=torch.uint8)
+    dense, dtype = (size.shape[1:], torch.uint8) if study.is_dense else ((), torch.int64)
+    labels = torch.randint(size.classes, (count, *dense), generator=random, dtype=dtype)
+    split = Split(images, labels)
+    return Dataset(
+        name="noise",
+        train=split,
+        validation=None,
+        test=split,
+        mean=(0.5,) * size.shape[0],
+        std=(0.25,) * size.shape[0],
+        num_classes=size.classes,
+        class_names=tuple(map(str, range(size.classes))),
+        class_shares=(1 / size.classes,) * size.classes,
     )
-    return found
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()

@@ -1,35 +1,76 @@
-"""``moonshine estimate`` as its users see it: its numbers, and its refusals."""
+"""``moonshine estimate`` as its users see it: measured here or elsewhere, and refused in one line."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from moonshine.config import load_study
 from tests.workflow import tiny
-from tests.workflow.estimating.fake_measurements import SECONDS, measured
-from tests.workflow.estimating.studies import SIZE, estimate
+from tests.workflow.estimating.studies import a_study, prepare, run, save
+from workflow.estimating.dataset_size import DatasetSize
 
 
-def test_an_estimate_from_measurements_made_elsewhere(
+@contextmanager
+def alone() -> Iterator[Callable[[], float]]:
+    yield lambda: 0.0
+
+
+@contextmanager
+def beside_others() -> Iterator[Callable[[], float]]:
+    yield lambda: 0.4
+
+
+def test_steps_are_measured_once_unless_others_had_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_study(tmp_path)
+    prepare()
+    shown, told = [], []
+    for moment in (beside_others, alone, alone):
+        monkeypatch.setattr("workflow.estimating.throughput.visiting", moment)
+        assert run("--student", "G4", "--save", "here.json") == 0
+        said = capsys.readouterr()
+        shown.append(said.out)
+        told.append((said.err.count("\n6/6: "), said.err.count("not cached"), said.err.count("40%")))
+    assert told == [(1, 6, 6), (1, 0, 0), (0, 0, 0)]
+    assert run("--student", "G4", "--throughput", "here.json") == 0
+    assert capsys.readouterr().out == shown[1] == shown[2]
+
+
+def test_label_maps_are_measured_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"name": "segmentation_folder", "root": "streets", "sha256": "0" * 64, "classes": ["road", "sky"],
+            "void": 255, "size": [16, 24], "validation": 0.0, "split_seed": 0}  # fmt: skip
+    content = tiny.study(
+        data=data,
+        teacher={"network": "erfnet-0.25", "seed": 0},
+        students={"G4": {"block": "G(4)"}},
+        training={**tiny.STUDY["training"], "batch_size": 2, "class_weights": {"log_offset": 1.1}},
+        augment={"crop_padding": 2, "flip": True, "crop": [16, 16]},
+    )
+    tiny.write_study(tmp_path, content)
+    prepare(DatasetSize(9, 0, 3, (3, 16, 24), 2))
+    assert run("--devices", "2", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["trained_by"] for row in found["rows"]] == ["teacher", "scratch", "kd", "at"]
+    assert all(row["seconds_each"] > 0 for row in found["rows"])
+    assert found["wall_seconds"].keys() == {"1", "2"}
+
+
+def test_a_file_that_lacks_a_network_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.write_study(tmp_path)
-    path = measured(load_study(), tmp_path / "there.json")
-    assert estimate("--throughput", str(path), *SIZE, "--devices", "2", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    # epochs x (training images x training + validation images x evaluation) + test images x evaluation
-    each = {kind: 2 * (40 * SECONDS[loss] + 10 * 0.25) + 20 * 0.25 for kind, loss in
-            (("teacher", "ce"), ("scratch", "ce"), ("kd", "kd"), ("at", "at"))}  # fmt: skip
-    assert {row["trained_by"]: row["seconds_each"] for row in found["rows"]} == each
-    total = each["teacher"] + 2 * (each["scratch"] + each["kd"] + each["at"])
-    assert found["device_seconds"] == total
-    assert found["each_network"] == {"epochs": 2, "batch_size": 16, "steps": 6, "images": 80}
-    # teacher and scratch beside each other, then at and at, kd and kd; scratch fills the gap that never is
-    assert found["wall_seconds"] == {"1": total, "2": total / 2 + each["scratch"] / 2}
-    assert found["longest_chain"]["nodes"] == ["teacher@tiny", "distil@tiny-G4-at-0"]
+    prepare()
+    save(a_study(students={"G4": {"block": "G(4)"}}), tmp_path / "there.json")
+    assert run("--throughput", "there.json") == 2
+    said = capsys.readouterr().err
+    assert "there.json: lacks 4 of 10 measurements, such as wrn-10-1 with BG(2,M), evaluation" in said
+    assert run("--throughput", "there.json", "--student", "G4") == 0
 
 
 @pytest.mark.parametrize(
@@ -38,28 +79,24 @@ def test_an_estimate_from_measurements_made_elsewhere(
         (["nowhere"], "study 'nowhere': no such file; allowed: a file, or one of studies/: small"),
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--devices", "0"], "--devices is 0; allowed: a whole number from 1"),
-        (["--images", "0"], "--images is 0; allowed: a whole number from 1"),
-        (["--input", "8x8"], "--input is '8x8'; allowed: channels x height x width"),
-        (["--measure-batch", "1"], "--measure-batch is 1; allowed: a whole number from 2"),
         (["--student", "G5"], "--student is G5; allowed: the students of tiny: G4, BG2-M"),
-        (["--pictures-per-second", "5"], "are decoded before training"),
-        (["--tflops", "0"], "--tflops is 0.0; allowed: a number above 0"),
-        (["--throughput", "none.json", *SIZE], "none.json: cannot be read"),
-        (["--throughput", "torn.json", *SIZE], "torn.json: the file: found"),
-        (["--throughput", "odd.json", *SIZE], "odd.json: threads: found 'many'"),
-        ([], "--images, --test-images, --input, --classes"),
+        (["--throughput", "none.json"], "none.json: no such file"),
+        (["--throughput", "torn.json"], "torn.json: damaged"),
+        (["--throughput", "odd.json"], "odd.json: threads: "),
+        (["--throughput", "odd.json"], "found 'many'"),
     ],
 )
 def test_a_mistake_is_one_message(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.write_study(tmp_path)
+    prepare()
     Path("studies").mkdir()
     Path("studies/small.yaml").touch()
-    path = measured(load_study(), tmp_path / "odd.json")
-    path.write_text(path.read_text().replace('"threads": 1', '"threads": "many"'))
+    save(load_study(), odd := tmp_path / "odd.json")
+    odd.write_text(odd.read_text().replace('"threads": 1', '"threads": "many"'))
     Path("torn.json").write_text("{")
-    assert estimate(*arguments) == 2
+    assert run(*arguments) == 2
     said = capsys.readouterr()
     assert message in said.err
     assert said.out == ""
