@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from workflow.drawing import Picture, style
 from workflow.effect_figures import Line, forest
 from workflow.figures import SIZES, front, series_of
-from workflow.markup import MINUS, Fragment, error_cell, html_table, listed, number
+from workflow.markup import MINUS, Fragment, render
 from workflow.records import StudentRow
 from workflow.results import Results, load_results
 
@@ -21,48 +20,17 @@ def load_all(studies: Sequence[str], root: Path | str | None = None) -> list[Res
 
 def title(studies: Sequence[Results]) -> Fragment:
     """The heading."""
-    return Fragment(f"<h1>moonshine: {escape(listed([results.study for results in studies]))}</h1>")
+    return render("comparison", "title", studies)
 
 
 def overview(studies: Sequence[Results]) -> Fragment:
     """A row per study: data, teacher and its error, how many students and seeds, and what ships, with its error."""
-    rows = []
-    for results in studies:
-        teacher = results.rows[0]
-        seeds = {run.seed for run in results.runs if run.student != "teacher"}
-        rows.append(
-            [
-                escape(results.study),
-                escape(str(results.dataset["name"])),
-                escape(teacher.model.network or "–"),
-                number(results.dataset["counts"]["test"]),
-                error_cell(teacher.only_error),
-                str(len(results.rows) - 1),
-                str(len(seeds)),
-                _ships(results),
-            ]
-        )
-    header = ["Study", "Data", "Teacher", "Test images", "Teacher’s error (%)", "Students", "Seeds", "Ships"]
-    return Fragment(html_table(header, rows, 3))
-
-
-def _ships(results: Results) -> str:
-    """The student that ships, and the test error of the file that its budget counts."""
-    shipped = results.shipped
-    if shipped is None or shipped.chosen is None:
-        return "–"
-    name = escape(results.labels.get(shipped.chosen.student, shipped.chosen.student))
-    files = [
-        f"{escape(receipt['file'])} {receipt['error_pct']:.2f} %"
-        for receipt in results.receipts["receipts"]
-        if receipt["file"] in shipped.counted
-    ]
-    return f"{name} {escape(shipped.chosen.method)}<br><small>{', '.join(files)}</small>"
+    return render("comparison", "overview", studies)
 
 
 def heading(method: str) -> Fragment:
     """The heading above the figures of one method."""
-    return Fragment(f"<h3>{escape(method)}</h3>")
+    return render("comparison", "heading", method)
 
 
 def common_methods(studies: Sequence[Results]) -> list[str]:
@@ -85,17 +53,13 @@ def common_students(studies: Sequence[Results]) -> Fragment:
             if sum(identity in other for other in tables) > 1
         )
     )
-    if not shared:
-        return Fragment("<p>No student is in two of these studies.</p>")
     methods = common_methods(studies)
-    header = ["Network", "Block"]
-    header += [f"{escape(results.study)}<br>{escape(m)} (%)" for m in methods for results in studies]
-    rows = []
-    for identity in shared:
-        found = [table.get(identity) for table in tables]
-        cells = [error_cell(row.errors.get(method)) if row else "" for method in methods for row in found]
-        rows.append([escape(identity[0] or "–"), escape(identity[1] or "–"), *cells])
-    return Fragment(html_table(header, rows, 2))
+    header = [
+        "Network",
+        "Block",
+        *((results.study, f"{method} (%)") for method in methods for results in studies),
+    ]
+    return render("comparison", "common_students", header, shared, tables, methods)
 
 
 def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from workflow.drawing import DARK, GREY, Picture, Style, legend_above, new_figure, style, styled, to_picture
-from workflow.markup import MINUS, effect_text
+from workflow.markup import MINUS, interval
 from workflow.records import Difference, StudentRow
 from workflow.results import Results
 
@@ -53,7 +53,7 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
         ticks.append(y)
         if line.apart:
             axes.axhline(y + 0.75, color=GREY, linewidth=0.6)
-    labels, numbers = [line.label for line in lines], [effect_text(effect) for effect in effects]
+    labels, numbers = [line.label for line in lines], [interval(effect, sign=True) for effect in effects]
     axes.axvline(0, color=DARK, linewidth=0.8)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(min(ticks) - 0.7, 0.7)

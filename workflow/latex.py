@@ -25,7 +25,7 @@ def escape(text: str) -> str:
     return "".join(_ESCAPES.get(character, character) for character in text)
 
 
-def _count(value: int | None, unit: float, digits: int) -> str:
+def _number(value: float | None, unit: float, digits: int) -> str:
     return "--" if value is None else f"{value / unit:,.{digits}f}"
 
 
@@ -60,15 +60,14 @@ def table_to_latex(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
         block = model.block or "--"
         if position == 1 and rows[0].model.student == "teacher":
             lines.append(r"\midrule")
-        errors = [error.test_se for error in row.errors.values() if error.test_se is not None]
         cells = [
             escape(model.network or "--"),
             escape(f"{block} [{model.student}]" if model.student in alike else block),
-            _count(model.parameters, 1e3, 1),
-            _count(model.macs, 1e6, 2),
+            _number(model.parameters, 1e3, 1),
+            _number(model.macs, 1e6, 2),
             "--" if model.compression is None else rf"${model.compression:.1f}\times$",
             *(_error(row.errors.get(method)) for method in methods),
-            f"{max(errors):.2f}" if errors else "--",
+            _number(row.test_se, 1, 2),
         ]
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]

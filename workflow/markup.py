@@ -1,11 +1,17 @@
-"""Pieces of HTML and text that the reports are made of."""
+"""Renders the templates of the reports; numbers and lists have their forms here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workflow.records import Difference, MethodError
+from workflow.statistics import Estimate
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -20,36 +26,24 @@ class Fragment:
         return self.html
 
 
-def html_table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int) -> str:
-    """A table in a box of its own that scrolls sideways.
-
-    Cells are HTML: those of the first ``text_columns`` are text, the others numbers.
-    """
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        kinds = ["text" if position < text_columns else "number" for position in range(len(row))]
-        return "".join(f'<{tag} class="{kind}">{cell}</{tag}>' for kind, cell in zip(kinds, row, strict=True))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        '<div class="scroll" tabindex="0"><table>'
-        f"<thead><tr>{cells('th', header)}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def folded(summary: str, html: str) -> str:
-    """HTML behind a line to tap on."""
-    return f"<details><summary>{summary}</summary>{html}</details>"
-
-
-def number(value: float | None, unit: float = 1, digits: int = 0) -> str:
+def number(value: float | None, digits: int = 0, unit: float = 1) -> str:
     """A number in a unit with thousands separated; a dash for none."""
     return "–" if value is None else f"{value / unit:,.{digits}f}"
 
 
-def signed(value: float) -> str:
-    """Two decimals with a sign and a true minus."""
-    return f"{value:+.2f}".replace("-", MINUS)
+def signed(value: float, digits: int = 2) -> str:
+    """A number with a sign and a true minus."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def interval(
+    found: Estimate | MethodError | Difference | None, digits: int = 2, *, sign: bool = False
+) -> str:
+    """A mean with the half-width of its interval, such as ``1.90 ± 0.53``; a dash for none."""
+    if found is None or found.mean is None:
+        return "–"
+    half_width = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    return (signed(found.mean, digits) if sign else f"{found.mean:.{digits}f}") + half_width
 
 
 def plural(count: int, noun: str) -> str:
@@ -57,25 +51,26 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Iterable[object]) -> str:
     """``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def error_cell(error: MethodError | None) -> str:
-    """A mean with its interval, and how many seeds there are where they are not all that were planned."""
-    if error is None:
-        return ""
-    if error.mean is None:
-        return f"–<br><small>0 of {plural(error.seeds, 'seed')}</small>"
-    interval = "" if error.half_width is None else f" ± {error.half_width:.2f}"
-    short = f"<br><small>{error.n} of {error.seeds} seeds</small>" if error.n < error.seeds else ""
-    return f"{error.mean:.2f}{interval}{short}"
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {form.__name__: form for form in (interval, listed, number, plural, signed)}
 
 
-def effect_text(effect: Difference) -> str:
-    """A difference with its interval: ``−0.84 ± 0.28``."""
-    if effect.mean is None:
-        return "–"
-    interval = "" if effect.half_width is None else f" ± {effect.half_width:.2f}"
-    return signed(effect.mean) + interval
+def render(template: str, section: str, *values: Any, **named: Any) -> Fragment:
+    """A section of a report: what the macro of this name in ``templates/<template>.html.jinja`` makes of its values.
+
+    Text in the values is escaped. Lines are joined, so that the layout of a template leaves no trace.
+    """
+    macro = getattr(TEMPLATES.get_template(f"{template}.html.jinja").module, section)
+    return Fragment(re.sub(r"\s*\n\s*", " ", macro(*values, **named)).strip())

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
+from workflow.markup import TEMPLATES
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from traitlets.config import Config
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem 1rem 4rem; overflow-wrap: break-word; background: #fff;
-  color: #1d1d1f; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0 1rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #ddd; }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
-p { margin: 0.6rem 0; max-width: 46rem; }
-a.anchor-link { display: none; }
-img { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0.75rem 0; }
-.masks { display: flex; flex-wrap: wrap; gap: 0.5rem; margin: 0.75rem 0; }
-.masks figure { margin: 0; width: 10rem; }
-.masks img { margin: 0; }
-figcaption { color: #55555a; font-size: 0.8rem; }
-.legend .class { margin-right: 0.9rem; white-space: nowrap; font-size: 0.875rem; }
-.legend .colour { display: inline-block; width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }
-.answer { font-size: 1.1rem; }
-.note, small { color: #55555a; font-size: 0.875rem; }
-small { font-size: 0.8em; }
-.notice { border-left: 4px solid #b45309; background: #fef6e7; padding: 0.6rem 0.9rem; margin: 0.75rem 0; }
-.notice details, .notice ul { margin-bottom: 0; }
-.scroll { overflow-x: auto; margin: 0.75rem 0; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #e3e3e6; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #8a8a90; white-space: nowrap; vertical-align: bottom; }
-td { white-space: nowrap; }
-th.number, td.number { text-align: right; }
-tbody tr:hover { background: #f6f6f8; }
-.facts th { font-weight: 600; width: 9rem; }
-.facts td { white-space: normal; }
-code { font-size: 0.8rem; word-break: break-all; }
-details { margin: 0.75rem 0; }
-summary { cursor: pointer; color: #1c2a6b; padding: 0.3rem 0; }
-pre { overflow-x: auto; background: #f6f6f8; padding: 0.75rem; font-size: 0.85rem; }
-@media print { details { display: block; } .scroll { overflow: visible; } }
-"""
 
 
 def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: Path) -> NotebookNode:
@@ -141,11 +103,7 @@ def to_html(notebook: NotebookNode, title: str) -> str:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return TEMPLATES.get_template("page.html.jinja").render(title=title, body=body) + "\n"
 
 
 def render(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv
-from workflow.statistics import Verdict, margin_of_test_set
+from workflow.statistics import Verdict, margin_of_both, margin_of_test_set
 
 Row = TypeVar("Row")
 UNTABLED = ("test_wrong", "test_image_errors")  # too long for a table
@@ -99,6 +99,12 @@ class StudentRow:
         """The error of the teacher, which was trained in one way, or not at all."""
         return next(iter(self.errors.values()), None)
 
+    @property
+    def test_se(self) -> float | None:
+        """The largest standard error of the test set among the methods."""
+        found = (error.test_se for error in self.errors.values())
+        return max((value for value in found if value is not None), default=None)
+
 
 def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
     """The columns of errors in the main table: the methods, and ``teacher`` for one that was not trained."""
@@ -137,6 +143,13 @@ class Difference:
     def test_margin(self) -> float | None:
         """The half-width of the test set's own 95 % interval in points, None where it has no standard error."""
         return None if self.test_se is None else margin_of_test_set(self.test_se, self.jackknife_images)
+
+    @property
+    def margin(self) -> float | None:
+        """The half-width of the 95 % interval over seeds and test images together, where both are known."""
+        if self.half_width is None or self.test_margin is None:
+            return None
+        return margin_of_both(self.half_width, self.test_margin)
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -139,6 +139,11 @@ class Results:
         return list(dict.fromkeys(run.method for run in self.runs if run.student != "teacher"))
 
     @property
+    def seeds(self) -> list[int]:
+        """The seeds of the students."""
+        return sorted({run.seed for run in self.runs if run.student != "teacher"})
+
+    @property
     def columns(self) -> list[str]:
         """The columns of errors in the main table."""
         return columns(self.rows, self.methods)

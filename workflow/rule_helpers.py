@@ -73,9 +73,9 @@ def _parameter(
     return value
 
 
-def package(folder: str) -> list[str]:
-    """Every module below a folder; DVC depends on the folder itself, so a new file counts at once in both engines."""
-    return sorted(path.as_posix() for path in Path(folder).rglob("*.py"))
+def package(folder: str, files: str = "*.py") -> list[str]:
+    """The modules, or other ``files``, below a folder: to DVC the folder is an input, so a new one counts at once."""
+    return sorted(path.as_posix() for path in Path(folder).rglob(files))
 
 
 def files(made: Iterable[Node], *names: str) -> list[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from typing import Any
 
-from workflow.markup import Fragment, html_table, signed
+from workflow.markup import Fragment, render
 from workflow.results import Results
-from workflow.statistics import estimate
+from workflow.statistics import Estimate, estimate
 
 Curve = list[float]
 
@@ -20,26 +19,12 @@ def warm_starts(results: Results) -> Fragment:
     negative, counted as one epoch more than there are, where it never does.
     """
     rows = [
-        [
-            escape(results.labels[warm]),
-            escape(results.labels[cold]),
-            escape(method),
-            *_saved(results, warm, cold, method),
-        ]
+        _saved(results, warm, cold, method)
         for warm, cold in _twins(results)
         for method in results.methods
         if method != "scratch"
     ]
-    if not rows:
-        return Fragment("")
-    note = (
-        '<p class="note">Epochs saved: how much earlier the warm student reaches the error that the same student, seed '
-        "and method ends with from a cold start (validation error; training error where a study has no validation "
-        "split). Mean over seeds with its 95 % interval. −1 stands for never. A schedule that lowers its rate to the "
-        "end keeps early errors high, whatever the start.</p>"
-    )
-    header = ["Warm student", "Twin", "Method", "Epochs saved", "Final error, warm − cold (points)"]
-    return Fragment("<h2>Warm start</h2>" + html_table(header, rows, 3) + note)
+    return render("warm_starts", "warm_starts", rows)
 
 
 def _twins(results: Results) -> Iterator[tuple[str, str]]:
@@ -55,14 +40,17 @@ def _twins(results: Results) -> Iterator[tuple[str, str]]:
             yield from ((warm, twin) for twin, other in cold.items() if other == bare)
 
 
-def _saved(results: Results, warm: str, cold: str, method: str) -> list[str]:
+def _saved(results: Results, warm: str, cold: str, method: str) -> dict[str, str | int | Estimate]:
     ours, theirs = _curves(results, warm, method), _curves(results, cold, method)
     seeds = sorted(ours.keys() & theirs.keys())
-    planned = sum((run.student, run.method) == (warm, method) for run in results.runs)
-    short = f"<br><small>{len(seeds)} of {planned} seeds</small>" if len(seeds) < planned else ""
-    saved = [_epochs_saved(ours[seed], theirs[seed]) for seed in seeds]
-    final = [ours[seed][-1] - theirs[seed][-1] for seed in seeds]
-    return [_interval(saved) + short, _interval(final) + short]
+    return {
+        "warm": results.labels[warm],
+        "cold": results.labels[cold],
+        "method": method,
+        "saved": estimate(_epochs_saved(ours[seed], theirs[seed]) for seed in seeds),
+        "final": estimate(ours[seed][-1] - theirs[seed][-1] for seed in seeds),
+        "seeds": sum((run.student, run.method) == (warm, method) for run in results.runs),
+    }
 
 
 def _epochs_saved(warm: Curve, cold: Curve) -> float:
@@ -80,10 +68,3 @@ def _curves(results: Results, student: str, method: str) -> dict[str, Curve]:
             error = row["validation_error_pct"] or row["train_error_pct"]
             found.setdefault(row["seed"], []).append(float(error))
     return found
-
-
-def _interval(values: list[float]) -> str:
-    result = estimate(values)
-    if result.mean is None:
-        return "–"
-    return signed(result.mean) + (f" ± {result.half_width:.2f}" if result.half_width is not None else "")

@@ -321,13 +321,15 @@ def _within(path: str, place: str) -> bool:
 
 
 def imported(stage: str) -> set[str]:
-    """The project's files that a stage reaches by imports, those inside functions and in its notebook included."""
+    """The files that a stage reaches by imports, those inside functions and in its notebook included, and templates."""
     found: set[str] = set()
     waiting = [f"workflow/{stage}.py"] + (["notebooks/report.ipynb"] if stage == "report" else [])
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
+            if path == "workflow/markup.py":
+                found |= set(package("workflow/templates", "*.jinja"))
             waiting += _imports((PROJECT / path).read_text(), path.endswith(".ipynb"))
     return found
 

@@ -153,6 +153,7 @@ rule report:
             "workflow/shipped.py",
             "workflow/statistics.py",
             "workflow/warm_starts.py",
+            *package("workflow/templates", "*.jinja"),
         ],
         published=PUBLISHED,
         dataset=rules.fetch.output.dataset,
