@@ -77,6 +77,11 @@ class _Strides(TorchDispatchMode):
 
     larger = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # As in moonshine.costs.metering: hiding this mode from the compiler would load it, which takes seconds.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution.default:
             images, strides = args[0], args[3]
