@@ -131,23 +131,21 @@ def _time(
 
 
 def _training(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
-    """Seconds per image of the training loop, with augmentation, autocast and optimiser: the median of its epochs."""
+    """Seconds per image of the training loop, with augmentation, autocast and optimiser: the median over its steps."""
     network = from_structure(step.structure, study.trusted)
     weights = class_weights(study.training, noise.class_shares)
     recipe = study.training.model_copy(update={"epochs": 1})
     # pictures that are decoded during training are flipped by the processes that decode them
     augment = study.augment.model_copy(update={"flip": False}) if study.is_encoded else study.augment
-    epochs: list[float] = []
+    start, clock = time.perf_counter(), _Clock(execution.device)
     with ExitStack() as stack:
         loss: Loss = LabelLoss(weights)
         if step.method and step.teacher:
             teacher, taps = from_structure(step.teacher, study.trusted), step.structure["taps"]
             loss = stack.enter_context(distillation(network, teacher, step.method, taps, execution, weights))
-        while sum(epochs) < LEAST_SECONDS:
-            clock = _Clock(execution.device)
+        while time.perf_counter() < start + LEAST_SECONDS or not clock.steps:
             train(network, loss, noise, recipe, augment, execution, seed=0, observer=clock)
-            epochs.append(clock.stop - clock.start)
-    return statistics.median(epochs) / (len(noise.train) - WARM_UP * recipe.batch_size)
+    return statistics.median(clock.steps) / recipe.batch_size
 
 
 def _evaluation(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
@@ -165,17 +163,24 @@ def _evaluation(study: Study, noise: Dataset, execution: Execution, step: TimedS
 
 
 class _Clock(Observer):
-    """Times an epoch from the end of its warm-up; only there and at the end the CPU waits for the GPU."""
+    """Seconds of each step after the warm-up; on a GPU, which works ahead of the CPU, their mean over an epoch."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.start = self.stop = 0.0
+        self._last = 0.0
+        self.steps: list[float] = []
 
     def batch(self, done: int, total: int) -> None:
-        if done in (WARM_UP, total):
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
-            self.start, self.stop = self.stop, time.perf_counter()
+        counted = 1
+        if self._device.type == "cuda":
+            if done not in (WARM_UP, total):
+                return
+            torch.cuda.synchronize(self._device)
+            counted = total - WARM_UP
+        now = time.perf_counter()
+        if done > WARM_UP:
+            self.steps.append((now - self._last) / counted)
+        self._last = now
 
 
 def _noise(study: Study, size: DatasetSize, count: int) -> Dataset:
