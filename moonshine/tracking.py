@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
@@ -35,6 +36,8 @@ from moonshine.runs import (
 )
 
 SQLITE = "sqlite:///"
+# With its driver named: MLflow makes the parent folder of what follows the plain one.
+QUOTED_SQLITE = "sqlite+pysqlite:///file:"
 KEY, NODE = "moonshine.key", "moonshine.node"
 COMPLETE = ("FINISHED", "FAILED")
 MAX_BATCH = 1000  # MLflow's own limit for one call
@@ -65,7 +68,21 @@ class Store:
 
 def resolve_uri(uri: str | None = None) -> str:
     """The store's address: the one given, else MLFLOW_TRACKING_URI, else ``mlflow.db`` in this directory."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path.cwd() / 'mlflow.db'}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path.cwd() / "mlflow.db")
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of an SQLite file. A path ends at a '?', unless it is in SQLite's own form, which can quote it."""
+    path = str(database)
+    return f"{QUOTED_SQLITE}{quote(path)}?uri=true" if "?" in path else f"{SQLITE}{path}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store, None of another."""
+    path = uri.partition("?")[0]
+    if path.startswith(QUOTED_SQLITE):
+        return Path(unquote(path.removeprefix(QUOTED_SQLITE)))
+    return Path(path.removeprefix(SQLITE)) if path.startswith(SQLITE) else None
 
 
 def is_remote(uri: str) -> bool:
@@ -122,24 +139,26 @@ def open_store(experiment: str, uri: str | None = None) -> Store:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+        database = _sqlite_file(uri)
         with FileLock(f"{database}.lock", LOCK_SECONDS) if database else nullcontext():
             if database and not database.is_file():
                 unfinished = database.with_name(f"{database.name}.new")
                 unfinished.unlink(missing_ok=True)
-                MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+                MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
                 unfinished.replace(database)
             client = MlflowClient(tracking_uri=uri)
-            return Store(client, _experiment_id(client, experiment), uri)
+            # MLflow itself takes the path of this directory for a URL, and so its files elsewhere
+            artifacts = (Path.cwd() / "mlruns" / experiment).as_uri() if database else None
+            return Store(client, _experiment_id(client, experiment, artifacts), uri)
 
 
-def _experiment_id(client: Any, name: str) -> str:
+def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
     from mlflow import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, artifacts))
         except MlflowException:
             # Another client of the same server may have made it since.
             found = client.get_experiment_by_name(name)

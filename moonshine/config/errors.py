@@ -30,7 +30,8 @@ def describe(
         return f"{name}: {context['error']}" if keys else str(context["error"])
     if item["loc"] and item["loc"][-1] == "[key]":
         return (
-            f"{name}: the key '{found}' may hold only letters, digits, '_', '+' and '-' (DVC splits on dots)"
+            f"{name}: the key '{found}' may hold only letters, digits, '_', '+' and, but for the start, '-' "
+            "(DVC splits on dots)"
         )
     if kind == "union_tag_invalid":
         # a field's name in quotes, or a function's with brackets

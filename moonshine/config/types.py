@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# DVC splits parameter names on dots, and both engines put these keys into stage and file names.
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]+$")]
+# DVC splits parameter names on dots, and both engines put these keys into stage and file names and into commands, where
+# what begins with '-' is an option.
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+][A-Za-z0-9_+-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

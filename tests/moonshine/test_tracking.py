@@ -101,6 +101,23 @@ def test_a_run_holds_everything_that_the_node_left(here: Path) -> None:
     assert [run.info.run_id for run in found] == [run_id]
 
 
+def test_the_store_and_its_files_lie_here_whatever_the_directory_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a b%20c#d?e"
+    here.mkdir()
+    enter(here, monkeypatch, fresh=True)
+    run_id = log_node(write_node(here / "node", identity()), experiment="digits", timings=None)
+    (artifacts,) = (here / "mlruns" / "digits").iterdir()
+    assert artifacts.name == run_id
+    assert len(list((artifacts / "artifacts").iterdir())) == 4
+    (run,) = active(open_store("digits"))
+    assert run.info.run_id == run_id
+    assert sorted(path.name for path in tmp_path.iterdir()) == [here.name]
+    made = {path.name for path in here.iterdir()}
+    assert made == {"mlflow.db", "mlflow.db.lock", "mlruns", "node"}
+
+
 def test_logging_twice_does_nothing_and_a_new_result_replaces_the_old_run(here: Path) -> None:
     folder = write_node(here / "node", identity())
     other = log_node(write_node(here / "other", identity(seed=1)), experiment="digits", timings=None)
