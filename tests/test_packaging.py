@@ -87,6 +87,17 @@ def test_every_import_is_declared() -> None:
     assert undeclared == set()
 
 
+def test_a_wheel_has_the_templates() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {
+        path
+        for package, patterns in listed.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert packed >= set((ROOT / "workflow").rglob("*.jinja")) != set()
+
+
 def test_torch_and_torchvision_are_a_pair() -> None:
     if metadata.version("torchvision").split("+")[0] != locked("torchvision"):
         pytest.skip("another torchvision than the locked one is installed")

@@ -15,7 +15,7 @@ from workflow.comparison import overview
 from workflow.results import Results, load_results
 from workflow.shipped import Judged, Shipped, Verdict
 
-RECEIPT = {"format": "onnx", "file": "network.onnx", "bytes": 400_000, "sha256": "c" * 64}
+RECEIPT: dict[str, Any] = {"format": "onnx", "file": "network.onnx", "bytes": 400_000, "sha256": "c" * 64}
 
 
 def results(root: Path, budget: str | None, *, validation: float = 0.2, **settings: Any) -> Results:
@@ -29,23 +29,27 @@ def results(root: Path, budget: str | None, *, validation: float = 0.2, **settin
 
 
 def export(
-    root: Path, found: Results, *, network: float = 0.9, file: float = 0.9, allowed: float | None = None
+    root: Path,
+    found: Results,
+    *,
+    network: float = 0.9,
+    file: float = 0.9,
+    allowed: float | None = None,
+    name: str = RECEIPT["file"],
 ) -> None:
     """What `export` leaves of the first candidate, judged in validation as ``network`` and, as a file, ``file``."""
     folder = root / "results" / "digits" / "export"
     folder.mkdir()
-    receipt = {**RECEIPT, "max_logit_difference": 1e-6, "error_pct": 4.7, "examples": 10_000}
+    receipt = {**RECEIPT, "file": name, "max_logit_difference": 1e-6, "error_pct": 4.7, "examples": 10_000}
     content = {"error_pct": 4.5, "examples": 10_000, "receipts": [receipt]}
     (folder / "receipts.json").write_text(json.dumps(content))
     first = found.choice["ranked"][0]
     verdict: Verdict = (
         "not accurate enough" if allowed and file > allowed else "falls" if file - network > 1 else "good"
     )
-    judged = Judged(
-        first["student"], first["method"], first["seed"], network, {"network.onnx": file}, verdict
-    )
+    judged = Judged(first["student"], first["method"], first["seed"], network, {name: file}, verdict)
     chosen = None if verdict == "not accurate enough" else judged
-    demands = (tuple(found.choice["budgets"]), allowed, 1.0, ("network.onnx",))
+    demands = (tuple(found.choice["budgets"]), allowed, 1.0, (name,))
     record = Shipped("shipped" if chosen else verdict, *demands, chosen, (judged,))
     (folder / "shipped.json").write_text(json.dumps(record.to_json()))
 

@@ -1,9 +1,11 @@
 import ast
+import csv
 import json
 import re
 import shutil
 import sqlite3
 from contextlib import nullcontext
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -12,7 +14,9 @@ import yaml
 
 from moonshine.errors import MoonshineError
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
-from workflow import nodes, provenance, sections, stage
+from tests.workflow.test_answers import export
+from tests.workflow.test_searches import SEARCH
+from workflow import comparison, nodes, provenance, sections, stage
 from workflow.collect import collect, write
 from workflow.compare import compare
 from workflow.compare import main as compare_main
@@ -22,6 +26,7 @@ from workflow.report import main as report_main
 from workflow.results import load_results, repository
 
 NOTEBOOKS = ("report.ipynb", "compare.ipynb")
+WARM = {"fit": "least-squares", "batches": 4}
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
@@ -55,6 +60,13 @@ def rendered(tmp_path_factory):
 
 
 def run_cells(source, **parameters):
+    """The HTML that a notebook shows, and what its figures say of themselves."""
+    return "".join(
+        getattr(one, "html", "") or getattr(one, "alt", "") for one in shown_by(source, **parameters)
+    )
+
+
+def shown_by(source, **parameters):
     """What the cells of a notebook show, without a kernel: the values of their last expressions."""
     shown: list = []
     space = {"display": shown.append}
@@ -69,7 +81,7 @@ def run_cells(source, **parameters):
             space |= parameters
         if last is not None:
             shown.append(eval(compile(ast.Expression(last.value), cell.id, "eval"), space))
-    return "".join(getattr(one, "html", "") or getattr(one, "alt", "") for one in shown)
+    return shown
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -302,6 +314,93 @@ def test_a_teacher_that_came_with_its_weights_is_not_under_scratch(tmp_path):
     assert json.loads(collect(study, tmp_path)["metrics.json"])["teacher"]["test_error_pct"] == round(
         metrics["test"]["error_pct"], 4
     )
+
+
+HOSTILE = """<script>"&'"""
+
+
+def poison(folder):
+    """Every name that contains ``evil`` becomes hostile: in tables, in JSON and of files and folders."""
+    for path in [*folder.rglob("*.json"), *folder.rglob("*.csv")]:
+        if path.suffix == ".json":
+            path.write_text(path.read_text().replace("evil", json.dumps(HOSTILE)[1:-1]))
+        else:
+            rows = list(csv.reader(path.read_text().splitlines()))
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerows([cell.replace("evil", HOSTILE) for cell in row] for row in rows)
+    for path in sorted(folder.rglob("*evil*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("evil", HOSTILE)))
+
+
+class Page(HTMLParser):
+    """The tags, the names of attributes and the text of some HTML, with the values of attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = set(), set(), ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.text += "".join(value or "" for _, value in attrs)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_no_name_in_the_results_becomes_markup(tmp_path):
+    """Of a student, a method, a class, a file, a node, data and what a re-stamp says, in every section that has it."""
+    study = make_study(
+        students={"evil": {"block": "G(4)", "warm_start": WARM}, "G4": {"block": "G(4)"}},
+        methods={"evil": {"at": {"form": "paper", "beta": 10.0}}},
+        ship={"budget": "1GB", "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.001},
+    )
+    prepare(
+        tmp_path, study, gains={}, sizes={**SIZES, "evil": SIZES["G4"]}, diverged=["scratch@digits-evil-0"]
+    )
+    folder = tmp_path / "results" / "digits"
+    export(tmp_path, load_results("digits", tmp_path), file=2.5, name="evil.onnx")
+    about = {"name": "evil", "source": "evil", "class_names": ["evil"], "scored_classes": 1}
+    dataset = json.loads((folder / "data" / "dataset.json").read_text()) | about
+    drawn = {"node": "evil", "args": ["evil", "evil", 0]}
+    classes = [{"name": "evil", "colour": "#ff0000"}]
+    structure = {"blocks": {"evil": "evil"}, "search": SEARCH}
+    stamp = {"when": "2026-11-20", "reason": "evil", "nodes": ["evil"]}
+    for path, content in {
+        "data/dataset.json": dataset,
+        f"examples/{nodes.EXAMPLES_FILE}": {"pictures": [0], "networks": [drawn], "classes": classes},
+        "students/evil/structure.json": structure,
+        "restamps.json": [stamp],
+    }.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(json.dumps(content))
+    for name in ("picture", "truth", "evil"):
+        (folder / "examples" / f"{name}-0.png").write_bytes(b"")
+    (folder / "tables" / "classes.csv").write_text("student,method,seed,class,iou_pct\nevil,evil,0,evil,50\n")
+    poison(folder)
+    shown = [
+        one.html
+        for one in shown_by(FOLDER / "report.ipynb", study="digits", root=tmp_path)
+        if hasattr(one, "html")
+    ]
+    found = [load_results("digits", tmp_path)] * 2
+    shown += [comparison.overview(found).html, comparison.common_students(found).html]
+    shown += [comparison.heading(HOSTILE).html]
+    pages = [Page(html) for html in shown if html]
+    assert "script" not in set.union(*(page.tags for page in pages))
+    assert set.union(*(page.attributes for page in pages)) <= {
+        "alt",
+        "class",
+        "href",
+        "src",
+        "style",
+        "tabindex",
+    }
+    assert [
+        html for html, page in zip(filter(None, shown), pages, strict=True) if HOSTILE not in page.text
+    ] == []
+    assert not any("&lt;" in page.text or "&amp;" in page.text for page in pages)  # escaped twice
 
 
 def test_a_student_that_costs_more_than_its_teacher_is_told_first(tmp_path):
