@@ -6,6 +6,7 @@ import sys
 
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
+from moonshine.files import sha256
 from workflow import nodes, stage
 from workflow.parameters import resolved
 
@@ -27,7 +28,9 @@ def run(job: stage.Job) -> None:
         stage.logger.warning(
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"
         )
-    job.timing["data"] = resolved(job.study)["data"]  # what `moonshine status` compares
+    # what `moonshine status` compares, and with which description: DVC may put those of other data in its place
+    job.timing["data"] = resolved(job.study)["data"]
+    job.timing["dataset"] = sha256(job.node.folder / "dataset.json")
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])
 

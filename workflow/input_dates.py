@@ -42,7 +42,7 @@ def refresh(nodes: Iterable[Node]) -> list[str]:
             for path, checksum in inputs.items()
             if _checksum(path, before, known) not in (None, checksum)
         ]
-        made = [path.stat().st_mtime for path in node.outputs if path.exists()]
+        made = [_date(path) for path in node.outputs if path.exists()]
         for path in changed if made else ():
             if os.stat(path).st_mtime <= min(made):
                 # the clock may have been ahead when the outputs were made
@@ -60,6 +60,12 @@ def refresh(nodes: Iterable[Node]) -> list[str]:
         with suppress(MoonshineError):  # only time is lost
             write_bytes(KNOWN, json.dumps(known).encode())
     return sorted(dates)
+
+
+def _date(output: Path) -> float:
+    """The date of an output as Snakemake takes it: of a folder, that of a file which it keeps in it."""
+    stamp = output / ".snakemake_timestamp"
+    return (stamp if stamp.exists() else output).stat().st_mtime
 
 
 def _recorded(nodes: Iterable[Node]) -> list[tuple[Node, Mapping[str, str]]]:

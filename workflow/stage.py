@@ -27,6 +27,8 @@ from workflow.nodes import Node
 from workflow.parameters import dvc_params, parameter, resolved
 
 USAGE_ERROR = 2
+LOOKED_AT = 0.2
+"""Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether anybody has it."""
 logger = logging.getLogger("moonshine")
 
 
@@ -113,7 +115,7 @@ def alone(node: Node) -> AbstractContextManager[Any]:
     node.work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(node.work / "lock")
     try:
-        return lock.acquire(timeout=0)
+        return lock.acquire(timeout=LOOKED_AT)
     except Timeout:
         raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
 

@@ -105,8 +105,10 @@ def _origins(study: Study) -> dict[str, str | None]:
 
 def _data_changed(study: Study, fetch: Node) -> bool:
     """Whether the data were prepared here from another ``data`` section; of data from elsewhere nothing is known."""
-    made = _read(fetch.timings).get("data")
-    return fetch.is_done() and made not in (None, resolved(study)["data"])
+    made, description = _read(fetch.timings), fetch.folder / "dataset.json"
+    if made.get("data") in (None, resolved(study)["data"]) or not description.is_file():
+        return False
+    return made.get("dataset") == sha256(description)
 
 
 def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +256,19 @@ def test_a_diverged_teacher_is_an_error_that_says_what_to_lower(
     assert run("teacher") != 0
     assert "training.optimizer.lr (found 1e+30)" in capsys.readouterr().err
     assert not nodes.teacher("tiny").is_done()
+
+
+def test_a_node_starts_although_somebody_looks_whether_it_runs(here: Path) -> None:
+    """`moonshine status` takes each lock for a moment."""
+    from filelock import FileLock
+
+    node = nodes.teacher("tiny")
+    node.work.mkdir(parents=True)
+    looked = FileLock(node.work / "lock", thread_local=False)
+    looked.acquire()
+    threading.Timer(0.02, looked.release).start()
+    with stage.alone(node):
+        pass
 
 
 def test_a_node_is_trained_by_one_process_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

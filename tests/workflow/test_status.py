@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from moonshine.config import Study, load_study
 from moonshine.errors import MoonshineError
-from moonshine.files import write_bytes, write_json
+from moonshine.files import sha256, write_bytes, write_json
 from tests.workflow import tiny
 from workflow import cli, collect, handover, nodes, sources, stage
 from workflow.nodes import Node
@@ -125,8 +125,9 @@ def test_data_of_other_settings_and_what_was_trained_on_them_are_outdated(study:
     for node in nodes.all_nodes(study):
         finish(study, node)
     fetch = nodes.fetch("tiny")
-    write_json(fetch.timings, {"data": resolved(study)["data"]})
-    write_json(fetch.folder / "dataset.json", {"sha256": {"data.safetensors": "1"}})
+    description = fetch.folder / "dataset.json"
+    write_json(description, {"sha256": {"data.safetensors": "1"}})
+    write_json(fetch.timings, {"data": resolved(study)["data"], "dataset": sha256(description)})
     for node, data in ((nodes.teacher("tiny"), "1"), (nodes.scratch("tiny", "G4", 0), "2")):
         made = json.loads((node.folder / "config.json").read_text())
         write_json(node.folder / "config.json", {**made, "inputs": {"data": data}})
@@ -136,6 +137,8 @@ def test_data_of_other_settings_and_what_was_trained_on_them_are_outdated(study:
     Path("params.yaml").write_text(yaml.safe_dump(content))
     found = states(load_study())
     assert found["fetch@tiny"].detail == found["teacher@tiny"].detail == "other data since"
+    write_json(description, {"sha256": {"data.safetensors": "1"}, "split_seed": 7})  # as `dvc checkout` does
+    assert states(load_study())["teacher@tiny"].state == "done"
 
 
 def test_nodes_of_another_study_are_neither_collected_nor_handed_over(study: Study) -> None:
