@@ -88,7 +88,15 @@ def interpreted(path: Path) -> Iterator[None]:
         yield
     except MoonshineError as error:
         raise (error if str(path) in str(error) else MoonshineError(f"{path}: {error}")) from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise MoonshineError(
             f"{path}: damaged, or of another version ({type(error).__name__}: {error})"
         ) from error

@@ -11,6 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial, wraps
 from pathlib import Path
@@ -102,26 +103,29 @@ def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
     `moonshine.networks.replacement.apply`; and for code of the user's that has changed since.
     """
     name = structure["network"]
-    check_plain(structure.get("kwargs"), f"structure of {name}: kwargs")
+    kwargs = plain(structure.get("kwargs"), f"structure of {name}: kwargs")
     if not _is_registered(name):
         _check_trusted(name, (trust,) if isinstance(trust, str) else trust)
-    if recorded := structure.get("source_sha256"):
+    recorded = structure.get("source_sha256")
+    if recorded or not _is_registered(name):
         check_sources(name, recorded)
-    module = build_model(name, structure["kwargs"], structure["num_classes"], structure["in_channels"])
+    module = build_model(name, kwargs, structure["num_classes"], structure["in_channels"])
     apply(module, structure["blocks"])
     return module
 
 
-def check_plain(kwargs: Any, key: str) -> None:
-    """MoonshineError unless ``kwargs`` are a mapping that JSON gives back as it is; ``key`` names them."""
-    try:
-        same = isinstance(kwargs, Mapping) and json.loads(json.dumps(kwargs)) == kwargs
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise MoonshineError(
-            f"{key}: found {kwargs}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
-        )
+def plain(kwargs: Any, key: str) -> dict[str, Any]:
+    """A copy for a builder, which may change what it gets, of ``kwargs`` as JSON gives them back; ``key`` names them.
+
+    MoonshineError unless they are a mapping and that is the same.
+    """
+    with suppress(TypeError, ValueError):
+        copied = json.loads(json.dumps(kwargs))
+        if isinstance(copied, dict) and copied == kwargs:
+            return copied
+    raise MoonshineError(
+        f"{key}: found {kwargs}; allowed: what JSON holds (text, numbers, lists, mappings, null)"
+    )
 
 
 def _is_registered(name: str) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.blocks import convolutions
 from moonshine.networks.build import Site, is_model, sites, to_structure
-from moonshine.networks.models import build_model, check_plain
+from moonshine.networks.models import build_model, plain
 from moonshine.networks.sources import sources
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.substitute import fitting, nothing_to_swap
@@ -35,8 +35,7 @@ def describe(
     MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
-    check_plain(kwargs, "teacher.kwargs")
-    module = build_model(name, kwargs, num_classes, input_shape[0])
+    module = build_model(name, plain(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
     structure = {

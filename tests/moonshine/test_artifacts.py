@@ -15,6 +15,7 @@ from moonshine.artifacts import fill, load_weights, save_weights
 from moonshine.costs.cost import cost
 from moonshine.files import write_json
 from moonshine.networks.build import build, to_structure
+from moonshine.networks.sources import sources
 from tests.moonshine.odd_networks import SHAPE, Dense, Tied
 
 ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
@@ -46,6 +47,7 @@ def test_a_loaded_network_gives_the_same_logits(tmp_path: Path) -> None:
         ({"blocks": {"stage1.0": "x"}}, "no block given for stage2.0"),
         ({"num_classes": None}, "num_classes is None; allowed"),
         ({"network": {}}, "network {} is unknown"),
+        ({"num_classes": 10**12}, "damaged, or of another version .*allocate"),
     ],
 )
 def test_a_damaged_structure_names_its_file(change: dict[str, Any], said: str, folder: Path) -> None:
@@ -101,7 +103,8 @@ def test_what_structure_json_names_is_run_only_if_it_is_trusted(folder: Path) ->
         load(folder)
     assert not (folder / "made").exists()
     odd = "tests.moonshine.odd_networks"
-    write_json(folder / "structure.json", {**hostile, "network": f"{odd}:Dense", "kwargs": {}})
+    own = {"network": f"{odd}:Dense", "kwargs": {}, "source_sha256": sources(f"{odd}:Dense")}
+    write_json(folder / "structure.json", {**hostile, **own})
     save_weights(Dense(), folder / "weights.safetensors")
     for trust in ("tests", odd, f"{odd}:Dense"):
         assert isinstance(load(folder, trust=trust), Dense)

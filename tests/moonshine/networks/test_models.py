@@ -13,6 +13,7 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.models import build_model, rebuild
+from moonshine.networks.sources import sources
 
 OWN = """
 import functools
@@ -142,7 +143,14 @@ def test_trust_is_in_a_package_or_in_one_builder(write: Write) -> None:
     name = write(OWN)
     for builder in ("build", "Zoo.small", "wide"):
         for trust in (name, f"{name}:{builder}", {"other", name}):
-            assert isinstance(rebuild(named(f"{name}:{builder}"), trust), nn.Module)
+            structure = named(f"{name}:{builder}") | {"source_sha256": sources(f"{name}:{builder}")}
+            assert isinstance(rebuild(structure, trust), nn.Module)
+
+
+def test_trusted_code_must_be_the_code_that_the_structure_was_written_with(write: Write) -> None:
+    name = write(OWN)
+    with pytest.raises(MoonshineError, match="source_sha256 is None; allowed: the checksum of each module"):
+        rebuild(named(f"{name}:build"), name)
 
 
 def test_trust_in_a_package_is_none_in_what_it_imports(write: Write, tmp_path: Path) -> None:

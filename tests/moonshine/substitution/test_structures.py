@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_json
 from moonshine.networks.build import from_structure
 from moonshine.substitution.structures import check_logits, describe, places_of
 from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
@@ -82,6 +83,21 @@ def test_the_structure_is_the_same_every_time(own: Path) -> None:
     assert json.dumps(found[0]) == json.dumps(found[1])
     assert found[0]["in_channels"] == 3
     assert found[0]["source_sha256"].keys() >= {OWN_MODULE, "tests.moonshine.odd_networks"}
+
+
+def test_a_builder_that_changes_its_arguments_gets_them_anew_each_time(own: Path, tmp_path: Path) -> None:
+    own.write_text(
+        OWN.replace(
+            "(width=8):", "(options):\n    assert type(options) is dict\n    width = options.pop('width')"
+        )
+    )
+    kwargs = {"options": {"width": 6}}
+    structure, module, _ = describe("structured_nets:build", kwargs, 5, SHAPE)
+    assert structure["kwargs"] == kwargs == {"options": {"width": 6}}
+    write_json(tmp_path / "structure.json", structure)
+    read = read_json(tmp_path / "structure.json")
+    for _ in range(2):
+        assert shapes(from_structure(read, OWN_MODULE)) == shapes(module)
 
 
 def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
