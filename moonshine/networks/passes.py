@@ -42,11 +42,12 @@ def looking(module: nn.Module, device: torch.device) -> Iterator[None]:
 def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memory_format:
     """channels_last where ``forward`` takes images so, else torch's own layout: ``x.view(len(x), -1)`` needs that.
 
-    Found by one image of zeros that is otherwise like those of ``like``, (n, channels, height, width).
+    Found by images of zeros that are otherwise like those of ``like``, (n, channels, height, width): two where there
+    are, because the channels of one alone can be joined with its number, as by ``x.view(n * channels, -1)``.
     """
-    image = torch.zeros_like(like[:1]).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros_like(like[:2]).contiguous(memory_format=torch.channels_last)
     try:
-        forward(image)
+        forward(images)
     except Exception:  # whatever a stranger's forward pass raises
         return torch.contiguous_format
     return torch.channels_last

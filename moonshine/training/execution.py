@@ -49,11 +49,15 @@ class Execution:
         (channels, height, width). The module is otherwise left as it was, and draws nothing.
         """
         found = self
-        image = torch.zeros(1, *input_shape, device=self.device)
+        images = torch.zeros(2, *input_shape, device=self.device)
         self.place(module)
         if self.channels_last:
-            found = replace(found, channels_last=placed(module, image) == torch.channels_last)
-        if self.device.type == "cpu" and self.dtype == torch.bfloat16 and steps_over_its_input(module, image):
+            found = replace(found, channels_last=placed(module, images) == torch.channels_last)
+        if (
+            self.device.type == "cpu"
+            and self.dtype == torch.bfloat16
+            and steps_over_its_input(module, images)
+        ):
             found = replace(found, dtype=torch.float32)
         return found
 

@@ -96,6 +96,18 @@ def test_its_files_are_compared_with_it(tmp_path: Path) -> None:
     assert len(exported.receipts) == 2
 
 
+def test_a_layout_is_that_of_more_than_one_image(execution: Execution) -> None:
+    class Joining(Pooling):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.stem(x)
+            return self.head(maps.view(len(maps) * 8, -1).mean(1).view(len(maps), 8))
+
+    network = Joining()
+    suited = Execution(execution.device, channels_last=True).suiting(network, SHAPE)
+    assert not suited.channels_last
+    assert latency(network, (2, *SHAPE), threads=1, repeats=1) > 0
+
+
 def test_a_layout_leaves_modes_statistics_and_random_numbers_alone() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval(), nn.Dropout(), nn.Flatten())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
