@@ -123,6 +123,11 @@ def _of_the_network(
         return {name.removeprefix(start): tensors[name] for name in tensors if name.startswith(start)}
 
     if prefix is not None:
+        if not below(prefix):
+            begin = ", ".join(sorted({name.partition(".")[0] for name in tensors}))
+            raise MoonshineError(
+                f"teacher.weights_prefix: no tensor of {path} begins with {prefix!r}; they begin with: {begin}"
+            )
         return below(prefix)
 
     def fits(start: str) -> bool:

@@ -125,5 +125,6 @@ def _files(folder: Path) -> dict[str, str]:
         raise MoonshineError(
             f"data.root: {folder} has two pictures of one name and different suffixes, or Unicode forms of the name"
         )
-    say_unread(folder, Counter(kind_of(path.name) for path in shown if path.suffix.lower() not in SUFFIXES))
+    others = [path for path in shown if path.suffix.lower() not in SUFFIXES and not path.is_dir()]
+    say_unread(folder, Counter(kind_of(path.name) for path in others))
     return found

@@ -122,6 +122,10 @@ def test_a_prefix_says_which_of_several_it_is(tmp_path: Path) -> None:
     )
     for prefix, expected in (("model.", trained()), ("ema.module.", other), ("n.a.", other)):
         assert torch.equal(load(tmp_path / "w.pt", prefix)["0.weight"], expected["0.weight"])
+    with pytest.raises(
+        MoonshineError, match=r"weights_prefix: no tensor of .* begins with 'net\.'; .* with: ema, model, n$"
+    ):
+        load(tmp_path / "w.pt", "net.")
     with pytest.raises(MoonshineError, match=r"missing 0\.weight"):
         load(tmp_path / "w.pt", "ema.")
 

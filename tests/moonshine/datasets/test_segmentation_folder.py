@@ -328,10 +328,11 @@ def test_partners_have_one_name_in_every_unicode_form(root: Path, caplog: pytest
     (root / "images/train/1.png").rename(root / "images/train/caf\u00e9.png")
     (root / "labels/train/1.png").rename(root / "labels/train/cafe\u0301.png")
     (root / "images/train/1.gif").write_bytes(b"")
+    (root / "images/train/folder").mkdir()
     assert ("images/train/caf\u00e9.png", "labels/train/cafe\u0301.png") in segmentation_folder.survey(root)[
         "train"
     ]
-    assert "images/train: files that are no pictures were passed over: 1 .gif" in caplog.text
+    assert "images/train: files that are no pictures were passed over: 1 .gif; read" in caplog.text
 
 
 def test_another_folder_than_the_study_says(root: Path, tmp_path: Path) -> None:
