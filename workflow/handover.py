@@ -46,7 +46,12 @@ def hand_over(giver: str) -> str:
 
 
 def require_files(study: Study) -> None:
-    """Neither engine notices a missing file while its record is written."""
+    """Neither engine notices a missing file while its record is written; data removed to save room are prepared."""
+    fetch = nodes.fetch(study.study)
+    if (fetch.folder / "dataset.json").exists() and not fetch.is_done():
+        from workflow.prepared import load_prepared  # loads torch
+
+        load_prepared(study)  # Snakemake, which has nothing left to do, would not
     missing = [path for node in nodes.all_nodes(study) for path in node.outputs if not path.exists()]
     if missing:
         raise MoonshineError(

@@ -80,7 +80,7 @@ def _recorded(nodes: Iterable[Node]) -> list[tuple[Node, Mapping[str, str]]]:
 
 
 def _read_known() -> Known:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):
         return dict(json.loads(KNOWN.read_bytes()))
     return {}
 

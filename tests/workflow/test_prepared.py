@@ -13,6 +13,7 @@ from moonshine.data import Dataset
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
 from tests.workflow import tiny
+from workflow.handover import require_files
 from workflow.prepared import load_prepared
 
 DATA = Path("results/tiny/data")
@@ -70,6 +71,14 @@ def test_data_that_are_others_now_replace_nothing(monkeypatch: pytest.MonkeyPatc
     Path("stripes.npz").unlink()
     with pytest.raises(MoonshineError, match=r"data\.path: stripes\.npz is no file"):
         load_prepared(load_study())
+    assert contents() == before
+
+
+def test_a_hand_over_prepares_them_again() -> None:
+    before = contents()
+    ARRAYS.unlink()
+    with pytest.raises(MoonshineError, match=r"files are missing: results/tiny/sources\.json"):
+        require_files(load_study())
     assert contents() == before
 
 
