@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,20 +25,20 @@ ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("workflow.parallel", "
 
 
 def run(
-    study: str, engine: str, cores: int, root: Path, *, tracked: bool = True
+    study: str, command: Sequence[str], root: Path, *, tracked: bool = True
 ) -> tuple[float, dict[str, str]]:
     """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed."""
-    folder = root / f"{study} {engine}"
+    folder = root / f"{study} {command[0]}"
     folder.mkdir()
     content = yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
     clone(folder, content, tracked=tracked)
     started = time.monotonic()
-    done = call(folder, *ENGINES[engine], str(cores))
+    done = call(folder, *command)
     seconds = time.monotonic() - started
     results = folder / "results" / study
     if done.returncode or not (results / "report.html").is_file():
         said = (done.stdout + done.stderr).splitlines()[-25:]
-        raise RuntimeError("\n".join([f"{study} under {engine} failed:", *said]))
+        raise RuntimeError("\n".join([f"{study} under {command[0]} failed:", *said]))
     return seconds, {path.name: path.read_text() for path in sorted((results / "tables").iterdir())}
 
 
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
             tables = {}
             for engine in ENGINES:
                 try:
-                    seconds, tables[engine] = run(study, engine, arguments.cores, Path(root))
+                    command = (*ENGINES[engine], str(arguments.cores))
+                    seconds, tables[engine] = run(study, command, Path(root))
                 except RuntimeError as error:
                     print(error, file=sys.stderr)
                     failed += 1

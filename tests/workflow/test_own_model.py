@@ -15,11 +15,17 @@ import torch
 import yaml
 
 from moonshine.artifacts import load
+from moonshine.config import load_study
+from moonshine.export.timings import measure
+from moonshine.export.writing import write_files
 from moonshine.files import sha256
+from moonshine.networks.build import from_structure
 from tests.workflow import tiny
 from tests.workflow.stages import run
 from workflow import nodes, stage
+from workflow.layouts import images_of
 from workflow.progress import Progress
+from workflow.sizes import about_of
 
 NETS = """
 import torch
@@ -123,6 +129,21 @@ def test_her_network_is_laid_out_trained_and_distilled(here: Path) -> None:
     student = load(here / "results/tiny/students/G4/at/seed0", trust="tiny_nets")
     assert sum(parameter.numel() for parameter in student.parameters()) == found["parameters"]
     assert "at" in (here / "results/tiny/students/G4/at/seed0/history.csv").read_text().splitlines()[0]
+
+
+def test_a_process_that_times_a_file_of_hers_finds_her_module(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("structure", "G4") == 0
+    given, structure = load_study(), laid_out("G4")
+    about = about_of(images_of(given), structure)
+    network = from_structure(structure, given.trusted)
+    (here / "files").mkdir()
+    write_files(network, here / "files", about, torch.zeros(1, *about.input_shape), ["safetensors"])
+    path = here / "files" / "network.safetensors"
+    monkeypatch.chdir(path.parent)  # where her module is not
+    timing = measure(path, about.input_shape, batches=[1], seconds=0.0, trust=given.trusted)
+    assert timing.batches[0].median_ms > 0
 
 
 def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None:

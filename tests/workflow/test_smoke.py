@@ -1,6 +1,6 @@
-"""The fastest of the small twins, whole, under DVC; `make smoke` runs all of them, under both engines.
+"""The fastest of the small twins, whole, by one plain `dvc repro`; `make smoke` runs all of them, under both engines.
 
-Under Snakemake the tutorial and the tiny study run whole.
+Under Snakemake the tutorial and the tiny study run whole; what runs DVC's stages side by side continues the latter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.smoke import run as smoke
 
 
 def test_dvc_takes_generated_data_to_the_report(tmp_path: Path) -> None:
-    _, tables = smoke.run("cifar10-smoke", "dvc", 2, tmp_path, tracked=False)
+    _, tables = smoke.run("cifar10-smoke", ("dvc", "repro"), tmp_path, tracked=False)
     assert tables["table.csv"].count("\n") == 3  # the header, the teacher and a student
 
 
