@@ -12,6 +12,7 @@ from typing import Any
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from workflow import sources
+from workflow.engine_locks import require_no_stage
 
 PARAMS = "params.yaml"
 ALWAYS = "always changed"
@@ -42,8 +43,10 @@ def changes() -> dict[str, Change]:
     """The nodes of the study that DVC would run, or that wait for one that it would; none when all is done.
 
     The checksums of the user's own code, which DVC looks at by running a stage each time, are first brought up to date.
-    Errors: ``MoonshineError`` as of `workflow.sources.of`, and with DVC's own words.
+    Errors: ``MoonshineError`` as of `workflow.sources.of`, with DVC's own words, and while DVC runs a stage, for which
+    it would record those checksums as what the stage has used.
     """
+    require_no_stage()
     sources.refresh(load_study())
     found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
     changed = {stage: [each for each in several if each != ALWAYS] for stage, several in found.items()}

@@ -40,10 +40,11 @@ def lock_dvc_out(patience: float = PATIENCE) -> None:
             )
         time.sleep(0.1)
     # DVC lets go of the lock while a stage's command runs, and keeps only its claims
-    command = running_stage()
-    if command:
+    try:
+        require_no_stage()
+    except MoonshineError:
         lock.close()
-        raise MoonshineError(f"DVC runs in this folder ({command}); wait for it, or stop it")
+        raise
     _held.append(lock)
 
 
@@ -62,6 +63,12 @@ def remove_stale_locks() -> list[Path]:
             for path in left:
                 path.unlink(missing_ok=True)
     return left
+
+
+def require_no_stage() -> None:
+    """Errors: ``MoonshineError`` while DVC runs a stage in this folder."""
+    if command := running_stage():
+        raise MoonshineError(f"DVC runs in this folder ({command}); wait for it, or stop it")
 
 
 def running_stage() -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from moonshine.errors import MoonshineError
+from moonshine.files import read_json, write_json
+from tests.workflow import tiny
 from tests.workflow.clones import call, edit_study, inside, outputs
-from workflow import engine_locks
+from workflow import dvc_state, engine_locks, nodes
 
 NO_PROCESS = 2**22 + 1  # above the largest process id
 
@@ -58,6 +60,18 @@ def test_snakemake_waits_while_dvc_runs(by_snakemake: Path) -> None:
     assert done.returncode != 0
     assert "DVC runs in this folder (dvc repro)" in done.stderr
     assert outputs(by_snakemake) == before
+
+
+def test_checksums_that_a_running_stage_has_used_are_not_replaced(tmp_path: Path) -> None:
+    """DVC reads them when the stage ends."""
+    claim(tmp_path, os.getpid())
+    tiny.write_study(tmp_path)
+    with inside(tmp_path):
+        (path,) = nodes.sources("tiny").outputs
+        write_json(path, {"sources": "then"})
+        with pytest.raises(MoonshineError, match=r"DVC runs in this folder \(dvc repro\)"):
+            dvc_state.changes()
+        assert read_json(path) == {"sources": "then"}
 
 
 def test_a_second_snakemake_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None:
