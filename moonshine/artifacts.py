@@ -12,7 +12,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.files import interpreted, read_json, unreadable, write_bytes
 from moonshine.networks.build import from_structure
 from moonshine.networks.models import Trust
@@ -41,9 +41,9 @@ def _weights(module: nn.Module) -> bytes:
     try:
         return save_tensors({name: own.detach().cpu().contiguous() for name, own in tensors.values()})
     except Exception as error:  # a type of number, or parts of one tensor, that safetensors does not write
-        reason = str(error).strip().partition("\n")[0]
         raise MoonshineError(
-            f"the weights of {type(module).__name__} cannot be written: {reason}; allowed: tensors of their own"
+            f"the weights of {type(module).__name__} cannot be written: {first_line(error)}; allowed: tensors of their "
+            "own"
         ) from error
 
 

@@ -7,7 +7,12 @@ class MoonshineError(ValueError):
     """A mistake in the input: the message names the key or path, the value found and what is allowed."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type."""
+    return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
+
+
 def cannot_take(input_shape: Sequence[int], error: Exception) -> MoonshineError:
     """The error for an input that a network's forward pass refuses, with the reason it gave."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return MoonshineError(f"the network cannot take an input of {'x'.join(map(str, input_shape))}: {reason}")
+    size = "x".join(map(str, input_shape))
+    return MoonshineError(f"the network cannot take an input of {size}: {first_line(error)}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.artifacts import fill, read_tensors
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def _state_dict(path: Path) -> Mapping[Any, Any]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch raises whatever it stumbles over
-        said = str(error).partition("\n")[0] or type(error).__name__
+        said = first_line(error)
         # torch adds advice to unpickle it after all
         reason = "a TorchScript archive" if "TorchScript" in said else said.partition(". This file can")[0]
         raise MoonshineError(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from moonshine.artifacts import rebuilt
 from moonshine.config import Study
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.networks.build import from_structure, is_model
 from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
@@ -75,10 +75,9 @@ def _cannot_train(
     count: int, shape: tuple[int, ...], execution: Execution, error: Exception
 ) -> MoonshineError:
     layout = "channels_last" if execution.channels_last else "torch's own memory layout"
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return MoonshineError(
         f"it cannot be trained on a batch of {count} images of {'x'.join(map(str, shape))} "
-        f"({layout}, {str(execution.dtype).removeprefix('torch.')}): {reason}"
+        f"({layout}, {str(execution.dtype).removeprefix('torch.')}): {first_line(error)}"
     )
 
 

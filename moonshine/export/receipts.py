@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.data import AnySplit, at_once, inputs, normalise
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.export.runtimes import Floats, Run, open_file
 from moonshine.files import sha256
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS, INT8
-from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
 from moonshine.networks.models import Trust
 from moonshine.networks.passes import memory_format

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, cannot_take, first_line
 from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet
 from moonshine.networks.copying import copy_of
@@ -50,8 +50,7 @@ def check_logits(network: nn.Module, about: About) -> None:
         with torch.no_grad():
             logits = network(torch.zeros(2, *shape))
     except Exception as error:  # whatever a stranger's forward pass raises
-        size = "x".join(map(str, shape))
-        raise MoonshineError(f"the network cannot take an input of {size}: {first_line(error)}") from error
+        raise cannot_take(shape, error) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != wanted:
         per = "class and pixel" if about.is_dense else "class"
@@ -92,9 +91,3 @@ def program_bytes(program: ExportedProgram, about: About) -> bytes:
     with quiet():
         torch.export.save(program, file, extra_files={ABOUT: text})
     return file.getvalue()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its type."""
-    text = str(error).strip().partition("\n")[0].rstrip()
-    return text or type(error).__name__

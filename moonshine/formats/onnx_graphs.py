@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.export import ExportedProgram
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.formats.about import About
-from moonshine.formats.graphs import first_line
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from moonshine.data import AnySplit, at_once, inputs
-from moonshine.errors import MoonshineError
-from moonshine.formats.graphs import first_line
+from moonshine.errors import MoonshineError, first_line
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:

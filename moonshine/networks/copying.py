@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,7 +30,7 @@ def copy_of(module: Module, twins: Mapping[int, Tensor] | None = None) -> Module
         # deepcopy takes what its memo holds as copied already.
         return copy.deepcopy(module, {**computed, **(twins or {})})
     except Exception as error:  # whatever a stranger's module raises
-        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        reason = first_line(error).partition(". ")[0]
         raise MoonshineError(
             f"{type(module).__name__} cannot be copied: {reason}; allowed: a network that copy.deepcopy copies"
         ) from error
