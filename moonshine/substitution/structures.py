@@ -35,6 +35,9 @@ def describe(
     MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
+    code = (
+        sources(name) or None
+    )  # before it is imported: who edits it meanwhile has not changed what is built here
     module = build_model(name, plain(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
@@ -43,7 +46,7 @@ def describe(
         "kwargs": dict(kwargs),
         "num_classes": num_classes,
         "in_channels": input_shape[0],
-        "source_sha256": sources(name) or None,  # a library's model has a version
+        "source_sha256": code,  # a library's model has a version
         "blocks": {place.path: "S" for place in layout.places},
         "kept": layout.kept,
     }

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, write_json
+from moonshine.files import read_json, sha256, write_json
 from moonshine.networks.build import from_structure
 from moonshine.substitution.structures import check_logits, describe, places_of
 from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
@@ -211,3 +211,10 @@ def test_a_model_with_nothing_to_swap() -> None:
         MoonshineError, match=r"has no convolution that a cheap block can replace .*the stem: stem"
     ):
         places_of(f"{ODD}:Net", {}, 5, SHAPE, ["G(4)"])
+
+
+def test_code_that_is_edited_while_it_runs_is_recorded_as_it_was(own: Path) -> None:
+    own.write_text(OWN + "open(__file__, 'a').write('# later')\n")
+    before = sha256(own)
+    structure, _, _ = describe(f"{OWN_MODULE}:build", {}, 5, SHAPE)
+    assert structure["source_sha256"][OWN_MODULE] == before != sha256(own)
