@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moonshine.config.types import Section, Seed, Sha256, Share, Whole
+from moonshine.config.types import FilePath, Positive, Section, Seed, Sha256, Share, Text, Whole
 
-Side = Annotated[int, Field(ge=8)]
+Side = Annotated[int, Field(ge=8, le=16384)]
 Sides = Annotated[list[Side], Field(min_length=2, max_length=2)]
 """[height, width] in pixels."""
 MAP_CLASSES = 255
@@ -46,7 +46,7 @@ class Cifar(Section):
     """CIFAR-10 or CIFAR-100 as torchvision downloads and checks them into ``root``."""
 
     name: Literal["cifar10", "cifar100"]
-    root: str
+    root: FilePath
     size: Literal[32]
     validation: Share
     split_seed: Seed
@@ -61,7 +61,7 @@ class Arrays(Section):
     """
 
     name: Literal["arrays"]
-    path: str
+    path: FilePath
     sha256: Sha256
     size: Side | None
     validation: Share
@@ -78,7 +78,7 @@ class ImageFolder(Section):
     """
 
     name: Literal["image_folder"]
-    root: str
+    root: FilePath
     sha256: Sha256
     resize: Side
     crop: Side
@@ -100,9 +100,9 @@ class SegmentationFolder(Section):
     """
 
     name: Literal["segmentation_folder"]
-    root: str
+    root: FilePath
     sha256: Sha256
-    classes: Annotated[list[str], Field(min_length=2, max_length=MAP_CLASSES)]
+    classes: Annotated[list[Text], Field(min_length=2, max_length=MAP_CLASSES)]
     void: Annotated[int, Field(ge=0, le=255)]
     size: Sides | None
     validation: Share
@@ -125,7 +125,7 @@ class Cityscapes(Section):
     """Cityscapes with fine annotations, extracted into ``root``; resized to ``size`` [height, width]."""
 
     name: Literal["cityscapes"]
-    root: str
+    root: FilePath
     size: Sides
     validation: Share
     split_seed: Seed
@@ -140,7 +140,7 @@ class PictureFiles(Section):
     """
 
     name: Literal["picture_files"]
-    root: str
+    root: FilePath
     resize: Side
     crop: Side
     validation: Share
@@ -161,7 +161,7 @@ class Imagenet(Section):
     """
 
     name: Literal["imagenet"]
-    root: str
+    root: FilePath
     resize: Side
     crop: Side
     validation: Share
@@ -184,7 +184,7 @@ class Generated(Section):
 
     name: Literal["generated"]
     kind: Literal["images", "maps", "pictures"]
-    classes: Annotated[int, Field(ge=2)]
+    classes: Annotated[int, Field(ge=2, le=10**6)]
     size: Side
     train: Whole
     test: Whole
@@ -237,7 +237,7 @@ class ResizedCrop(Section):
     """
 
     scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
-    ratio: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)]
+    ratio: Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
     @model_validator(mode="after")
     def _ascending(self) -> ResizedCrop:
@@ -255,7 +255,7 @@ class Augment(Section):
     by ``resized_crop`` instead.
     """
 
-    crop_padding: Annotated[int, Field(ge=0)]
+    crop_padding: Annotated[int, Field(ge=0, le=1024)]
     flip: bool
     crop: Sides | None = None
     resized_crop: ResizedCrop | None = None

@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+MAX_SHOWN = 70
+
 
 def describe(
     item: dict[str, Any], content: Any, schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]
@@ -18,7 +20,7 @@ def describe(
     their members.
     """
     keys, fields = _visible_path(item["loc"], content, schema, tagged)
-    name = ".".join(keys) or "the study"
+    name = ".".join(map(shorten, keys)) or "the study"
     kind, context, found = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(keys[-1], fields, 1)
@@ -30,18 +32,28 @@ def describe(
         return f"{name}: {context['error']}" if keys else str(context["error"])
     if item["loc"] and item["loc"][-1] == "[key]":
         return (
-            f"{name}: the key '{found}' may hold only letters, digits, '_', '+' and, but for the start, '-' "
-            "(DVC splits on dots)"
+            f"{name}: the key '{shorten(str(found))}' may hold only letters, digits, '_', '+' and, but for the start, "
+            "'-' (DVC splits on dots), 64 at most"
         )
     if kind == "union_tag_invalid":
         # a field's name in quotes, or a function's with brackets
         found = found.get(str(context["discriminator"]).strip("'").removesuffix("()"))
-        return f"{name}: found {found!r}; expected one of {context['expected_tags']}"
+        return f"{name}: found {shorten(repr(found))}; expected one of {context['expected_tags']}"
     message = item["msg"][0].lower() + item["msg"][1:]
     if kind == "float_type" and isinstance(found, str) and _is_number(found):
         message += f" (YAML reads {found} as text: write {float(found)!r})"
-    shown = type(found).__name__ if isinstance(found, dict | list) and len(str(found)) > 60 else repr(found)
+    shown = (
+        type(found).__name__
+        if isinstance(found, dict | list) and len(str(found)) > 60
+        else shorten(repr(found))
+    )
     return f"{name}: found {shown}; {message}"
+
+
+def shorten(text: str) -> str:
+    """Text of the user's for one line of a message."""
+    text = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _visible_path(

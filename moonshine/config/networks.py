@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from moonshine.budgets import parse_all
-from moonshine.config.types import NonNegative, Positive, Section, Seed, Sha256, Whole
+from moonshine.config.types import FilePath, NonNegative, Positive, Section, Seed, Sha256, Text, Whole
 from moonshine.errors import MoonshineError
 from moonshine.networks.build import is_model
 
-Budgets = str | list[str]
+Budgets = Text | list[Text]
 PUBLISHED = "torchvision"
 """``weights`` that stand for those which torchvision publishes of its model; a file of that name is ./torchvision."""
 
@@ -33,15 +34,15 @@ class Teacher(Section):
     outputs attention transfer compares, found automatically where they are not given.
     """
 
-    network: str | None = None
-    model: str | None = None
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
+    network: Text | None = None
+    model: Text | None = None
+    kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    weights: FilePath | None = None
     weights_sha256: Sha256 | None = None
-    weights_prefix: str | None = None
-    include: list[str] = Field(default_factory=list)
-    exclude: list[str] = Field(default_factory=list)
-    taps: list[str] | None = None
+    weights_prefix: Text | None = None
+    include: list[Text] = Field(default_factory=list)
+    exclude: list[Text] = Field(default_factory=list)
+    taps: list[Text] | None = None
     seed: Seed
 
     @model_validator(mode="after")
@@ -50,6 +51,10 @@ class Teacher(Section):
             raise ValueError(
                 "needs either 'network' (such as wrn-16-1) or 'model' (such as torchvision/resnet18 or my_nets:build)"
             )
+        try:
+            json.dumps(self.kwargs, allow_nan=False)
+        except ValueError:
+            raise ValueError("kwargs: found a number that is not finite; allowed: what JSON holds") from None
         if self.model is not None and not is_model(self.model):
             raise ValueError(
                 f"model is {self.model!r}; allowed: torchvision/<name>, timm/<name> or <module>:<function>"
@@ -92,7 +97,7 @@ class Finalists(Section):
 
     count: Whole
     epochs: Whole
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=10**6)]
     lr: Positive
 
 
@@ -104,7 +109,7 @@ class Mixed(Section):
 
     budget: Budgets
     score: Literal["fisher", "parameters", "macs", "random"] = "fisher"
-    blocks: list[str] | None = None
+    blocks: list[Text] | None = None
     candidates: Whole = 1000
     best: Whole = 50
     initialisations: Whole = 5
@@ -148,8 +153,8 @@ class WarmStart(Section):
 class Student(Section):
     """A block in the teacher's architecture, another network, a mixture of blocks, or a rival of the same size."""
 
-    network: str | None = None
-    block: str | None = None
+    network: Text | None = None
+    block: Text | None = None
     mixed: Mixed | None = None
     rival: Rival | None = None
     warm_start: WarmStart | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from moonshine.config.data import (
@@ -28,18 +27,20 @@ from moonshine.config.data import (
 )
 from moonshine.config.errors import describe
 from moonshine.config.networks import Ship, Student, Teacher
+from moonshine.config.reading import read
 from moonshine.config.training import Adam, Method, OneCycle, Optimizer, Poly, Runtime, Step, Training
-from moonshine.config.types import Key, Section, Seed
+from moonshine.config.types import FilePath, Key, Section, Seed
 from moonshine.errors import MoonshineError
 from moonshine.networks.build import is_model
 
+SHOWN = 20
 RESERVED = ("teacher", "scratch")
 
 
 class Report(Section):
     """``published``: a CSV of published errors to show beside ours."""
 
-    published: str | None
+    published: FilePath | None
 
 
 class Study(Section):
@@ -130,19 +131,6 @@ class Study(Section):
         return self.students[student].block or "S"
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a study must not lose a block that way."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise MoonshineError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 _TAGGED: dict[str, type[Section]] = {
     "digits": Digits,
     "cifar10": Cifar,
@@ -168,16 +156,7 @@ def load_study(path: Path | str = "params.yaml") -> Study:
     Errors: ``MoonshineError`` naming every wrong key, the value found and what is allowed.
     """
     path = Path(path)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except FileNotFoundError:
-        raise MoonshineError(
-            f"{path}: no such file; copy one from studies/, such as studies/digits.yaml"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MoonshineError(f"{path}: not readable as YAML: {error}") from None
-    except MoonshineError as error:
-        raise MoonshineError(f"{path}: {error}") from None
+    content = read(path)
     if not isinstance(content, dict):
         raise MoonshineError(f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}")
     return parse_study(content, str(path))
@@ -188,5 +167,7 @@ def parse_study(content: dict[str, Any], source: str = "params") -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        lines = [describe(dict(item), content, Study, _TAGGED) for item in error.errors()]
+        found = error.errors()
+        lines = [describe(dict(item), content, Study, _TAGGED) for item in found[:SHOWN]]
+        lines += [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from moonshine.config.types import NonNegative, Positive, Section, Share, Whole
+from moonshine.config.types import NonNegative, Positive, Processes, Section, Share, Whole
 
 
 class KD(Section):
@@ -76,7 +76,7 @@ class ClassWeights(Section):
     Source: Paszke et al., "ENet", 2016, with 1.02; ERFNet takes 1.10.
     """
 
-    log_offset: Annotated[float, Field(gt=1)]
+    log_offset: Annotated[float, Field(gt=1, le=1e6)]
 
 
 class Step(Section):
@@ -117,12 +117,12 @@ class Training(Section):
     """
 
     epochs: Whole
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=10**6)]
     optimizer: Annotated[Annotated[Optimizer, Tag("sgd")] | Annotated[Adam, Tag("adam")], Discriminator(kind)]
     schedule: Annotated[Step | OneCycle | Poly, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
     class_weights: ClassWeights | None = None
-    devices: Whole = 1
+    devices: Processes = 1
     sync_batch_norm: bool = False
 
     @model_validator(mode="after")
@@ -149,8 +149,8 @@ class Runtime(Section):
     ``workers`` processes decode the pictures of data that are not decoded ahead; left out, as many as ``threads``.
     """
 
-    threads: Whole
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    threads: Processes
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")]
     channels_last: Literal["auto"] | bool
     compile: bool
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None

@@ -1,20 +1,39 @@
-"""What the sections of a study are made of."""
+"""What the sections of a study are made of. Numbers are bounded above what makes sense, and below what overflows."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from moonshine.config.errors import shorten
+
+
+def _is_a_path(text: str) -> str:
+    parts = os.fsencode(text).split(b"/")
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"found {shorten(text)}: {error}") from None
+    if b"\0" in b"".join(parts) or max(map(len, parts)) > 255 or len(text) > 4000:
+        raise ValueError(f"found {shorten(text)!r}; allowed: a path that a file system takes")
+    return text
+
 
 # DVC splits parameter names on dots, and both engines put these keys into stage and file names and into commands, where
-# what begins with '-' is an option.
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+][A-Za-z0-9_+-]*$")]
+# what begins with '-' is an option. Three of them and a seed are one file's name.
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+][A-Za-z0-9_+-]*$", max_length=64)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(max_length=255)]
+FilePath = Annotated[str, AfterValidator(_is_a_path)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Whole = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9)]
+Whole = Annotated[int, Field(ge=1, le=10**7)]
+Processes = Annotated[int, Field(ge=1, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class Section(BaseModel):

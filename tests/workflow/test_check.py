@@ -12,10 +12,12 @@ import yaml
 from moonshine.config import Study, parse_study
 from moonshine.errors import MoonshineError
 from tests.workflow import tiny
+from workflow import nodes
 from workflow.check import check_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
 DENSE: dict[str, Any] = yaml.safe_load((STUDIES / "cityscapes-smoke.yaml").read_text())
+KD = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
 CITYSCAPES = {"name": "cityscapes", "root": "here", "validation": 0.0, "split_seed": 0}
 
 
@@ -159,3 +161,13 @@ def test_a_model_in_the_folder_of_the_study_is_found_by_a_console_script_too(
         check_study(study)
     (tmp_path / "checked_nets.py").touch()
     check_study(study)
+
+
+def test_the_longest_names_make_names_of_files() -> None:
+    """With what a file is called while it is written."""
+    longest = "n" * 64
+    study = images(
+        study=longest, students={longest: {"block": "G(4)"}}, methods={longest: KD}, seeds=[2**32 - 1]
+    )
+    names = [path.name for node in nodes.all_nodes(study) for path in (node.log, node.timings, node.work)]
+    assert max(len(f".{name}.{2**22}.part") for name in names) < 255

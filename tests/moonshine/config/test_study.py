@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,30 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("study", "a.b", ["study: found 'a.b'"]),
         ("runtime/device", "tpu", ["runtime.device: found 'tpu'", "auto"]),
         ("runtime/workers", -1, ["runtime.workers: found -1"]),
+        ("runtime/workers", 257, ["runtime.workers: found 257", "less than or equal to 256"]),
+        ("runtime/threads", 10**30, ["runtime.threads: found 10000", "less than or equal to 1024"]),
+        ("runtime/device", "cuda:999", ["runtime.device: found 'cuda:999'"]),
+        ("seeds", [2**64], ["seeds.0: found 18446744073709551616", "less than or equal to 4294967295"]),
+        ("data/split_seed", 2**32, ["data.split_seed: found 4294967296"]),
+        ("data/size", 10**30, ["data.size: found 10000", "less than or equal to 16384"]),
+        ("training/epochs", 10**30, ["training.epochs: found 10000", "less than or equal to 10000000"]),
+        ("training/batch_size", 10**9, ["training.batch_size: found 1000000000", "equal to 1000000"]),
+        ("training/optimizer/lr", 1e300, ["training.optimizer.lr: found 1e+300", "equal to 1000000"]),
+        ("training/optimizer/weight_decay", 1e300, ["training.optimizer.weight_decay: found 1e+300"]),
+        ("methods/at/at/beta", 1e300, ["methods.at.at.beta: found 1e+300", "equal to 1000000000"]),
+        ("augment/crop_padding", 10**30, ["augment.crop_padding: found 10000", "equal to 1024"]),
+        ("study", "s" * 65, ["study: found 'sss", "at most 64 characters"]),
+        (f"students/{'s' * 65}", {"block": "G(4)"}, ["the key 'ssss", "64 at most"]),
+        ("students/G4/block", f"G({'9' * 5000})", ["students.G4.block: found 'G(999", "at most 255"]),
+        (
+            "report/published",
+            f"studies/published/{'a' * 256}",
+            ["report.published: found", "a file system takes"],
+        ),
+        ("report/published", "a\0b", ["report.published: found 'a\\x00b'"]),
+        ("ship", {"budget": "9" * 5000}, ["ship.budget: found '999", "at most 255"]),
+        ("teacher/kwargs", {"a": float("nan")}, ["kwargs", "not finite"]),
+        ("teacher/kwargs", {"a": datetime.date(2026, 1, 1)}, ["teacher.kwargs.a: found datetime.date"]),
         ("augment/flip", "no", ["augment.flip: found 'no'"]),
         ("augment/resized_crop", {"scale": [0.1, 1.0]}, ["augment.resized_crop.ratio: missing"]),
         (
@@ -112,6 +137,7 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
         parse_study(changed(path, value))
     for words in said:
         assert words in str(error.value)
+    assert len(str(error.value)) < 2000
 
 
 MODEL = "torchvision/resnet18"
@@ -256,6 +282,12 @@ def test_a_key_that_stands_twice_is_an_error_with_its_line(tmp_path: Path) -> No
     path.write_text("study: a\nstudy: b\n")
     with pytest.raises(MoonshineError, match=r"line 2: the key 'study' stands twice"):
         load_study(path)
+
+
+def test_many_mistakes_are_cut_short() -> None:
+    with pytest.raises(MoonshineError, match="and 80 more") as error:
+        parse_study({**DIGITS, **{f"k{number}": 1 for number in range(100)}})
+    assert len(str(error.value)) < 5000
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Reading ``params.yaml``: YAML of which nothing is lost without a word, and that takes next to no time and memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moonshine.config.errors import shorten
+from moonshine.errors import MoonshineError
+
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
+MAX_BITS = 1000
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML lets through what Python says of a scalar that is not what it looks like or is tagged as."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > MAX_BITS:
+                raise OverflowError
+        except (ArithmeticError, AttributeError, LookupError, ValueError):
+            raise MoonshineError(
+                f"{_line(node)}: found {shorten(str(node.value))}, which cannot be read as "
+                f"{node.tag.rpartition(':')[2]}; allowed: text in quotes, whole numbers of up to 300 digits"
+            ) from None
+        return value
+
+
+def read(path: Path) -> Any:
+    """What a YAML file holds. Merge keys (``<<``) count; aliases do, as long as they do not multiply without end.
+
+    Errors: ``MoonshineError`` naming the file, the line and what is allowed.
+    """
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check(node, {}, [])
+        return loader.construct_document(node)
+    except FileNotFoundError:
+        raise MoonshineError(
+            f"{path}: no such file; copy one from studies/, such as studies/digits.yaml"
+        ) from None
+    except OSError as error:
+        raise MoonshineError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise MoonshineError(f"{path}: nested too deeply; allowed: {MAX_DEPTH} levels") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MoonshineError(f"{path}: not readable as YAML: {error}") from None
+    except MoonshineError as error:
+        raise MoonshineError(f"{path}: {error}") from None
+
+
+def _check(node: yaml.Node, known: dict[int, tuple[int, int]], above: list[yaml.Node]) -> tuple[int, int]:
+    """How many values a node is with its aliases written out, and how many levels deep; MoonshineError for too many.
+
+    And for a key that stands twice, of which PyYAML keeps the last without a word.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    if node in above:
+        raise MoonshineError(f"{_line(node)}: holds itself; allowed: aliases of what is complete")
+    inner = [*above, node]
+    parts = list(node.value) if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        parts = [value for _, value in node.value]
+    below = [_check(part, known, inner) for part in parts]
+    values, depth = 1 + sum(size for size, _ in below), 1 + max((depth for _, depth in below), default=0)
+    if values > MAX_VALUES or depth > MAX_DEPTH:
+        raise MoonshineError(
+            f"{_line(node)}: found {values:,} values, {depth} levels deep; allowed: {MAX_VALUES:,} and {MAX_DEPTH}, "
+            "aliases written out"
+        )
+    known[id(node)] = values, depth
+    return values, depth
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise MoonshineError(f"{_line(key)}: found a {key.id} as a key; allowed: text")
+        if key.value in seen:
+            raise MoonshineError(f"{_line(key)}: the key '{shorten(key.value)}' stands twice")
+        seen.add(key.value)
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
