@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from moonshine.config import Study
 from moonshine.config.types import NonNegative, Positive, Section, Whole
@@ -46,7 +46,7 @@ class StepTime(Section):
 
     seconds_per_image: Positive
     waited: NonNegative
-    peak_bytes: Whole | None
+    peak_bytes: Annotated[int, Field(ge=1)] | None
 
 
 class Throughput(Section):
