@@ -3,30 +3,78 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from moonshine.errors import MoonshineError
+
+LOCK = "lock"
+
+
+@contextmanager
+def draft(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to make it in, which goes when the block ends. Errors: OSError.
+
+    What a killed process has left, the next draft of the same target removes, on whatever machine: the lock of a
+    process ends with it, also on a shared file system. One that has no locks keeps what was left.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
+        _remove_dead(left)
+    folder, lock = _begin(target)
+    try:
+        with lock:
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begin(target: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        folder = Path(tempfile.mkdtemp(".part", f".{target.name}.", target.parent))
+        with suppress(FileNotFoundError):  # another process has just taken it for a dead one's
+            lock = (folder / LOCK).open("wb")
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / LOCK).exists():
+                return folder, lock
+            lock.close()
+
+
+def _remove_dead(left: Path) -> None:
+    """Remove a draft whose process has ended, or a file of the name that drafts once were."""
+    try:
+        if not left.is_dir():
+            return left.unlink()
+        with (left / LOCK).open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    except (
+        FileNotFoundError
+    ):  # its process had not come to the lock, or the lock's name was all that could not go
+        with suppress(OSError):
+            left.rmdir()
+    except OSError:
+        pass
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` in one step: a reader sees the old file or the new one, never half of one."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with draft(path) as folder:
+            part = folder / path.name
             part.write_bytes(content)
             os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
     except OSError as error:
         raise MoonshineError(f"{path}: cannot be written ({error.strerror or error})") from None
 

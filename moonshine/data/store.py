@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, sha256
+from moonshine.files import draft, read_json, sha256
 
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
@@ -193,27 +191,22 @@ def write(
     Raises MoonshineError where the folder cannot be written.
     """
     folder = Path(folder)
-    # Beside the target, so that the final rename stays within one file system.
-    partial = {name: folder / f".{name}.{os.getpid()}.partial" for name in (ARRAYS, DESCRIPTION)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial[ARRAYS].touch()
-        mode = partial[ARRAYS].stat().st_mode
-        about = json.dumps(description, sort_keys=True)
-        save_file(dict(tensors), partial[ARRAYS], {"description": about})
-        partial[ARRAYS].chmod(mode)  # safetensors makes files that only their owner can read
-        complete = {
-            **description,
-            "sha256": {ARRAYS: sha256(partial[ARRAYS]), "source": source_sha256},
-        }
-        text = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
-        partial[DESCRIPTION].write_text(text, encoding="utf-8")
-        for name, path in partial.items():
-            path.replace(folder / name)
+        # a folder of its own: safetensors writes to a name of its choice, which a killed process leaves
+        with draft(folder / ARRAYS) as made:
+            about = json.dumps(description, sort_keys=True)
+            save_file(dict(tensors), made / ARRAYS, {"description": about})
+            complete = {
+                **description,
+                "sha256": {ARRAYS: sha256(made / ARRAYS), "source": source_sha256},
+            }
+            text = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
+            (made / DESCRIPTION).write_text(text, encoding="utf-8")
+            # safetensors makes files that only their owner can read
+            (made / ARRAYS).chmod((made / DESCRIPTION).stat().st_mode)
+            for name in (ARRAYS, DESCRIPTION):
+                (made / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise MoonshineError(f"{folder}: cannot write the prepared data here: {error}") from None
-    finally:
-        for path in partial.values():
-            with suppress(OSError):  # the folder itself may be what could not be made
-                path.unlink(missing_ok=True)
     return complete

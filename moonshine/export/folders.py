@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
+from moonshine.files import draft
 from moonshine.formats.formats import FORMATS
 
 OURS = {
@@ -34,27 +34,24 @@ def replacing(folder: Path | str) -> Iterator[Path]:
     """
     folder = Path(os.path.abspath(folder))
     _check(folder)
-    draft, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    try:
+    with ExitStack() as held:
         try:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
+            beside = held.enter_context(draft(folder))
+            new = beside / folder.name
+            new.mkdir()
         except OSError as error:
             raise MoonshineError(f"{folder}: cannot be written ({error.strerror or error})") from None
-        yield draft
+        yield new
         _check(folder)
-        _swap(draft, folder, old)
-    finally:
-        for rest in (draft, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        _swap(new, folder, beside / "old")
 
 
-def _swap(draft: Path, folder: Path, old: Path) -> None:
+def _swap(new: Path, folder: Path, old: Path) -> None:
     existed = folder.exists()
     if existed:
         os.replace(folder, old)
     try:
-        os.replace(draft, folder)
+        os.replace(new, folder)
     except OSError:
         if existed:
             os.replace(old, folder)

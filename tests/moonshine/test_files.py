@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from moonshine import MoonshineError
-from moonshine.files import read_csv, read_json, sha256, write_bytes, write_csv, write_json
+from moonshine.files import draft, read_csv, read_json, sha256, write_bytes, write_csv, write_json
 
 
 def test_json_bytes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
@@ -33,6 +39,73 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         write_bytes(path, b"new")
     assert [one.name for one in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_bytes() == b"old"
+
+
+def killed(work: Callable[[], object]) -> None:
+    """Do something in a process that is killed in its midst, as `die` says."""
+    if not (child := os.fork()):
+        work()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("module", "call"), [(tempfile, "mkdtemp"), (fcntl, "flock"), (os, "replace")])
+def test_what_a_killed_write_leaves_goes_with_the_next_write(
+    module: ModuleType, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "epoch-[1].pt"
+    with monkeypatch.context() as patch:
+        before = getattr(module, call)
+        patch.setattr(module, call, lambda *args: die(before(*args)))
+        killed(lambda: write_bytes(path, b"half"))
+    assert [one for one in tmp_path.iterdir() if one.name.startswith(".epoch-[1].pt.")]
+    (tmp_path / ".epoch-[1].pt.4711.part").write_bytes(b"of an older version")
+    (tmp_path / ".epoch-1.pt.4711.part").write_bytes(b"another file's")
+    write_bytes(path, b"whole")
+    assert {one.name for one in tmp_path.iterdir()} == {path.name, ".epoch-1.pt.4711.part"}
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    with draft(path) as mine:
+        (mine / "data").write_text("half")
+        write_bytes(path, b"another's")
+        assert (mine / "data").read_text() == "half"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_where_nothing_can_be_locked_nothing_of_others_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "dataset.json"
+    with draft(path) as mine:
+        write_bytes(path, b"another's")
+        assert mine.is_dir()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_processes_that_write_one_file_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.json"
+    children = []
+    for number in range(4):
+        if not (child := os.fork()):
+            try:
+                for _ in range(50):
+                    write_bytes(path, str(number).encode() * 100)
+            finally:
+                os._exit(int(sys.exc_info()[0] is not None))
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert len(set(path.read_text())) == 1
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from moonshine.data import store
 from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.data.store import ARRAYS, DESCRIPTION, LostArrays, load, write
 from moonshine.errors import MoonshineError
@@ -95,6 +98,22 @@ def test_nothing_is_left_beside_the_two_files(folder: Path) -> None:
     write(folder, tensors_of(train=4), describe(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
     assert len(load(folder).train) == 4
+
+
+def test_what_a_killed_write_leaves_goes_with_the_next(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(tensors: object, path: Path, metadata: object) -> None:
+        path.with_name(".tmpAbCdEf").write_bytes(b"half")  # as safetensors calls it
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save_file", die)
+        if not (child := os.fork()):
+            write(folder, tensors_of(train=4), describe(train=4), "00ff")
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(list(folder.rglob("*"))) > 2
+    (folder / f".{ARRAYS}.4711.partial").write_bytes(b"of an older version")
+    write(folder, tensors_of(train=4), describe(train=4), "00ff")
+    assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
 
 
 def test_a_failed_write_leaves_the_finished_files(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """What cannot be exported: one message each, and nothing left behind."""
 
 import importlib.util
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -211,6 +213,19 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
             assert not (draft / "network.onnx").exists()
         assert (place / "README.md").read_text() == text
     assert list(place.parent.iterdir()) == [place]
+
+
+def test_what_a_killed_export_leaves_goes_with_the_next(tmp_path):
+    place = tmp_path / "out"
+    if not (child := os.fork()):
+        with replacing(place) as draft:
+            (draft / "network.onnx").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert not place.exists()
+    with replacing(place) as draft:
+        (draft / "README.md").write_text("whole")
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_a_file_that_cannot_be_measured(tmp_path):
