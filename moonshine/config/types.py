@@ -33,7 +33,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Whole = Annotated[int, Field(ge=1, le=10**7)]
 Processes = Annotated[int, Field(ge=1, le=1024)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Section(BaseModel):

@@ -167,7 +167,7 @@ def test_the_longest_names_make_names_of_files() -> None:
     """With what a file is called while it is written."""
     longest = "n" * 64
     study = images(
-        study=longest, students={longest: {"block": "G(4)"}}, methods={longest: KD}, seeds=[2**32 - 1]
+        study=longest, students={longest: {"block": "G(4)"}}, methods={longest: KD}, seeds=[2**63 - 1]
     )
     names = [path.name for node in nodes.all_nodes(study) for path in (node.log, node.timings, node.work)]
     assert max(len(f".{name}.{2**22}.part") for name in names) < 255
