@@ -9,7 +9,7 @@ SYNC := $(UV) pip sync --python .venv/bin/python --require-hashes --no-build-iso
 SNAKEFILES = $(wildcard Snakefile workflow/rules/*.smk)
 STUDY = $(shell sed -nE 's/^study:[[:space:]]*["'\'']?([A-Za-z0-9_+-]+).*/\1/p' params.yaml)
 
-# Engines start `python -m workflow...`: the first python on PATH has to be ours.
+# Engines start `python -m moonshine_workflow...`: the first python on PATH has to be ours.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
@@ -52,7 +52,7 @@ test-slurm: $(STAMP) ## profiles/slurm on a cluster of one node, made for it and
 	@.venv/bin/python -m tests.slurm.run
 
 ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
-	.venv/bin/python -m workflow.track --ui --port $(PORT)
+	.venv/bin/python -m moonshine_workflow.tracking.back_fill --ui --port $(PORT)
 
 lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \

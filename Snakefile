@@ -1,4 +1,4 @@
-# The DAG for Snakemake. dvc.yaml holds the same DAG for DVC; tests/workflow/test_graphs.py compares the two.
+# The DAG for Snakemake. dvc.yaml holds the same DAG for DVC; tests/workflow/graph/test_graphs.py compares the two.
 # The study is what params.yaml says: edit it, or `cp studies/cifar10.yaml params.yaml`.
 from snakemake.utils import min_version
 
@@ -31,7 +31,7 @@ rule all:
         # nothing in this graph needs it
         expand(rules.sources.output, study=STUDY.study),
         # a file that was deleted is missed by nobody whose own files are there
-        rule_helpers.missing(STUDY),
+        helpers.missing(STUDY),
     message:
         f"The study {STUDY.study} is complete"
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from moonshine.networks.build import build
+from moonshine.structures.build import build
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 PARTS = ("forward", "input", "weights")

@@ -27,7 +27,7 @@ from moonshine.formats.graphs import plain_copy, program_bytes, to_program
 from moonshine.formats.onnx_graphs import finish, to_onnx
 from moonshine.formats.quantisation import calibration_images, quantise
 from moonshine.formats.sizes import onnx_bytes
-from moonshine.networks.build import build, to_structure
+from moonshine.structures.build import build, to_structure
 
 CLASSES = 10
 CALIBRATION = 512

@@ -46,12 +46,19 @@ class Step:
 def steps(kinds: list[str], out: Path) -> Iterator[Step]:
     """The steps of these kinds, in order."""
     if "tests" in kinds:
-        places = ("tests/moonshine/data", "tests/moonshine/training", "tests/workflow/test_devices.py")
+        places = (
+            "tests/moonshine/data",
+            "tests/moonshine/training",
+            "tests/workflow/training/test_devices.py",
+        )
         yield Step("tests", (sys.executable, "-m", "pytest", "-q", "-rs", *places))
     if "estimates" in kinds:
         for study in BENCHMARKS:
             save = ("--save", str(out / f"{study}.json"))
-            yield Step(f"estimate-{study}", (sys.executable, "-m", "workflow.cli", "estimate", study, *save))
+            yield Step(
+                f"estimate-{study}",
+                (sys.executable, "-m", "moonshine_workflow.cli", "estimate", study, *save),
+            )
     if "smoke" in kinds:
         for path in sorted((PROJECT / "studies").glob("*-smoke.yaml")):
             yield smoke(path, out, 1)

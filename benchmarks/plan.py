@@ -31,7 +31,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--model", default="torchvision/resnet34")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "workflow.cli", "plan", "--model", options.model, "--budget", "12MB"]
+    command = [
+        sys.executable,
+        "-m",
+        "moonshine_workflow.cli",
+        "plan",
+        "--model",
+        options.model,
+        "--budget",
+        "12MB",
+    ]
     command += ["--input", "3x224x224", "--classes", "1000"]
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "XDG_CACHE_HOME": cache}

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from moonshine.config import Optimizer, Runtime
-from moonshine.networks.build import build
+from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.labels import LabelLoss
 from moonshine.training.optimizer import SGD

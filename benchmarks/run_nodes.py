@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from moonshine.config import Study, load_study
-from workflow import nodes
-from workflow.check import check_study
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import check_study
 
 
 def in_order(study: Study) -> list[nodes.Node]:
@@ -34,11 +34,14 @@ def in_order(study: Study) -> list[nodes.Node]:
 
 def run(node: nodes.Node, seconds: float) -> bool:
     """Run one node's command; False when it fails or the time is over."""
-    arguments = ("teacher",) if node.stage == "measure-teacher" else node.args
     module = node.stage.removesuffix("-teacher")
+    values = ("teacher",) if node.stage == "measure-teacher" else node.args
+    names = {"measure": ("network",), "structure": ("student",), "scratch": ("student", "seed")}
+    options = zip(names.get(module, ("student", "method", "seed")), values, strict=False)
+    arguments = [f"--study={node.study}", *(f"--{name}={value}" for name, value in options)]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", f"workflow.{module}", node.study, *arguments], timeout=seconds
+            [sys.executable, "-m", f"moonshine_workflow.stages.{module}", *arguments], timeout=seconds
         )
     except subprocess.TimeoutExpired:
         return False

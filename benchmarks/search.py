@@ -20,17 +20,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from moonshine.budgets import parse
+from moonshine.blocks.kinds import PAPER
+from moonshine.blocks.residual import initialise
 from moonshine.config import Runtime
 from moonshine.config.networks import Mixed
-from moonshine.networks.blocks import PAPER
-from moonshine.networks.modules import initialise
+from moonshine.costs.budgets import parse
 from moonshine.search.fisher import fisher_potential
 from moonshine.search.place_costs import costs
 from moonshine.search.sampling import sample
 from moonshine.search.search import search
 from moonshine.search.space import Blocks, Space
-from moonshine.substitution.structures import places_of
+from moonshine.structures.describe import places_of
 from moonshine.training.execution import resolve
 
 SHAPE = (3, 32, 32)

@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py [--runs 5]
 
-Runs ``workflow.teacher`` on digits in a temporary folder, as an engine would, up to its first step. The clock starts
-when the kernel created the process. The median of the runs is printed with their range, beside bare ``import torch``.
+Runs ``moonshine_workflow.stages.teacher`` on digits in a temporary folder, as an engine would, up to its first step.
+The clock starts when the kernel created the process. The median of the runs is printed with their range, beside bare
+``import torch``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FIRST_STEP = """
 import os, sys, time
 import psutil
 from workflow import nodes, stage, teacher
-from workflow.progress import Progress
+from moonshine_workflow.training.progress import Progress
 
 def first(self, done, total):
     print(time.time() - psutil.Process().create_time(), "mlflow" in sys.modules, flush=True)
@@ -66,7 +67,7 @@ def main() -> None:
         (folder / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         subprocess.run(
-            [sys.executable, "-m", "workflow.fetch", "--study", "digits"],
+            [sys.executable, "-m", "moonshine_workflow.stages.fetch", "--study", "digits"],
             cwd=folder,
             env=environment,
             check=True,

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from moonshine.config import Optimizer, Runtime
-from moonshine.networks.build import build
+from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.optimizer import SGD
 

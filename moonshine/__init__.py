@@ -19,10 +19,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build": "moonshine.networks.build",
+    "build": "moonshine.structures.build",
     "cost": "moonshine.costs.cost",
     "distil": "moonshine.distillation.distil",
-    "load": "moonshine.artifacts",
+    "load": "moonshine.structures.artifacts",
     "substitute": "moonshine.substitution.substitute",
 }
 

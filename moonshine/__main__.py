@@ -1,9 +1,7 @@
-"""``python -m moonshine``: what the ``moonshine`` command offers, the pipeline's commands where they are installed."""
+"""``python -m moonshine`` is the ``moonshine`` command."""
 
 import sys
 from importlib.metadata import entry_points
 
-from moonshine import cli
-
-installed = entry_points(group="console_scripts", name="moonshine")
-sys.exit(next((script.load() for script in installed), cli.main)())
+command = next(iter(entry_points(group="console_scripts", name="moonshine")))
+sys.exit(command.load()())

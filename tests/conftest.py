@@ -12,7 +12,7 @@ hypothesis.settings.load_profile("same")
 gc.set_threshold(100_000, 20, 20)
 
 # Each takes longer than any other file, or makes what others wait for.
-FIRST = ("test_tutorial.py", "test_engine_locks.py")
+FIRST = ("test_tutorial.py", "test_locks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -70,7 +70,7 @@ def test_lock_holds_everything_that_pyproject_asks_for() -> None:
 
 def test_every_import_is_declared() -> None:
     declared = {canonicalize_name(requirement.name) for requirement in asked()}
-    own = {"moonshine", "workflow", "tests", *sys.stdlib_module_names}
+    own = {"moonshine", "moonshine_workflow", "tests", *sys.stdlib_module_names}
     distributions = metadata.packages_distributions()
     undeclared = set()
     for path in (
@@ -93,7 +93,7 @@ def test_a_wheel_has_the_templates() -> None:
         path
         for package, patterns in listed.items()
         for pattern in patterns
-        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+        for path in ROOT.joinpath("workflow", *package.split(".")).glob(pattern)
     }
     assert packed >= set((ROOT / "workflow").rglob("*.jinja")) != set()
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from moonshine.budgets import parse_all
 from moonshine.config.types import FilePath, NonNegative, Positive, Section, Seed, Sha256, Text, Whole
+from moonshine.costs.budgets import parse_all
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import is_model
+from moonshine.networks.families import is_model
 
 Budgets = Text | list[Text]
 PUBLISHED = "torchvision"

@@ -31,7 +31,7 @@ from moonshine.config.reading import read
 from moonshine.config.training import Adam, Method, OneCycle, Optimizer, Poly, Runtime, Step, Training
 from moonshine.config.types import FilePath, Key, Section, Seed
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import is_model
+from moonshine.networks.families import is_model
 
 SHOWN = 20
 RESERVED = ("teacher", "scratch")

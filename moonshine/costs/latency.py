@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from moonshine.budgets import SPREAD
+from moonshine.costs.budgets import SPREAD
 from moonshine.networks.passes import placed
 
 logger = logging.getLogger(__name__)

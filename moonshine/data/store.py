@@ -21,7 +21,7 @@ from moonshine.files import draft, read_json, sha256
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
 SPLITS = ("train", "validation", "test")
-HOW = "python -m workflow.fetch --study STUDY, or moonshine.datasets.prepare"
+HOW = "python -m moonshine_workflow.stages.fetch --study STUDY, or moonshine.datasets.prepare"
 VOID = 255
 """The label of a pixel that belongs to no class."""
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Method, Training
 from moonshine.data import Dataset
 from moonshine.distillation.losses import attention_transfer, knowledge_distillation
 from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
+from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
 from moonshine.training.labels import check_no_probabilities, class_weights, cross_entropy
 from moonshine.training.train import SILENT, History, Loss, Observer, train

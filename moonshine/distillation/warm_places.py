@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from moonshine.blocks.kinds import Block, Convolutions, convolutions
+from moonshine.blocks.residual import ResidualBlock
 from moonshine.distillation.block_fit import Part
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import Block, Convolutions, convolutions
 from moonshine.networks.erfnet import NonBottleneck1D, ordinary_convolutions
-from moonshine.networks.modules import ResidualBlock
-from moonshine.networks.places import Place, plan
-from moonshine.networks.replacement import Replacement, last_convolution
-from moonshine.networks.residual import recognise
+from moonshine.substitution.places import Place, plan
+from moonshine.substitution.replacement import Replacement, last_convolution
+from moonshine.substitution.residual import recognise
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from moonshine.blocks.kinds import Block, parse
 from moonshine.config.networks import WarmStart
 from moonshine.distillation.block_fit import Call, fit, run_to
 from moonshine.distillation.warm_places import FittedPlace, find
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import Block, parse
 from moonshine.networks.passes import evaluating
 
 RECORDED = 2**26

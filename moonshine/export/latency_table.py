@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moonshine.budgets import SPREAD
+from moonshine.costs.budgets import SPREAD
 from moonshine.export.timings import Latency, Timing
 
 

@@ -30,8 +30,8 @@ def open_file(path: Path, threads: int = 1, trust: Trust = ()) -> Run:
     """An exported file as a function; the ending of its name says which runtime.
 
     ONNX Runtime computes with ``threads``, torch with those that the process has set. Weights need the code of their
-    network, which is run as far as ``trust`` goes (see `moonshine.artifacts.load`). Raises whatever the runtime does
-    for a file that it cannot open.
+    network, which is run as far as ``trust`` goes (see `moonshine.structures.artifacts.load`). Raises whatever the
+    runtime does for a file that it cannot open.
     """
     return RUNTIMES[path.suffix].open(path, threads, trust)
 
@@ -59,10 +59,10 @@ def _torch_export(path: Path, threads: int, trust: Trust) -> Run:
 
 def _safetensors(path: Path, threads: int, trust: Trust) -> Run:
     """Weights and the ``structure.json`` beside them, which also has the normalisation."""
-    from moonshine.artifacts import load_weights
     from moonshine.files import read_json
     from moonshine.formats.graphs import Normalised
-    from moonshine.networks.build import from_structure
+    from moonshine.structures.artifacts import load_weights
+    from moonshine.structures.build import from_structure
 
     structure = read_json(path.with_name("structure.json"))
     network = from_structure(structure, trust)
@@ -91,5 +91,5 @@ def _torch(module: Any) -> Run:
 RUNTIMES = {
     ".onnx": Runtime(("onnxruntime",), _onnxruntime),
     ".pt2": Runtime(("torch.export",), _torch_export),
-    ".safetensors": Runtime(("moonshine.artifacts", "moonshine.formats.graphs"), _safetensors),
+    ".safetensors": Runtime(("moonshine.structures.artifacts", "moonshine.formats.graphs"), _safetensors),
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from moonshine.artifacts import rebuilt, save_weights
 from moonshine.data import AnySplit, rgb
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
@@ -20,6 +19,7 @@ from moonshine.formats.formats import FORMATS, INT8, ONNX, check_formats
 from moonshine.formats.graphs import check_logits, plain_copy, program_bytes, to_program
 from moonshine.formats.onnx_graphs import finish, to_onnx
 from moonshine.formats.quantisation import calibration_images, quantise
+from moonshine.structures.artifacts import rebuilt, save_weights
 
 
 def export_network(

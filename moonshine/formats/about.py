@@ -20,7 +20,7 @@ class About:
 
     ``input_shape`` is (channels, height, width); ``mean`` and ``std`` per channel are what pixels in [0, 1] are
     normalised with, inside every exported graph. ``resize_rule`` says how a picture becomes an input, as in
-    `moonshine.data.Dataset`; ``structure`` is what `moonshine.networks.build.from_structure` takes. With
+    `moonshine.data.Dataset`; ``structure`` is what `moonshine.structures.build.from_structure` takes. With
     ``scored_classes`` the network has logits for every pixel, and the classes after so many are never a right answer.
     """
 

@@ -1,7 +1,7 @@
 """ERFNet: a small network for real-time semantic segmentation, whose 3x3 convolutions are pairs of 3x1 and 1x3.
 
 Source: Romera, Álvarez, Bergasa, Arroyo, "ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic
-Segmentation", IEEE T-ITS, 2018; cheap blocks as `moonshine.networks.blocks.KINDS` has them.
+Segmentation", IEEE T-ITS, 2018; cheap blocks as `moonshine.blocks.kinds.KINDS` has them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from moonshine.blocks.kinds import Conv, Convolutions
+from moonshine.blocks.residual import InnerReLU, initialise
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import Conv, Convolutions
 from moonshine.networks.families import FAMILIES
-from moonshine.networks.modules import InnerReLU, initialise
 
 EPS = 1e-3
 DROPOUT = {"stage1": 0.03, "stage2": 0.3}
@@ -32,7 +32,7 @@ class NonBottleneck1D(nn.Module):
     norm and ReLU stand between convolutions, batch norm and dropout of whole channels after the last, ReLU after the
     sum. ``dilation`` is that of the last pair, as in the original, where the first has none.
 
-    Biases: the original has one in every convolution. As in `moonshine.networks.replacement`, what stands for a
+    Biases: the original has one in every convolution. As in `moonshine.substitution.replacement`, what stands for a
     convolution keeps its bias, at its end; inside it, only the kx1 have one, which no batch norm follows.
     """
 

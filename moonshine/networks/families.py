@@ -1,6 +1,6 @@
 """The families of networks that have names: what may be written, and where their residual blocks are.
 
-Needs no torch. A new family is one entry of `FAMILIES` and its module in `moonshine.networks.build.build`.
+Needs no torch. A new family is one entry of `FAMILIES` and its module in `moonshine.structures.build.build`.
 """
 
 from __future__ import annotations
@@ -175,3 +175,8 @@ def parse(name: str) -> Design:
 def _shortest(width: Decimal) -> str:
     text = f"{width:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def is_model(name: str) -> bool:
+    """Whether a name is that of anybody's model (``torchvision/resnet34``, ``my_nets:build``), not one of ours."""
+    return isinstance(name, str) and ("/" in name or ":" in name)

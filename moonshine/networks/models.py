@@ -1,7 +1,7 @@
 """Anybody's networks by name: torchvision's, timm's, and what a function on the Python path builds.
 
 A name of the last kind is code that building it runs. Who calls `build_model` says so by naming it; a name that comes
-from a file is run only where the caller trusts it (`rebuild`).
+from a file is run only where the caller trusts it (`moonshine.structures.build.rebuild`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.replacement import apply
-from moonshine.networks.sources import ADDED, check_sources
+from moonshine.networks.sources import ADDED
 
 ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
 LIBRARIES = ("torchvision", "timm")
@@ -43,7 +42,7 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     plain module: compiled, scripted, lazy, or with parameters of other types than fp32.
     """
     library, _, model = name.partition("/")
-    if _is_registered(name):
+    if is_registered(name):
         if READS_A_FILE in kwargs:
             raise MoonshineError(
                 f"model {name}: kwargs has {READS_A_FILE}, which reads a file; allowed: teacher.weights, with its "
@@ -95,25 +94,6 @@ def _check_module(name: str, built: nn.Module) -> None:
             )
 
 
-def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
-    """The model that `moonshine.substitution.structures.describe` described, newly initialised, with its blocks.
-
-    A structure may have come from anywhere: what it names is built only if it is registered in torchvision or timm, or
-    if it is trusted. MoonshineError for one that is not, before its module is imported; as for `build_model` and
-    `moonshine.networks.replacement.apply`; and for code of the user's that has changed since.
-    """
-    name = structure["network"]
-    kwargs = plain(structure.get("kwargs"), f"structure of {name}: kwargs")
-    if not _is_registered(name):
-        _check_trusted(name, (trust,) if isinstance(trust, str) else trust)
-    recorded = structure.get("source_sha256")
-    if recorded or not _is_registered(name):
-        check_sources(name, recorded)
-    module = build_model(name, kwargs, structure["num_classes"], structure["in_channels"])
-    apply(module, structure["blocks"])
-    return module
-
-
 def plain(kwargs: Any, key: str) -> dict[str, Any]:
     """A copy for a builder, which may change what it gets, of ``kwargs`` as JSON gives them back; ``key`` names them.
 
@@ -128,17 +108,18 @@ def plain(kwargs: Any, key: str) -> dict[str, Any]:
     )
 
 
-def _is_registered(name: str) -> bool:
+def is_registered(name: str) -> bool:
     """Whether a name is looked up in a library's register of models; any other is code on the Python path."""
     return name.startswith(tuple(f"{library}/" for library in LIBRARIES))
 
 
-def _check_trusted(name: str, trust: Collection[str]) -> None:
-    """MoonshineError unless a builder is trusted by its name, or is defined in a package or module that is trusted.
+def check_trusted(name: str, trust: Trust) -> None:
+    """MoonshineError unless a builder is registered, or trusted by its name, or defined in a package that is trusted.
 
     The module of a name is imported only if it is trusted; what it has imported from elsewhere is not its own.
     """
-    if name in trust:
+    trust = (trust,) if isinstance(trust, str) else trust
+    if is_registered(name) or name in trust:
         return
     module = name.partition(":")[0]
     if not _within(module, trust):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from moonshine.networks.blocks import Conv
+from moonshine.blocks.kinds import Conv
+from moonshine.blocks.residual import conv2d, initialise
 from moonshine.networks.families import Site
-from moonshine.networks.modules import conv2d, initialise
 
 
 class BasicBlock(nn.Module):

@@ -20,7 +20,7 @@ from typing import Any
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
-OURS = ("moonshine", "workflow")
+OURS = ("moonshine", "moonshine_workflow")
 """Packages of which the nodes of a study list the files themselves."""
 COMPUTED = ("import_module", "__import__", "iter_modules", "walk_packages")
 """Functions that import, or find, modules by names that are text."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from moonshine.budgets import MEASURES, Budget, show
+from moonshine.costs.budgets import MEASURES, Budget, show
 from moonshine.costs.file_sizes import LEAST_BYTES, MOST_PADDING
 from moonshine.errors import MoonshineError
 from moonshine.search.place_costs import Costs, Share

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from moonshine.budgets import EXPORTED, Budget
+from moonshine.costs.budgets import EXPORTED, Budget
 from moonshine.errors import MoonshineError
 from moonshine.search.additive import Impossible, column, reachable
 from moonshine.search.place_costs import Costs, Share

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.replacement import last_convolution
+from moonshine.substitution.replacement import last_convolution
 
 
 def fisher_potential(network: nn.Module, images: Tensor, labels: Tensor, paths: Sequence[str]) -> float:

@@ -37,7 +37,7 @@ class Costs:
     """The costs of every network of a space, from the shares of its places.
 
     A choice names a block for every place. Exact, and equal to `moonshine.costs.cost.cost` of the built network, except
-    for what are estimates: ``of`` takes the names in `moonshine.budgets.MEASURES`, in their units.
+    for what are estimates: ``of`` takes the names in `moonshine.costs.budgets.MEASURES`, in their units.
     """
 
     rest: Share

@@ -5,8 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import is_model
-from moonshine.networks.families import ALLOWED, PLACES, Design, parse
+from moonshine.networks.families import ALLOWED, PLACES, Design, is_model, parse
 
 STEPS = 64
 """Width is scaled in steps of this share of the teacher's."""

@@ -14,12 +14,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from moonshine.budgets import MEASURES, Budget, show
+from moonshine.costs.budgets import MEASURES, Budget, show
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build
 from moonshine.networks.families import parse
 from moonshine.search.rival_candidates import candidates
+from moonshine.structures.build import build
 
 Size = Callable[[nn.Module, str], float]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moonshine.budgets import Budget, show
+from moonshine.costs.budgets import Budget, show
 from moonshine.errors import MoonshineError
 from moonshine.search.additive import impossible, within_peak
 from moonshine.search.place_costs import Costs

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moonshine.budgets import EXPORTED, Budget, parse_all
 from moonshine.config.networks import Mixed
+from moonshine.costs.budgets import EXPORTED, Budget, parse_all
 from moonshine.errors import MoonshineError
 from moonshine.search.additive import without_dearer
 from moonshine.search.exported_sizes import Export, estimated

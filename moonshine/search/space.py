@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import from_structure
+from moonshine.structures.build import from_structure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,10 +21,10 @@ Blocks = Mapping[str, str]
 class Space:
     """Networks of one structure that differ in the block at each of some places.
 
-    ``structure`` is what `moonshine.networks.build.to_structure` writes; a place keeps its block there unless another
+    ``structure`` is what `moonshine.structures.build.to_structure` writes; a place keeps its block there unless another
     is chosen. ``fitting`` maps a place's module path to the blocks that fit, in the paper's notation; a place where
     none fits stays as it is. Places do not nest. ``input_shape`` is (channels, height, width); ``trust`` names the
-    user's code that building may run, as in `moonshine.networks.build.from_structure`.
+    user's code that building may run, as in `moonshine.structures.build.from_structure`.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
 

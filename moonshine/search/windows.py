@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moonshine.budgets import Budget
+from moonshine.costs.budgets import Budget
 from moonshine.search.additive import Column, column, reachable
 from moonshine.search.grid import Integers, Ways, count, to_grid
 from moonshine.search.place_costs import Costs

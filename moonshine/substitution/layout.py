@@ -11,8 +11,8 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import Downsampler
-from moonshine.networks.places import Place, residual_places
-from moonshine.networks.residual import shortcuts
+from moonshine.substitution.places import Place, residual_places
+from moonshine.substitution.residual import shortcuts
 from moonshine.substitution.watching import watch
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
+from moonshine.blocks.kinds import Block, parse
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import Block, parse
 from moonshine.networks.copying import copy_of
-from moonshine.networks.places import plan
-from moonshine.networks.replacement import Replacement, apply
 from moonshine.substitution.layout import Layout, lay_out, some
+from moonshine.substitution.places import plan
+from moonshine.substitution.replacement import Replacement, apply
 from moonshine.substitution.watching import watch
 
 
@@ -30,7 +30,7 @@ def substitute(
     """A copy of a network with cheap blocks: the student of that teacher; the network itself is left untouched.
 
     ``block`` goes wherever it fits, or is a mapping of places to blocks. What is replaced starts from new weights (He,
-    as `moonshine.networks.modules.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
+    as `moonshine.blocks.residual.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
     in `moonshine.substitution.layout.lay_out`; with the former, the student is also checked as by `check_runs`.
     MoonshineError for a network in which nothing can be replaced (it says why each convolution stays), for a place that
     does not exist and for a block that does not fit there.

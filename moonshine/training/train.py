@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Training
 from moonshine.data import AnySplit, Dataset, batches
 from moonshine.data.batches import UNLABELLED
 from moonshine.errors import MoonshineError
+from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.optimizer import Updates, make_optimizer

@@ -21,7 +21,7 @@ import yaml
 from tests.workflow.clones import PROJECT, call, clone
 
 STUDIES = sorted(path.stem for path in (PROJECT / "studies").glob("*-smoke.yaml"))
-ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("workflow.parallel", "--jobs")}
+ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("moonshine_workflow.engines.parallel", "--jobs")}
 
 
 def run(

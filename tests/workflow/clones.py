@@ -16,11 +16,14 @@ import pytest
 import yaml
 
 from moonshine.config import load_study
+from moonshine_workflow.engines import dvc_state, parallel, snakemake_state
+from moonshine_workflow.engines.rules import path_with_this_python
+from moonshine_workflow.graph import nodes
 from tests.workflow import tiny
-from workflow import dvc_state, nodes, parallel, snakemake_state
-from workflow.rule_helpers import path_with_this_python
 
 PROJECT = Path(__file__).parents[2]
+CODE = os.pathsep.join(map(str, (PROJECT, PROJECT / "workflow")))
+"""Where a process finds the project's packages."""
 PARTS = ("Snakefile", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
 FOLDERS = (".dvc/plots", "moonshine", "notebooks", "profiles", "studies", "workflow")
 # One student and one method: nine nodes.
@@ -42,7 +45,7 @@ def clone(folder: Path, content: dict[str, Any] = STUDY, *, tracked: bool = Fals
     for name in FOLDERS:
         shutil.copytree(PROJECT / name, folder / name)
     if not tracked:
-        track = folder / "workflow" / "track.py"
+        track = folder / "workflow" / "moonshine_workflow" / "tracking" / "back_fill.py"
         track.write_text(track.read_text().replace("sys.exit(main())", "sys.exit()"))
     tiny.write_study(folder, content)
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
@@ -59,6 +62,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PATH": path_with_this_python(),
+        "PYTHONPATH": str(folder / "workflow"),
         "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site"),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -89,6 +93,7 @@ def inside(folder: Path) -> Iterator[None]:
         patch.setattr(sys, "path", list(sys.path))
         for name in ("PATH", "MOONSHINE_ENGINE"):
             patch.setenv(name, os.environ.get(name, ""))
+        patch.setenv("PYTHONPATH", str(folder / "workflow"))
         patch.setenv("DVC_SITE_CACHE_DIR", str(folder / ".dvc" / "site"))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield

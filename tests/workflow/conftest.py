@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from moonshine_workflow.engines.handover import hand_over
 from tests.workflow.clones import clone, edit_study, fork, inside, succeed
-from workflow.handover import hand_over
 
 OWN = {
     "tiny_nets.py": "from tiny_blocks import network\n\n\ndef build():\n    return network()\n",
@@ -57,7 +57,7 @@ def run_by_dvc(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory)
             (folder / name).write_text(text)
         own = {"network": "tiny_nets:build", "block": "B(2)"}
         edit_study(folder, lambda study: study["students"].update(B2=own))
-        succeed(folder, "workflow.parallel", "--jobs", "2")
+        succeed(folder, "moonshine_workflow.engines.parallel", "--jobs", "2")
 
     return once("dvc", tmp_path_factory, make)
 

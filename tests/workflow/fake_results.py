@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config import Study, parse_study
-from workflow import nodes
-from workflow.training.configuration import configuration
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.training.configuration import configuration
 
 SIZES = {  # parameters, MACs
     "teacher": (691_674, 101_106_944),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from moonshine_workflow import cli
 from tests.workflow import tiny
-from workflow import cli
 
 
 def test_help_lists_the_librarys_commands_and_the_pipelines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,8 @@ def test_each_program_has_its_own_help(name: str, capsys: pytest.CaptureFixture[
 
 def test_what_asks_the_engines_needs_no_torch() -> None:
     """Its import takes longer than all of them."""
-    code = "import sys, workflow.cli, workflow.parallel, workflow.restamp; print('torch' in sys.modules)"
+    code = "import sys, moonshine_workflow.cli; from moonshine_workflow.engines import parallel, restamp; "
+    code += "print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
@@ -68,6 +69,6 @@ def test_report_is_told_the_study_in_params(
         told.append(argv)
         return 0
 
-    monkeypatch.setattr("workflow.report.main", render)
+    monkeypatch.setattr("moonshine_workflow.stages.report.main", render)
     assert cli.main(["report", "--partial"]) == 0
     assert told == [["--study", "tiny", "--partial"]]

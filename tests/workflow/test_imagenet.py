@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from moonshine.blocks.kinds import PAPER
 from moonshine.config import Study, load_study
-from moonshine.networks.blocks import PAPER
-from moonshine.networks.build import from_structure
+from moonshine.structures.build import from_structure
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
-from workflow.layouts import Images, Structure, teacher_structure, uniform, with_costs
+from moonshine_workflow.students.layouts import Images, Structure, teacher_structure, uniform, with_costs
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGES = Images((3, 224, 224), 1000, {})

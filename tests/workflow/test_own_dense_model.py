@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from moonshine.artifacts import load
 from moonshine.export.timings import Latency, Timing
+from moonshine.structures.artifacts import load
+from moonshine_workflow import cli
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.stages import shipping
+from moonshine_workflow.students import mixing
 from tests.workflow import tiny
-from tests.workflow.stages import run
-from workflow import cli, mixing, nodes, shipping, stage
+from tests.workflow.running import run
 
 NETS = "tests.moonshine.odd_networks"
 OWN = {"model": f"{NETS}:Dense", "kwargs": {"classes": 4}, "seed": 0}

@@ -14,18 +14,18 @@ import pytest
 import torch
 import yaml
 
-from moonshine.artifacts import load
 from moonshine.config import load_study
 from moonshine.export.timings import measure
 from moonshine.export.writing import write_files
 from moonshine.files import sha256
-from moonshine.networks.build import from_structure
+from moonshine.structures.artifacts import load
+from moonshine.structures.build import from_structure
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.students.layouts import images_of
+from moonshine_workflow.students.sizes import about_of
+from moonshine_workflow.training.progress import Progress
 from tests.workflow import tiny
-from tests.workflow.stages import run
-from workflow import nodes, stage
-from workflow.layouts import images_of
-from workflow.progress import Progress
-from workflow.sizes import about_of
+from tests.workflow.running import run
 
 NETS = """
 import torch

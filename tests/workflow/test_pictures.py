@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from moonshine.data.decoding import Pixels
+from moonshine_workflow.graph import stage
 from tests.moonshine.datasets.flowers import plant
 from tests.workflow import tiny
-from tests.workflow.stages import run
-from workflow import stage
+from tests.workflow.running import run
 
 STUDY = tiny.study(
     data={

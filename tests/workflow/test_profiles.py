@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = clone(tmp_path_factory.mktemp("profiles"))
     for path in (made / "workflow" / "rules").glob("*.smk"):
         path.write_text(re.sub(r"^ +message:\n.*\n", "", path.read_text(), flags=re.MULTILINE))
-    helpers = made / "workflow" / "rule_helpers.py"
+    helpers = made / "workflow" / "moonshine_workflow" / "engines" / "rules.py"
     helpers.write_text(helpers.read_text().replace('"/dev/nvidiactl"', '"/dev/null"'))  # a machine with a GPU
     study = made / "params.yaml"
     study.write_text(study.read_text().replace("device: cpu", "device: auto"))

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from moonshine_workflow.engines.handover import hand_over
 from tests.workflow.clones import PROJECT, clone, inside
-from workflow.handover import hand_over
 
 TEXT = (PROJECT / "docs" / "tutorial.md").read_text()
 CLASSES = ("disc", "noise", "stripes")

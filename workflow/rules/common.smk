@@ -6,13 +6,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-sys.path.insert(0, workflow.basedir)
+sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
-from workflow import engine_locks, input_dates, nodes, rule_helpers
-from workflow.check import check_study
-from workflow.rule_helpers import any_of, files, package
+from moonshine_workflow.engines import input_dates, locks
+from moonshine_workflow.engines import rules as helpers
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.engines.rules import any_of, files, package
 
 if config:
     raise WorkflowError(
@@ -25,15 +27,15 @@ try:
     STUDY = load_study(nodes.PARAMS if workflow.is_main_process else nodes.params_file())
     check_study(STUDY)
     if workflow.is_main_process:
-        for lock in engine_locks.remove_stale_locks():
+        for lock in locks.remove_stale_locks():
             logger.info(f"Removed {lock} of a Snakemake that was killed")
         input_dates.refresh(nodes.all_nodes(STUDY))
 except MoonshineError as error:
     raise WorkflowError(str(error))
 
-rule_helpers.prepare_environment()
-setting = partial(rule_helpers.setting, STUDY)
-own_code = partial(rule_helpers.own_code, STUDY)
+helpers.prepare_environment()
+setting = partial(helpers.setting, STUDY)
+own_code = partial(helpers.own_code, STUDY)
 
 
 wildcard_constraints:
@@ -45,13 +47,13 @@ wildcard_constraints:
 
 def gpus():
     """How many GPUs a device is: one, or none on CPUs. On a cluster, the machine that plans may have none to be found."""
-    return rule_helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
+    return helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
 
 
 def start():
     try:
-        engine_locks.lock_dvc_out()
+        locks.lock_dvc_out()
         if workflow.is_main_process:
-            rule_helpers.keep(STUDY)
+            helpers.keep(STUDY)
     except MoonshineError as error:
         raise WorkflowError(str(error))

@@ -5,7 +5,7 @@ rule fetch:
             "moonshine/data/encoded.py",
             "moonshine/data/rgb.py",
             "moonshine/data/store.py",
-            "workflow/fetch.py",
+            f"{PIPELINE}/stages/fetch.py",
         ],
     output:
         data="results/{study}/data/data.safetensors",
@@ -21,4 +21,4 @@ rule fetch:
     message:
         "Fetch the data of {wildcards.study}"
     shell:
-        "python -m workflow.fetch --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.fetch --study {wildcards.study}"

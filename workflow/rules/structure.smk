@@ -5,7 +5,7 @@ TRAINED_TEACHER = ["seed", "weights", "weights_sha256", "weights_prefix"]
 # What this writes is for DVC, which has no other way to see the user's own code.
 rule sources:
     input:
-        code=["moonshine/networks/sources.py", "workflow/sources.py"],
+        code=["moonshine/networks/sources.py", f"{PIPELINE}/stages/sources.py"],
     output:
         "results/{study}/sources.json",
     log:
@@ -15,12 +15,12 @@ rule sources:
     message:
         "Look at the code that builds the networks of {wildcards.study}"
     shell:
-        "python -m workflow.sources --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.sources --study {wildcards.study}"
 
 
 rule structure:
     input:
-        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, "workflow/structure.py"],
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, f"{PIPELINE}/stages/structure.py"],
         dataset=rules.fetch.output.dataset,
     output:
         "results/{study}/students/{student}/structure.json",
@@ -29,9 +29,9 @@ rule structure:
     threads: STUDY.runtime.threads
     # a mixed student is searched for here, and its finalists trained
     resources:
-        gpu=lambda wildcards: gpus() * rule_helpers.has_finalists(STUDY, wildcards.student),
+        gpu=lambda wildcards: gpus() * helpers.has_finalists(STUDY, wildcards.student),
         gpu_mem_mb=lambda wildcards, attempt: (
-            gpus() * rule_helpers.has_finalists(STUDY, wildcards.student) * attempt * 8000
+            gpus() * helpers.has_finalists(STUDY, wildcards.student) * attempt * 8000
         ),
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
@@ -43,12 +43,12 @@ rule structure:
     message:
         "Lay out {wildcards.student}"
     shell:
-        "python -m workflow.structure --study {wildcards.study} --student {wildcards.student}"
+        "python -m moonshine_workflow.stages.structure --study {wildcards.study} --student {wildcards.student}"
 
 
 rule measure:
     input:
-        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, "workflow/measure.py"],
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"],
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
     output:
@@ -63,12 +63,12 @@ rule measure:
     message:
         "Measure {wildcards.student}"
     shell:
-        "python -m workflow.measure --study {wildcards.study} --network {wildcards.student}"
+        "python -m moonshine_workflow.stages.measure --study {wildcards.study} --network {wildcards.student}"
 
 
 rule measure_teacher:
     input:
-        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, "workflow/measure.py"],
+        code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"],
         dataset=rules.fetch.output.dataset,
     output:
         "results/{study}/measure/teacher.json",
@@ -82,4 +82,4 @@ rule measure_teacher:
     message:
         "Measure the teacher"
     shell:
-        "python -m workflow.measure --study {wildcards.study} --network teacher"
+        "python -m moonshine_workflow.stages.measure --study {wildcards.study} --network teacher"

@@ -8,14 +8,10 @@ SHOWN = {"category": "{study}", "subcategory": "Tables"}
 rule collect:
     input:
         code=[
-            "moonshine/budgets.py",
-            "workflow/choice.py",
-            "workflow/collect.py",
-            "workflow/latex.py",
-            "workflow/records.py",
-            "workflow/statistics.py",
-            "workflow/tables.py",
-            "workflow/training/configuration.py",
+            "moonshine/costs/budgets.py",
+            *TABLES,
+            f"{PIPELINE}/stages/collect.py",
+            f"{PIPELINE}/training/configuration.py",
         ],
         published=PUBLISHED,
         costs=[
@@ -64,7 +60,7 @@ rule collect:
     message:
         "Collect the tables of {wildcards.study}"
     shell:
-        "python -m workflow.collect --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.collect --study {wildcards.study}"
 
 
 rule export:
@@ -75,12 +71,10 @@ rule export:
             *COSTS,
             *SIZES,
             *EXPORT,
-            "moonshine/artifacts.py",
             "moonshine/training/overlap.py",
             *package("moonshine/data"),
-            "workflow/export.py",
-            "workflow/records.py",
-            "workflow/statistics.py",
+            f"{PIPELINE}/stages/export.py",
+            *TABLES,
         ],
         choice=rules.collect.output.choice,
         dataset=rules.fetch.output.dataset,
@@ -99,7 +93,7 @@ rule export:
     message:
         "Export the chosen student of {wildcards.study}"
     shell:
-        "python -m workflow.export --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.export --study {wildcards.study}"
 
 
 rule examples:
@@ -107,9 +101,8 @@ rule examples:
         code=[
             *NETWORK,
             *TRAIN,
-            "moonshine/artifacts.py",
-            "workflow/examples.py",
-            "workflow/mask_pictures.py",
+            f"{PIPELINE}/stages/examples.py",
+            f"{PIPELINE}/report/mask_pictures.py",
         ],
         dataset=rules.fetch.output.dataset,
         trained=files(TRAINED, "weights.safetensors", "structure.json"),
@@ -128,32 +121,18 @@ rule examples:
     message:
         "Draw what the networks of {wildcards.study} see"
     shell:
-        "python -m workflow.examples --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.examples --study {wildcards.study}"
 
 
 rule report:
     input:
         code=[
             "notebooks/report.ipynb",
-            "moonshine/budgets.py",
-            "workflow/answers.py",
-            "workflow/class_scores.py",
-            "workflow/curve_figures.py",
-            "workflow/drawing.py",
-            "workflow/effect_figures.py",
-            "workflow/figures.py",
-            "workflow/markup.py",
-            "workflow/notebooks.py",
-            "workflow/provenance.py",
-            "workflow/records.py",
-            "workflow/report.py",
-            "workflow/results.py",
-            "workflow/searches.py",
-            "workflow/sections.py",
-            "workflow/shipped.py",
-            "workflow/statistics.py",
-            "workflow/warm_starts.py",
-            *package("workflow/templates", "*.jinja"),
+            "moonshine/costs/budgets.py",
+            *package(f"{PIPELINE}/report"),
+            *TABLES,
+            f"{PIPELINE}/stages/report.py",
+            *package(f"{PIPELINE}/report/templates", "*.jinja"),
         ],
         published=PUBLISHED,
         dataset=rules.fetch.output.dataset,
@@ -184,4 +163,4 @@ rule report:
     message:
         "Render the report of {wildcards.study}"
     shell:
-        "python -m workflow.report --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.report --study {wildcards.study}"

@@ -2,14 +2,14 @@
 # mem_mb and runtime (minutes) are for a cluster. A job that failed or ran out of time continues after its last epoch,
 # and asks for more.
 DEVICES = STUDY.training.devices
-THREADS = rule_helpers.cores(STUDY)
+THREADS = helpers.cores(STUDY)
 # a teacher that comes with its weights is evaluated, by one process
 TEACHER_DEVICES = 1 if STUDY.teacher.weights else DEVICES
 
 
 rule teacher:
     input:
-        code=[*TRAINING, *LAYOUT, "moonshine/weights.py", "workflow/given.py", "workflow/teacher.py"],
+        code=[*TRAINING, *LAYOUT, f"{PIPELINE}/stages/teacher.py"],
         dataset=rules.fetch.output.dataset,
     output:
         weights="results/{study}/teacher/weights.safetensors",
@@ -35,12 +35,12 @@ rule teacher:
     message:
         "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"
     shell:
-        "python -m workflow.teacher --study {wildcards.study}"
+        "python -m moonshine_workflow.stages.teacher --study {wildcards.study}"
 
 
 rule scratch:
     input:
-        code=[*TRAINING, "workflow/scratch.py"],
+        code=[*TRAINING, f"{PIPELINE}/stages/scratch.py"],
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
     output:
@@ -63,12 +63,12 @@ rule scratch:
     message:
         "Train {wildcards.student} from scratch, seed {wildcards.seed}"
     shell:
-        "python -m workflow.scratch --study {wildcards.study} --student {wildcards.student} --seed {wildcards.seed}"
+        "python -m moonshine_workflow.stages.scratch --study {wildcards.study} --student {wildcards.student} --seed {wildcards.seed}"
 
 
 rule distil:
     input:
-        code=[*TRAINING, *DISTILLATION, "workflow/distil.py"],
+        code=[*TRAINING, *DISTILLATION, f"{PIPELINE}/stages/distil.py"],
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
         teacher_weights=rules.teacher.output.weights,
@@ -95,4 +95,4 @@ rule distil:
     message:
         "Distil the teacher into {wildcards.student} with {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.distil --study {wildcards.study} --student {wildcards.student} --method {wildcards.method} --seed {wildcards.seed}"
+        "python -m moonshine_workflow.stages.distil --study {wildcards.study} --student {wildcards.student} --method {wildcards.method} --seed {wildcards.seed}"

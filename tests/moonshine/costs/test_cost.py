@@ -13,7 +13,7 @@ from torch.nn import functional
 import moonshine
 from moonshine import MoonshineError
 from moonshine.costs.cost import cost, file_bytes
-from moonshine.networks.build import build
+from moonshine.structures.build import build
 
 LINES = (Path(__file__).parents[1] / "wrn_costs.csv").read_text().splitlines()
 GOLDEN = list(csv.DictReader(line for line in LINES if not line.startswith("#")))

@@ -7,7 +7,7 @@ from torch import nn
 from moonshine.costs.cost import cost
 from moonshine.costs.metering import Part, parts
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build, residual_blocks
+from moonshine.structures.build import build, residual_blocks
 
 FLOAT = 4
 

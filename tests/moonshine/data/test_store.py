@@ -133,7 +133,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(
-        MoonshineError, match=f"{name} is missing; prepare the data .*python -m workflow.fetch"
+        MoonshineError,
+        match=f"{name} is missing; prepare the data .*python -m moonshine_workflow.stages.fetch",
     ):
         load(folder)
 

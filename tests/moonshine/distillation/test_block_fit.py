@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from moonshine.blocks.residual import make_block
 from moonshine.distillation.block_fit import Call, Part, fit, run_to
-from moonshine.networks.blocks import make_block
-from moonshine.networks.replacement import apply
+from moonshine.substitution.replacement import apply
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from moonshine.config import Augment, Method, Training
 from moonshine.data import Dataset
 from moonshine.distillation.distil import distillation
 from moonshine.distillation.losses import attention_transfer, knowledge_distillation
-from moonshine.networks.build import build
+from moonshine.structures.build import build
 from moonshine.training.execution import Execution
 
 KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from moonshine.blocks.kinds import parse
 from moonshine.config.networks import WarmStart
 from moonshine.distillation import warm_start as module
 from moonshine.distillation.least_squares import is_solvable
 from moonshine.distillation.warm_places import find
 from moonshine.distillation.warm_start import warm_start
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import parse
-from moonshine.networks.build import build, residual_blocks
-from moonshine.networks.replacement import apply
+from moonshine.structures.build import build, residual_blocks
+from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import substitute
 
 SOLVE = WarmStart(fit="least-squares", batches=2)

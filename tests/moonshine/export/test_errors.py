@@ -16,7 +16,7 @@ from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
 from moonshine.formats.about import About
-from moonshine.networks.build import build, to_structure
+from moonshine.structures.build import build, to_structure
 
 SHAPE = (3, 8, 8)
 STRUCTURE = to_structure("wrn-10-1", num_classes=4)

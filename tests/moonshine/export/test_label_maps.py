@@ -22,8 +22,8 @@ from moonshine.files import read_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import onnx_bytes
-from moonshine.networks.build import from_structure
-from moonshine.substitution.structures import describe
+from moonshine.structures.build import from_structure
+from moonshine.structures.describe import describe
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
 from tests.moonshine import odd_pictures

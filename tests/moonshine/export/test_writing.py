@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from moonshine.artifacts import load_weights
 from moonshine.data import Split, load
 from moonshine.datasets import prepare
 from moonshine.export.receipts import Exported, write_receipts
@@ -24,7 +23,8 @@ from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.quantisation import calibration_images
 from moonshine.formats.sizes import onnx_bytes
-from moonshine.networks.build import build, from_structure, to_structure
+from moonshine.structures.artifacts import load_weights
+from moonshine.structures.build import build, from_structure, to_structure
 from tests.moonshine import odd_pictures
 from tests.moonshine.data.photographs import encoded, packed
 from tests.moonshine.datasets import flowers

@@ -14,9 +14,9 @@ from torch.nn import functional
 import moonshine
 from moonshine import MoonshineError
 from moonshine.distillation.taps import record
-from moonshine.networks.build import assign, build, from_structure, residual_blocks, sites, to_structure
 from moonshine.networks.families import parse
 from moonshine.search.rival_candidates import candidates
+from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels
 
@@ -189,7 +189,7 @@ def test_sizes_of_images():
 def test_names_are_known_without_torch():
     code = """
 import sys
-from moonshine.networks.build import assign
+from moonshine.structures.build import assign
 assign("erfnet-0.5", "G(4)")
 sys.exit("torch" in sys.modules)
 """

@@ -11,11 +11,11 @@ from torch import nn
 
 import moonshine
 from moonshine import MoonshineError
-from moonshine.networks.blocks import KINDS, PAPER, Conv, Kind, convolutions
-from moonshine.networks.build import build, residual_blocks, sites
+from moonshine.blocks.kinds import KINDS, PAPER, Conv, Kind, convolutions
 from moonshine.networks.erfnet import NonBottleneck1D
-from moonshine.networks.replacement import last_convolution
 from moonshine.search.fisher import per_place
+from moonshine.structures.build import build, residual_blocks, sites
+from moonshine.substitution.replacement import last_convolution
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels
 STAGES = {64: 7, 128: 8, 16: 2}  # channels -> blocks of erfnet

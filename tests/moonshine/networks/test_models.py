@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.models import build_model, rebuild
+from moonshine.networks.models import build_model
 from moonshine.networks.sources import sources
+from moonshine.structures.build import rebuild
 
 OWN = """
 import functools

@@ -6,8 +6,8 @@ import torch
 from moonshine.costs.cost import cost
 from moonshine.distillation.taps import record
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import assign, build, from_structure, residual_blocks, to_structure
-from moonshine.networks.replacement import Replacement
+from moonshine.structures.build import assign, build, from_structure, residual_blocks, to_structure
+from moonshine.substitution.replacement import Replacement
 
 TINY = "resnet-18-0.0625"  # 8, 8, 16 and 32 channels
 

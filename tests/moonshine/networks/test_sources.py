@@ -10,8 +10,8 @@ import pytest
 
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
-from moonshine.networks.models import rebuild
 from moonshine.networks.sources import check_sources, sources
+from moonshine.structures.build import rebuild
 
 Write = Callable[[dict[str, str]], None]
 NETS = "from torch import nn\nfrom own_pkg.blocks import width\n\ndef build():\n    return nn.Conv2d(3, width, 3)\n"

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build, residual_blocks
 from moonshine.search.fisher import fisher_potential, per_place
+from moonshine.structures.build import build, residual_blocks
 
 PATHS = residual_blocks("wrn-10-1")
 

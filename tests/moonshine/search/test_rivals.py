@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moonshine.budgets import Budget, parse_all
+from moonshine.costs.budgets import Budget, parse_all
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build
 from moonshine.networks.families import parse
 from moonshine.search.rival_candidates import candidates
 from moonshine.search.rivals import rival
+from moonshine.structures.build import build
 
 SHAPE = (3, 8, 8)
 FIELDS = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}

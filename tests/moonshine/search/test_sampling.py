@@ -14,13 +14,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moonshine.budgets import parse, parse_all
+from moonshine.costs.budgets import parse, parse_all
 from moonshine.errors import MoonshineError
 from moonshine.search.additive import reachable
 from moonshine.search.place_costs import Costs, Share, costs
 from moonshine.search.sampling import sample
 from moonshine.search.space import Space
-from moonshine.substitution.structures import places_of
+from moonshine.structures.describe import places_of
 
 UNITS = {"fp32": "B", "parameters": " params", "macs": " macs"}
 

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from moonshine.search.fisher import fisher_potential
 from moonshine.search.scoring import Potentials, spearman
 from moonshine.search.space import Space
-from moonshine.substitution.structures import places_of
+from moonshine.structures.describe import places_of
 
 NETWORKS = [
     {"stage1.0": "S", "stage2.0": "G(4)", "stage3.0": "S"},

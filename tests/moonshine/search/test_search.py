@@ -12,7 +12,7 @@ from moonshine.search.fisher import fisher_potential
 from moonshine.search.place_costs import costs
 from moonshine.search.search import search
 from moonshine.search.space import Space
-from moonshine.substitution.structures import places_of
+from moonshine.structures.describe import places_of
 
 SHAPE = (3, 8, 8)
 SPACE = Space(*places_of("wrn-10-1", {}, 10, SHAPE, ("S", "G(4)", "G(N)", "B(2)")), SHAPE)

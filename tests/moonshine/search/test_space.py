@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moonshine.budgets import parse
+from moonshine.costs.budgets import parse
 from moonshine.costs.cost import cost
 from moonshine.costs.latency import Visit
 from moonshine.errors import MoonshineError
@@ -17,7 +17,7 @@ from moonshine.search.additive import column, impossible, reachable, within_peak
 from moonshine.search.place_costs import Costs, Share, costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
-from moonshine.substitution.structures import places_of
+from moonshine.structures.describe import places_of
 
 BLOCKS = ("S", "G(4)", "G(N/8)", "B(2)", "BG(2,M/16)")
 SHAPE = (3, 16, 16)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import moonshine
-from moonshine.networks.build import build, residual_blocks
 from moonshine.search.fisher import per_place
+from moonshine.structures.build import build, residual_blocks
 from moonshine.substitution.layout import lay_out
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels

@@ -8,11 +8,11 @@ import pytest
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
-from moonshine.networks.blocks import make_block
-from moonshine.networks.build import build, residual_blocks
-from moonshine.networks.places import Place
+from moonshine.structures.build import build, residual_blocks
 from moonshine.substitution.layout import lay_out
+from moonshine.substitution.places import Place
 from tests.moonshine.odd_networks import (
     NETWORKS,
     SHAPE,

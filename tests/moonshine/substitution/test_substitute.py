@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy
 import moonshine
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build
-from moonshine.networks.replacement import Replacement, apply
+from moonshine.structures.build import build
 from moonshine.substitution.layout import lay_out
+from moonshine.substitution.replacement import Replacement, apply
 from moonshine.substitution.substitute import choose, fitting, substitute
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import (

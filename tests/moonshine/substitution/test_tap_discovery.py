@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from moonshine.distillation.taps import record
 from moonshine.errors import MoonshineError
-from moonshine.networks.replacement import apply
 from moonshine.substitution.layout import lay_out
+from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, discover, tap_sizes
 from tests.moonshine.library_networks import on_cpu, on_meta

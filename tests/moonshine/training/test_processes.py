@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Method, Training
 from moonshine.data import Dataset, batches, load
 from moonshine.distillation.distil import distillation
 from moonshine.errors import MoonshineError
-from moonshine.networks.build import build
+from moonshine.structures.build import build
+from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.optimizer import make_optimizer

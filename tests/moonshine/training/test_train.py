@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moonshine.checkpoint import Checkpoints
 from moonshine.config import Augment, Training
 from moonshine.data import Dataset, Split
-from moonshine.networks.build import build
+from moonshine.structures.build import build
+from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss

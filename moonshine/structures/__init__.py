@@ -1,0 +1,1 @@
+"""A network described by data: written, read and rebuilt without pickle."""

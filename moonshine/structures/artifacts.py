@@ -1,0 +1,134 @@
+"""Trained networks on disk: weights as safetensors, structure as JSON, nothing pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from moonshine.errors import MoonshineError, first_line
+from moonshine.files import interpreted, read_json, unreadable, write_bytes
+from moonshine.networks.models import Trust
+from moonshine.structures.build import from_structure
+
+SHOWN = 3
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
+
+    A tensor with several names, as tied weights have, is written once, under the first. MoonshineError for a network
+    that a file of tensors does not hold.
+    """
+    write_bytes(path, _weights(module))
+
+
+def _weights(module: nn.Module) -> bytes:
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise MoonshineError(
+                f"{name} of {type(module).__name__} is a {type(tensor).__name__}, which no file of weights holds; "
+                "allowed: a state_dict of tensors alone (buffers instead of extra state)"
+            )
+        tensors.setdefault(id(tensor), (name, tensor))
+    try:
+        return save_tensors({name: own.detach().cpu().contiguous() for name, own in tensors.values()})
+    except Exception as error:  # a type of number, or parts of one tensor, that safetensors does not write
+        raise MoonshineError(
+            f"the weights of {type(module).__name__} cannot be written: {first_line(error)}; allowed: tensors of their "
+            "own"
+        ) from error
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill ``module`` from a safetensors file of exactly its architecture.
+
+    Errors: ``MoonshineError`` when the file is missing or damaged, or listing the tensors that are missing,
+    unexpected, of another shape or of another kind of numbers.
+    """
+    fill(module, read_tensors(path), path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ``MoonshineError`` when it is missing or damaged."""
+    try:
+        return load_tensors(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except SafetensorError as error:
+        raise MoonshineError(f"{path}: damaged, not readable as safetensors ({error})") from None
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give ``module`` these tensors, which must be exactly its own; ``path`` names them in the ``MoonshineError``.
+
+    Of the names of one tensor, as tied weights have, one is enough.
+    """
+    wanted = module.state_dict(keep_vars=True)
+    given = {id(tensor): tensors[name] for name, tensor in wanted.items() if name in tensors}
+    tensors = {**{name: given[id(own)] for name, own in wanted.items() if id(own) in given}, **tensors}
+    both = {name: (tensors[name], tensor) for name, tensor in wanted.items() if name in tensors}
+    problems = [
+        [f"missing {name}" for name in wanted if name not in tensors],
+        [f"unexpected {name}" for name in tensors if name not in wanted],
+        [
+            f"{name} is {tuple(found.shape)}, the network has {tuple(tensor.shape)}"
+            for name, (found, tensor) in both.items()
+            if found.shape != tensor.shape
+        ],
+        [
+            f"{name} is of {found.dtype}, the network's of {tensor.dtype}"
+            for name, (found, tensor) in both.items()
+            if not _converts(found.dtype, tensor.dtype)
+        ],
+    ]
+    if said := [_some(kind) for kind in problems if kind]:
+        raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(said)}")
+    module.load_state_dict(tensors)
+
+
+def _some(problems: list[str]) -> str:
+    """The first few of many, so that others have room."""
+    return "; ".join(problems[:SHOWN]) + (
+        f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    )
+
+
+def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether the numbers of one type are those of another, but for rounding: codes of 8 bits need a scale."""
+    alike = (found.is_floating_point, found.is_complex) == (wanted.is_floating_point, wanted.is_complex)
+    return alike and (found.itemsize > 1 or found == wanted or not wanted.is_floating_point)
+
+
+def rebuilt(module: nn.Module, structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
+    """The network of a structure with the weights of ``module``, as their files would give it back.
+
+    ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.
+    """
+    found = from_structure(structure, trust)
+    fill(found, load_tensors(_weights(module)), Path("structure"))
+    return found
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust = ()) -> nn.Module:
+    """The trained network of a folder, in eval mode.
+
+    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node leaves them. Networks of
+    moonshine, torchvision and timm are built; a function on the Python path, which ``structure.json`` can name too, is
+    run only if ``trust`` names it: its package or module (``"my_pkg"``), or the function itself (``"my_nets:build"``).
+    Errors: ``MoonshineError`` when either file is missing or they do not belong together, and for code that is not
+    trusted.
+    """
+    folder = Path(folder)
+    structure = folder / "structure.json"
+    with interpreted(structure):
+        module = from_structure(read_json(structure), trust)
+    load_weights(module, folder / "weights.safetensors")
+    return module.to(device).eval()

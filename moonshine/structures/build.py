@@ -1,0 +1,182 @@
+"""Networks by name: which residual blocks they have, and building them with any block in each.
+
+Only `build` and `from_structure` load torch; names, paths and whether blocks fit are known without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from moonshine.blocks.kinds import Block, Convolutions, convolutions, parse
+from moonshine.errors import MoonshineError
+from moonshine.networks.families import Site, is_model
+from moonshine.networks.families import parse as parse_network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from moonshine.networks.erfnet import ERFNet
+    from moonshine.networks.models import Trust
+    from moonshine.networks.resnet import ResNet
+    from moonshine.networks.wide_resnet import WideResNet
+
+__all__ = [
+    "Blocks",
+    "Site",
+    "assign",
+    "build",
+    "from_structure",
+    "rebuild",
+    "residual_blocks",
+    "sites",
+    "to_structure",
+]
+
+Blocks = str | Block | Mapping[str, str] | Mapping[str, Block]
+
+
+def sites(name: str) -> tuple[Site, ...]:
+    """The residual blocks of a network in order; MoonshineError for a name that is not a network.
+
+    What the names mean: `moonshine.networks.families.FAMILIES`.
+    """
+    return parse_network(name).sites
+
+
+def residual_blocks(name: str) -> tuple[str, ...]:
+    """The module paths of a network's residual blocks, in order: ``stage1.0``, ``stage1.1``, ..."""
+    return tuple(site.path for site in sites(name))
+
+
+def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
+    """The block at every residual path of a network: one for all, or a mapping that names every path.
+
+    MoonshineError for an unknown network, block or path, a path left out, and a block that does not fit: it
+    names the layer, the width and the values that would.
+    """
+    places = sites(name)
+    if isinstance(block, str | Block):
+        chosen = {site.path: parse(block) for site in places}
+    elif isinstance(block, Mapping):
+        chosen = _mixed(name, block, [site.path for site in places])
+    else:
+        raise MoonshineError(f"block {block!r}; allowed: one such as G(4), or a mapping of layers to blocks")
+    for site in places:
+        convolutions(chosen[site.path], site.in_channels, site.out_channels, site.stride, site.path)
+    return chosen
+
+
+def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, Block]:
+    for path in block:
+        if path not in paths:
+            close = get_close_matches(str(path), paths) or [f"{paths[0]} to {paths[-1]}"]
+            raise MoonshineError(f"{name} has no residual block {path!r}; allowed: {', '.join(close)}")
+    if missing := [path for path in paths if path not in block]:
+        raise MoonshineError(f"{name}: no block given for {', '.join(missing)}; a mapping names every layer")
+    return {path: parse(block[path]) for path in paths}
+
+
+def build(
+    name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3
+) -> WideResNet | ResNet | ERFNet:
+    """A network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
+
+    An erfnet's logits are (n, num_classes, h, w). `block` is one block for every place or a mapping from each residual
+    path to its block. Weights are drawn from torch's global generator, on torch's default device. MoonshineError as for
+    `assign`.
+    """
+    blocks = assign(name, block)
+    for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if type(number) is not int or number < 1:
+            raise MoonshineError(f"{key} is {number!r}; allowed: a whole number from 1")
+    return _BUILDERS[parse_network(name).family.name](sites(name), blocks, num_classes, in_channels)
+
+
+def _wrn(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> WideResNet:
+    from moonshine.networks.wide_resnet import WideResNet
+
+    return WideResNet(_stages(places, blocks), num_classes, in_channels)
+
+
+def _resnet(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> ResNet:
+    from moonshine.networks.resnet import ResNet
+    from moonshine.substitution.replacement import apply
+
+    built = ResNet(places, num_classes, in_channels)
+    apply(built, blocks)
+    return built
+
+
+def _erfnet(
+    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
+) -> ERFNet:
+    from moonshine.networks.erfnet import ERFNet
+
+    return ERFNet(_stages(places, blocks), num_classes, in_channels)
+
+
+def _stages(places: tuple[Site, ...], blocks: Mapping[str, Block]) -> dict[str, list[Convolutions]]:
+    """The convolutions of each stage's blocks, by the stage's path."""
+    stages: dict[str, list[Convolutions]] = {}
+    for site in places:
+        planned = convolutions(blocks[site.path], site.in_channels, site.out_channels, site.stride, site.path)
+        stages.setdefault(site.path.partition(".")[0], []).append(planned)
+    return stages
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {"wrn": _wrn, "resnet": _resnet, "erfnet": _erfnet}
+
+
+def to_structure(
+    name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3
+) -> dict[str, Any]:
+    """All that `from_structure` needs to build the network again, in values that JSON holds."""
+    return {
+        "network": name,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "blocks": {path: str(chosen) for path, chosen in assign(name, block).items()},
+    }
+
+
+def from_structure(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
+    """The network that `to_structure` or `moonshine.structures.describe.describe` described, newly initialised.
+
+    Of code on the Python path only what ``trust`` names is run: packages, modules, or builders in full
+    (``my_nets:build``). Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build`
+    or `rebuild`.
+    """
+    keys = ("network", "blocks", "num_classes", "in_channels")
+    if missing := [key for key in keys if key not in structure]:
+        raise MoonshineError(f"structure: found no {', '.join(missing)}; required: {', '.join(keys)}")
+    if is_model(structure["network"]):
+        return rebuild(structure, trust)
+    return build(*(structure[key] for key in keys))
+
+
+def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
+    """The model that `moonshine.structures.describe.describe` described, newly initialised, with its blocks.
+
+    A structure may have come from anywhere: what it names is built only if it is registered in torchvision or timm, or
+    if it is trusted. MoonshineError for one that is not, before its module is imported; as for `build_model` and
+    `moonshine.substitution.replacement.apply`; and for code of the user's that has changed since.
+    """
+    from moonshine.networks.models import build_model, check_trusted, is_registered, plain
+    from moonshine.networks.sources import check_sources
+    from moonshine.substitution.replacement import apply
+
+    name = structure["network"]
+    kwargs = plain(structure.get("kwargs"), f"structure of {name}: kwargs")
+    check_trusted(name, trust)
+    recorded = structure.get("source_sha256")
+    if recorded or not is_registered(name):
+        check_sources(name, recorded)
+    module = build_model(name, kwargs, structure["num_classes"], structure["in_channels"])
+    apply(module, structure["blocks"])
+    return module

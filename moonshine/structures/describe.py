@@ -1,0 +1,115 @@
+"""Anybody's model with blocks in some of its places, as data: what it takes to build it again, without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from moonshine.blocks.kinds import convolutions
+from moonshine.errors import MoonshineError
+from moonshine.networks.families import is_model
+from moonshine.networks.models import build_model, plain
+from moonshine.networks.sources import sources
+from moonshine.structures.build import Site, sites, to_structure
+from moonshine.substitution.layout import Layout, lay_out
+from moonshine.substitution.substitute import fitting, nothing_to_swap
+from moonshine.substitution.watching import zero_pass
+
+
+def describe(
+    name: str,
+    kwargs: Mapping[str, Any],
+    num_classes: int,
+    input_shape: Sequence[int],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    dense: bool | None = False,
+) -> tuple[dict[str, Any], nn.Module, Layout]:
+    """A model's structure with S in every place, the model itself and its layout.
+
+    Patterns as in `moonshine.substitution.layout.lay_out`. The structure holds only what JSON does.
+    MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
+    `check_logits` wants, and for ``kwargs`` that JSON would not give back.
+    """
+    code = (
+        sources(name) or None
+    )  # before it is imported: who edits it meanwhile has not changed what is built here
+    module = build_model(name, plain(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
+    check_logits(module, name, input_shape, num_classes, dense)
+    layout = lay_out(module, input_shape, include, exclude)
+    structure = {
+        "network": name,
+        "kwargs": dict(kwargs),
+        "num_classes": num_classes,
+        "in_channels": input_shape[0],
+        "source_sha256": code,  # a library's model has a version
+        "blocks": {place.path: "S" for place in layout.places},
+        "kept": layout.kept,
+    }
+    return structure, module, layout
+
+
+def places_of(
+    name: str,
+    kwargs: Mapping[str, Any],
+    num_classes: int,
+    input_shape: Sequence[int],
+    blocks: Sequence[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    dense: bool | None = False,
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """The structure of any network by name with S in every place, and which of ``blocks`` fit at each.
+
+    MoonshineError as for `describe`, and for a network in which nothing can be replaced.
+    """
+    if is_model(name):
+        structure, module, layout = describe(
+            name, kwargs, num_classes, input_shape, include, exclude, dense=dense
+        )
+        if not layout.places:
+            raise nothing_to_swap(name, "a cheap block", layout.kept)
+        return structure, fitting(module, layout, blocks)
+    structure = to_structure(name, "S", num_classes, input_shape[0])
+    return structure, {site.path: tuple(filter(partial(_fits, site), blocks)) for site in sites(name)}
+
+
+def _fits(site: Site, block: str) -> bool:
+    try:
+        return bool(convolutions(block, site.in_channels, site.out_channels, site.stride, site.path))
+    except MoonshineError:
+        return False
+
+
+def check_logits(
+    module: nn.Module, name: str, input_shape: Sequence[int], num_classes: int, dense: bool | None = False
+) -> None:
+    """MoonshineError unless an image of ``input_shape`` (channels, height, width) gives (1, num_classes) logits.
+
+    ``dense``: unless it gives (1, num_classes, height, width), for label maps; None allows both.
+    """
+    try:
+        logits = zero_pass(module, input_shape)
+    except MoonshineError as error:
+        raise MoonshineError(f"model {name}: {error}") from error
+    is_tensor = isinstance(logits, torch.Tensor)
+    found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
+    shapes = {False: (1, num_classes), True: (1, num_classes, *input_shape[1:])}
+    allowed = [shape for kind, shape in shapes.items() if dense in (kind, None)]
+    if found not in allowed:
+        right = is_tensor and logits.shape[1:2] == (num_classes,)
+        number = (
+            "" if right else f", for the data's {num_classes} classes (teacher.kwargs may set the number)"
+        )
+        more = "" if is_tensor else "; a module of yours around it may return one of its outputs"
+        if right and dense and logits.dim() == 4:
+            more = ", of the picture's size; a module of yours around it may enlarge them"
+        raise MoonshineError(
+            f"model {name}: one image gives {found}; allowed: logits {' or '.join(map(str, allowed))}{number}{more}"
+        )

@@ -1,0 +1,61 @@
+"""Tiny studies without images: what the fetch stage says of them, invented times of their steps, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import Study, parse_study
+from moonshine.files import write_json
+from moonshine_workflow import cli
+from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
+from moonshine_workflow.commands.estimating.steps import distinct, steps_of
+from moonshine_workflow.commands.estimating.throughput import StepTime, Throughput
+from moonshine_workflow.graph import nodes
+from tests.workflow import tiny
+
+SIZE = DatasetSize(train=40, validation=10, test=20, shape=(1, 8, 8), classes=2)
+SECONDS = {"ce": 0.5, "kd": 0.75, "at": 1.0, "evaluation": 0.25}
+
+
+def a_study(**sections: Any) -> Study:
+    content = tiny.study(**sections)
+    if content["data"]["name"] == "arrays":
+        content["data"]["sha256"] = "0" * 64
+    return parse_study(content)
+
+
+def prepare(size: DatasetSize = SIZE) -> None:
+    """Write the dataset's description, as `fetch` would."""
+    node = nodes.fetch("tiny")
+    counts = {"train": size.train, "validation": size.validation, "test": size.test}
+    names = dict(zip(("channels", "height", "width"), size.shape, strict=True))
+    write_json(node.folder / "dataset.json", {"counts": counts, **names, "num_classes": size.classes})
+    (node.folder / "data.safetensors").touch()
+
+
+def invented(study: Study) -> Throughput:
+    """Times that depend on the loss alone."""
+    times = {
+        step.key: StepTime(
+            seconds_per_image=SECONDS[step.key.split(", ")[1]], waited=0.0, peak_bytes=2_000_000_000
+        )
+        for step in distinct(steps_of(study, SIZE))
+    }
+    return Throughput(
+        device="a device",
+        dtype="float32",
+        threads=1,
+        channels_last=True,
+        compile=False,
+        torch="2.15",
+        steps=times,
+    )
+
+
+def save(study: Study, path: Path) -> None:
+    write_json(path, invented(study).model_dump(mode="json"))
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["estimate", *arguments])

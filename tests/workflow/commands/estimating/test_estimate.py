@@ -1,0 +1,79 @@
+"""Device hours from times of steps, and the schedule on several devices."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moonshine_workflow.commands.estimating.estimate import Row, as_text, estimate, wall_seconds
+from moonshine_workflow.commands.estimating.steps import steps_of
+from moonshine_workflow.graph import nodes
+from tests.workflow.commands.estimating.studies import SIZE, a_study, invented
+
+
+def test_every_node_takes_its_epochs_and_its_test() -> None:
+    study = a_study(seeds=[0, 1, 2])
+    found = estimate(study, SIZE, steps_of(study, SIZE), invented(study), devices=8)
+    # 2 x (40 x training + 10 x 0.25) + 20 x 0.25
+    each = {"teacher": 50.0, "scratch": 50.0, "kd": 70.0, "at": 90.0}
+    assert [(row.student, row.trained_by, row.networks, row.seconds_each) for row in found.rows] == [
+        ("teacher", "teacher", 1, 50.0),
+        *((student, kind, 3, each[kind]) for student in ("G4", "BG2-M") for kind in ("scratch", "kd", "at")),
+    ]
+    assert sum(row.networks for row in found.rows) == len(nodes.trained(study))
+    assert found.device_seconds == 50 + 6 * (50 + 70 + 90)
+    assert (found.steps, found.images, found.peak_bytes) == (6, 80, 2_000_000_000)
+    assert found.wall_seconds.keys() == {1, 8}
+
+
+def test_a_teacher_that_comes_with_its_weights_is_only_evaluated() -> None:
+    weights = {"weights": "teacher.safetensors", "weights_sha256": "0" * 64}
+    study = a_study(teacher={"network": "wrn-10-1", "seed": 0, **weights})
+    row = estimate(study, SIZE, steps_of(study, SIZE), invented(study), devices=1).rows[0]
+    assert (row.images_per_second, row.seconds_each) == (None, (10 + 20) * 0.25)
+
+
+def test_the_text_has_a_line_for_each_student_and_method() -> None:
+    study = a_study()
+    text = as_text(estimate(study, SIZE, steps_of(study, SIZE), invented(study), devices=2))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["G4", "at", "1.00", "4.00", "90.0", "1", "90.0"] in lines
+    assert ["in", "all", "7", "470.0"] in lines
+    assert {"1 device: 470.0 seconds", "2 devices: 260.0 seconds"} <= set(text.splitlines())
+    assert "2.0 GB" in text
+
+
+def rows(teacher: float, scratch: list[float], distilled: list[float]) -> list[Row]:
+    students = [("scratch", seconds) for seconds in scratch] + [("kd", seconds) for seconds in distilled]
+    return [
+        Row("teacher", "teacher", 1, 1.0, 1.0, teacher),
+        *(Row("student", kind, 1, 1.0, 1.0, seconds) for kind, seconds in students),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (rows(3, [5], [4, 1]), [13, 7, 7, 7]),
+        (rows(10, [1], [2, 2]), [15, 12, 12, 12]),
+        (rows(3, [], []), [3, 3, 3, 3]),
+    ],
+)
+def test_distillation_waits_for_the_teacher(work: list[Row], expected: list[float]) -> None:
+    assert [wall_seconds(work, devices) for devices in (1, 2, 3, 8)] == expected
+
+
+SECONDS = st.lists(st.integers(1, 50), max_size=8)
+
+
+@given(teacher=st.integers(0, 50), scratch=SECONDS, distilled=SECONDS, devices=st.integers(1, 6))
+def test_the_time_lies_between_the_bounds_of_every_schedule(
+    teacher: int, scratch: list[float], distilled: list[float], devices: int
+) -> None:
+    total = teacher + sum(scratch) + sum(distilled)
+    chain = max(teacher + max(distilled, default=0), *scratch, 0)
+    wall = wall_seconds(rows(teacher, scratch, distilled), devices)
+    assert max(total / devices, chain) <= wall <= total
+    # Graham's bound for schedules that leave no device idle, in whole numbers
+    assert devices * wall <= total + (devices - 1) * chain

@@ -1,0 +1,148 @@
+"""``moonshine plan`` as its users see it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moonshine.config import load_study
+from moonshine.costs.cost import cost
+from moonshine.search.place_latency import Latencies
+from moonshine.search.space import Space
+from moonshine.structures.build import from_structure
+from moonshine_workflow import cli
+from moonshine_workflow.commands import plan_measurements
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.stages import fetch
+from moonshine_workflow.students.layouts import images_of, uniform
+from moonshine_workflow.students.sizes import exported_bytes
+from tests.workflow import tiny
+
+MODEL = ["--model", "wrn-10-1", "--input", "3x8x8", "--classes", "10", "--block", "G(4)", "--block", "B(2)"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*arguments: str) -> int:
+    return cli.main(["plan", *arguments])
+
+
+def test_a_plan_lists_the_teacher_and_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--budget", "30k params") == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in text.splitlines() if line.endswith((" yes", " no"))}
+    assert rows["teacher"].split()[1] == "77,850"
+    assert rows["teacher"].endswith("no")
+    assert rows.keys() >= {"teacher", "B(2)", "G(4)"}
+    assert "Reachable with these blocks" in text
+    assert "batch 1" in text
+
+
+def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--block", "G(1)", "--budget", "1MB") == 0
+    text = capsys.readouterr().out
+    (line,) = [line for line in text.splitlines() if line.startswith("Dearer than what they replace: ")]
+    assert re.fullmatch(r".*: G\(1\) \(1\.\d\d times the MACs\)\.", line)
+
+
+@pytest.mark.parametrize("budget", ["9k params", "1kB", "100 macs", "1us", "9kB onnx", "1B peak"])
+def test_a_refused_budget_shows_what_comes_nearest(
+    budget: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(space: Space, images: object) -> Callable[..., int]:
+        return lambda blocks, format: cost(space.build(blocks), space.input_shape).bytes
+
+    monkeypatch.setattr(plan_measurements, "exporter", export)
+    assert plan(*MODEL, "--budget", budget) == 2
+    shown = capsys.readouterr()
+    assert re.search(
+        rf"budget {budget}: the smallest network has .*; allowed: from .*\. A rival, ", shown.err
+    )
+    title, _, _, teacher, *students = shown.out.rstrip().splitlines()
+    assert title == f"What comes nearest to {budget}:"
+    assert teacher.split()[:2] == ["teacher", "77,850"]
+    assert {row.split()[0] for row in students} - {"mixed"} == {"B(2)", "G(4)"}
+    assert all(row.endswith("no") for row in students)
+
+
+def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--budget", "25k params", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {option["name"]: option["fits"] for option in found["uniform"]} == {"G(4)": False, "B(2)": True}
+    assert found["teacher"]["values"]["parameters"] == 77_850
+
+
+def test_latencies_are_measured_once_unless_they_are_unreliable_or_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spreads = iter([0.4, 0.02, 0.02])
+
+    def measured(space: Space, threads: int) -> Latencies:
+        table = {path: dict.fromkeys(blocks, 1.0) for path, blocks in space.fitting.items()}
+        return Latencies(1.0, table, threads, {"S": 0.02, "G(4)": next(spreads)})
+
+    monkeypatch.setattr(plan_measurements, "measure_latencies", measured)
+    said = []
+    for more in ([], [], [], ["--measure-again"]):
+        assert plan(*MODEL, "--budget", "1MB", *more) == 0
+        shown = capsys.readouterr()
+        said.append(("Measuring the latency" in shown.err, "latency of G(4) is unreliable" in shown.out))
+    assert said == [(True, True), (True, False), (False, False), (True, False)]
+
+
+def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write_study(tmp_path)
+    assert plan("--budget", "1MB") == 2
+    assert "snakemake results/tiny/data/dataset.json" in capsys.readouterr().err
+    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "tiny"]) == 0
+    assert plan("--budget", "1MB", "--block", "G(4)") == 0
+    assert "wrn-10-1 at 1x8x8, 2 classes" in capsys.readouterr().out
+
+
+def test_planned_files_of_a_study_are_those_it_would_ship(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_study(tmp_path)
+    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "tiny"]) == 0
+    assert plan("--budget", "1MB onnx", "--block", "G(4)", "--json") == 0
+    (planned,) = json.loads(capsys.readouterr().out)["uniform"]
+    study = load_study()
+    images = images_of(study)
+    structure = uniform(study, study.teacher.name, "G(4)", images)
+    shipped = exported_bytes(from_structure(structure), images, structure, "onnx")
+    assert planned["values"]["onnx"] == shipped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*MODEL, "--budget", "0MB"], "allows nothing"),
+        ([*MODEL, "--budget", "12 bananas"], "is none; allowed: 1.2MB"),
+        ([*MODEL, "--budget", "1MB", "--budget", "2MB"], "both limit"),
+        ([*MODEL, "--budget", "1MB", "--block", "Q(2)"], "unknown kind 'Q'"),
+        (["--model", "wrn-10-1", "--budget", "1MB"], "--model needs --input"),
+        (["--model", "wrn-11-1", "--input", "3x8x8", "--classes", "10", "--budget", "1MB"], "wrn-11-1"),
+        (["--model", "wrn-10-1", "--input", "3x8", "--classes", "10", "--budget", "1MB"], "--input is '3x8'"),
+        (
+            ["--model", "no_such:build", "--input", "3x8x8", "--classes", "10", "--budget", "1MB"],
+            "no module no_such",
+        ),
+        (["--budget", "1MB"], "params.yaml: no such file"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(*arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1

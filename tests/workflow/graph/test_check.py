@@ -1,0 +1,173 @@
+"""What a study's networks must be for its data, said before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moonshine.config import Study, parse_study
+from moonshine.errors import MoonshineError
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import check_study
+from tests.workflow import tiny
+
+STUDIES = Path(__file__).parents[3] / "studies"
+DENSE: dict[str, Any] = yaml.safe_load((STUDIES / "cityscapes-smoke.yaml").read_text())
+KD = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
+CITYSCAPES = {"name": "cityscapes", "root": "here", "validation": 0.0, "split_seed": 0}
+
+
+def dense(**sections: Any) -> Study:
+    return parse_study({**DENSE, **sections})
+
+
+def images(**sections: Any) -> Study:
+    return parse_study(tiny.study(data={**tiny.STUDY["data"], "sha256": "0" * 64}, **sections))
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "cityscapes-smoke", "camvid-mini", "digits", "imagenet"])
+def test_shipped_studies_pass(name: str) -> None:
+    check_study(parse_study(yaml.safe_load((STUDIES / f"{name}.yaml").read_text())))
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        (
+            dense(teacher={"network": "wrn-16-1", "seed": 0}),
+            r"^teacher\.network: found wrn-16-1, which gives one label for a whole picture, where data\.name: "
+            r"generated has a label for every pixel; allowed: erfnet or erfnet-<width>: erfnet, erfnet-0\.5$",
+        ),
+        (
+            dense(students={"small": {"network": "resnet-18-0.5"}}),
+            r"^students\.small\.network: found resnet-18-0\.5, which gives one label .*; allowed: erfnet or",
+        ),
+        (
+            images(teacher={"network": "erfnet-0.25", "seed": 0}),
+            r"^teacher\.network: found erfnet-0\.25, which gives a label for every pixel, where data\.name: arrays has "
+            r"one label for a whole picture; allowed: wrn-<depth>.*; resnet-<depth>",
+        ),
+        (
+            images(students={"G4": {"block": "G(4)"}, "small": {"network": "erfnet", "block": "G(4)"}}),
+            r"^students\.small\.network: found erfnet, which gives a label for every",
+        ),
+    ],
+)
+def test_networks_label_what_the_data_label(study: Study, said: str) -> None:
+    with pytest.raises(MoonshineError, match=said):
+        check_study(study)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"data": {**CITYSCAPES, "size": [500, 1000]}},
+            r"^data\.size: found \[500, 1000\]; allowed for erfnet-0\.25: multiples of 8, such as "
+            r"\[504, 1000\]$",
+        ),
+        (
+            {"data": {**DENSE["data"], "size": 20}},
+            r"^data\.size: found 20; allowed for erfnet-0\.25: multiples of 8, such as 24$",
+        ),
+        (
+            {"augment": {"crop_padding": 0, "flip": True, "crop": [20, 16]}},
+            r"^augment\.crop: found \[20, 16\]; .* such as \[24, 16\]$",
+        ),
+        (
+            {
+                "data": {**DENSE["data"], "size": 36},
+                "teacher": {"model": "tests.moonshine.odd_networks:Dense", "seed": 0},
+                "students": {"small": {"network": "erfnet-0.5"}},
+            },
+            r"^data\.size: found 36; allowed for erfnet-0\.5: multiples of 8",
+        ),
+    ],
+)
+def test_networks_take_the_sizes_that_are_stated(sections: dict[str, Any], said: str) -> None:
+    with pytest.raises(MoonshineError, match=said):
+        check_study(dense(**sections))
+
+
+def test_sizes_that_only_the_data_know_and_those_of_anybodys_model_are_left_to_the_structure() -> None:
+    folder = {
+        "name": "segmentation_folder",
+        "root": "here",
+        "sha256": "0" * 64,
+        "classes": ["a", "b"],
+        "void": 255,
+        "size": None,
+        "validation": 0.0,
+        "split_seed": 0,
+    }
+    check_study(dense(data=folder))
+    model = {"model": "tests.moonshine.odd_networks:Dense", "seed": 0}
+    check_study(dense(data={**DENSE["data"], "size": 20}, teacher=model))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "scale", "said"),
+    [
+        (
+            {"model": "torchvision/vgg11_bn", "seed": 0},
+            "width",
+            r"^students\.rival: rival: torchvision/vgg11_bn is of no family that has rivals; allowed: torchvision",
+        ),
+        (
+            {"network": "wrn-10-1", "seed": 0},
+            "depth",
+            r"^students\.rival: rival: no network of the family of wrn-10-1 is smaller in depth",
+        ),
+    ],
+)
+def test_a_rival_of_a_teacher_that_has_none_is_refused_before_anything_runs(
+    teacher: dict[str, Any], scale: str, said: str
+) -> None:
+    rival = {"rival": {"scale": scale, "budget": "1MB"}}
+    with pytest.raises(MoonshineError, match=said):
+        check_study(images(teacher=teacher, students={"rival": rival}))
+
+
+def test_published_errors_lie_where_both_engines_see_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "studies" / "published"
+    folder.mkdir(parents=True)
+    for path in (folder / "mine.csv", tmp_path / "mine.csv"):
+        path.touch()
+    check_study(images(report={"published": "studies/published/mine.csv"}))
+    for found in ("mine.csv", "studies/published/absent.csv"):
+        with pytest.raises(
+            MoonshineError,
+            match=rf"^report\.published: found {found}; allowed: null, or a CSV in studies/published",
+        ):
+            check_study(images(report={"published": found}))
+
+
+def test_a_model_in_the_folder_of_the_study_is_found_by_a_console_script_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    study = images(teacher={"model": "checked_nets:build", "seed": 0})
+    with pytest.raises(
+        MoonshineError, match=r"teacher\.model: .* no Python package 'checked_nets' is found from here"
+    ):
+        check_study(study)
+    (tmp_path / "checked_nets.py").touch()
+    check_study(study)
+
+
+def test_the_longest_names_make_names_of_files() -> None:
+    """With what a file is called while it is written."""
+    longest = "n" * 64
+    study = images(
+        study=longest, students={longest: {"block": "G(4)"}}, methods={longest: KD}, seeds=[2**63 - 1]
+    )
+    names = [path.name for node in nodes.all_nodes(study) for path in (node.log, node.timings, node.work)]
+    assert max(len(f".{name}.{2**22}.part") for name in names) < 255

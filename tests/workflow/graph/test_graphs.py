@@ -1,0 +1,379 @@
+"""The two graphs are one: every node has the same name, command, inputs, outputs and parameters in both engines."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+from dataclasses import replace
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moonshine.config import Study, load_study, parse_study
+from moonshine.files import write_json
+from moonshine_workflow.engines import dvc_state, snakemake_state
+from moonshine_workflow.engines.rules import package
+from moonshine_workflow.engines.snakemake_state import Job
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import CHECKED
+from moonshine_workflow.graph.parameters import dvc_params, parameter, resolved
+from moonshine_workflow.stages import sources
+from tests.workflow import tiny
+from tests.workflow.clones import PROJECT, clone, inside
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+
+AWKWARD = tiny.study(
+    study="Odd_name+1",
+    students={
+        "BG2-M_8": {"block": "BG(2,M/8)"},
+        "10": {"network": "wrn-10-1", "block": "G(N)"},
+        "own": {"network": "graph_nets:build"},
+    },
+    methods={
+        "kd+at": {
+            "at": {"form": "paper", "beta": 1},
+            "kd": {"alpha": 1, "temperature": 2, "form": "released"},
+        }
+    },
+    seeds=[3, 0],
+)
+STUDIES = {
+    "default": None,
+    "awkward": AWKWARD,
+    "scratch only": tiny.study(methods={}),
+}
+OWN = "import graph_blocks\n"
+# Files that training nodes import and that define none of their numbers.
+HARMLESS = {
+    "moonshine/__init__.py": "lazy exports",
+    "moonshine/datasets/__init__.py": "exports",
+    "moonshine/errors.py": "the exception",
+    "moonshine/export/__init__.py": "exports",
+    "moonshine/files.py": "atomic writing",
+    "workflow/moonshine_workflow/tracking/live.py": "tracking",
+    "workflow/moonshine_workflow/tracking/runs.py": "tracking",
+    "moonshine/search/__init__.py": "empty",
+    "moonshine/search/rival_candidates.py": "checks of the study",
+    "workflow/moonshine_workflow/tracking/store.py": "tracking",
+    "workflow/moonshine_workflow/graph/check.py": "checks of the study",
+    "workflow/moonshine_workflow/training/gpus.py": "chooses among GPUs",
+    "workflow/moonshine_workflow/training/launch.py": "starts processes",
+    "workflow/moonshine_workflow/graph/nodes.py": "names and paths",
+    "workflow/moonshine_workflow/graph/parameters.py": "compares parameters",
+    "workflow/moonshine_workflow/training/prepared.py": "the data that dataset.json tells, or none",
+    "workflow/moonshine_workflow/training/progress.py": "progress",
+    "workflow/moonshine_workflow/training/progress_file.py": "progress",
+    "workflow/moonshine_workflow/students/search_progress.py": "progress",
+    "workflow/moonshine_workflow/graph/stage.py": "logs, timings, exit status",
+    "workflow/moonshine_workflow/students/trial.py": "checks of the study",
+    "workflow/moonshine_workflow/training/placement.py": "chooses among GPUs",
+    **dict.fromkeys(package("workflow/moonshine_workflow", "__init__.py"), "a docstring"),
+    # the schema; it has no defaults
+    **dict.fromkeys(package("moonshine/config"), "the schema"),
+}
+# What the stages that lay out and measure do not read of a section, which DVC cannot leave out.
+UNREAD = {"teacher": {"seed", "weights", "weights_sha256", "weights_prefix"}, "students": {"warm_start"}}
+DATA = set(package("moonshine/data"))
+DATASETS = set(package("moonshine/datasets"))
+DISTILLATION = set(package("moonshine/distillation"))
+NETWORKS = {
+    path
+    for folder in ("blocks", "networks", "structures", "substitution")
+    for path in package(f"moonshine/{folder}")
+}
+COSTS = set(package("moonshine/costs"))
+FORMATS = set(package("moonshine/formats"))
+# Imported by the stage for something else than what its node leaves.
+UNUSED: dict[str, set[str]] = {
+    # networks are built for the checks of the study alone, and weights are downloaded for the teacher
+    "fetch": {
+        *NETWORKS,
+        *DATA,
+        "moonshine/structures/artifacts.py",
+        "moonshine/costs/budgets.py",
+        "moonshine/structures/given_weights.py",
+    },
+    "sources": {*NETWORKS, "moonshine/costs/budgets.py"},
+    # models are tried out before they train
+    "structure": {*DATASETS, "moonshine/structures/artifacts.py"},
+    "measure": DATASETS | DATA,
+    # its sizes in the tables are those of measure-teacher; budgets are of students
+    "teacher": DATASETS
+    | DISTILLATION
+    | COSTS
+    | FORMATS
+    | {"moonshine/costs/budgets.py", "workflow/moonshine_workflow/students/sizes.py"},
+    "scratch": DATASETS | DISTILLATION | {"moonshine/costs/budgets.py"},
+    "distil": DATASETS | {"moonshine/costs/budgets.py"},
+    "collect": NETWORKS,
+    "export": DATASETS,
+    "examples": DATASETS
+    | {
+        "moonshine/costs/budgets.py",
+        "workflow/moonshine_workflow/tracking/back_fill.py",
+        "workflow/moonshine_workflow/tracking/views.py",
+    },
+    # collecting is what the report does with --partial
+    "report": NETWORKS
+    | {
+        "workflow/moonshine_workflow/tables/choice.py",
+        "workflow/moonshine_workflow/tables/collect.py",
+        "workflow/moonshine_workflow/tables/latex.py",
+        "workflow/moonshine_workflow/tables/summary.py",
+    }
+    | {"workflow/moonshine_workflow/training/configuration.py"},
+}
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    content = STUDIES[request.param]
+    made = clone_with_nets(tmp_path_factory.mktemp("graphs"), content or tiny.STUDY)
+    if content is None:
+        (made / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
+    return made
+
+
+def clone_with_nets(folder: Path, content: dict[str, Any]) -> Path:
+    """A clone with code of the user's beside it."""
+    (folder / "graph_nets.py").write_text(OWN)
+    (folder / "graph_blocks.py").touch()
+    return clone(folder, content)
+
+
+@pytest.fixture(scope="module")
+def snakemake(folder: Path) -> dict[str, Job]:
+    return read_snakemake(folder)
+
+
+@pytest.fixture(scope="module")
+def dvc(folder: Path) -> dict[str, Job]:
+    return read_dvc(folder)
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> Study:
+    return load_study(folder / "params.yaml")
+
+
+def read_snakemake(folder: Path) -> dict[str, Job]:
+    with inside(folder):
+        return {job.name: job for job in snakemake_state.jobs()}
+
+
+def as_read(content: dict[str, Any], stage: str, params: dict[str, Any]) -> dict[str, Any]:
+    """DVC's parameters, which are as they stand in ``content``, without defaults and what the stage does not read."""
+    content = copy.deepcopy(content)
+    for key, value in params.items():
+        *sections, last = key.split(".")
+        reduce(getitem, sections, content)[last] = value
+    unread = UNREAD if stage in ("structure", "measure", "measure-teacher") else {}
+    settings = resolved(parse_study(content))
+    values = {key: parameter(settings, key) for key in params}
+    for key, value in values.items():
+        for name in unread.get(key.partition(".")[0], ()):
+            value.pop(name, None)
+    return values
+
+
+def read_dvc(folder: Path) -> dict[str, Job]:
+    """DVC's stages in the form of Snakemake's jobs, without the check of the study: the Snakefile does that itself."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    found = {}
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    with inside(folder), Repo() as repo:
+        own_code = sources.of(load_study())
+        write_json(nodes.sources(load_study().study).outputs[0], own_code)
+        for stage in repo.index.stages:
+            if stage.name == dvc_state.CHECK:
+                continue
+            params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+            read = {dep.def_path: dep.read_params() for dep in params}
+            values, code = (
+                read.pop("params.yaml", {}),
+                {key: one for own in read.values() for key, one in own.items()},
+            )
+            found[stage.name] = Job(
+                name=stage.name,
+                command=stage.cmd,
+                inputs=tuple(
+                    sorted(
+                        dep.def_path
+                        for dep in stage.deps
+                        if dep not in params and dep.def_path != str(CHECKED)
+                    )
+                ),
+                outputs=tuple(sorted(out.def_path for out in stage.outs)),
+                # what Snakemake has as a parameter, DVC looks at by running the stage every time
+                params=own_code
+                if stage.always_changed
+                else as_read(content, stage.name.partition("@")[0], values) | code,
+                log="",
+                due=True,
+                recorded=False,
+                changed_inputs=frozenset(),
+                other_changes=(),
+            )
+    return found
+
+
+def differences(snakemake: dict[str, Job], dvc: dict[str, Job]) -> list[str]:
+    """What the two graphs do not share, in words; an input of DVC that is a folder stands for the inputs below it."""
+    found = [f"{name}: only in one engine" for name in snakemake.keys() ^ dvc.keys()]
+    for name in snakemake.keys() & dvc.keys():
+        one, other = snakemake[name], dvc[name]
+        for what in ("command", "outputs", "params"):
+            if getattr(one, what) != getattr(other, what):
+                found.append(f"{name}: {what}: {getattr(one, what)} and {getattr(other, what)}")
+        covered: set[str] = set()
+        for path in other.inputs:
+            below = {each for each in one.inputs if each == path or each.startswith(f"{path}/")}
+            covered |= below
+            if not below:
+                found.append(f"{name}: input only in DVC: {path}")
+        found += [f"{name}: input only in Snakemake: {path}" for path in set(one.inputs) - covered]
+    return found
+
+
+def test_the_graphs_are_equal(snakemake: dict[str, Job], dvc: dict[str, Job]) -> None:
+    assert differences(snakemake, dvc) == []
+
+
+def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+    expected = {node.name: node for node in nodes.all_nodes(study)}
+    assert snakemake.keys() == expected.keys()
+    for name, job in snakemake.items():
+        assert list(job.outputs) == sorted(map(str, expected[name].outputs))
+        assert job.log == str(expected[name].log)
+        module = "measure" if expected[name].stage == "measure-teacher" else expected[name].stage
+        assert job.command.startswith(f"python -m moonshine_workflow.stages.{module} --study {study.study}")
+
+
+def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+    root = f"results/{study.study}"
+    expected = {f"{root}/teacher/structure.json", f"{root}/measure/teacher.json"}
+    for node in nodes.trained(study):
+        expected |= {str(node.folder / name) for name in ("metrics.json", "history.csv", "config.json")}
+    for student in study.students:
+        expected |= {f"{root}/students/{student}/{name}.json" for name in ("structure", "cost")}
+    found = snakemake[nodes.collect(study.study).name].inputs
+    assert {path for path in found if path.startswith("results/")} == expected
+
+
+def test_a_node_knows_which_parameters_dvc_records_for_it(dvc: dict[str, Job], study: Study) -> None:
+    for node in {node.stage: node for node in nodes.all_nodes(study)}.values():
+        recorded = {key for key in dvc[node.name].params if not key.startswith("sources")}  # of another file
+        assert set(dvc_params(node)) == recorded
+
+
+def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
+    waits = {name for name, job in snakemake.items() if any("/teacher/" in path for path in job.inputs)}
+    assert {name.split("@")[0] for name in waits} <= {
+        "distil",
+        "collect",
+        "examples",
+        "export",
+        "report",
+    }
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+@pytest.mark.parametrize("what", ["name", "command", "inputs", "outputs", "params", "value"])
+def test_a_difference_is_noticed(
+    engine: str, what: str, snakemake: dict[str, Job], dvc: dict[str, Job], study: Study
+) -> None:
+    graphs = {"snakemake": dict(snakemake), "dvc": dict(dvc)}
+    name = nodes.scratch(study.study, next(iter(study.students)), study.seeds[0]).name
+    job = graphs[engine].pop(name)
+    changes: dict[str, dict[str, Any]] = {
+        "name": {"name": f"{name}-1"},
+        "command": {"command": f"{job.command} --fast"},
+        "inputs": {"inputs": tuple(path for path in job.inputs if "dataset.json" not in path)},
+        "outputs": {"outputs": job.outputs[1:]},
+        "params": {"params": {"augment": job.params["augment"]}},
+        "value": {"params": {**job.params, "augment": {"crop_padding": 4, "flip": True}}},
+    }
+    changed = changes[what]
+    graphs[engine][changed.get("name", name)] = replace(job, **changed)
+    found = differences(graphs["snakemake"], graphs["dvc"])
+    assert found
+    assert all(line.startswith(name) for line in found)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("workflow/rules/training.smk", "*DISTILLATION, "),
+        ("workflow/rules/training.smk", "        teacher_structure=rules.teacher.output.structure,\n"),
+        ("dvc.yaml", "      - methods.${item.method}\n"),
+        ("dvc.yaml", "      - moonshine/distillation\n"),
+        ("dvc.yaml", "    always_changed: true\n"),
+        ("workflow/rules/structure.smk", '        code=own_code("sources.students.{student}"),\n'),
+        ("dvc.yaml", "          - sources.students.${item.student}\n"),
+    ],
+)
+def test_what_one_file_loses_is_noticed(file: str, words: str, tmp_path: Path) -> None:
+    folder = clone_with_nets(tmp_path, AWKWARD)
+    text = (folder / file).read_text()
+    assert text.count(words) == 1
+    (folder / file).write_text(text.replace(words, ""))
+    found = differences(read_snakemake(folder), read_dvc(folder))
+    assert found
+    assert all(difference.startswith(("distil@", "sources@", "structure@")) for difference in found)
+
+
+@pytest.mark.parametrize("stage", UNUSED)
+def test_nodes_depend_on_the_code_that_makes_them(stage: str) -> None:
+    """Every file it imports is listed, alone or with its folder, and nothing is listed of which it imports nothing."""
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    listed = [path for path in deps if path.startswith(("moonshine/", "workflow/", "notebooks/"))]
+    found = imported(stage)
+    assert [path for path in listed if not any(_within(each, path) for each in found)] == []
+    unlisted = {each for each in found if not any(_within(each, path) for path in listed)}
+    assert unlisted - HARMLESS.keys() - UNUSED[stage] == set()
+
+
+def _within(path: str, place: str) -> bool:
+    return path == place or path.startswith(f"{place}/")
+
+
+def imported(stage: str) -> set[str]:
+    """The files that a stage reaches by imports, those inside functions and in its notebook included, and templates."""
+    found: set[str] = set()
+    waiting = [f"workflow/moonshine_workflow/stages/{stage}.py"] + (
+        ["notebooks/report.ipynb"] if stage == "report" else []
+    )
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            if path == "workflow/moonshine_workflow/report/markup.py":
+                found |= set(package("workflow/moonshine_workflow/report/templates", "*.jinja"))
+            waiting += _imports((PROJECT / path).read_text(), path.endswith(".ipynb"))
+    return found
+
+
+def _imports(text: str, notebook: bool) -> list[str]:
+    if notebook:
+        text = "\n".join(
+            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"
+        )
+    names: list[str] = []
+    for statement in ast.walk(ast.parse(text)):
+        if isinstance(statement, ast.Import):
+            names += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            names += [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
+    homes = {"moonshine": "", "moonshine_workflow": "workflow/"}
+    own = [name for name in names if name.split(".")[0] in homes]
+    paths = [homes[name.split(".")[0]] + name.replace(".", "/") for name in own]
+    candidates = [f"{path}.py" for path in paths] + [f"{path}/__init__.py" for path in paths]
+    return [path for path in candidates if (PROJECT / path).is_file()]

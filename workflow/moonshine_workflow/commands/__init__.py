@@ -1,0 +1,1 @@
+"""What ``moonshine ...`` offers: a module for each command."""

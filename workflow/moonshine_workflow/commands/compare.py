@@ -1,0 +1,57 @@
+"""compare: several studies side by side, as one HTML file, by running notebooks/compare.ipynb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moonshine.errors import MoonshineError
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.report.notebooks import FOLDER, render
+
+NOTEBOOK = FOLDER / "compare.ipynb"
+
+
+def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
+    """Render the comparison of collected studies to ``output``.
+
+    Errors: ``MoonshineError`` for fewer than two studies, one that has not been collected, or a notebook that
+    fails; its half-run copy then lies beside ``output``.
+    """
+    if len(set(studies)) < 2:
+        raise MoonshineError(f"studies: found {', '.join(studies)}; expected at least two different ones")
+    for study in studies:
+        table = root / nodes.collect(study).outputs[0]
+        if not table.is_file():
+            raise MoonshineError(f"{table}: missing; study '{study}' has not been collected")
+    render(
+        NOTEBOOK,
+        {"studies": list(studies), "root": str(root)},
+        title=f"moonshine: {', '.join(studies)}",
+        html=output,
+        notebook=None,
+        failed=output.with_name(f"{output.stem}-failed.ipynb"),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """``python -m moonshine_workflow.commands.compare STUDY STUDY ... [--output FILE]``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moonshine_workflow.commands.compare", description=__doc__
+    )
+    parser.add_argument("studies", nargs="+", metavar="STUDY", help="a collected study, by name")
+    parser.add_argument("--output", type=Path, default=nodes.RESULTS / "compare.html", metavar="FILE")
+    options = parser.parse_args(argv)
+    try:
+        compare(options.studies, options.output)
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return stage.USAGE_ERROR
+    print(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The ``moonshine`` command line: what a network costs, without writing Python.
+
+Each command is one `add_...` function that takes argparse's subparsers, and torch loads only when a command
+needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from moonshine import __version__
+from moonshine.errors import MoonshineError
+from moonshine_workflow.commands.text_table import text_table
+
+if TYPE_CHECKING:
+    from moonshine.costs.cost import Cost
+
+Subparsers = Any  # argparse keeps the name of its type to itself
+
+
+_DESCRIPTION = """
+Print what a network costs, one row per block, against the same network with ordinary blocks (S).
+
+MACs are multiply-accumulates of convolutions and linear layers; published ops are the papers' "Ops" column;
+files are safetensors and MB are 10^6 bytes; peak memory is the maximum of live activations in an eager fp32
+forward pass.
+"""
+
+
+def add_cost(subparsers: Subparsers) -> None:
+    """Adds ``moonshine cost``."""
+    parser = subparsers.add_parser(
+        "cost", help="what a network with cheap blocks costs", description=_DESCRIPTION
+    )
+    parser.add_argument("network", help="such as wrn-40-2")
+    parser.add_argument("--block", action="append", help="such as 'G(4)', once or more; default S")
+    parser.add_argument("--classes", type=int, default=10, metavar="N", help="default 10")
+    parser.add_argument("--input", default="3x32x32", metavar="CxHxW", help="default 3x32x32")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_cost)
+
+
+def _cost(arguments: argparse.Namespace) -> int:
+    from moonshine.blocks.kinds import parse
+    from moonshine.structures.build import assign, build
+
+    shape = _shape(arguments.input)
+    blocks = [str(parse(block)) for block in arguments.block or ["S"]]
+    for block in blocks:
+        assign(arguments.network, block)
+
+    import torch
+
+    from moonshine.costs.cost import cost
+
+    costs: dict[str, Cost] = {}
+    for block in dict.fromkeys(["S", *blocks]):
+        with torch.device("meta"):
+            module = build(arguments.network, block, arguments.classes, shape[0])
+        costs[block] = cost(module, shape)
+    rows = [_row(block, costs[block], costs["S"]) for block in blocks]
+    if arguments.json:
+        about = {"network": arguments.network, "num_classes": arguments.classes}
+        print(
+            json.dumps({**about, "input_shape": shape, "batch": costs["S"].batch, "blocks": rows}, indent=2)
+        )
+    else:
+        print(
+            f"{arguments.network}, {arguments.classes} classes, input {arguments.input}, batch 1; "
+            "compression and MACs ratio are against blocks S"
+        )
+        print(text_table(list(_COLUMNS), [[show(row) for show in _COLUMNS.values()] for row in rows]))
+    return 0
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split("x")
+    if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):
+        return tuple(map(int, sizes))
+    raise MoonshineError(f"--input is {text!r}; allowed: channels x height x width, such as 3x32x32")
+
+
+def _row(block: str, found: Cost, ordinary: Cost) -> dict[str, Any]:
+    return {
+        "block": block,
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "ops": found.ops,
+        "bytes": {"fp32": found.bytes, "bf16": found.bytes_bf16},
+        "peak_activation_bytes": found.peak_activation_bytes,
+        "compression": ordinary.parameters / found.parameters,
+        "macs_ratio": ordinary.macs / found.macs,
+    }
+
+
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "block": lambda row: row["block"],
+    "parameters": lambda row: f"{row['parameters']:,}",
+    "MACs": lambda row: f"{row['macs']:,}",
+    "published ops": lambda row: f"{row['ops']:,}",
+    "fp32 MB": lambda row: f"{row['bytes']['fp32'] / 1e6:.3f}",
+    "bf16 MB": lambda row: f"{row['bytes']['bf16'] / 1e6:.3f}",
+    "peak MB": lambda row: f"{row['peak_activation_bytes'] / 1e6:.3f}",
+    "compression": lambda row: f"{row['compression']:.2f}x",
+    "MACs ratio": lambda row: f"{row['macs_ratio']:.2f}x",
+}
+
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_cost,)
+
+
+def main(
+    argv: Sequence[str] | None = None, commands: Sequence[Callable[[Subparsers], None]] = COMMANDS
+) -> int:
+    """Runs one command; returns its exit status: 2, with only a message, for a mistake in the input."""
+    parser = argparse.ArgumentParser("moonshine", description="Smaller students of a trained network.")
+    parser.add_argument("--version", action="version", version=f"moonshine {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in commands:
+        add(subparsers)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except MoonshineError as error:
+        print(f"moonshine: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # `moonshine status | head`: the reader has seen enough; keep the interpreter from flushing to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,128 @@
+"""``moonshine plan``: what fits a budget, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from moonshine.errors import MoonshineError
+
+if TYPE_CHECKING:
+    from moonshine.search.space import Space
+    from moonshine_workflow.students.layouts import Images
+
+DESCRIPTION = """
+Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
+block of its own in every place. Sizes are exact; files are exported for real where a budget limits them; latencies are
+measured on this machine's CPU and kept in the cache, unless it is too busy.
+
+Budgets: 1.2MB (bytes of the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak
+(activations at batch 1), 15ms. Several hold at once.
+"""
+
+
+def add_plan(subparsers: Any) -> None:
+    """Adds ``moonshine plan``."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="what fits a memory budget, before anything trains",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--budget", action="append", required=True, help="such as 1.2MB; may be given again")
+    parser.add_argument(
+        "--model", help="instead of the teacher in params.yaml: wrn-40-2, torchvision/resnet34, ..."
+    )
+    parser.add_argument(
+        "--input", metavar="CxHxW", help="such as 3x64x64; default: the study's prepared data"
+    )
+    parser.add_argument("--classes", type=int, metavar="N", help="default: those of the study's data")
+    parser.add_argument("--block", action="append", help="such as 'G(4)'; default: the paper's 21")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the latencies; default 1")
+    parser.add_argument(
+        "--measure-again", action="store_true", help="measure the latencies anew, whatever the cache holds"
+    )
+    parser.add_argument("--all", action="store_true", help="list the students that do not fit, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_plan)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from moonshine.costs.budgets import parse_all
+
+    budgets = parse_all(arguments.budget)
+    space, images = _space(arguments)
+
+    from moonshine.search.additive import Impossible
+    from moonshine.search.planning import nearest, plan
+    from moonshine_workflow.commands.plan_measurements import exporter, latencies
+    from moonshine_workflow.commands.plan_text import table, text
+
+    try:
+        found = plan(
+            space,
+            budgets,
+            lambda: latencies(space, arguments.threads, arguments.measure_again),
+            exporter(space, images),
+        )
+    except Impossible as refused:
+        if not arguments.json:
+            print(
+                f"What comes nearest to {refused.budget}:\n\n{table(*nearest(space, refused))}\n", flush=True
+            )
+        raise
+    if arguments.json:
+        print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
+    else:
+        print(text(space, budgets, found, arguments.threads, everything=arguments.all))
+    return 0
+
+
+def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
+    """The networks to plan for, and the study's prepared images where they are planned for these."""
+    from moonshine.blocks.kinds import PAPER, parse
+    from moonshine.search.space import Space
+    from moonshine.structures.describe import places_of
+
+    blocks = ("S", *(str(parse(block)) for block in arguments.block or PAPER))
+    if arguments.model:
+        if not arguments.input or not arguments.classes:
+            raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
+        shape = _shape(arguments.input)
+        structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
+        return Space(structure, fitting, shape, arguments.model), None
+    from moonshine.config import load_study
+    from moonshine_workflow.graph import nodes
+    from moonshine_workflow.students.layouts import images_of
+
+    study = load_study()
+    if not (arguments.input and arguments.classes) and not nodes.fetch(study.study).is_done():
+        raise MoonshineError(
+            f"results/{study.study}/data: the study's data are not prepared yet; run `snakemake "
+            f"results/{study.study}/data/dataset.json` or `dvc repro fetch` first, or give --input and --classes"
+        )
+    images = None if arguments.input or arguments.classes else images_of(study)
+    shape = _shape(arguments.input) if arguments.input else images_of(study).shape
+    classes = arguments.classes or images_of(study).classes
+    teacher = study.teacher
+    structure, fitting = places_of(
+        teacher.name,
+        teacher.kwargs,
+        classes,
+        shape,
+        blocks,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
+    )
+    return Space(structure, fitting, shape, study.trusted), images
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    sizes = text.split("x")
+    if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):
+        channels, height, width = map(int, sizes)
+        return channels, height, width
+    raise MoonshineError(f"--input is {text!r}; allowed: channels x height x width, such as 3x64x64")

@@ -1,0 +1,122 @@
+"""A plan as text: tables of aligned columns that can be piped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moonshine.costs.budgets import MEASURES, Budget, dearer, show
+from moonshine.costs.latency import unreliable
+from moonshine.search.planning import Option, Plan
+from moonshine.search.space import Space
+from moonshine.substitution.layout import some
+from moonshine_workflow.commands.text_table import text_table
+
+HEADS = {
+    "parameters": "parameters",
+    "macs": "MACs",
+    "fp32": "fp32 file",
+    "onnx": "ONNX",
+    "onnx-int8": "INT8 ONNX",
+    "peak": "peak",
+    "latency": "latency",
+}
+
+
+def text(
+    space: Space, budgets: Sequence[Budget], plan: Plan, threads: int, *, everything: bool = False
+) -> str:
+    """What is reachable, what fits, what would be slower; ``everything`` lists what does not fit, too."""
+    shape = "x".join(map(str, space.input_shape))
+    parts = [
+        f"{space.structure['network']} at {shape}, {space.structure['num_classes']} classes: {len(space.places)} "
+        f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
+        _reach(plan, budgets),
+        _table(plan, everything),
+        _verdict(budgets, plan, everything),
+        _dearer(plan),
+        _slower(plan, threads),
+    ]
+    if kept := space.structure.get("kept"):
+        reasons = sorted(set(kept.values()))
+        counts = [f"{list(kept.values()).count(reason)} ({reason})" for reason in reasons]
+        parts.append(f"Convolutions that stay: {', '.join(counts)}.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _reach(plan: Plan, budgets: Sequence[Budget]) -> str:
+    limits = {budget.measure: str(budget) for budget in budgets}
+    return "\n".join(
+        f"Reachable with these blocks: {show(measure, least)} to {show(measure, most)} "
+        f"({MEASURES[measure].shown}; the budget is {limits[measure]})"
+        for measure, (least, most) in plan.reach.items()
+    )
+
+
+def _table(plan: Plan, everything: bool) -> str:
+    shown = [each for each in plan.uniform if each.fits or everything]
+    return table(plan.teacher, (*sorted(shown, key=_size), *plan.mixed))
+
+
+def table(teacher: Option, options: Sequence[Option]) -> str:
+    """A line for each option, the teacher's first, with every measure that is known."""
+    columns = [measure for measure in HEADS if measure in teacher.values]
+    rows = []
+    for option in (teacher, *options):
+        ratio = teacher.values["macs"] / option.values["macs"]
+        cells = [show(measure, option.values[measure]) for measure in columns]
+        rows.append([option.name, *cells, f"{ratio:.2f}x", "yes" if option.fits else "no"])
+    return text_table(["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"], rows)
+
+
+def _size(option: Option) -> float:
+    return -option.values["parameters"]
+
+
+def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
+    fitting = sum(option.fits for option in plan.uniform)
+    lines = [f"{fitting} of {len(plan.uniform)} students with one block everywhere fit."]
+    if fitting < len(plan.uniform) and not everything:
+        lines[0] += " --all lists the others."
+    if plan.teacher.fits:
+        lines.append("The teacher itself fits.")
+    if plan.mixed:
+        most = plan.mixed[0]
+        kinds = {
+            block: list(most.blocks.values()).count(block) for block in sorted(set(most.blocks.values()))
+        }
+        made = ", ".join(f"{count} x {block}" for block, count in kinds.items())
+        budget = [str(each) for each in budgets]
+        written = (
+            f'"{budget[0]}"' if len(budget) == 1 else "[" + ", ".join(f'"{each}"' for each in budget) + "]"
+        )
+        lines.append(
+            "mixed: random mixtures within the budget that compute most; a study searches on for one, by Fisher "
+            f"potential, with students: {{mix: {{mixed: {{budget: {written}}}}}}}. mixed 1 has {made}."
+        )
+    else:
+        lines.append("No mixture was found that fits.")
+    return "\n".join(lines)
+
+
+def _dearer(plan: Plan) -> str:
+    found = {option.name: dearer(option.values, plan.teacher.values) for option in plan.uniform}
+    said = [f"{name} ({what})" for name, what in found.items() if what]
+    return f"Dearer than what they replace: {', '.join(said)}." if said else ""
+
+
+def _slower(plan: Plan, threads: int) -> str:
+    slower = [
+        f"{block} ({plan.block_ms[block][0]:.2f} ms against {plan.block_ms[block][1]:.2f} ms)"
+        for block in plan.slower
+    ]
+    where = f"on this CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1"
+    sure = "reliably " if plan.unreliable else ""
+    said = [f"No block is {sure}slower than what it replaces ({where})."]
+    if slower:
+        said = [f"Slower than what they replace ({where}): {', '.join(slower)}."]
+    if found := plan.unreliable:
+        said.append(
+            f"The latency of {some(list(found))} {unreliable(max(found.values()))}; it is not kept, and the next plan "
+            "measures anew."
+        )
+    return " ".join(said)

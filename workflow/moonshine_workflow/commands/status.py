@@ -1,0 +1,68 @@
+"""``moonshine status``: the survey of a study, as a table or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from textwrap import indent
+from typing import Any
+
+from moonshine.config import load_study
+from moonshine_workflow.commands.text_table import text_table
+from moonshine_workflow.engines.status import STATES, State, summary, survey, workers
+from moonshine_workflow.graph.check import check_study
+
+
+def add_status(subparsers: Any) -> None:
+    """Adds ``moonshine status``."""
+    parser = subparsers.add_parser(
+        "status", help="what of the study in params.yaml is done, running and left, and for about how long"
+    )
+    parser.add_argument(
+        "--nodes", action="store_true", help="a line for every node, not only those in progress"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    study = load_study()
+    check_study(study)
+    states = survey(study)
+    totals = summary(states, workers(study))
+    if arguments.json:
+        nodes = [{"node": one.node.name, "state": one.state, "detail": one.detail} for one in states]
+        print(json.dumps({"study": study.study, **totals, "nodes": nodes}, indent=2))
+        return 0
+    print(f"{study.study}: " + ", ".join(f"{totals[name]} {name}" for name in STATES if totals[name]))
+    print(_table(states))
+    shown = [one for one in states if arguments.nodes or one.state == "running" or one.detail]
+    print("\n".join(f"  {one.state:<9} {one.node.name}{one.detail and ', ' + one.detail}" for one in shown))
+    print(_time_left(totals))
+    return 0
+
+
+def _table(states: Sequence[State]) -> str:
+    """Nodes by stage and state; states that no node is in have no column."""
+    stages = list(dict.fromkeys(one.node.stage for one in states))
+    columns = [name for name in STATES if any(one.state == name for one in states)]
+    counts = Counter((one.node.stage, one.state) for one in states)
+    rows = [[stage, *(f"{counts[stage, name] or ''}" for name in columns)] for stage in stages]
+    return indent(text_table(["stage", *columns], rows), "  ")
+
+
+def _time_left(totals: dict[str, Any]) -> str:
+    if totals["seconds_left"] == 0:
+        return "nothing left to train"
+    if totals["seconds_left"] is None:
+        return "time left: unknown until a first node has trained here"
+    return f"time left: about {_duration(totals['seconds_left'])} of training, {totals['workers']} nodes at a time"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,75 @@
+"""What DVC makes of the study in this folder, asked of its command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moonshine.config import load_study
+from moonshine.errors import MoonshineError
+from moonshine_workflow.engines.locks import require_no_stage
+from moonshine_workflow.stages import sources
+
+PARAMS = "params.yaml"
+ALWAYS = "always changed"
+"""What DVC says of the stage `moonshine_workflow.stages.sources`, which it always runs."""
+CHECK = "check"
+"""The stage before all others. It is no node of the study: what it leaves never changes."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """In what a stage differs from its record in ``dvc.lock``: inputs, and anything else (parameters, outputs)."""
+
+    inputs: frozenset[str]
+    others: tuple[str, ...]
+
+
+def dvc(*arguments: str) -> str:
+    """Run DVC and return what it printed. Errors: ``MoonshineError`` with DVC's own words."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise MoonshineError(f"dvc {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def changes() -> dict[str, Change]:
+    """The nodes of the study that DVC would run, or that wait for one that it would; none when all is done.
+
+    The checksums of the user's own code, which DVC looks at by running a stage each time, are first brought up to date.
+    Errors: ``MoonshineError`` as of `moonshine_workflow.stages.sources.of`, with DVC's own words, and while DVC runs a
+    stage, for which it would record those checksums as what the stage has used.
+    """
+    require_no_stage()
+    sources.refresh(load_study())
+    found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
+    changed = {stage: [each for each in several if each != ALWAYS] for stage, several in found.items()}
+    return {
+        stage: _change(differences)
+        for stage, differences in changed.items()
+        if differences and stage != CHECK
+    }
+
+
+def _change(differences: list[Any]) -> Change:
+    inputs: set[str] = set()
+    others: list[str] = []
+    for difference in differences:
+        if not isinstance(difference, dict):  # such as "changed command"
+            others.append(str(difference))
+            continue
+        for kind, paths in difference.items():
+            for path, state in paths.items():
+                if kind == "changed deps" and path != PARAMS:
+                    inputs.add(path)
+                else:
+                    others.append(
+                        f"{path} ({state})" if isinstance(state, str) else f"{path} ({', '.join(state)})"
+                    )
+    return Change(frozenset(inputs), tuple(others))

@@ -1,0 +1,142 @@
+"""handover: tell one engine what the other has done, so that it repeats nothing.
+
+Each engine keeps its own record of what was made from what. The record is copied only while it is true: the giving
+engine must have nothing left to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from moonshine.config import Study, load_study
+from moonshine.errors import MoonshineError
+from moonshine_workflow.engines import dvc_state, snakemake_state
+from moonshine_workflow.engines.status import survey
+from moonshine_workflow.graph import nodes
+
+ENGINES = ("snakemake", "dvc")
+SHOWN = 5
+OTHERWISE = "run `snakemake` first, or, if DVC made them, `moonshine handover --from dvc`"
+
+
+def hand_over(giver: str) -> str:
+    """Make the other engine's record say what ``giver``'s says; returns what was done, in a sentence.
+
+    Errors: ``MoonshineError`` when ``giver`` would still run something, or files are missing.
+    """
+    study = load_study()
+    require_files(study)
+    if giver == "snakemake":
+        require_snakemake_done()
+        require_same(study)
+        if not dvc_state.changes():
+            return "DVC already knows all of it"
+        stamp_dvc()
+    else:
+        require_dvc_done()
+        require_same(study)
+        if snakemake_is_done(snakemake_state.jobs()):
+            return "Snakemake already knows all of it"
+        stamp_snakemake()
+    count = len(nodes.all_nodes(study))
+    taker = "DVC" if giver == "snakemake" else "Snakemake"
+    return f"{taker} has the {count} nodes of the study {study.study}; it has nothing to do"
+
+
+def require_files(study: Study) -> None:
+    """Neither engine notices a missing file while its record is written; data removed to save room are prepared."""
+    fetch = nodes.fetch(study.study)
+    if (fetch.folder / "dataset.json").exists() and not fetch.is_done():
+        from moonshine_workflow.training.prepared import load_prepared  # loads torch
+
+        load_prepared(study)  # Snakemake, which has nothing left to do, would not
+    missing = [path for node in nodes.all_nodes(study) for path in node.outputs if not path.exists()]
+    if missing:
+        raise MoonshineError(
+            f"{len(missing)} files are missing: {shorten(map(str, missing))}; finish the study first"
+        )
+
+
+def require_same(study: Study) -> None:
+    """Errors: ``MoonshineError`` naming what was trained with other settings or data than the engine's record says."""
+    found = [f"{one.node.name} ({one.detail})" for one in survey(study) if one.state == "outdated"]
+    if found:
+        raise MoonshineError(
+            f"{len(found)} nodes are not of this study: {shorten(found)}; remove their folders, and run it again"
+        )
+
+
+def require_snakemake_done() -> None:
+    """Errors: ``MoonshineError`` naming what Snakemake would run, or does not know."""
+    found = snakemake_state.jobs()
+    due = [job.name for job in found if job.due]
+    if due:
+        raise MoonshineError(f"Snakemake has {len(due)} nodes left: {shorten(due)}; {OTHERWISE}")
+    unknown = [job.name for job in found if not job.recorded]
+    if unknown:
+        raise MoonshineError(
+            f"Snakemake has no record of {len(unknown)} nodes: {shorten(unknown)}; {OTHERWISE}"
+        )
+
+
+def require_dvc_done() -> None:
+    """Errors: ``MoonshineError`` naming what DVC would run."""
+    found = dvc_state.changes()
+    if found:
+        raise MoonshineError(
+            f"DVC has {len(found)} nodes left: {shorten(found)}; run `dvc repro` first, or, if Snakemake made them, "
+            "`moonshine handover --from snakemake`"
+        )
+
+
+def snakemake_is_done(jobs: Sequence[snakemake_state.Job]) -> bool:
+    return all(job.recorded and not job.due for job in jobs)
+
+
+def stamp_dvc() -> None:
+    """Record the files as they lie here in ``dvc.lock``, and put them into the cache."""
+    dvc_state.dvc("repro", dvc_state.CHECK)
+    dvc_state.dvc("commit", "--force", "--quiet")
+    left = dvc_state.changes()
+    if left:
+        raise MoonshineError(f"DVC still sees changes in {shorten(left)}; `dvc status` says which")
+
+
+def stamp_snakemake() -> None:
+    """Record the files as they lie here in Snakemake's metadata."""
+    command = [sys.executable, "-m", "snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MoonshineError(f"snakemake --touch: {(done.stderr or done.stdout).strip()}")
+    left = [job.name for job in snakemake_state.jobs() if job.due or not job.recorded]
+    if left:
+        raise MoonshineError(
+            f"Snakemake still has {shorten(left)} to do; `snakemake -n --quiet host` says why"
+        )
+
+
+def shorten(names: object) -> str:
+    """The first few of many names, and how many more there are."""
+    listed = list(map(str, names))  # type: ignore[call-overload]
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="moonshine handover", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--from", dest="giver", choices=ENGINES, required=True, help="the engine that ran the study"
+    )
+    try:
+        print(hand_over(parser.parse_args(argv).giver))
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

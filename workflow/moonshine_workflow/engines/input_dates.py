@@ -1,0 +1,101 @@
+"""Dates that make Snakemake look: it compares the content of those inputs alone that are newer than a node's outputs.
+
+A file that was put in place with an old date (``cp -p``, rsync, tar), or under a clock that was behind, would be
+missed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from moonshine.errors import MoonshineError
+from moonshine.files import sha256, write_bytes
+from moonshine_workflow.graph.nodes import Node
+
+SNAKEMAKE = Path(".snakemake")
+KNOWN = SNAKEMAKE / "moonshine-checksums.json"
+LATER = 1.0
+
+Known = dict[str, list[object]]
+"""Path -> what the file system says of the file, and its checksum."""
+
+
+def refresh(nodes: Iterable[Node]) -> list[str]:
+    """Date the inputs anew that are no longer what Snakemake recorded for a node, and look older; returns them.
+
+    Errors: ``MoonshineError`` for a file whose date cannot be set.
+    """
+    recorded = _recorded(nodes)
+    if not recorded:
+        return []
+    before = _read_known()
+    known: Known = {}
+    dates: dict[str, float] = {}
+    for node, inputs in recorded:
+        changed = [
+            path
+            for path, checksum in inputs.items()
+            if _checksum(path, before, known) not in (None, checksum)
+        ]
+        made = [_date(path) for path in node.outputs if path.exists()]
+        for path in changed if made else ():
+            if os.stat(path).st_mtime <= min(made):
+                # the clock may have been ahead when the outputs were made
+                dates[path] = max(dates.get(path, time.time()), max(made) + LATER)
+    for path, date in dates.items():
+        try:
+            os.utime(path, (date, date))
+        except OSError as error:
+            raise MoonshineError(
+                f"{path}: has changed since results were made from it, but its date is older than theirs and cannot be "
+                f"set ({error.strerror})"
+            ) from None
+        del known[path]
+    if known != before:
+        with suppress(MoonshineError):  # only time is lost
+            write_bytes(KNOWN, json.dumps(known).encode())
+    return sorted(dates)
+
+
+def _date(output: Path) -> float:
+    """The date of an output as Snakemake takes it: of a folder, that of a file which it keeps in it."""
+    stamp = output / ".snakemake_timestamp"
+    return (stamp if stamp.exists() else output).stat().st_mtime
+
+
+def _recorded(nodes: Iterable[Node]) -> list[tuple[Node, Mapping[str, str]]]:
+    """The nodes that Snakemake has made here, each with the checksums of its inputs."""
+    if not (SNAKEMAKE / "metadata").is_dir():
+        return []
+    from snakemake.persistence.file import FilePersistence
+
+    records = FilePersistence(nolock=True)
+    found = ((node, records._read_record(str(node.outputs[0]))) for node in nodes)
+    return [(node, record.input_checksums) for node, record in found if record and record.input_checksums]
+
+
+def _read_known() -> Known:
+    with suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(KNOWN.read_bytes()))
+    return {}
+
+
+def _checksum(path: str, before: Known, known: Known) -> str | None:
+    """What Snakemake would record of a file, None without one.
+
+    It is read again only where its inode, size or dates differ; that of the inode's last change is nobody's to set.
+    """
+    if path not in known:
+        try:
+            found = os.stat(path)
+            state = [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+            then = before.get(path)
+            known[path] = then if then and then[0] == state else [state, f"sha256:{sha256(Path(path))}"]
+        except OSError:
+            return None
+    return str(known[path][1])

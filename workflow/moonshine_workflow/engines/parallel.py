@@ -1,0 +1,143 @@
+"""parallel: ``dvc repro`` on several cores.
+
+DVC runs one stage at a time, and two plain ``dvc repro`` stop each other: each locks the files of everything before
+its target. Here each stage that is not up to date is one ``dvc repro --single-item``, started when those before it
+are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from moonshine.config import load_study
+from moonshine.errors import MoonshineError
+from moonshine_workflow.engines import dvc_state
+from moonshine_workflow.engines.rules import path_with_this_python
+from moonshine_workflow.engines.status import workers
+
+TAIL = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended, with what DVC and the stage printed."""
+
+    stage: str
+    seconds: float
+    failed: bool
+    output: str
+
+
+def repro(jobs: int) -> int:
+    """Bring every stage up to date, at most ``jobs`` at once; returns how many failed.
+
+    After a failure nothing new starts, and what runs is waited for. Errors: ``MoonshineError`` when DVC cannot tell
+    what is to be done, as while Snakemake runs.
+    """
+    dvc_state.dvc("repro", dvc_state.CHECK)  # a single stage is run without those before it
+    waiting = plan(set(dvc_state.changes()), stage_graph())
+    total, done, failed = len(waiting), 0, 0
+    if not total:
+        print("Data and pipelines are up to date.")
+    running: set[Future[Outcome]] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        while running or (waiting and not failed):
+            ready = [stage for stage, before in waiting.items() if not before]
+            for stage in ready[: jobs - len(running)] if not failed else ():
+                del waiting[stage]
+                print(f"start {stage}", flush=True)
+                running.add(pool.submit(_run, stage))
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for outcome in (future.result() for future in ended):
+                done += 1
+                failed += outcome.failed
+                waiting = {stage: before - {outcome.stage} for stage, before in waiting.items()}
+                _report(outcome, done, total)
+    return failed
+
+
+def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """The stages to run, each with those of them it waits for; what most others wait for comes first.
+
+    ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed; what
+    `moonshine_workflow.stages.sources` leaves is up to date already, so of what depends on it ``changed`` has what did
+    change.
+    """
+    due: set[str] = set(changed)
+    while True:
+        more = {stage for stage, before in graph.items() if stage not in due and _others(before) & due}
+        if not more:
+            break
+        due |= more
+    followers = {stage: sum(stage in before for before in graph.values()) for stage in due}
+    return {stage: graph[stage] & due for stage in sorted(due, key=lambda name: (-followers[name], name))}
+
+
+def _others(stages: frozenset[str]) -> set[str]:
+    return {stage for stage in stages if not stage.startswith("sources@")}
+
+
+def stage_graph() -> dict[str, frozenset[str]]:
+    """The stages in dvc.yaml, each with those it directly depends on."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+            return {stage.addressing: frozenset(one.addressing for one in graph[stage]) for stage in graph}
+    except DvcException as error:
+        raise MoonshineError(f"DVC: {error}") from None
+
+
+def _run(stage: str) -> Outcome:
+    """One stage by a DVC of its own; what it prints is kept, and is in the stage's log too."""
+    started = time.monotonic()
+    # without --wait-for-lock DVC gives up after seconds, even with a finished training in hand
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path_with_this_python()},
+    )
+    return Outcome(stage, time.monotonic() - started, bool(done.returncode), done.stdout)
+
+
+def _report(outcome: Outcome, done: int, total: int) -> None:
+    ended = "FAILED" if outcome.failed else "done"
+    print(f"[{done}/{total}] {outcome.stage}: {ended} in {outcome.seconds:.1f} s", flush=True)
+    if outcome.failed:
+        print("\n".join(outcome.output.splitlines()[-TAIL:]), file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="moonshine repro", description="dvc repro, several stages at once")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        help="stages at once (default: as many as cores have room for, by runtime.threads)",
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        jobs = workers(load_study()) if arguments.jobs is None else arguments.jobs
+        if jobs < 1:
+            raise MoonshineError(f"--jobs: found {jobs}; expected 1 or more")
+        return int(repro(jobs) > 0)
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What the Snakemake rules are made with: parameters as text, names as wildcards, the environment of their commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moonshine.config import Study
+from moonshine.files import write_bytes
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.parameters import parameter, resolved
+from moonshine_workflow.stages import sources
+
+GPU_DRIVER = Path("/dev/nvidiactl")
+
+
+def prepare_environment() -> None:
+    """Set what the commands of Snakemake's jobs inherit."""
+    os.environ["PATH"] = path_with_this_python()
+    os.environ["MOONSHINE_ENGINE"] = "snakemake"
+
+
+def keep(study: Study) -> None:
+    """Let the commands of Snakemake's jobs read the study as it is here, whatever becomes of params.yaml meanwhile."""
+    content = yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True), sort_keys=False).encode()
+    path = Path(".snakemake") / "moonshine-params" / f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+    write_bytes(path, content)
+    os.environ[nodes.PARAMS_VARIABLE] = str(path)
+
+
+def path_with_this_python() -> str:
+    """A ``PATH`` on which ``python``, as both engines' commands say, is the one that runs this."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def any_of(names: Iterable[object]) -> str:
+    """A regular expression for exactly these names; for none of them, one that nothing matches."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
+
+
+def setting(study: Study, key: str, unread: Collection[str] = ()) -> Callable[[Mapping[str, str]], str]:
+    """A parameter as a function of a job's wildcards, which fill in ``key``: ``{"methods.at": {...}}`` as JSON.
+
+    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change,
+    nor is a default that is written out, nor what the job does not read of it (``unread``).
+    """
+    return _parameter(resolved(study), key, unread)
+
+
+def own_code(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
+    """The same of what DVC's stages find in sources.json: checksums of the user's own code that builds a network."""
+    return _parameter(sources.of(study), key)
+
+
+def _parameter(
+    settings: dict[str, Any], key: str, unread: Collection[str] = ()
+) -> Callable[[Mapping[str, str]], str]:
+    def value(wildcards: Mapping[str, str]) -> str:
+        path = key.format(**wildcards)
+        found = parameter(settings, path)
+        if unread:
+            found = {name: one for name, one in found.items() if name not in unread}
+        return json.dumps({path: found}, sort_keys=True)
+
+    return value
+
+
+def package(folder: str, files: str = "*.py") -> list[str]:
+    """The modules, or other ``files``, below a folder: to DVC the folder is an input, so a new one counts at once."""
+    return sorted(path.as_posix() for path in Path(folder).rglob(files))
+
+
+def files(made: Iterable[Node], *names: str) -> list[str]:
+    """The paths of the files of these names among the nodes' outputs."""
+    return [path.as_posix() for node in made for path in node.outputs if path.name in names]
+
+
+def missing(study: Study) -> list[str]:
+    """The outputs that are not there; prepared data may go to save room."""
+    data = nodes.fetch(study.study).folder / "data.safetensors"
+    expected = {path for node in nodes.all_nodes(study) for path in node.outputs} - {data}
+    return sorted(path.as_posix() for path in expected if not path.exists())
+
+
+def cores(study: Study) -> int:
+    """How many processor cores one training process keeps busy: its threads, and the processes that decode for it."""
+    runtime = study.runtime
+    workers = runtime.threads if runtime.workers is None else runtime.workers
+    return runtime.threads + workers * study.is_encoded
+
+
+def has_finalists(study: Study, student: str) -> bool:
+    """Whether the search for a student trains some of its candidates."""
+    mixed = study.students[student].mixed
+    return mixed is not None and mixed.finalists is not None
+
+
+def gpus(study: Study, elsewhere: bool) -> int:
+    """How many GPUs a device is that trains: one where there may be some; ``elsewhere`` there may be."""
+    device = study.runtime.device
+    return int(device.startswith("cuda") or (device == "auto" and (elsewhere or GPU_DRIVER.exists())))

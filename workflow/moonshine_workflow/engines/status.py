@@ -1,0 +1,178 @@
+"""What of a study is done, running and left, and about how long the rest will take."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from moonshine import MoonshineError
+from moonshine.config import Study
+from moonshine.files import read_json, sha256
+from moonshine.networks.sources import sources as checksums
+from moonshine_workflow.engines.rules import cores
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.parameters import resolved
+from moonshine_workflow.stages import sources
+from moonshine_workflow.training.configuration import changed
+from moonshine_workflow.training.progress_file import read_progress
+
+STATES = ("done", "outdated", "running", "left")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a node stands; ``seconds`` are those still to go (None while nothing comparable was measured)."""
+
+    node: Node
+    state: str
+    detail: str = ""
+    seconds: float | None = 0.0
+
+
+def survey(study: Study) -> list[State]:
+    """The state of every node. Reads files only; what an engine would rerun for changed code is the engine's to say."""
+    measured, origins = _measured(study), _origins(study)
+    return [_state(study, node, measured, origins) for node in nodes.all_nodes(study)]
+
+
+def summary(states: list[State], workers: int) -> dict[str, Any]:
+    """Counts by state, and the time left on ``workers`` nodes at a time (None where nothing was measured yet)."""
+    left = [state.seconds for state in states if state.state != "done"]
+    known = [seconds for seconds in left if seconds is not None]
+    counts = Counter(state.state for state in states)
+    return {
+        **{name: counts[name] for name in STATES},
+        "seconds_left": None if len(known) < len(left) else sum(known) / workers,
+        "workers": workers,
+    }
+
+
+def workers(study: Study) -> int:
+    """How many nodes this machine runs at a time."""
+    return max(1, (os.cpu_count() or 1) // cores(study))
+
+
+def _state(
+    study: Study, node: Node, measured: dict[tuple[str, ...], float], origins: dict[str, str | None]
+) -> State:
+    expected = _expected(node, measured)
+    progress = read_progress(node.work / "progress.json")
+    epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
+    remaining = expected if not epochs or expected is None else expected * (1 - epoch / epochs)
+    if not node.trains and _locked(node):
+        return _searching(node, progress)
+    if node.trains and _locked(node):
+        pace = progress.get("epoch_seconds")
+        return State(
+            node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
+        )
+    if node.is_done():
+        other = _other(study, node, origins)
+        return (
+            State(node, "outdated", f"other {', '.join(other)} since", expected)
+            if other
+            else State(node, "done")
+        )
+    detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
+    return State(node, "left", detail, remaining if node.trains else 0.0)
+
+
+def _searching(node: Node, progress: dict[str, Any]) -> State:
+    if "what" not in progress:
+        return State(node, "running")
+    done, expected = progress["done"], progress["expected"]
+    if expected is None:
+        return State(node, "running", f"{done} {progress['what']}")
+    left = progress["seconds_each"] * (expected - done)
+    return State(node, "running", f"{done} of {expected} {progress['what']}", left)
+
+
+def _origins(study: Study) -> dict[str, str | None]:
+    """Checksums of what trained nodes start from, as they are now, None where that is not known."""
+    fetch, weights = nodes.fetch(study.study), nodes.teacher(study.study).folder / "weights.safetensors"
+    described = _read(fetch.folder / "dataset.json").get("sha256", {}).get("data.safetensors")
+    return {
+        "data": "due" if _data_changed(study, fetch) else described,
+        "teacher": sha256(weights) if weights.is_file() else None,
+    }
+
+
+def _data_changed(study: Study, fetch: Node) -> bool:
+    """Whether the data were prepared here from another ``data`` section; of data from elsewhere nothing is known."""
+    made, description = _read(fetch.timings), fetch.folder / "dataset.json"
+    if made.get("data") in (None, resolved(study)["data"]) or not description.is_file():
+        return False
+    return made.get("dataset") == sha256(description)
+
+
+def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str]:
+    """In what a finished node's results are not those of the study as it now stands."""
+    if node.stage == "fetch":
+        return ["data"] if _data_changed(study, node) else []
+    code = [] if _same_code(study, node) else ["code"]
+    if not node.trains:
+        return code
+    made = _read(node.folder / "config.json")
+    inputs = made.get("inputs", {})
+    moved = [name for name, now in origins.items() if now and inputs.get(name) not in (None, now)]
+    return list(dict.fromkeys([*changed(study, node, made), *moved, *code]))
+
+
+def _same_code(study: Study, node: Node) -> bool:
+    """Whether the user's own code, where it builds a finished node's network, is what it was."""
+    if node.stage == "sources":
+        return sources.are_current(study)
+    paths = [path for path in node.outputs if path.name == "structure.json"]
+    structure = _read(paths[0]) if paths else {}
+    with suppress(MoonshineError):  # of a module that is gone
+        recorded = structure.get("source_sha256")
+        return not recorded or recorded == checksums(structure["network"])
+    return False
+
+
+def _locked(node: Node) -> bool:
+    path = node.work / "lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read: nobody works in it
+        return False
+
+
+def _measured(study: Study) -> dict[tuple[str, ...], float]:
+    """Median seconds of finished training nodes: by stage, student and method, and coarser where that is missing."""
+    samples: dict[tuple[str, ...], list[float]] = {}
+    for node in nodes.trained(study):
+        seconds = _read(node.timings).get("seconds")
+        if seconds is not None and node.is_done():
+            for key in _keys(node):
+                samples.setdefault(key, []).append(seconds)
+    return {key: statistics.median(values) for key, values in samples.items()}
+
+
+def _expected(node: Node, measured: dict[tuple[str, ...], float]) -> float | None:
+    if not node.trains:
+        return 0.0
+    return next((measured[key] for key in _keys(node) if key in measured), None)
+
+
+def _keys(node: Node) -> list[tuple[str, ...]]:
+    """From like to less like: seeds differ, then the method, then the student."""
+    return [(node.stage, *node.args[:-1]), node.args[:1], (node.stage,), ()]
+
+
+def _read(path: Any) -> dict[str, Any]:
+    with suppress(MoonshineError):
+        return read_json(path)
+    return {}

@@ -1,0 +1,153 @@
+"""check: what of a study is beyond its schema: every network and block exists, fits, and is a student of the teacher.
+
+Without torch, and so without building anybody's model: what only its code knows is checked when its structure is
+written.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from moonshine.blocks.kinds import Block, parse
+from moonshine.config import Study, load_study
+from moonshine.config.data import Cityscapes, Generated, SegmentationFolder
+from moonshine.config.networks import PUBLISHED
+from moonshine.errors import MoonshineError
+from moonshine.files import write_bytes
+from moonshine.networks import families
+from moonshine.networks.families import is_model
+from moonshine.networks.sources import is_there
+from moonshine.search.rival_candidates import candidates
+from moonshine.structures.build import assign
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.nodes import Node
+
+Made = TypeVar("Made")
+
+CHECKED = nodes.RESULTS / "checked.txt"
+PUBLISHED_ERRORS = Path("studies") / "published"
+LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
+
+
+def check_study(study: Study) -> None:
+    """Lay out the teacher and every student; takes milliseconds, so everything that reads a study does it.
+
+    Errors: ``MoonshineError`` naming the key of the study, the value found and what is allowed.
+    """
+    key = "teacher.model" if study.teacher.model else "teacher.network"
+    teacher = _named(key, lambda: _layout(study.teacher.name, "S"))
+    _suits_the_data(study, key, study.teacher.name)
+    weights = study.teacher.weights
+    if weights and weights != PUBLISHED and not Path(weights).expanduser().is_file():
+        raise MoonshineError(
+            f"teacher.weights: {weights} is no file; allowed: a file of weights, or torchvision for those it publishes"
+        )
+    published = study.report.published
+    if published and not (Path(published).parent == PUBLISHED_ERRORS and Path(published).is_file()):
+        raise MoonshineError(
+            f"report.published: found {published}; allowed: null, or a CSV in {PUBLISHED_ERRORS}, the folder in which "
+            "both engines see a change"
+        )
+    for name, student in study.students.items():
+        if student.mixed:
+            for block in student.mixed.blocks or ():
+                _named(f"students.{name}.mixed.blocks", lambda block=block: parse(block))  # type: ignore[misc]
+        if student.warm_start and not study.methods:
+            raise MoonshineError(
+                f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
+                "one; allowed: a method such as at"
+            )
+        if rival := student.rival:
+            _named(f"students.{name}", lambda: candidates(study.teacher.name, rival.scale))
+        if student.mixed or rival:
+            continue
+        network, block = study.network_of(name), study.block_of(name)
+        layout = _named(f"students.{name}", lambda: _layout(network, block))  # noqa: B023
+        _suits_the_data(study, f"students.{name}.network", network)
+        if layout == teacher and network == study.teacher.name:
+            raise MoonshineError(
+                f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
+                f"smaller network"
+            )
+    _distinct(study)
+
+
+def _suits_the_data(study: Study, key: str, network: str) -> None:
+    """MoonshineError unless one of our networks labels what the data label, and takes the sizes that are stated."""
+    if is_model(network):
+        return
+    family = families.parse(network).family
+    if family.dense != study.is_dense:
+        allowed = [each.allowed for each in families.FAMILIES.values() if each.dense == study.is_dense]
+        raise MoonshineError(
+            f"{key}: found {network}, which gives {LABELS[family.dense]}, where data.name: {study.data.name} has "
+            f"{LABELS[study.is_dense]}; allowed: {'; '.join(allowed)}"
+        )
+    for size_key, size in _sizes(study).items():
+        sides = [size] if isinstance(size, int) else size
+        fitting = [-(-side // family.reduction) * family.reduction for side in sides]
+        if fitting != sides:
+            raise MoonshineError(
+                f"{size_key}: found {size}; allowed for {network}: multiples of {family.reduction}, such as "
+                f"{fitting[0] if isinstance(size, int) else fitting}"
+            )
+
+
+def _sizes(study: Study) -> dict[str, int | list[int]]:
+    """The sizes of images with label maps that a study states, by key; where they are its data's own, none."""
+    data, stated = study.data, {}
+    if isinstance(data, Cityscapes | SegmentationFolder | Generated) and data.size:
+        stated["data.size"] = data.size
+    if study.augment.crop:
+        stated["augment.crop"] = study.augment.crop
+    return stated
+
+
+def _distinct(study: Study) -> None:
+    """Names join their parts with '-', which keys may hold: two nodes of one name would share logs and checkpoints."""
+    first: dict[str, Node] = {}
+    for node in nodes.all_nodes(study):
+        other = first.setdefault(node.name, node)
+        if other.args != node.args:
+            raise MoonshineError(
+                f"students and methods: {' with '.join(other.args[:2])} and {' with '.join(node.args[:2])} are both "
+                f"called {node.name}; allowed: keys that stay apart when joined by '-'"
+            )
+
+
+def _named(key: str, make: Callable[[], Made]) -> Made:
+    try:
+        return make()
+    except MoonshineError as error:
+        raise MoonshineError(f"{key}: {error}") from None
+
+
+def _layout(network: str, block: str) -> dict[str, Block]:
+    """The block at every place; of anybody's model, whose places only its code knows, one for all of them."""
+    if not is_model(network):
+        return assign(network, block)
+    package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
+    if not package.isidentifier() or not is_there(package):
+        raise MoonshineError(
+            f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
+            "timm/<name>, or <module>:<function> with the module on the Python path"
+        )
+    return {"*": parse(block)}
+
+
+def main() -> int:
+    """DVC's first stage; it leaves the same file for every study that passes, so that nothing runs again for it."""
+    try:
+        check_study(load_study())
+        write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""What every stage of the pipeline does around its own work: arguments, study, log, timing, errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from moonshine import MoonshineError
+from moonshine.config import Study, load_study
+from moonshine.files import write_json
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.parameters import dvc_params, parameter, resolved
+
+USAGE_ERROR = 2
+LOOKED_AT = 0.2
+"""Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether anybody has it."""
+logger = logging.getLogger("moonshine")
+
+
+@dataclass
+class Job:
+    """A running node: the study it belongs to, its arguments, and what it has to say about its timing."""
+
+    node: Node
+    study: Study
+    args: tuple[str, ...]
+    timing: dict[str, Any] = field(default_factory=dict)
+    # called when everything, the timing too, is on disk
+    afterwards: Callable[[], Any] = lambda: None
+
+
+Launch = Callable[[Job, str, Mapping[str, str]], bool]
+"""Called with a job, the name of its stage's module and its arguments: whether this process is to run it."""
+
+
+def main(
+    run: Callable[[Job], None],
+    make_node: Callable[..., Node],
+    arguments: Sequence[str],
+    argv: Sequence[str] | None = None,
+    launch: Launch | None = None,
+) -> int:
+    """Run one stage as a program; returns its exit status.
+
+    ``arguments`` name the stage's options after ``--study``, as wildcards are called in both graphs: DVC quotes what it
+    unpacks into options, and nothing else. The log goes to standard error and to the node's file,
+    timings beside the results; a mistake of the user's is one message and exit status 2.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {run.__module__}", description=sys.modules[run.__module__].__doc__
+    )
+    parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
+    for name in arguments:
+        parser.add_argument(f"--{name}", required=True)
+    values = vars(parser.parse_args(argv))
+    given = tuple(values[name] for name in arguments)
+    started = time.time()
+    _speak(parser.prog)
+    try:
+        study = load_study(nodes.params_file())
+        if values["study"] != study.study:
+            raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
+        check_arguments(study, dict(zip(arguments, given, strict=True)))
+        node = make_node(study.study, *given)
+        _speak(node.name, *_log_file(node))
+        check_study(study)
+        if _computes(node, study):
+            import torch  # here: its import takes longer than most of what does without it
+
+            # Snakemake tells each job how many threads it has, DVC does not, and sums depend on it
+            torch.set_num_threads(study.runtime.threads)
+        job = Job(node, study, given)
+        if launch is not None and not launch(job, _module(run), values):
+            return 0
+        run(job)
+        check_params(job)
+        if helps():
+            return 0
+        write_json(node.timings, _timings(job, started))
+        job.afterwards()
+    except MoonshineError as error:
+        logger.error("%s", error)
+        return USAGE_ERROR
+    except Exception:
+        logger.exception("%s failed", values["study"])
+        return 1
+    return 0
+
+
+def check_params(job: Job) -> None:
+    """MoonshineError where DVC would record other parameters than ``job`` has used: it reads them when a stage ends."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    now, used = resolved(load_study(nodes.PARAMS)), resolved(job.study)
+    for key in dvc_params(job.node):
+        if parameter(now, key) != parameter(used, key):
+            raise MoonshineError(
+                f"{key}: was changed in {nodes.PARAMS} while {job.node.name} ran, and DVC would record the new value; "
+                "run it again"
+            )
+
+
+def alone(node: Node) -> AbstractContextManager[Any]:
+    """A lock on the node's work folder: held while it works, which is also how ``moonshine status`` knows."""
+    node.work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(node.work / "lock")
+    try:
+        return lock.acquire(timeout=LOOKED_AT)
+    except Timeout:
+        raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
+
+
+def check_arguments(study: Study, given: dict[str, str]) -> None:
+    """Each wildcard must name something in the study; otherwise ``MoonshineError`` says what there is."""
+    allowed = {
+        "student": list(study.students),
+        "network": ["teacher", *study.students],
+        "method": list(study.methods),
+        "seed": [str(seed) for seed in study.seeds],
+    }
+    for name, value in given.items():
+        if value not in allowed[name]:
+            raise MoonshineError(f"{name}: found '{value}'; the study has {', '.join(allowed[name])}")
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run may depend on besides its configuration."""
+    packages = {
+        name: importlib.metadata.version(name) for name in ("torch", "torchvision", "moonshine-distil")
+    }
+    return {"python": platform.python_version(), **packages}
+
+
+def provenance() -> dict[str, str | None]:
+    """The engine that runs this process and the commit checked out, to keep in the node's timings file.
+
+    DVC names itself in the environment of its stages; Snakemake does not, so its Snakefile sets
+    MOONSHINE_ENGINE.
+    """
+    engine = "dvc" if "DVC_STAGE" in os.environ else os.environ.get("MOONSHINE_ENGINE")
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {"engine": engine, "commit": None}
+    return {"engine": engine, "commit": described.stdout.strip()}
+
+
+def _speak(prefix: str, *more: logging.Handler) -> None:
+    """Send messages to standard error (as it is now) and to ``more``, and nowhere else."""
+    logger.setLevel(logging.INFO)
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers = [logging.StreamHandler(sys.stderr), *more]
+    for handler in logger.handlers:
+        handler.setFormatter(logging.Formatter(f"{prefix}: %(message)s"))
+
+
+def _computes(node: Node, study: Study) -> bool:
+    """Whether a node uses torch: without label maps nothing is drawn, and without ``ship`` nothing exported."""
+    idle = {"examples": not study.is_dense, "export": study.ship is None}
+    return node.computes and not idle.get(node.stage, False)
+
+
+def is_launched() -> bool:
+    """Whether this is one of the processes that train together."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def helps() -> bool:
+    """Whether this process trains with a first one, which writes everything."""
+    return is_launched() and os.environ["RANK"] != "0"
+
+
+def _module(run: Callable[[Job], None]) -> str:
+    spec = sys.modules[run.__module__].__spec__
+    return spec.name if spec else run.__module__
+
+
+def _log_file(node: Node) -> list[logging.Handler]:
+    """The node's log; a process that only helps to train adds its errors, of which the first ends all."""
+    try:
+        node.log.parent.mkdir(parents=True, exist_ok=True)
+        if not is_launched():
+            node.log.write_bytes(b"")
+        handler = logging.FileHandler(node.log, encoding="utf-8")
+        handler.setLevel(logging.ERROR if helps() else logging.INFO)
+        return [handler]
+    except OSError as error:
+        raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None
+
+
+def _timings(job: Job, started: float) -> dict[str, Any]:
+    finished = time.time()
+    return {
+        "node": job.node.name,
+        "seconds": round(finished - started, 3),
+        "epoch_seconds": None,
+        "started": _iso(started),
+        "finished": _iso(finished),
+        "host": platform.node(),
+        "threads": job.study.runtime.threads,
+        "device": "cpu",
+        "resumed": 0,
+        "versions": versions(),
+        **provenance(),
+        **job.timing,
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

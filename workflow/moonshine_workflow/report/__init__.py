@@ -1,0 +1,1 @@
+"""The report: what a study found, section by section."""

@@ -1,0 +1,86 @@
+"""The words, tables and figures of a comparison between studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moonshine_workflow.report.figures.drawing import Picture, style
+from moonshine_workflow.report.figures.effects import Line, forest
+from moonshine_workflow.report.figures.pareto import SIZES, front, series_of
+from moonshine_workflow.report.markup import MINUS, Fragment, render
+from moonshine_workflow.report.results import Results, load_results
+from moonshine_workflow.tables.records import StudentRow
+
+
+def load_all(studies: Sequence[str], root: Path | str | None = None) -> list[Results]:
+    """The collected results of several studies; ``MoonshineError`` names the table that one of them lacks."""
+    return [load_results(study, root) for study in studies]
+
+
+def title(studies: Sequence[Results]) -> Fragment:
+    """The heading."""
+    return render("comparison", "title", studies)
+
+
+def overview(studies: Sequence[Results]) -> Fragment:
+    """A row per study: data, teacher and its error, how many students and seeds, and what ships, with its error."""
+    return render("comparison", "overview", studies)
+
+
+def heading(method: str) -> Fragment:
+    """The heading above the figures of one method."""
+    return render("comparison", "heading", method)
+
+
+def common_methods(studies: Sequence[Results]) -> list[str]:
+    """The methods, scratch among them, that all studies have."""
+    return [method for method in studies[0].methods if all(method in other.methods for other in studies)]
+
+
+def _identity(row: StudentRow) -> tuple[str | None, str | None]:
+    return row.model.network, row.model.block
+
+
+def common_students(studies: Sequence[Results]) -> Fragment:
+    """The students (a network with a block) that at least two studies have: errors side by side."""
+    tables = [{_identity(row): row for row in results.rows[1:]} for results in studies]
+    shared = list(
+        dict.fromkeys(
+            identity
+            for table in tables
+            for identity in table
+            if sum(identity in other for other in tables) > 1
+        )
+    )
+    methods = common_methods(studies)
+    header = [
+        "Network",
+        "Block",
+        *((results.study, f"{method} (%)") for method in methods for results in studies),
+    ]
+    return render("comparison", "common_students", header, shared, tables, methods)
+
+
+def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None:
+    """Error by one method against ``cost`` (``parameters`` or ``macs``), with the front of each study."""
+    series = [
+        series_of(results, method, cost, style(position), results.study)
+        for position, results in enumerate(studies)
+    ]
+    return front(series, SIZES[cost], together=False)
+
+
+def effects(studies: Sequence[Results]) -> Picture | None:
+    """What each method adds to scratch, pooled over students, in each study that has it."""
+    methods = list(dict.fromkeys(method for results in studies for method in results.compared_with_scratch))
+    lines: list[Line] = []
+    for method in methods:
+        for position, results in enumerate(studies):
+            for effect in results.differences:
+                if (effect.method, effect.baseline, effect.scope) == (method, "scratch", "pooled"):
+                    first = bool(lines) and not any(line.effect.method == method for line in lines)
+                    label = f"{method}: {results.study} ({effect.students})"
+                    lines.append(Line(label, effect, style(position), apart=first))
+    sides = "← method better        scratch better →"
+    return forest(lines, f"method {MINUS} scratch, pooled test error (points)\n{sides}")

@@ -1,0 +1,178 @@
+"""Figures of error against size, with their Pareto fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from moonshine_workflow.report.figures.drawing import (
+    DARK,
+    GREY,
+    Picture,
+    Style,
+    handle,
+    legend_above,
+    new_figure,
+    place_labels,
+    style,
+    styled,
+    to_picture,
+)
+from moonshine_workflow.report.results import Results
+from moonshine_workflow.tables.statistics import dominated
+
+SIZES = {"parameters": "Parameters", "macs": "MACs"}
+TEACHER = Style(DARK, "*", "")
+LABELS = 40
+"""With more networks than this, only those on the front are named: the others' names would cover the points."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in a figure of error against size; no half-width for a single seed."""
+
+    label: str
+    size: float
+    error: float
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that share a look: those of one method, or of one study."""
+
+    name: str
+    look: Style
+    points: list[Point]
+
+
+def series_of(results: Results, method: str, cost: str, look: Style, name: str | None = None) -> Series:
+    """The students' errors by one method (or the ``teacher``'s) against ``cost``, a field of ``Model``."""
+    points = []
+    for row in results.rows:
+        size, error = (
+            getattr(row.model, cost),
+            row.only_error if method == "teacher" else row.errors.get(method),
+        )
+        if (
+            (row.model.student == "teacher") == (method == "teacher")
+            and size
+            and error
+            and error.mean is not None
+        ):
+            points.append(Point(results.labels[row.model.student], size, error.mean, error.half_width))
+    return Series(name or method, look, points)
+
+
+def short(value: float) -> str:
+    """1200000 as 1.2M, for axes."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if value >= unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: str) -> Axes:
+    """Sizes on a log scale; errors span the means, because an interval of two seeds can dwarf the front."""
+    sizes, errors = [point.size for point in points], [point.error for point in points]
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    margin = (max(sizes) / min(sizes)) ** 0.08 * 1.08
+    axes.set_xlim(min(sizes) / margin, max(sizes) * margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(sizes) < 200 * min(sizes) else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"{size_name} (log scale)")
+    spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
+    axes.set_ylim(min(errors) - 0.22 * spread, max(errors) + 0.12 * spread)
+    axes.set_ylabel(error_name)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    return axes
+
+
+@styled
+def front(
+    series: Sequence[Series], size_name: str, *, together: bool, error_name: str = "Test error (%)"
+) -> Picture | None:
+    """Error against size, with the front of each series as a line.
+
+    A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
+    better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
+    over seeds. Of more than `LABELS` networks only those on the front are named. None when there is no point yet.
+    """
+    everything = [point for one in series for point in one.points]
+    if not everything:
+        return None
+    figure = new_figure(5.6 if len({point.label for point in everything}) > 10 else 4.6)
+    axes = _axes(figure, everything, size_name, error_name)
+    handles, lines, best, on_front = [], [], [], []
+    for position, one in enumerate(series):
+        own = _dominated(one.points, one.points)
+        # Sideways by a hair, so that the bars of one student stand beside each other.
+        nudge = 1 + 0.012 * (position - (len(series) - 1) / 2)
+        kept = sorted(
+            (point.size * nudge, point.error) for point, out in zip(one.points, own, strict=True) if not out
+        )
+        if kept:
+            lines.append(kept)
+            axes.plot(
+                *zip(*kept, strict=True),
+                color=one.look.color,
+                linestyle=one.look.line,
+                linewidth=1.3,
+                zorder=2,
+            )
+        for point, out in zip(
+            one.points, _dominated(one.points, everything if together else one.points), strict=True
+        ):
+            _mark(axes, point, one.look, nudge, hollow=out)
+            reach = min(point.half_width or 0.0, axes.get_ylim()[1])
+            lines.append(
+                [(point.size * nudge, point.error - reach), (point.size * nudge, point.error + reach)]
+            )
+            if not out:
+                best.append(f"{point.label} {one.name} {point.error:.2f} %")
+                on_front.append(point)
+        handles.append(handle(one.name, one.look))
+    handles.append(
+        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="dominated")
+    )
+    legend_above(figure, handles)
+    lowest: dict[tuple[str, float], Point] = {}
+    for point in sorted(everything, key=lambda point: -point.error):
+        lowest[point.label, point.size] = point
+    named = lowest.values() if len(lowest) <= LABELS else on_front
+    anchors = [(point.size, point.error, point.label) for point in named]
+    place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
+    return to_picture(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
+
+
+def _dominated(points: Sequence[Point], rivals: Sequence[Point]) -> list[bool]:
+    out = dict(zip(rivals, dominated([(rival.size, rival.error) for rival in rivals]), strict=True))
+    return [out[point] for point in points]
+
+
+def _mark(axes: Axes, point: Point, look: Style, nudge: float, *, hollow: bool) -> None:
+    axes.errorbar(
+        point.size * nudge,
+        point.error,
+        yerr=point.half_width,
+        fmt=look.marker,
+        color=look.color,
+        markerfacecolor="white" if hollow else look.color,
+        markersize=11 if look.marker == "*" else 5.5,
+        elinewidth=0.7 if hollow else 1.1,
+        zorder=3 if hollow else 4,
+    )
+
+
+def pareto(results: Results, cost: str) -> Picture | None:
+    """Test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
+    series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
+    teacher = series_of(results, "teacher", cost, TEACHER)
+    return front([*series, teacher], SIZES[cost], together=True, error_name=results.error_name)

@@ -1,0 +1,217 @@
+"""What a report reads of one study: its tables, the data it was trained on, timings and re-stamps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import load_study
+from moonshine.errors import MoonshineError
+from moonshine.files import read_csv, read_json, read_json_list
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.records import Difference, Run, StudentRow, columns, read_rows, read_table
+from moonshine_workflow.tables.shipped import Shipped, read_shipped
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's results: ``root`` is the repository, ``folder`` its ``results/<study>``."""
+
+    study: str
+    root: Path
+    folder: Path
+    tables: Path
+    partial: bool
+    runs: list[Run]
+    rows: list[StudentRow]
+    differences: list[Difference]
+    dataset: dict[str, Any]
+
+    @cached_property
+    def curves(self) -> list[dict[str, str]]:
+        """The rows of ``curves.csv``, as text."""
+        return read_csv(self.tables / "curves.csv")
+
+    @cached_property
+    def timings(self) -> dict[str, dict[str, Any]]:
+        """The timing files that exist for this study's nodes, by node; they are no part of the tables."""
+        students = [row.model.student for row in self.rows]
+        export = nodes.export(self.study)
+        names = [
+            nodes.fetch(self.study),
+            export,
+            *(nodes.measure(self.study, student) for student in students),
+        ]
+        paths = {node.name: node.timings for node in names}
+        folder = nodes.collect(self.study).timings.parent
+        paths |= {run.node: folder / f"{run.node}.json" for run in self.runs}
+        return {
+            name: read_json(self.root / path) for name, path in paths.items() if (self.root / path).is_file()
+        }
+
+    @cached_property
+    def choice(self) -> dict[str, Any]:
+        """Which students may ship, best first, as collected; empty where a study of an older version did not ask."""
+        path = self.tables.parent / "choice.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def shipped(self) -> Shipped | None:
+        """What ships, as the files themselves decided; None where nothing was exported yet."""
+        return read_shipped(self.folder / "export")
+
+    @cached_property
+    def receipts(self) -> dict[str, Any]:
+        """The test errors of the shipped network and of its files; empty where nothing ships."""
+        path = self.folder / "export" / "receipts.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def restamps(self) -> list[dict[str, Any]]:
+        """Each use of the command that declares results valid after a change of code; mostly none."""
+        path = self.folder / "restamps.json"
+        return read_json_list(path) if path.is_file() else []
+
+    def config(self, run: Run) -> dict[str, Any]:
+        """The resolved configuration that made a run; empty where it has not been trained."""
+        named = {
+            "teacher": nodes.teacher(self.study),
+            "scratch": nodes.scratch(self.study, run.student, run.seed),
+        }
+        node = named.get(run.method) or nodes.distil(self.study, run.student, run.method, run.seed)
+        path = self.root / node.folder / "config.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def published_file(self) -> str | None:
+        """The CSV of published errors that the study names."""
+        study = load_study(self.root / nodes.params_file())
+        return study.report.published if study.study == self.study else None
+
+    @cached_property
+    def published_source(self) -> list[str]:
+        """What that file says of its source, where the table shows errors from it."""
+        if self.published_file is None or not any(
+            error.published is not None for row in self.rows for error in row.errors.values()
+        ):
+            return []
+        lines = (self.root / self.published_file).read_text(encoding="utf-8").splitlines()
+        return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+    @property
+    def unpublished(self) -> dict[str, list[str]]:
+        """Of each student (and the teacher) the methods without a published error beside them."""
+        found = {
+            row.model.student: [name for name, error in row.errors.items() if error.published is None]
+            for row in self.rows
+        }
+        return {student: methods for student, methods in found.items() if methods}
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A short name of each student for figures: its block, or its network where the block is ordinary."""
+        teacher = next((row.model.network for row in self.rows if row.model.student == "teacher"), None)
+        names = {}
+        for row in self.rows:
+            model = row.model
+            block = None if model.block == "S" else model.block
+            network = None if model.network == teacher and block else model.network
+            names[model.student] = " ".join(part for part in (network, block) if part) or model.student
+        twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+        return {student: student if name in twice else name for student, name in names.items()}
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label, so that an error is 100 - mIoU."""
+        return "scored_classes" in self.dataset
+
+    @property
+    def error_name(self) -> str:
+        """What the axes and tables of test errors say."""
+        return "100 − mIoU (%), test" if self.is_dense else "Test error (%)"
+
+    @property
+    def methods(self) -> list[str]:
+        """Scratch and the methods, in the order of the study."""
+        return list(dict.fromkeys(run.method for run in self.runs if run.student != "teacher"))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the students."""
+        return sorted({run.seed for run in self.runs if run.student != "teacher"})
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of errors in the main table."""
+        return columns(self.rows, self.methods)
+
+    @property
+    def compared_with_scratch(self) -> list[str]:
+        """The methods, attention transfer first."""
+        return list(
+            dict.fromkeys(effect.method for effect in self.differences if effect.baseline == "scratch")
+        )
+
+    @property
+    def looks(self) -> dict[str, int]:
+        """Which style of the figures each method has: the same in every report, whatever the order of keys."""
+        usual = ("scratch", "kd", "at", "kd+at")
+        found: dict[str, int] = {}
+        for method in self.methods:
+            losses = self.terms[method]
+            position = usual.index(losses) if losses in usual else len(usual)
+            while position in found.values():
+                position = max(position + 1, len(usual))
+            found[method] = position
+        return found
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """The losses of each method."""
+        return {run.method: run.terms for run in self.runs if run.student != "teacher"}
+
+    def count(self, status: str) -> list[Run]:
+        """The runs that are ``completed``, ``diverged`` or ``missing``."""
+        return [run for run in self.runs if run.status == status]
+
+
+def repository() -> Path:
+    """The nearest folder from here upwards with a ``params.yaml``: where all commands run."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise MoonshineError(f"{here}: neither this folder nor one above it has a params.yaml")
+
+
+def load_results(study: str, root: Path | str | None = None, *, partial: bool = False) -> Results:
+    """The results of a study in the repository ``root`` (None: the one around the working folder).
+
+    ``partial`` collects what is there now, into the study's working folder, and leaves its tables alone.
+    Errors: ``MoonshineError`` naming the table that is missing or not readable.
+    """
+    base = repository() if root is None else Path(root)
+    folder = base / nodes.RESULTS / study
+    tables = folder / "tables"
+    if partial:
+        configured = load_study(base / nodes.params_file())
+        if configured.study != study:
+            raise MoonshineError(f"params.yaml: study is '{configured.study}'; expected '{study}'")
+        work = base / nodes.report(study).work
+        write(collect(configured, base, partial=True), work)
+        tables = work / "tables"
+    dataset = folder / "data" / "dataset.json"
+    return Results(
+        study,
+        base,
+        folder,
+        tables,
+        partial,
+        read_rows(Run, tables / "runs.csv"),
+        read_table(tables / "table.csv"),
+        read_rows(Difference, tables / "differences.csv"),
+        {} if partial and not dataset.is_file() else read_json(dataset),
+    )

@@ -1,0 +1,79 @@
+"""The words and tables of a report, generated from a study's results."""
+
+from __future__ import annotations
+
+from moonshine.costs.budgets import dearer
+from moonshine_workflow.report.markup import Fragment, render
+from moonshine_workflow.report.results import Results
+from moonshine_workflow.tables.records import Difference, look_alikes
+
+
+def title(results: Results) -> Fragment:
+    """The heading: what was studied, on what."""
+    return render("sections", "title", results)
+
+
+def effect_sentence(results: Results, effect: Difference) -> str:
+    """One pooled comparison in words, which claim a difference only where the verdict does."""
+    return render("sections", "effect_sentence", results, effect).html
+
+
+def answer(results: Results) -> Fragment:
+    """The report's first words: whether attention transfer (or the first method) beats scratch here."""
+    pooled = [effect for effect in results.differences if effect.scope == "pooled"]
+    shown = [effect for effect in pooled if effect is pooled[0] or effect.baseline == "scratch"]
+    by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "inconclusive": []}
+    for effect in results.differences if shown else ():
+        told = "student", shown[0].method, shown[0].baseline
+        if (effect.scope, effect.method, effect.baseline) == told:
+            by_verdict[effect.verdict].append(results.labels[effect.student])
+    return render("sections", "answer", results, shown, by_verdict)
+
+
+def notices(results: Results) -> Fragment:
+    """What a reader must know first: a partial report, diverged runs, results that were re-stamped."""
+    return render("sections", "notices", results, _dearer(results))
+
+
+def _dearer(results: Results) -> dict[str, str]:
+    """By how much a student costs more than its teacher in parameters or MACs, for each that does."""
+    costs = {
+        row.model.student: {"parameters": row.model.parameters, "macs": row.model.macs}
+        for row in results.rows
+        if row.model.parameters and row.model.macs
+    }
+    teacher = costs.pop("teacher", None)
+    found = {name: dearer(cost, teacher) for name, cost in costs.items()} if teacher else {}
+    return {results.labels[name]: more for name, more in found.items() if more}
+
+
+def main_table(results: Results) -> Fragment:
+    """Network, block, sizes, and the error of each method as mean and interval."""
+    errors = [f"{column} (%)" for column in results.columns]
+    header = ["Network", "Block", "Parameters", "MACs (M)", "Compression", *errors, "Test SE"]
+    return render("sections", "main_table", results, look_alikes(results.rows), header)
+
+
+def effects_table(results: Results) -> Fragment:
+    """Every comparison pooled over students, and per student folded away."""
+    return render("sections", "effects_table", results)
+
+
+def published_title(results: Results) -> Fragment:
+    """The heading, the source of the published errors and what has none, where the study names a file of them."""
+    if results.published_file is None:
+        return Fragment("")
+    missing = results.unpublished.items()
+    unpublished = [f"{results.labels[student]} ({', '.join(methods)})" for student, methods in missing]
+    return render("sections", "published_title", results, unpublished)
+
+
+def published_table(results: Results) -> Fragment:
+    """Published errors beside ours."""
+    rows = [
+        (results.labels[row.model.student], method, error)
+        for row in results.rows
+        for method, error in row.errors.items()
+        if error.published is not None
+    ]
+    return render("sections", "published_table", rows)

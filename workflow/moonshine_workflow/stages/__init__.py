@@ -1,0 +1,1 @@
+"""The stages of the pipeline: a module, and so a program, for each."""

@@ -1,0 +1,23 @@
+"""collect: the tables of a study, from every one of its nodes."""
+
+from __future__ import annotations
+
+import sys
+
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.tables.collect import collect, require_same, write
+
+
+def run(job: stage.Job) -> None:
+    require_same(job.study)
+    files = collect(job.study)
+    write(files, job.node.root)
+    stage.logger.info(
+        "%d tables of %d runs",
+        sum(name.startswith("tables/") for name in files),
+        files["tables/runs.csv"].count("\n") - 1,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.collect, ()))

@@ -1,0 +1,19 @@
+"""distil: train a student with a method's losses from the trained teacher."""
+
+from __future__ import annotations
+
+import sys
+
+from moonshine.files import read_json
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.training.launch import launch
+from moonshine_workflow.training.node import train_node
+
+
+def run(job: stage.Job) -> None:
+    student, method, _ = job.args
+    train_node(job, read_json(nodes.structure(job.study.study, student).outputs[0]), method)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.distil, ("student", "method", "seed"), launch=launch))

@@ -1,0 +1,86 @@
+"""examples: what the networks of a study with label maps predict for a few test pictures, beside the truth."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from moonshine.files import write_json
+from moonshine_workflow.graph import nodes, stage
+
+logger = logging.getLogger("moonshine")
+
+PICTURES = 3
+
+
+def run(job: stage.Job) -> None:
+    folder = job.node.outputs[0]
+    shutil.rmtree(folder, ignore_errors=True)
+    if not job.study.is_dense:
+        write_json(folder / nodes.EXAMPLES_FILE, {"pictures": [], "classes": [], "networks": []})
+        stage.logger.info("nothing to draw: the data have no label maps")
+        return
+    _draw(job, folder)
+    job.afterwards = lambda: _log(job.study.study, folder)
+
+
+def chosen(count: int) -> list[int]:
+    """The test pictures that are shown: the first, the middle and the last, chosen by nothing that was predicted."""
+    return sorted({round(position * (count - 1) / (PICTURES - 1)) for position in range(PICTURES)})
+
+
+def _draw(job: stage.Job, folder: Path) -> None:
+    """One picture per test image, one of its truth, and one per network; of every method the first seed."""
+    from moonshine.data import Split
+    from moonshine.structures.artifacts import load
+    from moonshine.training.evaluation import predict
+    from moonshine.training.execution import resolve
+    from moonshine_workflow.report.mask_pictures import colours, draw_labels, draw_picture
+    from moonshine_workflow.training.prepared import load_prepared
+
+    study = job.study
+    dataset = load_prepared(study)
+    assert isinstance(dataset.test, Split)
+    indices = chosen(len(dataset.test))
+    shown = Split(dataset.test.images[indices], dataset.test.labels[indices])
+    # outputs after the scored classes, such as Cityscapes' void, are drawn as void
+    scored = dataset.scored_classes or dataset.num_classes
+    # a handful of pictures: no reason to wait for a GPU
+    execution = resolve(study.runtime.model_copy(update={"device": "cpu"}), "fp32")
+    folder.mkdir(parents=True)
+    for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
+        draw_picture(image, folder / f"picture-{index}.png")
+        draw_labels(labels, folder / f"truth-{index}.png", scored)
+    drawn: list[dict[str, object]] = []
+    for node in nodes.trained(study):
+        if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
+            drawn.append({"node": node.name, "args": node.args})
+            for index, labels in zip(
+                indices,
+                predict(load(node.folder, trust=study.trusted), shown, dataset, execution),
+                strict=True,
+            ):
+                draw_labels(labels, folder / f"{node.name}-{index}.png", scored)
+    classes = [
+        {"name": name, "colour": colour}
+        for name, colour in zip(dataset.class_names[:scored], colours(scored), strict=True)
+    ]
+    write_json(folder / nodes.EXAMPLES_FILE, {"pictures": indices, "classes": classes, "networks": drawn})
+    stage.logger.info("%d pictures of %d networks", len(indices), len(drawn))
+
+
+def _log(study: str, folder: Path) -> None:
+    """Put the pictures beside the runs in MLflow; where it does not answer, `make ui` does it later."""
+    from moonshine_workflow.tracking.back_fill import log_examples
+    from moonshine_workflow.tracking.store import TrackingError
+
+    try:
+        log_examples(nodes.RESULTS / study)
+    except TrackingError as error:
+        logger.warning("%s; the pictures are logged by `make ui` later", error)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.examples, ()))

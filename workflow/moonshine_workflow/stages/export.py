@@ -1,0 +1,29 @@
+"""export: the chosen student as files that run without this project, each with its receipt; or why there is none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from moonshine.files import read_json, write_json
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.tables.shipped import FILE, Shipped
+
+
+def run(job: stage.Job) -> None:
+    choice = read_json(nodes.collect(job.study.study).root / "choice.json")
+    folder = job.node.outputs[0]
+    if choice["status"] != "ranked":
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / FILE, Shipped(choice["status"]).to_json())
+        stage.logger.info("nothing to export: %s", choice["status"])
+        return
+    from moonshine_workflow.stages.shipping import ship
+
+    job.timing["receipts"] = ship(job.study, choice, folder)
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    stage.logger.info("%s: %s", folder, names)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.export, ()))

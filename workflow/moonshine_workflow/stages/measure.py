@@ -1,0 +1,60 @@
+"""measure: what a student costs, exactly; and, apart from the results, how long it takes here."""
+
+from __future__ import annotations
+
+import sys
+
+from moonshine.config import Study
+from moonshine.costs.budgets import EXPORTED, parse_all
+from moonshine.costs.cost import cost
+from moonshine.costs.latency import latency
+from moonshine.files import read_json, write_json
+from moonshine.structures.build import from_structure
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.students.layouts import images_of, teacher_structure
+from moonshine_workflow.students.sizes import timed_batches, values
+
+
+def run(job: stage.Job) -> None:
+    student, study = job.args[0], job.study
+    images = images_of(study)
+    teacher = teacher_structure(study, images)
+    structure = (
+        teacher if student == "teacher" else read_json(nodes.structure(study.study, student).outputs[0])
+    )
+    module = from_structure(structure, study.trusted)
+    shape = images.shape
+    found = cost(module, shape)
+    asked = values(module, images, structure, _measures(study), study.runtime.threads, found)
+    write_json(
+        job.node.outputs[0],
+        {
+            "parameters": found.parameters,
+            "macs": found.macs,
+            "ops": found.ops,
+            "bytes": {
+                "fp32": found.bytes,
+                "bf16": found.bytes_bf16,
+                **{measure: asked[measure] for measure in EXPORTED if measure in asked},
+            },
+            "peak_activation_bytes": found.peak_activation_bytes,
+            "batch": 1,
+            "input_shape": list(shape),
+            "compression": teacher["parameters"] / found.parameters,
+            **({"latency_ms": asked["latency"]} if "latency" in asked else {}),
+        },
+    )
+    job.timing["latency_ms"] = {
+        str(batch): latency(module, (batch, *shape), study.runtime.threads)
+        for batch in timed_batches(study.is_dense)
+    }
+
+
+def _measures(study: Study) -> list[str]:
+    """What the study's budget limits beside the costs that are always measured."""
+    budgets = parse_all(study.ship.budget) if study.ship else ()
+    return [budget.measure for budget in budgets if budget.measure in (*EXPORTED, "latency")]
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.measure, ("network",)))

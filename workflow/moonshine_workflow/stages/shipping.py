@@ -1,0 +1,258 @@
+"""The chosen student as verified files, with what it costs and how it does stated beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+from moonshine.config import Study
+from moonshine.costs.budgets import parse_all
+from moonshine.data import Dataset
+from moonshine.errors import MoonshineError
+from moonshine.export.card import Card, model_card
+from moonshine.export.folders import replacing
+from moonshine.export.receipts import Exported, write_receipts
+from moonshine.export.timings import Timing, measure
+from moonshine.export.writing import export_network, write_files
+from moonshine.files import read_json, write_bytes, write_json
+from moonshine.formats.about import About
+from moonshine.formats.formats import FORMATS, INT8
+from moonshine.formats.quantisation import calibration_images
+from moonshine.structures.artifacts import load
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.students.layouts import Images, images_of
+from moonshine_workflow.students.sizes import about_of, timed_batches
+from moonshine_workflow.tables.records import Run, read_rows
+from moonshine_workflow.tables.shipped import FILE, Judged, Shipped, warnings
+from moonshine_workflow.tables.statistics import estimate
+from moonshine_workflow.training.prepared import load_prepared
+
+COUNTED = {"onnx": "onnx", "onnx-int8": INT8, "fp32": "safetensors"}
+"""Measure of a budget -> the format of the file whose bytes it counts."""
+
+
+class _Unfit(Exception):
+    """Not an error: these files are not what the study wants, and the next candidate has its turn."""
+
+
+def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Write the first candidate whose files are good into ``folder``, verified, with a model card; returns the timings.
+
+    Each is written in every format and judged on the validation split, until one is good: within the error that the
+    study allows, and no more than what it tolerates worse than the network. Where none is, the most accurate of those
+    that are within the allowed error ships with a warning, or nothing does. `moonshine_workflow.tables.shipped` has the
+    record.
+    Errors: ``MoonshineError`` as for `moonshine.export.writing.export_network`, and for a file that is over its budget
+    after all; then ``folder`` is as it was.
+    """
+    assert study.ship
+    images, dataset = images_of(study), load_prepared(study)
+    judged: list[Judged] = []
+    with replacing(folder) as draft:
+        for candidate in choice["ranked"]:
+            try:
+                exported = _export(study, candidate, images, dataset, draft, judged, final=False)
+                chosen = judged[-1]
+                break
+            except _Unfit:
+                stage.logger.info("%s", _verdict(judged[-1]))
+        else:
+            shipped = _record(study, judged, None)
+            fallen = [each for each in judged if each.verdict == "falls"]
+            if not fallen:
+                write_json(draft / FILE, shipped.to_json())
+                return []
+            chosen = min(fallen, key=shipped.worst)
+            candidate = choice["ranked"][judged.index(chosen)]
+            exported = _export(study, candidate, images, dataset, draft, judged, final=True)
+        _check_budgets(study, exported)
+        shipped = _record(study, judged, chosen)
+        write_json(draft / FILE, shipped.to_json())
+        structure = read_json(node_of(study, candidate).folder / "structure.json")
+        about = about_of(images, structure)
+        timings = _measure(study, draft, exported, about)
+        teacher = _teacher_timings(study, images, dataset, exported)
+        card = _card(study, candidate, shipped, structure, images, about, exported, timings, teacher)
+        write_bytes(draft / "README.md", model_card(card).encode())
+    for warning in card.warnings:
+        stage.logger.warning("%s", warning)
+    stage.logger.info("test error of the files: %s", _errors(exported))
+    return [asdict(timing) for timing in timings]
+
+
+def _record(study: Study, judged: Sequence[Judged], chosen: Judged | None) -> Shipped:
+    asked = study.ship
+    assert asked
+    return Shipped(
+        status="shipped" if chosen else "not accurate enough",
+        budgets=tuple(map(str, parse_all(asked.budget))),
+        allowed_error_pct=asked.allowed_error_pct,
+        allowed_fall_points=asked.allowed_fall_points,
+        counted=tuple(FORMATS[format] for format in _counted(study)),
+        chosen=chosen,
+        judged=tuple(judged),
+    )
+
+
+def _counted(study: Study) -> tuple[str, ...]:
+    """The formats of the files whose bytes the budget counts; ONNX where it counts none."""
+    assert study.ship
+    measures = [budget.measure for budget in parse_all(study.ship.budget)]
+    return tuple(COUNTED[measure] for measure in measures if measure in COUNTED) or ("onnx",)
+
+
+def _export(
+    study: Study,
+    candidate: Mapping[str, Any],
+    images: Images,
+    dataset: Dataset,
+    folder: Path,
+    judged: list[Judged],
+    *,
+    final: bool,
+) -> Exported:
+    """The candidate's files; unless this is ``final``, first judged, and ``_Unfit`` where the verdict is not good."""
+    assert study.ship
+    node = node_of(study, candidate)
+    about = about_of(images, read_json(node.folder / "structure.json"))
+    validation = dataset.validation
+    assert validation is not None  # or no candidate would have been ranked
+    formats = tuple(dict.fromkeys((*_counted(study), INT8)))
+
+    def judge(network: nn.Module, draft: Path) -> None:
+        found = write_receipts(network, draft, about, validation, formats, study.runtime.threads)
+        judged.append(_judged(study, candidate, found))
+        if judged[-1].verdict != "good":
+            raise _Unfit
+
+    return export_network(
+        load(node.folder, trust=study.trusted),
+        folder,
+        about,
+        train=dataset.train,
+        test=dataset.test,
+        calibration=min(study.ship.calibration_images, len(dataset.train)),
+        tolerance=study.ship.logit_tolerance,
+        threads=study.runtime.threads,
+        judge=None if final else judge,
+    )
+
+
+def _judged(study: Study, candidate: Mapping[str, Any], found: Exported) -> Judged:
+    """The verdict on a candidate from its receipts on the validation split."""
+    assert study.ship
+    errors = {receipt.file: receipt.error_pct for receipt in found.receipts}
+    names = (candidate["student"], candidate["method"], candidate["seed"])
+    judged = Judged(*names, found.error_pct, errors, "good")
+    shipped, allowed = _record(study, (), None), study.ship.allowed_error_pct
+    if allowed is not None and not shipped.worst(judged) <= allowed:
+        return replace(judged, verdict="not accurate enough")
+    falls = set(shipped.falls(judged)) & set(shipped.counted)
+    return replace(judged, verdict="falls") if falls else judged
+
+
+def _verdict(judged: Judged) -> str:
+    files = ", ".join(f"{name} {error:.2f} %" for name, error in judged.files_pct.items())
+    return (
+        f"{judged.student} {judged.method} seed {judged.seed}: {judged.verdict}: validation error {files}; "
+        f"the network {judged.network_pct:.2f} %"
+    )
+
+
+def node_of(study: Study, chosen: Mapping[str, Any]) -> nodes.Node:
+    """The trained node that a choice names."""
+    if chosen["method"] == "scratch":
+        return nodes.scratch(study.study, chosen["student"], chosen["seed"])
+    return nodes.distil(study.study, chosen["student"], chosen["method"], chosen["seed"])
+
+
+def _check_budgets(study: Study, exported: Exported) -> None:
+    assert study.ship
+    for budget in parse_all(study.ship.budget):
+        for receipt in exported.receipts:
+            if COUNTED.get(budget.measure) == receipt.format and not budget.allows(receipt.bytes):
+                raise MoonshineError(
+                    f"ship.budget: {receipt.file} has {receipt.bytes:,} bytes, more than {budget}; allowed: a smaller "
+                    "budget than the one that is meant, or another student"
+                )
+
+
+def _measure(study: Study, folder: Path, exported: Exported, about: About) -> list[Timing]:
+    batches, threads = timed_batches(about.is_dense), study.runtime.threads
+    return [
+        measure(folder / receipt.file, about.input_shape, threads, batches, trust=study.trusted)
+        for receipt in exported.receipts
+    ]
+
+
+def _teacher_timings(study: Study, images: Images, dataset: Dataset, exported: Exported) -> list[Timing]:
+    """The teacher in the same formats, in a folder that is thrown away."""
+    folder = nodes.teacher(study.study).folder
+    teacher: nn.Module = load(folder, trust=study.trusted)
+    about = about_of(images, read_json(folder / "structure.json"))
+    formats = [receipt.format for receipt in exported.receipts]
+    with TemporaryDirectory() as draft:
+        write_files(teacher, Path(draft), about, calibration_images(dataset.train, 2), formats)
+        return _measure(study, Path(draft), exported, about)
+
+
+def _card(
+    study: Study,
+    chosen: Mapping[str, Any],
+    shipped: Shipped,
+    structure: Mapping[str, Any],
+    images: Images,
+    about: About,
+    exported: Exported,
+    timings: list[Timing],
+    teacher: list[Timing],
+) -> Card:
+    assert study.ship
+    runs = read_rows(Run, nodes.collect(study.study).folder / "runs.csv")
+    own = [run for run in runs if (run.student, run.method) == (chosen["student"], chosen["method"])]
+    errors = {
+        run.seed: run.test_error_pct
+        for run in own
+        if run.status == "completed" and run.test_error_pct is not None
+    }
+    result = estimate(errors.values())
+    half = result.half_width
+    method = study.methods.get(chosen["method"])
+    return Card(
+        name=f"{chosen['student']} of {study.study}",
+        teacher=study.teacher.name,
+        blocks=structure["blocks"],
+        parameters=structure["parameters"],
+        macs=structure["macs"],
+        data=f"{images.dataset['name']}: {images.dataset['source']}",
+        data_sha256=images.dataset["sha256"]["source"],
+        examples=images.dataset["counts"],
+        method=chosen["method"],
+        recipe={
+            **study.training.model_dump(mode="json"),
+            "augment": study.augment.model_dump(mode="json"),
+            "method": method.model_dump(mode="json", exclude_none=True) if method else {},
+        },
+        seeds=sorted(errors),
+        seed=chosen["seed"],
+        error_mean_pct=result.mean,
+        interval=None if half is None or result.mean is None else (result.mean - half, result.mean + half),
+        teacher_error_pct=runs[0].test_error_pct,
+        about=about,
+        exported=exported,
+        budget=" and ".join(map(str, parse_all(study.ship.budget))),
+        counted=shipped.counted,
+        warnings=warnings(shipped, chosen),
+        limits=("Which student and which seed are shipped was chosen on the validation split alone.",),
+        timings=timings,
+        teacher_timings=teacher,
+    )
+
+
+def _errors(exported: Exported) -> str:
+    return ", ".join(f"{receipt.file} {receipt.error_pct:.2f} %" for receipt in exported.receipts)

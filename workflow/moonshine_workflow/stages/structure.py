@@ -1,0 +1,91 @@
+"""structure: write what a student is, block by block, before anything trains; for a mixed student, search for it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+from moonshine.config import Study
+from moonshine.costs.budgets import dearer, parse_all
+from moonshine.errors import MoonshineError
+from moonshine.files import write_json
+from moonshine.search.rivals import rival
+from moonshine.structures.build import from_structure, to_structure
+from moonshine.substitution.substitute import check_runs
+from moonshine.substitution.tap_discovery import check_taps, tap_sizes
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.students.layouts import (
+    Images,
+    Structure,
+    images_of,
+    named,
+    teacher_structure,
+    uniform,
+    with_costs,
+)
+from moonshine_workflow.students.search_progress import SearchProgress
+from moonshine_workflow.students.sizes import values
+from moonshine_workflow.students.trial import try_out
+
+
+def describe(study: Study, student: str, progress: SearchProgress | None = None) -> Structure:
+    """The structure of a student for the study's data, with its size at the study's input.
+
+    ``progress`` is told what a search for it does.
+
+    Errors: ``MoonshineError`` naming the key of the study for a network that cannot be built, in which nothing can be
+    replaced, that does not take the data, that is the teacher itself, or that lacks the teacher's taps.
+    """
+    images = images_of(study)
+    teacher = teacher_structure(study, images)
+    key = f"students.{student}"
+    structure = named(key, lambda: _student(study, student, images, progress))
+    if structure["blocks"] == teacher["blocks"] and structure["network"] == teacher["network"]:
+        raise MoonshineError(
+            f"{key}: {structure['network']} with {structure['block']} blocks is the teacher itself; allowed: another "
+            "block, or a smaller network"
+        )
+    taps = teacher["taps"]
+    network, original = (from_structure(each, study.trusted) for each in (structure, teacher))
+    if structure["network"] == teacher["network"]:
+        named(key, lambda: check_runs(network, original, images.shape))
+    sizes = tap_sizes(original, taps, images.shape)
+    named(key, lambda: check_taps(taps, sizes, network, images.shape))
+    named(key, lambda: try_out(study, structure, images))
+    found = with_costs(study, {**structure, "taps": taps}, images)
+    if more := dearer(found, teacher):
+        stage.logger.warning("%s costs more than the teacher: %s", key, more)
+    return found
+
+
+def _student(study: Study, name: str, images: Images, progress: SearchProgress | None) -> Structure:
+    student = study.students[name]
+    if student.mixed:
+        from moonshine_workflow.students.mixing import mix  # loads what trains and searches
+
+        return mix(study, student.mixed, images, progress)
+    if student.rival:
+
+        def size(module: Any, measure: str) -> float:
+            return values(module, images, {}, [measure], study.runtime.threads)[measure]
+
+        budgets = parse_all(student.rival.budget)
+        found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
+        return {**to_structure(found, "S", images.classes, images.shape[0]), "block": "S"}
+    return uniform(study, study.network_of(name), study.block_of(name), images)
+
+
+def run(job: stage.Job) -> None:
+    (student,) = job.args
+    searched = job.study.students[student].mixed is not None
+    with stage.alone(job.node) if searched else nullcontext():
+        structure = describe(job.study, student, SearchProgress(job.node))
+    write_json(job.node.outputs[0], structure)
+    for path, reason in structure.get("refused", {}).items():
+        stage.logger.warning("%s stays as it is: %s", path, reason)
+    stage.logger.info("%d parameters, %d MACs", structure["parameters"], structure["macs"])
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run, nodes.structure, ("student",)))

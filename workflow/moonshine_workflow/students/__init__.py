@@ -1,0 +1,1 @@
+"""From a line under ``students:`` to the structure of a network."""

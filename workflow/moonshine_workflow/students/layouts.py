@@ -1,0 +1,130 @@
+"""The structure of a study's teacher, and of a network with one block everywhere: what needs no search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import nn
+
+from moonshine.blocks.kinds import parse
+from moonshine.config import Study
+from moonshine.costs.cost import cost
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from moonshine.networks.families import is_model
+from moonshine.structures.build import from_structure, to_structure
+from moonshine.structures.describe import describe
+from moonshine.substitution.layout import Layout
+from moonshine.substitution.substitute import choose, nothing_to_swap
+from moonshine.substitution.tap_discovery import discover, tap_sizes
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.students.trainable import check_training
+
+Structure = dict[str, Any]
+Described = tuple[Structure, nn.Module, Layout]
+"""Anybody's model with S in every place, the model itself, and where other blocks fit."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a network takes and returns: (channels, height, width) in, ``classes`` logits out, of label maps per pixel.
+
+    ``dataset`` is the description of the prepared data.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    dataset: dict[str, Any]
+
+
+def images_of(study: Study) -> Images:
+    """The shape of the study's prepared images, and their number of classes."""
+    path = nodes.fetch(study.study).folder / "dataset.json"
+    dataset = read_json(path)
+    for key in ("channels", "height", "width", "num_classes"):
+        if type(dataset[key]) is not int or dataset[key] < 1:
+            raise MoonshineError(f"{path}: {key}: found {dataset[key]!r}; allowed: a whole number from 1")
+    return Images((dataset["channels"], dataset["height"], dataset["width"]), dataset["num_classes"], dataset)
+
+
+def named(key: str, make: Callable[[], Made]) -> Made:
+    """What ``make`` makes; its errors name the key of the study that they are about."""
+    try:
+        return make()
+    except MoonshineError as error:
+        raise (error if str(error).startswith(key) else MoonshineError(f"{key}: {error}")) from None
+
+
+def teacher_structure(study: Study, images: Images) -> Structure:
+    """The structure of the teacher, with its taps: given, the ends of the stages of our own networks, or discovered.
+
+    Errors: ``MoonshineError`` naming the key for a network that cannot be built, does not take the images or return
+    logits for their classes, in which nothing can be replaced, and for taps that are not there.
+    """
+    return named("teacher", lambda: _teacher(study, images))
+
+
+def _teacher(study: Study, images: Images) -> Structure:
+    teacher = study.teacher
+    taps: Sequence[str] | None = teacher.taps
+    module: nn.Module
+    if is_model(teacher.name):
+        structure, module, layout = described(study, teacher.name, images)
+        if not layout.places:
+            raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
+        check_training(study, module, images)
+        taps = taps or discover(module, images.shape, layout)
+    else:
+        structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
+        module = from_structure(structure, study.trusted)
+        taps = taps or module.taps  # type: ignore[assignment]
+    tap_sizes(module, taps or (), images.shape)
+    return with_costs(study, {**structure, "block": "S", "taps": list(taps or ())}, images)
+
+
+def described(study: Study, network: str, images: Images) -> Described:
+    """A model of a study, laid out with the teacher's patterns: seconds, where images are large."""
+    teacher = study.teacher
+    kwargs = teacher.kwargs if network == teacher.name else {}
+    return describe(
+        network,
+        kwargs,
+        images.classes,
+        images.shape,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
+    )
+
+
+def uniform(study: Study, network: str, block: str, images: Images) -> Structure:
+    """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
+    block = str(parse(block))
+    if not is_model(network):
+        return {**to_structure(network, block, images.classes, images.shape[0]), "block": block}
+    return with_block(network, block, described(study, network, images))
+
+
+def with_block(network: str, block: str, model: Described) -> Structure:
+    """The structure of a model that is laid out already with one block wherever it fits."""
+    structure, module, layout = model
+    chosen, refused = choose(module, layout, block)
+    if not chosen:
+        raise nothing_to_swap(network, block, {**layout.kept, **refused})
+    return {**structure, "blocks": {**structure["blocks"], **chosen}, "refused": refused, "block": block}
+
+
+def with_costs(study: Study, structure: Structure, images: Images) -> Structure:
+    """The same structure with its size at the study's input."""
+    found = cost(from_structure(structure, study.trusted), images.shape)
+    return {
+        **structure,
+        "input_shape": list(images.shape),
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "ops": found.ops,
+    }

@@ -1,0 +1,135 @@
+"""A mixed student: the search for its blocks under the study's budget, on one minibatch of the study's data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from moonshine.blocks.kinds import PAPER
+from moonshine.config import Study
+from moonshine.config.data import Augment
+from moonshine.config.networks import Finalists, Mixed
+from moonshine.config.training import OneCycle, Optimizer, Training
+from moonshine.data import Dataset, batches
+from moonshine.errors import MoonshineError
+from moonshine.search.scoring import Progress
+from moonshine.search.search import search
+from moonshine.search.space import Space
+from moonshine.structures.describe import places_of
+from moonshine.training.evaluation import evaluate
+from moonshine.training.execution import Execution
+from moonshine.training.labels import LabelLoss
+from moonshine.training.train import train
+from moonshine_workflow.students.layouts import Images, Structure
+from moonshine_workflow.students.sizes import exported_bytes
+from moonshine_workflow.training.placement import execution_here
+from moonshine_workflow.training.prepared import load_prepared
+
+BATCH_SIZE = 64
+PIXELS = 500 * 64 * 64
+"""How many images candidates are scored on, and pixels in all at most, where a study leaves it open."""
+
+
+def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = None) -> Structure:
+    """The structure of the best mixture that the budget allows, with what the search found under ``search``.
+
+    Errors: ``MoonshineError`` for a budget that cannot be met, saying what holds it up, and for ``finalists`` without a
+    validation split to choose them on.
+    """
+    teacher = study.teacher
+    blocks = ("S", *(mixed.blocks or PAPER))
+    structure, fitting = places_of(
+        teacher.name,
+        teacher.kwargs,
+        images.classes,
+        images.shape,
+        blocks,
+        teacher.include,
+        teacher.exclude,
+        dense=study.is_dense,
+    )
+    space = Space(structure, fitting, images.shape, study.trusted)
+    dataset = load_prepared(study)
+    if mixed.finalists and dataset.validation is None:
+        raise MoonshineError(
+            "mixed.finalists: the study has no validation split to choose them on; allowed: data.validation above 0"
+        )
+    pictures, labels = next(
+        batches(
+            dataset.train,
+            batch_size=scored_on(mixed, images.shape),
+            seed=mixed.seed,
+            epoch=0,
+            augment=None,
+            mean=dataset.mean,
+            std=dataset.std,
+            device="cpu",
+        )
+    )
+
+    def size(network: nn.Module, measure: str) -> int:
+        return exported_bytes(network, images, structure, measure)
+
+    with ExitStack() as held:
+        finalist = None
+        if mixed.finalists:
+            execution = held.enter_context(execution_here(study, precision="fp32"))
+            finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
+        found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
+    about = {key: value for key, value in asdict(found).items() if key != "blocks"}
+    settings = settings_of(mixed)
+    if scored_on(mixed, images.shape) < settings["batch_size"]:
+        about["images"] = len(pictures)
+    return {
+        **structure,
+        "blocks": {**structure["blocks"], **found.blocks},
+        "block": "mixed",
+        "search": {**about, "settings": settings},
+    }
+
+
+def settings_of(mixed: Mixed) -> dict[str, Any]:
+    """Return the settings of a search, as a structure holds them under ``search``."""
+    return {**mixed.model_dump(mode="json"), "batch_size": mixed.batch_size or BATCH_SIZE}
+
+
+def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
+    """How many images of ``shape`` (channels, height, width) candidates are scored on: as many as are asked for.
+
+    Where a study leaves it to the default, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
+    backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
+    """
+    if mixed.batch_size is not None:
+        return mixed.batch_size
+    return min(BATCH_SIZE, max(2, PIXELS // (shape[1] * shape[2])))
+
+
+def _finalist(
+    space: Space, finalists: Finalists, dataset: Dataset, execution: Execution, seed: int
+) -> Callable[[Mapping[str, str]], float]:
+    """Trains a mixture briefly; returns its validation error in percent."""
+    training = Training(
+        epochs=finalists.epochs,
+        batch_size=finalists.batch_size,
+        optimizer=Optimizer(lr=finalists.lr, momentum=0.9, weight_decay=5e-4, nesterov=False),
+        schedule=OneCycle(kind="one-cycle", warmup=0.3, start=0.1, end=0.001),
+        precision="fp32",
+    )
+
+    def error(blocks: Mapping[str, str]) -> float:
+        torch.manual_seed(seed)
+        network: nn.Module = space.build(blocks)
+        augment = Augment(crop_padding=0, flip=False)
+        history = train(network, LabelLoss(), dataset, training, augment, execution, seed=seed)
+        if history.status == "diverged":
+            return math.inf
+        assert dataset.validation is not None
+        return float(evaluate(network, dataset.validation, dataset, execution)["error_pct"])
+
+    return error

@@ -1,0 +1,36 @@
+"""The progress of a search for a mixed student: in its log, and in a file for ``moonshine status``."""
+
+from __future__ import annotations
+
+import time
+
+from moonshine.files import write_json
+from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.stage import logger
+
+SECONDS = 10.0
+"""A line in the log at most so often for each thing that is done, and for the last of it."""
+
+
+class SearchProgress:
+    """Is told what a search has done: ``progress("networks scored", 12, 131)``; None where nobody knows how many."""
+
+    def __init__(self, node: Node) -> None:
+        self._file = node.work / "progress.json"
+        self._started: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def __call__(self, what: str, done: int, expected: int | None) -> None:
+        now = time.monotonic()
+        started = self._started.setdefault(what, self._begun)
+        self._begun = now
+        pace = (now - started) / done
+        write_json(
+            self._file,
+            {"what": what, "done": done, "expected": expected, "seconds_each": round(pace, 3)},
+        )
+        if done == expected or now - self._said.get(what, -SECONDS) >= SECONDS:
+            self._said[what] = now
+            of = f" of {expected}" if expected else ""
+            logger.info("%d%s %s, %.1f s each", done, of, what, pace)

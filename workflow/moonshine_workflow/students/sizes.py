@@ -1,0 +1,71 @@
+"""What a network would take up in each measure that a budget may limit, the exported files included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from moonshine.costs.budgets import EXPORTED
+from moonshine.costs.cost import Cost, cost
+from moonshine.costs.latency import latency
+from moonshine.formats.about import About
+from moonshine.formats.sizes import onnx_bytes
+from moonshine_workflow.students.layouts import Images
+
+REBUILT_FROM = ("network", "kwargs", "num_classes", "in_channels", "source_sha256", "blocks")
+
+
+def timed_batches(dense: bool) -> tuple[int, ...]:
+    """How many images latencies are measured with; where every pixel has a label, one: 32 of 512x1024 take minutes."""
+    return (1,) if dense else (1, 32)
+
+
+def about_of(images: Images, structure: Mapping[str, Any]) -> About:
+    """What exported files say about a network of this study."""
+    data = images.dataset
+    return About(
+        input_shape=images.shape,
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        class_names=tuple(data["class_names"]),
+        resize_rule=data.get("resize_rule", {}),
+        structure={key: structure[key] for key in REBUILT_FROM if key in structure},
+        scored_classes=data.get("scored_classes"),
+    )
+
+
+def values(
+    module: nn.Module,
+    images: Images,
+    structure: Mapping[str, Any],
+    measures: Iterable[str],
+    threads: int,
+    found: Cost | None = None,
+) -> dict[str, float]:
+    """The value of each measure for an untrained network; files are really exported, and are of the shipped size.
+
+    ``found`` are its costs where they are known already.
+    """
+    found = found or cost(module, images.shape)
+    known = {
+        "fp32": found.bytes,
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "peak": found.peak_activation_bytes,
+    }
+
+    def value(measure: str) -> float:
+        if measure in known:
+            return known[measure]
+        if measure in EXPORTED:
+            return exported_bytes(module, images, structure, measure)
+        return latency(module, (1, *images.shape), threads)
+
+    return {measure: value(measure) for measure in measures}
+
+
+def exported_bytes(module: nn.Module, images: Images, structure: Mapping[str, Any], measure: str) -> int:
+    """Bytes of the file that exporting an untrained network in this format gives."""
+    return onnx_bytes(module, images.shape, measure == "onnx-int8", about_of(images, structure))

@@ -1,0 +1,123 @@
+"""A model of the user's own tried out before it trains: a step of training, its files, its graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from moonshine.config import Study
+from moonshine.errors import MoonshineError, first_line
+from moonshine.networks.families import is_model
+from moonshine.structures.artifacts import rebuilt
+from moonshine.structures.build import from_structure
+from moonshine.training.execution import Execution, resolve
+from moonshine.training.labels import check_no_probabilities, cross_entropy
+from moonshine_workflow.students.layouts import Images, Structure
+
+SHOWN = 2
+"""Images of the batch that a network is tried on, where a study's batches have as many."""
+
+
+def try_out(study: Study, structure: Structure, images: Images) -> None:
+    """MoonshineError unless a model trains on a batch, comes back from its files and can be exported where it may ship.
+
+    The batch is of noise, in train mode, in the memory layout and precision of training, and its gradients are
+    computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Networks of ours are not
+    tried: the tests do that. Leaves nothing behind, torch's random numbers included.
+    """
+    if not is_model(structure["network"]):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = from_structure(structure, study.trusted)
+        execution = _execution(study).suiting(network, images.shape)
+        _train_once(study, network, images, execution)
+        _check_kept(study, network, structure, images, execution)
+    if study.ship:
+        _check_exports(network, structure, images)
+
+
+def _execution(study: Study) -> Execution:
+    """How training computes, as far as the CPU can show it."""
+    cpu = study.runtime.model_copy(update={"device": "cpu"})
+    on_gpu = study.runtime.device != "cpu" and torch.cuda.is_available()
+    return resolve(cpu, "fp32" if on_gpu else study.training.precision)
+
+
+def _noise(count: int, shape: tuple[int, int, int], execution: Execution) -> Tensor:
+    return torch.randn(count, *shape).contiguous(memory_format=execution.memory_format)
+
+
+def _train_once(study: Study, network: nn.Module, images: Images, execution: Execution) -> None:
+    height, width = study.augment.crop or images.shape[1:]
+    shape = (images.shape[0], height, width)
+    count = min(SHOWN, study.training.batch_size)
+    labels = torch.zeros((count, height, width) if study.is_dense else count, dtype=torch.long)
+    wanted = (count, images.classes, *labels.shape[1:])
+    try:
+        with execution.autocast():
+            logits = network.train()(_noise(count, shape, execution))
+    except Exception as error:  # whatever a stranger's forward pass raises
+        raise _cannot_train(count, shape, execution, error) from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise MoonshineError(
+            f"in training mode {count} images give {found}; allowed: logits {wanted}, as in evaluation (auxiliary "
+            "outputs may be switched off by its builder, as with kwargs: {aux_logits: false})"
+        )
+    check_no_probabilities(logits, "the network")
+    try:
+        cross_entropy(logits, labels).backward()
+    except Exception as error:  # whatever a stranger's backward pass raises
+        raise _cannot_train(count, shape, execution, error) from error
+
+
+def _cannot_train(
+    count: int, shape: tuple[int, ...], execution: Execution, error: Exception
+) -> MoonshineError:
+    layout = "channels_last" if execution.channels_last else "torch's own memory layout"
+    return MoonshineError(
+        f"it cannot be trained on a batch of {count} images of {'x'.join(map(str, shape))} "
+        f"({layout}, {str(execution.dtype).removeprefix('torch.')}): {first_line(error)}"
+    )
+
+
+def _check_kept(
+    study: Study, network: nn.Module, structure: Structure, images: Images, execution: Execution
+) -> None:
+    """MoonshineError unless the trained network is the same again once it is built anew and filled from its file."""
+    again = execution.place(rebuilt(network, structure, study.trusted)).eval()
+    before, after = network.eval().state_dict(), again.state_dict()
+    if changed := [name for name in before if not _equal(before[name], after[name])]:
+        raise MoonshineError(
+            f"saved and loaded again, it has another {', '.join(changed[:3])}; allowed: a network that keeps what "
+            "load_state_dict gives it"
+        )
+    noise = _noise(1, images.shape, execution)
+
+    def logits(one: nn.Module) -> Tensor:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return one(noise.clone())
+
+    if not torch.allclose(logits(network), logits(again), rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise MoonshineError(
+            "saved and loaded again, it gives other logits: it depends on something that its state_dict does not hold "
+            "and that differs each time it is built; allowed: register_buffer for such tensors"
+        )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _check_exports(network: nn.Module, structure: Structure, images: Images) -> None:
+    from moonshine.formats.graphs import plain_copy, to_program
+    from moonshine_workflow.students.sizes import about_of  # loads torch.export, which takes seconds
+
+    try:
+        to_program(plain_copy(network), about_of(images, structure))
+    except MoonshineError as error:
+        raise MoonshineError(
+            f"the study ships a network, and this one cannot be exported: {error}"
+        ) from error

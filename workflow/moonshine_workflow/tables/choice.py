@@ -1,0 +1,154 @@
+"""Which students to ship, best first: the most accurate in validation of those that fit the budget.
+
+`moonshine_workflow.stages.shipping` judges their files in this order. The test set has no say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from moonshine.config import Ship
+from moonshine.costs.budgets import MEASURES, Budget, parse_all
+from moonshine_workflow.tables.records import Model, Run
+from moonshine_workflow.tables.statistics import estimate
+
+Status = Literal[
+    "not asked", "no validation", "nothing trained", "nothing fits", "not accurate enough", "ranked"
+]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student trained by a method: what it takes of each budget, and its validation error over seeds in percent.
+
+    ``seed`` is the one with the lowest validation error, ``seed_validation_pct``: the network that would be shipped.
+    ``seeds`` runs completed and ``diverged`` did not.
+    """
+
+    student: str
+    method: str
+    seed: int | None
+    sizes: dict[str, float]
+    fits: bool
+    validation_pct: float | None
+    validation_half_width: float | None
+    seeds: int
+    seed_validation_pct: float | None = None
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may ship, ``ranked``; where nothing may, ``nearest`` came closest, and ``status`` says why it may not."""
+
+    status: Status
+    budgets: tuple[str, ...] = ()
+    allowed_error_pct: float | None = None
+    ranked: tuple[Candidate, ...] = ()
+    nearest: Candidate | None = None
+    teacher_fits: bool = False
+    candidates: tuple[Candidate, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose(
+    ship: Ship | None,
+    models: Sequence[Model],
+    runs: Sequence[Run],
+    sizes: Mapping[str, Mapping[str, float]],
+) -> Choice:
+    """The choice of a study; ``sizes`` maps each student, and ``teacher``, to the value of every measure in a budget.
+
+    A network that is itself less accurate than allowed is not ranked, whatever its seeds are on average. Nearest is,
+    where nothing fits, the student that exceeds the budget least; where something fits and nothing is accurate enough,
+    the most accurate network that fits.
+    """
+    if ship is None:
+        return Choice("not asked")
+    budgets = parse_all(ship.budget)
+    found = [
+        _candidate(model.student, method, runs, sizes.get(model.student, {}), budgets)
+        for model in models
+        if model.student != "teacher"
+        for method in dict.fromkeys(run.method for run in runs if run.student == model.student)
+    ]
+    about = {
+        "budgets": tuple(map(str, budgets)),
+        "allowed_error_pct": ship.allowed_error_pct,
+        "teacher_fits": _excess(sizes.get("teacher", {}), budgets) <= 1,
+        "candidates": tuple(found),
+    }
+    judged = [each for each in found if each.validation_pct is not None]
+    if not judged:
+        trained = any(run.status == "completed" for run in runs if run.student != "teacher")
+        return Choice("no validation" if trained else "nothing trained", **about)  # type: ignore[arg-type]
+    fitting = sorted((each for each in judged if each.fits), key=_rank)
+    if not fitting:
+        nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))
+        return Choice("nothing fits", nearest=nearest, **about)  # type: ignore[arg-type]
+    allowed = float("inf") if ship.allowed_error_pct is None else ship.allowed_error_pct
+    ranked = tuple(each for each in fitting if _of_seed(each) <= allowed)
+    if not ranked:
+        return Choice("not accurate enough", nearest=min(fitting, key=_of_seed), **about)  # type: ignore[arg-type]
+    return Choice("ranked", ranked=ranked, **about)  # type: ignore[arg-type]
+
+
+def sizes_of(cost: Mapping[str, Any]) -> dict[str, float]:
+    """The value of every measure that a budget may limit, from a node's ``cost.json``, as far as it was measured."""
+    found = {
+        **cost.get("bytes", {}),
+        "parameters": cost.get("parameters"),
+        "macs": cost.get("macs"),
+        "peak": cost.get("peak_activation_bytes"),
+        "latency": cost.get("latency_ms"),
+    }
+    return {measure: found[measure] for measure in MEASURES if found.get(measure) is not None}
+
+
+def _candidate(
+    student: str, method: str, runs: Sequence[Run], sizes: Mapping[str, float], budgets: Sequence[Budget]
+) -> Candidate:
+    mine = [run for run in runs if (run.student, run.method) == (student, method)]
+    own = [
+        (run.validation_error_pct, run.seed)
+        for run in mine
+        if run.status == "completed" and run.validation_error_pct is not None
+    ]
+    validation = estimate(error for error, _ in own)
+    limited = {budget.measure: sizes[budget.measure] for budget in budgets if budget.measure in sizes}
+    return Candidate(
+        student,
+        method,
+        min(own)[1] if own else None,
+        limited,
+        _excess(sizes, budgets) <= 1,
+        validation.mean,
+        validation.half_width,
+        validation.n,
+        min(own)[0] if own else None,
+        sum(run.status == "diverged" for run in mine),
+    )
+
+
+def _excess(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> float:
+    """The largest share of a budget that is used up; above 1 does not fit, nor does what was not measured."""
+    return max(sizes.get(budget.measure, float("inf")) / budget.limit for budget in budgets)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float, float]:
+    """First what no seed diverged of: the mean of survivors flatters. Then less error, then the smaller."""
+    error = candidate.validation_pct
+    return (
+        candidate.diverged > 0,
+        float("inf") if error is None else error,
+        sum(candidate.sizes.values()),
+    )
+
+
+def _of_seed(candidate: Candidate) -> float:
+    error = candidate.seed_validation_pct
+    return float("inf") if error is None else error

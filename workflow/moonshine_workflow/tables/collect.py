@@ -1,0 +1,266 @@
+"""The tables of a study, from every one of its nodes.
+
+Reads exactly the paths that the study in ``params.yaml`` expects, so a removed block leaves the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import Method, Study
+from moonshine.errors import MoonshineError
+from moonshine.files import interpreted, read_csv, read_json, write_bytes
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.tables.choice import choose, sizes_of
+from moonshine_workflow.tables.latex import table_to_latex
+from moonshine_workflow.tables.records import (
+    Difference,
+    Model,
+    Run,
+    StudentRow,
+    checked,
+    columns,
+    rows_to_csv,
+    table_to_csv,
+    to_csv,
+)
+from moonshine_workflow.tables.summary import differences, student_rows
+from moonshine_workflow.training.configuration import changed
+
+CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
+IDENTITY = ("data", "teacher", "network", "block")
+COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
+PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the files of a study below ``root``; in a partial report an absent one is None, else an error."""
+
+    root: Path
+    partial: bool
+
+    def json(self, path: Path) -> dict[str, Any] | None:
+        return read_json(self.root / path) if self._there(path) else None
+
+    def history(self, path: Path) -> list[dict[str, str]]:
+        return read_csv(self.root / path) if self._there(path) else []
+
+    def _there(self, path: Path) -> bool:
+        if (self.root / path).is_file():
+            return True
+        if self.partial:
+            return False
+        raise MoonshineError(
+            f"{path}: missing; run the pipeline to the end (snakemake or dvc repro), "
+            "or render what there is with: moonshine report --partial"
+        )
+
+
+def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
+    what, costs = reader.json(structure) or {}, reader.json(cost) or {}
+    with interpreted(structure):
+        blocks = sorted(set(what.get("blocks", {}).values()))
+    with interpreted(cost):
+        size = dict(costs.get("bytes", {}))
+    block = what.get("block") or (blocks[0] if len(blocks) == 1 else "mixed" if blocks else None)
+    named = Model(student, what.get("network"), block, what.get("parameters"), what.get("macs"))
+    measured = {name: costs[name] for name in COSTS if name in costs}
+    measured |= {f"bytes_{name}": size.get(name) for name in ("fp32", "bf16")}
+    return checked(replace(checked(named, structure), **measured), cost)
+
+
+def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:
+    path = node.folder / "metrics.json"
+    found = reader.json(path)
+    if found is None:
+        return Run(node.name, model.student, model.network, model.block, method, terms, seed, "missing")
+    if found.get("node") != node.name:
+        raise MoonshineError(f"{path}: node is {found.get('node')!r}; expected {node.name!r}")
+    with interpreted(path):
+        values = {
+            f"{split}_{key}": found[split].get(key)
+            for split in ("train", "validation", "test")
+            for key in ("loss", "error_pct")
+            if found.get(split)
+        }
+        run = Run(
+            node.name,
+            model.student,
+            found["network"],
+            found["block"],
+            method,
+            terms,
+            seed,
+            found["status"],
+            epochs_run=found.get("epochs_run"),
+            parameters=found.get("parameters"),
+            macs=found.get("macs"),
+            warnings=found.get("warnings"),
+            **{
+                f"test_{key}": (found.get("test") or {}).get(key)
+                for key in (
+                    "examples",
+                    "wrong",
+                    "image_errors",
+                    "top5_error_pct",
+                    "miou_pct",
+                    "pixel_error_pct",
+                )
+            },
+            **values,
+        )
+    return checked(run, path)
+
+
+def terms_of(method: Method) -> str:
+    """The losses of a method, such as ``kd+at``, whatever its key in params.yaml is."""
+    return "+".join(name for name, value in method if value is not None)
+
+
+def published_errors(
+    path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
+) -> dict[tuple[str, str], float]:
+    """Published errors in percent by (student, method): of the same data, teacher, network, block and losses.
+
+    A warm start is no part of any published method, so what was distilled from one has no figure beside it.
+    Errors: ``MoonshineError`` when the file is missing, a column is, two rows are of one network, or an error is no
+    number.
+    """
+    if path is None:
+        return {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in read_csv(path):
+        for column in (*IDENTITY, *PUBLISHED.values()):
+            if row.get(column) is None:
+                raise MoonshineError(
+                    f"{path}: the column '{column}' is missing; docs/params.md has the format"
+                )
+        key = tuple(row[column] for column in IDENTITY)
+        if key in rows:
+            raise MoonshineError(f"{path}: two rows are of {', '.join(key)}; allowed: one")
+        rows[key] = row
+    found = {}
+    for model in models:
+        key = (study.data.name, study.teacher.name, model.network or "", model.block or "")
+        warm = model.student in study.students and study.students[model.student].warm_start is not None
+        for method, losses in terms.items():
+            column = PUBLISHED.get(losses, "")
+            if (value := rows.get(key, {}).get(column)) and not (warm and method != "scratch"):
+                found[model.student, method] = _percent(value, f"{path}: {', '.join(key)}: {column}")
+    return found
+
+
+def _percent(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise MoonshineError(f"{what}: found '{text}'; allowed: an error in percent, or nothing")
+    return value
+
+
+def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict[str, str]:
+    """The text of every file that the stage writes, by its path below ``results/<study>``.
+
+    ``root`` is the repository. ``partial`` lists what is missing as missing instead of raising
+    ``MoonshineError``.
+    """
+    reader = _Reader(root, partial)
+    terms = {"scratch": "scratch"} | {name: terms_of(method) for name, method in study.methods.items()}
+    runs: list[Run] = []
+    curves: list[list[object]] = []
+    classes: list[list[object]] = []
+
+    def add(node: nodes.Node, model: Model, method: str, seed: int) -> None:
+        runs.append(_run(reader, node, model, method, terms.get(method, method), seed))
+        for row in reader.history(node.folder / "history.csv"):
+            curves.append([model.student, method, seed, *(row.get(name, "") for name in CURVES)])
+        scores = ((reader.json(node.folder / "metrics.json") or {}).get("test") or {}).get("iou_pct", {})
+        classes.extend([model.student, method, seed, name, iou] for name, iou in scores.items())
+
+    teacher = nodes.teacher(study.study)
+    costs = {"teacher": nodes.measure(study.study, "teacher").outputs[0]}
+    models = [
+        _model(
+            reader,
+            "teacher",
+            teacher.folder / "structure.json",
+            costs["teacher"],
+        )
+    ]
+    add(teacher, models[0], "teacher", study.teacher.seed)
+    for student in study.students:
+        structure = nodes.structure(study.study, student)
+        costs[student] = nodes.measure(study.study, student).outputs[0]
+        models.append(_model(reader, student, structure.outputs[0], costs[student]))
+        for seed in study.seeds:
+            add(nodes.scratch(study.study, student, seed), models[-1], "scratch", seed)
+            for method in study.methods:
+                add(nodes.distil(study.study, student, method, seed), models[-1], method, seed)
+
+    path = study.report.published
+    published = published_errors(root / path if path else None, study, models, terms)
+    rows = student_rows(models, runs, published)
+    losses = {name: value for name, value in terms.items() if name != "scratch"}
+    effects = differences(runs, losses, published)
+    sizes = {}
+    for student, cost in costs.items():
+        with interpreted(cost):
+            sizes[student] = sizes_of(reader.json(cost) or {})
+    choice = choose(study.ship, models[1:], runs, sizes)
+    return {
+        "tables/runs.csv": rows_to_csv(Run, runs),
+        "tables/table.csv": table_to_csv(rows, columns(rows, list(terms))),
+        "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
+        "tables/differences.csv": rows_to_csv(Difference, effects),
+        "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
+        "tables/classes.csv": to_csv(("student", "method", "seed", "class", "iou_pct"), classes),
+        "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
+        "choice.json": json.dumps(choice.to_json(), indent=2) + "\n",
+    }
+
+
+def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[str, Any]:
+    """The few numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
+    errors = {
+        row.model.student: {
+            method: round(error.mean, 4) for method, error in row.errors.items() if error.mean is not None
+        }
+        for row in rows
+    }
+    pooled = {}
+    for effect in effects:
+        if effect.scope == "pooled" and effect.mean is not None:
+            values = {"mean": effect.mean, "half_width": effect.half_width}
+            pooled[f"{effect.method}-{effect.baseline}"] = {
+                name: round(value, 4) for name, value in values.items() if value is not None
+            }
+    teacher = errors.pop("teacher", {})
+    return {
+        "teacher": {"test_error_pct": next(iter(teacher.values()), None)},
+        "test_error_pct": errors,
+        "pooled_difference": pooled,
+    }
+
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files of :func:`collect` below ``folder``, each of them atomically."""
+    for name, text in files.items():
+        write_bytes(folder / name, text.encode())
+
+
+def require_same(study: Study) -> None:
+    """MoonshineError for a trained node whose configuration is not the study's: params.yaml was another meanwhile."""
+    for node in nodes.trained(study):
+        path = node.folder / "config.json"
+        if other := changed(study, node, read_json(path)):
+            raise MoonshineError(
+                f"{path}: {node.name} was trained with another {', '.join(other)} than params.yaml has; remove "
+                f"{node.folder}, and run the pipeline again"
+            )

@@ -1,0 +1,209 @@
+"""What a handful of seeds and one test set allow to be said: means, intervals, paired differences, verdicts.
+
+Errors are percentages; differences and standard errors are percentage points. Lower is better.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import cos, pi, sin, sqrt, tan
+from typing import Literal
+
+CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.959964
+Verdict = Literal["better", "worse", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and the half-width of its 95 % interval; one value has no interval, none has no mean."""
+
+    n: int
+    mean: float | None
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A difference averaged over ``students``, from the ``seeds`` at which all of them have a pair."""
+
+    estimate: Estimate
+    students: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def _probability_within(angle: float, degrees: int) -> float:
+    """P(|T| < t) of Student's t at t = sqrt(degrees) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    odd = degrees % 2 == 1
+    term = cos(angle) if odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for k in range(3 if odd else 2, degrees - 1, 2):
+        term *= cos(angle) ** 2 * (k - 1) / k
+        total += term
+    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
+
+
+@cache
+def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
+    """The t for which Student's t lies within [-t, t] with probability ``confidence``.
+
+    By bisection on the closed forms for whole degrees of freedom, so that a table costs no import of SciPy.
+    """
+    if degrees < 1:
+        raise ValueError(f"degrees of freedom must be at least 1, found {degrees}")
+    low, high = 0.0, pi / 2
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            return sqrt(degrees) * tan(middle)
+        if _probability_within(middle, degrees) < confidence:
+            low = middle
+        else:
+            high = middle
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """The mean and its Student's t interval over seeds, t(n - 1) s / sqrt(n) with s the sample deviation."""
+    sample = list(values)
+    n = len(sample)
+    if n == 0:
+        return Estimate(0, None, None)
+    mean = sum(sample) / n
+    if n == 1:
+        return Estimate(1, mean, None)
+    deviation = sqrt(sum((value - mean) ** 2 for value in sample) / (n - 1))
+    return Estimate(n, mean, t_quantile(n - 1) * deviation / sqrt(n))
+
+
+def paired_differences(errors: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
+    """``errors - baseline`` at each seed that both have; a seed means the same batches in the same order."""
+    return {seed: errors[seed] - baseline[seed] for seed in sorted(errors) if seed in baseline}
+
+
+def pooled_difference(differences: Mapping[str, Mapping[int, float]]) -> Pooled:
+    """One difference for all students: their average at each seed, then Student's t over seeds.
+
+    ``differences`` maps a student to its paired differences by seed.
+
+    The model is ``d[student, seed] = mean + student + seed + noise`` with the students fixed (the claim is
+    about these students) and the seeds random. A seed fixes the order of batches for all students and the
+    teacher is one and the same, so the differences of one seed rise and fall together: counting every
+    student-seed pair as a sample of its own would shrink the interval by up to sqrt(number of students) for
+    nothing. Averaging within the seed first leaves one independent value per seed, whatever their
+    correlation, at the price of few degrees of freedom. What varies with the teacher's own seed is not
+    covered.
+
+    The average must be over the same students at every seed, or their own effects would look like noise
+    between seeds. Where pairs are missing, the largest complete rectangle of students and seeds is used, one
+    with at least two seeds if there is any.
+    """
+    seeds_of = {student: frozenset(pairs) for student, pairs in differences.items() if pairs}
+    if not seeds_of:
+        return Pooled(Estimate(0, None, None), (), ())
+    candidates = {*seeds_of.values(), frozenset.intersection(*seeds_of.values())} - {frozenset()}
+
+    def rectangle(seeds: frozenset[int]) -> tuple[str, ...]:
+        return tuple(student for student, have in seeds_of.items() if seeds <= have)
+
+    def preference(seeds: frozenset[int]) -> tuple[bool, int, int, Sequence[int]]:
+        return len(seeds) > 1, len(seeds) * len(rectangle(seeds)), len(seeds), sorted(seeds)
+
+    best = max(candidates, key=preference)
+    students, seeds = rectangle(best), tuple(sorted(best))
+    per_seed = [sum(differences[student][seed] for student in students) / len(students) for seed in seeds]
+    return Pooled(estimate(per_seed), students, seeds)
+
+
+def binomial_standard_error(error_pct: float, examples: int) -> float:
+    """The binomial standard error of an error rate on n test images, sqrt(p (1 - p) / n), in points.
+
+    It does not shrink with seeds, which all meet the same test images; for a mean over seeds it is an upper
+    bound.
+    """
+    rate = error_pct / 100
+    return 100 * sqrt(max(rate * (1 - rate), 0.0) / examples)
+
+
+def paired_standard_error(
+    wrong: Sequence[Collection[Hashable]], baseline: Sequence[Collection[Hashable]], examples: int
+) -> float:
+    """What the choice of test images adds to a difference of mean error rates on the same images, in points.
+
+    ``wrong`` and ``baseline`` hold, run by run, the test images that were misclassified. Each image has one
+    mean difference over runs; their standard deviation over sqrt(examples) is the standard error. Networks
+    tend to fail on the same images, so it is far below what two independent test sets would give.
+    """
+    ours, theirs = (Counter(image for run in runs for image in run) for runs in (wrong, baseline))
+    shifts = [
+        ours[image] / len(wrong) - theirs[image] / len(baseline) for image in ours.keys() | theirs.keys()
+    ]
+    mean = sum(shifts) / examples
+    alike = examples - len(shifts)  # images on which nobody failed
+    return 100 * sqrt((sum((shift - mean) ** 2 for shift in shifts) + alike * mean**2) / examples**2)
+
+
+def standard_error_over_images(
+    errors: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]] = ()
+) -> float | None:
+    """What the choice of test images adds to a mean error, or to its difference from ``baseline``, in points.
+
+    Run by run, what each image says of the error, in percent and in the order of the test set. Every image has one mean
+    over runs (minus that of the baseline); their sample deviation over sqrt(images) is the standard error. None for one
+    image.
+    """
+    ours = [sum(values) / len(values) for values in zip(*errors, strict=True)]
+    theirs = [sum(values) / len(values) for values in zip(*baseline, strict=True)] or [0.0] * len(ours)
+    shifts = [a - b for a, b in zip(ours, theirs, strict=True)]
+    if len(shifts) < 2:
+        return None
+    mean = sum(shifts) / len(shifts)
+    return sqrt(sum((shift - mean) ** 2 for shift in shifts) / (len(shifts) - 1) / len(shifts))
+
+
+def independent_standard_error(error_pct: float, baseline_pct: float, examples: int) -> float:
+    """As :func:`paired_standard_error` where nobody recorded which images were missed, in points.
+
+    The two error rates are taken as independent, which overstates it: a bound to stay outside of.
+    """
+    own = binomial_standard_error(error_pct, examples)
+    other = binomial_standard_error(baseline_pct, examples)
+    return sqrt(own**2 + other**2)
+
+
+def margin_of_test_set(test_se: float, images: int | None = None) -> float:
+    """The half-width of the test set's own 95 % interval: normal, or Student's t of a jackknife over ``images``.
+
+    Counts of mistakes have hundreds of images; label maps may have a dozen, and n - 1 degrees of freedom.
+    """
+    return (NORMAL_QUANTILE if images is None else t_quantile(images - 1)) * test_se
+
+
+def margin_of_both(half_width: float, test_margin: float) -> float:
+    """The half-width of the interval over seeds and test images together: the two are independent, so in quadrature.
+
+    The larger of the two alone would call a difference where there is none too often: of ten seeds in one of ten cases
+    where one in twenty is meant (``tests/workflow/tables/test_statistics.py`` draws them).
+    """
+    return sqrt(half_width**2 + test_margin**2)
+
+
+def verdict(difference: Estimate, test_se: float | None, images: int | None = None) -> Verdict:
+    """``better`` (lower) or ``worse`` only outside the 95 % interval over seeds and test images together.
+
+    ``images`` as in `margin_of_test_set`.
+    """
+    if difference.mean is None or difference.half_width is None or test_se is None:
+        return "inconclusive"
+    if abs(difference.mean) <= margin_of_both(difference.half_width, margin_of_test_set(test_se, images)):
+        return "inconclusive"
+    return "better" if difference.mean < 0 else "worse"
+
+
+def dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each (cost, error): whether another point is no worse in both and better in one."""
+    return [
+        any(x <= cost and y <= error and (x, y) != (cost, error) for x, y in points) for cost, error in points
+    ]

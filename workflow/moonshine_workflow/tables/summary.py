@@ -1,0 +1,172 @@
+"""The tables of a study, computed from its runs: errors by method, and differences between methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+from moonshine_workflow.tables.records import Difference, MethodError, Model, Run, StudentRow
+from moonshine_workflow.tables.statistics import (
+    Pooled,
+    binomial_standard_error,
+    estimate,
+    independent_standard_error,
+    paired_differences,
+    paired_standard_error,
+    pooled_difference,
+    standard_error_over_images,
+    verdict,
+)
+
+
+def _completed(runs: Iterable[Run]) -> dict[tuple[str, str], dict[int, Run]]:
+    """The runs with a test error, by (student, method) and seed."""
+    found: dict[tuple[str, str], dict[int, Run]] = {}
+    for run in runs:
+        if run.status == "completed" and run.test_error_pct is not None:
+            found.setdefault((run.student, run.method), {})[run.seed] = run
+    return found
+
+
+def _errors(runs: Mapping[int, Run]) -> dict[int, float]:
+    return {seed: run.test_error_pct for seed, run in runs.items() if run.test_error_pct is not None}
+
+
+def _examples(runs: Iterable[Run]) -> int | None:
+    """How many test images every one of the runs met; None where one does not say it."""
+    counts = [run.test_examples for run in runs]
+    return None if None in counts else min(count for count in counts if count is not None)
+
+
+def student_rows(
+    models: Sequence[Model], runs: Sequence[Run], published: Mapping[tuple[str, str], float]
+) -> list[StudentRow]:
+    """The main table: a row per model, largest first, with each method's error; diverged runs are left out.
+
+    ``published`` maps (student, method) to a published error in percent.
+    """
+    done = _completed(runs)
+    planned: dict[tuple[str, str], int] = {}
+    for run in runs:
+        planned[run.student, run.method] = planned.get((run.student, run.method), 0) + 1
+    rows = []
+    for model in sorted(models, key=lambda m: (m.student != "teacher", -(m.parameters or 0), m.student)):
+        errors = {}
+        for (student, method), seeds in planned.items():
+            if student != model.student:
+                continue
+            have = done.get((student, method), {})
+            result = estimate(_errors(have).values())
+            test_se = _standard_error(result.mean, list(have.values()))
+            own = next(run for run in runs if (run.student, run.method) == (student, method))
+            errors[own.column] = MethodError(
+                result.n,
+                seeds,
+                result.mean,
+                result.half_width,
+                test_se,
+                published.get((student, "scratch" if method == "teacher" else method)),
+            )
+        rows.append(StudentRow(model, errors))
+    return rows
+
+
+def comparisons(terms: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The pairs (method, baseline) worth a difference, the paper's own question, AT against scratch, first.
+
+    ``terms`` maps a method to its losses. Each method is set against scratch, then against each other one: a
+    method with attention transfer against one without, otherwise the later against the earlier.
+    """
+    names = list(terms)
+    has_at = {name: "at" in terms[name].split("+") for name in names}
+    leading = sorted(names, key=lambda name: (not has_at[name], terms[name] != "at", names.index(name)))
+    ordered = sorted(names, key=lambda name: (has_at[name], names.index(name)))
+    return [(name, "scratch") for name in leading] + [(b, a) for a, b in combinations(ordered, 2)]
+
+
+def differences(
+    runs: Sequence[Run], terms: Mapping[str, str], published: Mapping[tuple[str, str], float]
+) -> list[Difference]:
+    """Each comparison per student and pooled over the students (the teacher is none of them)."""
+    done = _completed(runs)
+    students = list(dict.fromkeys(run.student for run in runs if run.student != "teacher"))
+    seeds = len({run.seed for run in runs if run.student != "teacher"})
+    rows = []
+    for method, baseline in comparisons(terms):
+        pairs: dict[str, dict[int, float]] = {}
+        for student in students:
+            a, b = done.get((student, method), {}), done.get((student, baseline), {})
+            pairs[student] = paired_differences(_errors(a), _errors(b))
+            alone = Pooled(estimate(pairs[student].values()), (student,), tuple(pairs[student]))
+            ours, theirs = published.get((student, method)), published.get((student, baseline))
+            reported = None if ours is None or theirs is None else ours - theirs
+            rows.append(_difference((method, baseline, "student", student), alone, done, seeds, reported))
+        pooled = pooled_difference(pairs)
+        rows.append(_difference((method, baseline, "pooled", ""), pooled, done, seeds, None))
+    return rows
+
+
+def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
+    """The test set's own: of label maps over images, None where they do not say it, else binomial."""
+    if mean is None:
+        return None
+    if _have_label_maps(runs):
+        by_image = _by_image(runs)
+        return None if by_image is None else standard_error_over_images(by_image)
+    examples = _examples(runs)
+    return None if examples is None else binomial_standard_error(mean, examples)
+
+
+def _have_label_maps(runs: Sequence[Run]) -> bool:
+    """Whether the error is 100 - mIoU, which has no binomial error."""
+    return any(run.test_miou_pct is not None for run in runs)
+
+
+def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
+    """What each test image says of each run's error, where every run has it."""
+    if any(run.test_image_errors is None for run in runs):
+        return None
+    return [[float(value) for value in (run.test_image_errors or "").split()] for run in runs]
+
+
+def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
+    """Image by image where every run says which test images it missed, else the bound of independence.
+
+    None of label maps that do not say what each adds, and of runs that do not say how many images they met.
+    """
+    if not runs:
+        return None
+    examples = _examples([*runs, *baseline])
+    if examples is None:
+        return None
+    if _have_label_maps([*runs, *baseline]):
+        by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
+        if by_image is None or baseline_by_image is None:
+            return None
+        return standard_error_over_images(by_image, baseline_by_image)
+    missed = [[run.test_wrong for run in side] for side in (runs, baseline)]
+    if all(wrong is not None for side in missed for wrong in side):
+        ours, theirs = ([frozenset((wrong or "").split()) for wrong in side] for side in missed)
+        return paired_standard_error(ours, theirs, examples)
+    a, b = (
+        [run.test_error_pct for run in side if run.test_error_pct is not None] for side in (runs, baseline)
+    )
+    return independent_standard_error(sum(a) / len(a), sum(b) / len(b), examples)
+
+
+def _difference(
+    name: tuple[str, str, str, str],
+    found: Pooled,
+    done: Mapping[tuple[str, str], Mapping[int, Run]],
+    seeds: int,
+    published: float | None,
+) -> Difference:
+    method, baseline, _, _ = name
+    cells = [(student, seed) for student in found.students for seed in found.seeds]
+    ours, theirs = ([done[student, side][seed] for student, seed in cells] for side in (method, baseline))
+    test_se = _difference_standard_error(ours, theirs)
+    images = _examples(ours) if _have_label_maps(ours) else None
+    result = found.estimate
+    said = verdict(result, test_se, images)
+    sample = (len(found.students), result.n, seeds)
+    return Difference(*name, *sample, result.mean, result.half_width, test_se, said, published, images)

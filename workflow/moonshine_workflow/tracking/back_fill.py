@@ -1,0 +1,211 @@
+"""Trained nodes into MLflow: logs what is missing, sets up the views, and serves the comparison.
+
+``moonshine track [study] [--ui [--port N]]``, from the repository root; every study that has results if none is named.
+Nodes that trained briefly, came from a cache or could not reach the server get runs here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from moonshine_workflow.graph.nodes import EXAMPLES_FILE, RESULTS
+from moonshine_workflow.tracking.runs import TrainedNode, read_node
+from moonshine_workflow.tracking.store import (
+    QUIET_MLFLOW,
+    Store,
+    TrackingError,
+    active_runs,
+    answering,
+    is_remote,
+    log_to,
+    open_store,
+    resolve_uri,
+)
+from moonshine_workflow.tracking.views import NOTE, View, experiment_tags, views
+
+HOST = "127.0.0.1"
+PICTURES = "moonshine.pictures"
+"""The tag of a run that says which pictures it has."""
+
+
+@dataclass(frozen=True)
+class BackFill:
+    """What a back-fill did: runs written now, runs that were there, folders that could not be read."""
+
+    study: str
+    logged: int
+    present: int
+    malformed: tuple[str, ...]
+    experiment_id: str
+    views: tuple[View, ...]
+
+
+def trained_folders(study_folder: Path) -> list[Path]:
+    """The folders of a study's finished trained nodes, the teacher's first."""
+    found = sorted(study_folder.glob("students/*/*/seed*/metrics.json"))
+    return [path.parent for path in (study_folder / "teacher" / "metrics.json", *found) if path.is_file()]
+
+
+def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
+    """A student's key -> its block, or an ordinary network's name; its key where two would share a name."""
+    students = {n.metrics["student"]: n.metrics for n in nodes if n.metrics["student"] != "teacher"}
+    names = {key: str(m["network"] if m["block"] == "S" else m["block"]) for key, m in students.items()}
+    shared = Counter(names.values())
+    return {key: name if shared[name] == 1 else key for key, name in names.items()}
+
+
+def back_fill(study_folder: Path, tracking_uri: str | None = None) -> BackFill:
+    """Log every finished node of a study that has no run of its present result, and set up the study's views.
+
+    Raises TrackingError if the store does not answer. A study without results costs nothing.
+    """
+    nodes, malformed = [], []
+    for folder in trained_folders(study_folder):
+        try:
+            nodes.append(read_node(folder))
+        except MoonshineError as error:
+            malformed.append(str(error))
+    if not nodes:
+        return BackFill(study_folder.name, 0, 0, tuple(malformed), "", ())
+    store = open_store(study_folder.name, tracking_uri)
+    runs, logged = active_runs(store), 0
+    for node in nodes:
+        timings = study_folder / "timings" / f"{node.name}.json"
+        logged += log_to(store, node, timings, runs.get(node.name, ()))[1]
+    log_examples(study_folder, tracking_uri)
+    found = views(student_names(nodes))
+    _describe(store, experiment_tags(found, store.experiment_id))
+    present = len(nodes) - logged
+    return BackFill(study_folder.name, logged, present, tuple(malformed), store.experiment_id, tuple(found))
+
+
+def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
+    """Put the pictures of what each network sees beside its run, once for each content; nothing where there are none.
+
+    Raises TrackingError if the store does not answer.
+    """
+    about = study_folder / "examples" / EXAMPLES_FILE
+    drawn = [each["node"] for each in read_json(about)["networks"]] if about.is_file() else []
+    if not drawn:
+        return
+    store = open_store(study_folder.name, tracking_uri)
+    runs = active_runs(store)
+    with answering(store.uri):
+        for node in drawn:
+            pictures = sorted(about.parent.glob(f"{node}-*.png"))
+            content = hashlib.sha256(b"".join(path.read_bytes() for path in pictures)).hexdigest()
+            for run in runs.get(node, ()):
+                if run.data.tags.get(PICTURES) != content:
+                    for path in (*pictures, *sorted(about.parent.glob("truth-*.png"))):
+                        store.client.log_artifact(run.info.run_id, str(path), "examples")
+                    store.client.set_tag(run.info.run_id, PICTURES, content)
+
+
+def _describe(store: Store, wanted: dict[str, str]) -> None:
+    """Set the experiment's tags that differ; a description that the user wrote stays."""
+    with answering(store.uri):
+        present = store.client.get_experiment(store.experiment_id).tags
+        opening = wanted[NOTE].partition("]")[0]
+        for name, value in wanted.items():
+            users_own = name == NOTE and not present.get(NOTE, opening).startswith(opening)
+            if present.get(name) != value and not users_own:
+                store.client.set_experiment_tag(store.experiment_id, name, value)
+
+
+def check_port(port: int) -> None:
+    """Raises MoonshineError if a server could not listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise MoonshineError(f"--port {port}: cannot be opened ({error}); name another one") from error
+
+
+def serve(uri: str, port: int, studies: Sequence[BackFill]) -> None:
+    """Print the addresses of the views and become the UI's server on this machine; ends with Ctrl-C."""
+    server = f"{uri.rstrip('/')}/" if is_remote(uri) else f"http://{HOST}:{port}/"
+    for study in studies:
+        print(f"\n{study.study}:")
+        for view in study.views:
+            print(f"  {view.title}\n    {view.link(study.experiment_id, server)}")
+    if is_remote(uri):
+        return
+    print("\nMLflow starts; open an address when it says that it is running.", flush=True)
+    # Without jobs, which are for language models, two server processes do instead of ten.
+    for name, value in {**QUIET_MLFLOW, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():
+        os.environ.setdefault(name, value)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    os.execv(sys.executable, [*command, "--backend-store-uri", uri, "--uvicorn-opts", "--no-access-log"])
+
+
+def _study_folders(study: str | None) -> list[Path]:
+    there = sorted(path for path in RESULTS.glob("*") if path.is_dir())
+    if study is None:
+        return there
+    if RESULTS / study not in there:
+        names = ", ".join(path.name for path in there) or "none"
+        raise MoonshineError(f"study '{study}' has no folder in {RESULTS}/; there are: {names}")
+    return [RESULTS / study]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 also when the store does not answer (that is a warning), 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moonshine_workflow.tracking.back_fill", description=__doc__
+    )
+    parser.add_argument("study", nargs="?", help="a folder of results/; all of them if left out")
+    parser.add_argument(
+        "--ui", action="store_true", help="serve MLflow's UI afterwards and print the addresses"
+    )
+    parser.add_argument("--port", type=int, default=5000, help="of the UI (default: %(default)s)")
+    args = parser.parse_args(argv)
+    uri = resolve_uri()
+    try:
+        if args.ui and not is_remote(uri):
+            check_port(args.port)
+        done = [back_fill(folder, uri) for folder in _study_folders(args.study)]
+        for study in done:
+            print(f"{study.study}: {study.logged} runs logged, {study.present} already in MLflow ({uri})")
+        malformed = [problem for study in done for problem in study.malformed]
+        if malformed:
+            raise MoonshineError("\n".join(malformed))
+        if args.ui:
+            serve(uri, args.port, done)
+    except TrackingError as error:
+        print(
+            f"warning: {error}; what is missing is logged by the next 'moonshine track'",
+            file=sys.stderr,
+        )
+        return 0
+    except MoonshineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not any(study.logged + study.present for study in done):
+        print(f"no trained node in {RESULTS}/ yet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

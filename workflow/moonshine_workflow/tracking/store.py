@@ -1,0 +1,251 @@
+"""One MLflow run per trained node, logged once, from the files that the node left in its folder.
+
+Importing MLflow and opening a store costs seconds of CPU, so a node that trains briefly does neither: its run
+is back-filled from its folder (`log_node`). A node that trains for long shows its progress through
+:mod:`moonshine_workflow.tracking.live`. Both end in `log_to`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from moonshine_workflow.tracking.runs import (
+    FILES,
+    IDENTITY,
+    Point,
+    TrainedNode,
+    epoch_points,
+    final_points,
+    flat_params,
+    label,
+    read_node,
+)
+
+SQLITE = "sqlite:///"
+# With its driver named: MLflow makes the parent folder of what follows the plain one.
+QUOTED_SQLITE = "sqlite+pysqlite:///file:"
+KEY, NODE = "moonshine.key", "moonshine.node"
+COMPLETE = ("FINISHED", "FAILED")
+MAX_BATCH = 1000  # MLflow's own limit for one call
+LOCK_SECONDS = 120
+# A server that is down must cost seconds, not the minutes of MLflow's own settings; its telemetry stays off.
+QUIET_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class TrackingError(RuntimeError):
+    """The store did not answer. Callers warn and go on: nothing is lost, the run is back-filled later."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store and the experiment that runs go to; ``client`` is an ``mlflow.MlflowClient``."""
+
+    client: Any
+    experiment_id: str
+    uri: str
+
+
+def resolve_uri(uri: str | None = None) -> str:
+    """The store's address: the one given, else MLFLOW_TRACKING_URI, else ``mlflow.db`` in this directory."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path.cwd() / "mlflow.db")
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of an SQLite file. A path ends at a '?', unless it is in SQLite's own form, which can quote it."""
+    path = str(database)
+    return f"{QUOTED_SQLITE}{quote(path)}?uri=true" if "?" in path else f"{SQLITE}{path}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store, None of another."""
+    path = uri.partition("?")[0]
+    if path.startswith(QUOTED_SQLITE):
+        return Path(unquote(path.removeprefix(QUOTED_SQLITE)))
+    return Path(path.removeprefix(SQLITE)) if path.startswith(SQLITE) else None
+
+
+def is_remote(uri: str) -> bool:
+    """Whether an address is a tracking server's."""
+    return uri.startswith(("http://", "https://"))
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Any failure of MLflow (its own errors, SQLAlchemy's, the lock's) is a TrackingError naming ``uri``."""
+    try:
+        yield
+    except (MoonshineError, TrackingError):
+        raise
+    except Exception as error:
+        raise TrackingError(f"MLflow at {uri}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line; of a chain that began in the network, the file system or SQLite, what these said."""
+    first = error
+    while inner := first.__cause__ or first.__context__:
+        first = inner
+    said = first if isinstance(first, (OSError, sqlite3.Error)) else error
+    return (str(said).strip() or type(said).__name__).splitlines()[0]
+
+
+def open_store(experiment: str, uri: str | None = None) -> Store:
+    """Open a store and find or make its experiment. Raises TrackingError.
+
+    Two processes that make the tables of one SQLite file at once break it for good, and so does one that is
+    killed half-way: the first process makes them under another name, behind a lock.
+    """
+    uri = resolve_uri(uri)
+    for name, value in QUIET_MLFLOW.items():
+        os.environ.setdefault(name, value)
+    with answering(uri):
+        from filelock import FileLock
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        database = _sqlite_file(uri)
+        with FileLock(f"{database}.lock", LOCK_SECONDS) if database else nullcontext():
+            if database and not database.is_file():
+                unfinished = database.with_name(f"{database.name}.new")
+                unfinished.unlink(missing_ok=True)
+                MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
+                unfinished.replace(database)
+            client = MlflowClient(tracking_uri=uri)
+            # MLflow itself takes the path of this directory for a URL, and so its files elsewhere
+            artifacts = (Path.cwd() / "mlruns" / experiment).as_uri() if database else None
+            return Store(client, _experiment_id(client, experiment, artifacts), uri)
+
+
+def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
+    from mlflow import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifacts))
+        except MlflowException:
+            # Another client of the same server may have made it since.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def active_runs(store: Store, node: str | None = None) -> dict[str, list[Any]]:
+    """The experiment's runs that are not deleted, by node; if ``node`` is given, that one's only."""
+    query = f"tags.`{NODE}` = '{node}'" if node else ""
+    found: dict[str, list[Any]] = {}
+    token: str | None = None
+    with answering(store.uri):
+        while True:
+            page = store.client.search_runs([store.experiment_id], query, max_results=1000, page_token=token)
+            for run in page:
+                found.setdefault(run.data.tags.get(NODE, ""), []).append(run)
+            token = page.token
+            if not token:
+                return found
+
+
+def log_node(folder: Path, *, experiment: str, timings: Path | None, tracking_uri: str | None = None) -> str:
+    """Log one trained node as an MLflow run, once however often it is called, and give the run's id.
+
+    ``timings`` is the node's timings file, which may be missing. Raises MoonshineError for files that are not
+    well-formed, TrackingError if the store does not answer.
+    """
+    node = read_node(folder)
+    store = open_store(experiment, tracking_uri)
+    return log_to(store, node, timings, active_runs(store, node.name).get(node.name, ()))[0]
+
+
+def log_to(
+    store: Store,
+    node: TrainedNode,
+    timings: Path | None,
+    runs: Sequence[Any],
+    live: tuple[str, Collection[int]] | None = None,
+) -> tuple[str, bool]:
+    """Leave the node with one run, of this result; gives the run's id and whether it had to be written.
+
+    ``runs`` are the node's active runs: one that is complete and of this result is kept, others are deleted.
+    ``live`` is a run to complete in place of a new one, and the epochs it already has.
+    """
+    kept = next((r for r in runs if r.data.tags.get(KEY) == node.key and r.info.status in COMPLETE), None)
+    run_id, epochs = (kept.info.run_id, ()) if kept else live or ("", ())
+    recorded = read_json(timings) if timings and timings.is_file() else {}
+    with answering(store.uri):
+        for run in runs:
+            if run.info.run_id != run_id:
+                store.client.delete_run(run.info.run_id)
+        if kept:
+            return run_id, False
+        run_id = run_id or start_run(store, node.metrics, node.config, _milliseconds(recorded.get("started")))
+        _complete(store, node, recorded, run_id, epochs)
+        return run_id, True
+
+
+def start_run(store: Store, identity: Mapping[str, Any], config: Mapping[str, Any], started: int) -> str:
+    """Make a run with its name, tags and parameters (see `flat_params`); ``started`` is in ms since 1970."""
+    from mlflow.entities import Param
+
+    tags = {NODE: str(identity["node"]), "label": label(identity), "status": "running"}
+    tags |= {name: str(identity[name]) for name in IDENTITY}
+    name = f"{tags['label']} seed {identity['seed']}"
+    run_id = store.client.create_run(store.experiment_id, started, tags, name).info.run_id
+    params = [Param(name, value) for name, value in flat_params(identity, config).items()]
+    store.client.log_batch(run_id, params=params)
+    return str(run_id)
+
+
+def log_points(store: Store, run_id: str, points: Sequence[Point], when: int) -> None:
+    """Log points in as few calls as MLflow allows; ``when`` is in ms since 1970.
+
+    NaN and infinities of a diverged run stay in its ``history.csv``: MLflow would draw them as 1.8e308.
+    """
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, when, epoch) for name, value, epoch in points if math.isfinite(value)]
+    for first in range(0, len(metrics), MAX_BATCH):
+        store.client.log_batch(run_id, metrics=metrics[first : first + MAX_BATCH])
+
+
+def _complete(
+    store: Store, node: TrainedNode, recorded: Mapping[str, Any], run_id: str, epochs: Collection[int]
+) -> None:
+    from mlflow.entities import RunTag
+
+    finished, status = _milliseconds(recorded.get("finished")), str(node.metrics["status"])
+    missing = [row for row in node.history if row["epoch"] not in epochs]
+    log_points(store, run_id, [*epoch_points(missing), *final_points(node, recorded)], finished)
+    tags = {name: recorded.get(name) for name in ("engine", "commit", "host", "device")}
+    tags |= {KEY: node.key, "status": status}
+    store.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items() if value])
+    for name in FILES:
+        store.client.log_artifact(run_id, str(node.folder / name))
+    # Last, because a run with a final status counts as complete.
+    store.client.set_terminated(run_id, "FAILED" if status == "diverged" else "FINISHED", finished)
+
+
+def _milliseconds(moment: str | None) -> int:
+    return int(1000 * (datetime.fromisoformat(moment).timestamp() if moment else time.time()))

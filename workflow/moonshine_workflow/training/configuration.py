@@ -1,0 +1,58 @@
+"""The configuration of one training node, resolved from the study: what its results are the results of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from moonshine.config import Augment, Method, Study, Teacher, Training
+from moonshine_workflow.graph.nodes import Node
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "teacher": Teacher,
+    "method": Method,
+    "augment": Augment,
+    "training": Training,
+}
+
+
+def configuration(study: Study, node: Node) -> dict[str, Any]:
+    """Everything of the study that a training node's numbers depend on, as JSON-able values.
+
+    ``runtime`` is how, not what, and no part of it; nor are the inputs' checksums, which the stage adds.
+    """
+    student = node.args[0] if node.args else None
+    method = node.args[1] if node.stage == "distil" else None
+    return {
+        "node": node.name,
+        "teacher": study.teacher.model_dump() if node.stage != "scratch" else None,
+        "student": _student(study, student) if student else None,
+        "method": study.methods[method].model_dump() if method else None,
+        "seed": int(node.args[-1]) if node.args else study.teacher.seed,
+        "augment": study.augment.model_dump(),
+        "training": study.training.model_dump(),
+    }
+
+
+def changed(study: Study, node: Node, made: Mapping[str, Any]) -> list[str]:
+    """The keys in which ``made``, the configuration that a node was trained with, differs from the study's."""
+    wanted = configuration(study, node)
+    return [key for key, value in wanted.items() if _resolved(key, made.get(key)) != value]
+
+
+def _resolved(key: str, found: Any) -> Any:
+    """A recorded value with the defaults of keys that the schema did not have then."""
+    try:
+        return SECTIONS[key].model_validate(found).model_dump()
+    except (KeyError, ValidationError):
+        return found
+
+
+def _student(study: Study, name: str) -> dict[str, Any]:
+    student = study.students[name]
+    settings = student.model_dump(mode="json", exclude_none=True)
+    if student.mixed or student.rival:
+        return {"network": study.teacher.name, **settings}
+    return {**settings, "network": study.network_of(name), "block": study.block_of(name)}

@@ -1,0 +1,114 @@
+"""The five files that a trained network leaves, and what goes into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from moonshine.data import Dataset
+from moonshine.files import sha256, write_csv, write_json
+from moonshine.structures.artifacts import save_weights
+from moonshine.training.evaluation import evaluate
+from moonshine.training.execution import Execution
+from moonshine.training.train import History
+from moonshine_workflow.graph import nodes, stage
+
+COLUMNS = (
+    "epoch",
+    "lr",
+    "loss",
+    "ce",
+    "kd",
+    "at",
+    "train_error_pct",
+    "validation_error_pct",
+    "validation_loss",
+)
+
+
+def identity_of(job: stage.Job, structure: dict[str, Any], method: str | None, seed: int) -> dict[str, Any]:
+    """Which node it is, as its metrics and its MLflow run say."""
+    return {
+        "study": job.study.study,
+        "node": job.node.name,
+        "student": job.args[0] if job.args else "teacher",
+        "network": structure["network"],
+        "block": structure["block"],
+        "method": method or job.node.stage,
+        "seed": seed,
+    }
+
+
+def inputs(
+    job: stage.Job, dataset: dict[str, Any], structure: dict[str, Any], distils: bool
+) -> dict[str, Any]:
+    """Checksums of what the node starts from: data, teacher, and the user's code where it builds the network."""
+    weights = nodes.teacher(job.study.study).folder / "weights.safetensors"
+    code = structure.get("source_sha256")
+    return {
+        "data": dataset["sha256"]["data.safetensors"],
+        "teacher": sha256(weights) if distils else None,
+        **({"code": code} if code else {}),
+    }
+
+
+def evaluate_test(
+    network: nn.Module, dataset: Dataset, execution: Execution, history: History
+) -> tuple[History, dict[str, Any] | None]:
+    """What a run comes to on the test set; one whose logits are not finite there has diverged after all, in its end."""
+    if history.status != "diverged":
+        found = evaluate(network, dataset.test, dataset, execution)
+        if math.isfinite(found["loss"]):
+            stage.logger.info("test error %.2f %%", found["error_pct"])
+            return history, found
+    return replace(history, status="diverged"), None
+
+
+def write(
+    node: nodes.Node,
+    network: nn.Module,
+    structure: dict[str, Any],
+    config: dict[str, Any],
+    history: History,
+    identity: dict[str, Any],
+    test: dict[str, Any] | None,
+    validation: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """The five files; metrics come last, so that a folder with metrics is a whole one.
+
+    ``validation`` is that of a network without epochs; else it is the last epoch's. ``warnings`` are sentences that
+    reach the report.
+    """
+    last = history.rows[-1] if history.rows else {}
+    if "validation_error_pct" in last:
+        validation = {"error_pct": last["validation_error_pct"], "loss": last["validation_loss"]}
+    save_weights(network, node.folder / "weights.safetensors")
+    write_json(node.folder / "structure.json", structure)
+    columns = [name for name in COLUMNS if name in last] or ["epoch"]
+    write_csv(node.folder / "history.csv", history.rows, columns)
+    write_json(node.folder / "config.json", config)
+    write_json(
+        node.folder / "metrics.json",
+        {
+            **identity,
+            "status": history.status,
+            "epochs_run": len(history.rows),
+            "parameters": structure["parameters"],
+            "macs": structure["macs"],
+            "train": {"loss": _finite(last["loss"]), "error_pct": last["train_error_pct"]} if last else None,
+            "validation": validation
+            and {"error_pct": validation["error_pct"], "loss": _finite(validation["loss"])},
+            "test": test,
+            **({"warnings": " ".join(warnings)} if warnings else {}),
+        },
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinities: the loss of a diverged run is null."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,71 @@
+"""A teacher that comes with its weights: nothing is trained, it is evaluated as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from moonshine.config import Study
+from moonshine.config.networks import PUBLISHED
+from moonshine.data import Dataset
+from moonshine.errors import MoonshineError
+from moonshine.files import read_json
+from moonshine.structures.build import from_structure
+from moonshine.structures.given_weights import load_given_weights, load_published_weights
+from moonshine.training.evaluation import evaluate, guessing_error
+from moonshine.training.train import History
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.training.configuration import configuration
+from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write
+from moonshine_workflow.training.placement import execution_here
+from moonshine_workflow.training.prepared import load_prepared
+
+
+def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
+    """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
+    study, node = job.study, job.node
+    folder = nodes.fetch(study.study).folder
+    dataset = load_prepared(study)
+    network = from_structure(structure, study.trusted)
+    if study.teacher.weights == PUBLISHED:
+        load_published_weights(network, study.teacher.name)
+    else:
+        path = Path(study.teacher.weights or "").expanduser()
+        load_given_weights(network, path, study.teacher.weights_sha256 or "", study.teacher.weights_prefix)
+    settings = configuration(study, node)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, distils=False)
+    config = {**settings, "runtime": study.runtime.model_dump()}
+    identity = identity_of(job, structure, None, study.teacher.seed)
+    history = History([])
+    held = dataset.validation
+    with execution_here(study) as execution:
+        validation = None if held is None else evaluate(network, held, dataset, execution)
+        history, test = evaluate_test(network, dataset, execution, history)
+    if test is None:
+        raise MoonshineError(
+            f"teacher.weights: with {study.teacher.weights} the logits of the test set are not finite; allowed: "
+            "weights of a network that was trained on such images"
+        )
+    warnings = _warnings(study, dataset, test)
+    for warning in warnings:
+        stage.logger.warning("teacher.weights: %s", warning)
+    write(node, network, structure, config, history, identity, test, validation, warnings)
+    job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}
+
+
+def _warnings(study: Study, dataset: Dataset, test: dict[str, Any]) -> list[str]:
+    """What is to be known of a teacher whose training was not seen."""
+    found = []
+    guess = guessing_error(dataset.test.labels, dataset)
+    if test["error_pct"] >= guess:
+        found.append(
+            f"Its test error, {test['error_pct']:.2f} %, is no better than that of always naming the commonest class, "
+            f"{guess:.2f} %: check that its weights are for these classes in this order, and that data.normalisation "
+            "is that of its training."
+        )
+    if dataset.validation is not None and study.data.validation > 0:
+        found.append(
+            "It came with its weights, and the validation images were taken out of the training images here (unless "
+            "the data bring some of their own): where it was trained on all of them, its validation error is too low."
+        )
+    return found

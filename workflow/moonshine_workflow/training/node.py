@@ -1,0 +1,147 @@
+"""What the teacher, scratch and distil stages share: one network trained to the end of its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+import moonshine
+from moonshine import MoonshineError
+from moonshine.config.networks import WarmStart
+from moonshine.data import Dataset, batches
+from moonshine.distillation.distil import distillation
+from moonshine.files import read_json
+from moonshine.structures.artifacts import load
+from moonshine.structures.build import from_structure
+from moonshine.training.checkpoint import Checkpoints, fingerprint
+from moonshine.training.labels import LabelLoss, class_weights
+from moonshine.training.processes import launched, synchronised, together
+from moonshine.training.train import History, Loss, train
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.tracking.live import Live
+from moonshine_workflow.training.configuration import configuration
+from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write
+from moonshine_workflow.training.placement import execution_here
+from moonshine_workflow.training.prepared import load_prepared
+from moonshine_workflow.training.progress import Progress
+
+
+def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = None) -> History:
+    """Train the network of ``structure`` and write the outputs of ``job``'s node.
+
+    ``method`` is a key of the study's methods, None for cross-entropy alone. The test set is evaluated once, here.
+    Where several processes train together, each calls this, and the first one writes.
+    """
+    study, node = job.study, job.node
+    processes = launched()
+    folder = nodes.fetch(study.study).folder
+    dataset = load_prepared(study)
+    losses = study.methods[method] if method else None
+    settings = configuration(study, node)
+    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, losses is not None)
+    config = {**settings, "runtime": study.runtime.model_dump()}
+    seed: int = settings["seed"]
+    torch.manual_seed(seed)
+    network = from_structure(structure, study.trusted)
+    weights = class_weights(study.training, dataset.class_shares)
+    # a run may go on with another number of devices
+    exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
+    checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
+    with ExitStack() as held:
+        if processes.is_first:
+            held.enter_context(stage.alone(node))
+        execution = held.enter_context(execution_here(study, processes))
+        held.enter_context(together(processes, execution.device))
+        loss: Loss = LabelLoss(weights)
+        if losses:
+            teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
+            warm = study.students[job.args[0]].warm_start
+            if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
+                _warm(network, teacher, structure, warm, dataset, seed)
+            taps = structure["taps"]
+        if study.training.sync_batch_norm and processes.count > 1:
+            synchronised(network)
+        if losses:
+            loss = held.enter_context(distillation(network, teacher, losses, taps, execution, weights))
+        train_it = partial(
+            train,
+            network,
+            loss,
+            dataset,
+            study.training,
+            study.augment,
+            execution,
+            seed=seed,
+            checkpoints=checkpoints,
+            processes=processes,
+        )
+        if not processes.is_first:
+            return train_it()
+        identity = identity_of(job, structure, method, seed)
+        live = Live(identity, config)
+        held.enter_context(_watched(live))
+        progress = Progress(node, study.training.epochs, live)
+        history = train_it(observer=progress)
+        history, test = evaluate_test(network, dataset, execution, history)
+        if history.status == "diverged":
+            if node.stage == "teacher":
+                raise MoonshineError(
+                    f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
+                    f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
+                )
+            stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
+        stage.check_params(job)  # before the checkpoint goes: then nothing is trained twice
+        write(node, network, structure, config, history, identity, test)
+        checkpoints.clear()
+    job.timing |= {
+        "seconds": round(progress.seconds, 3),
+        "epoch_seconds": progress.epoch_seconds,
+        "device": str(execution.device),
+        "devices": processes.count,
+        "precision": str(execution.dtype).removeprefix("torch."),
+        "resumed": history.resumed,
+    }
+    job.afterwards = lambda: live.close(node.folder, node.timings)
+    return history
+
+
+def _warm(
+    network: nn.Module,
+    teacher: nn.Module,
+    structure: dict[str, Any],
+    warm: WarmStart,
+    dataset: Dataset,
+    seed: int,
+) -> None:
+    """Start the student from its teacher: on the first batches of the epoch before the first, unvaried."""
+    from moonshine.distillation.warm_start import batch_size, warm_start
+
+    loader = batches(
+        dataset.train,
+        batch_size=batch_size(dataset.input_shape),
+        seed=seed,
+        epoch=-1,
+        augment=None,
+        mean=dataset.mean,
+        std=dataset.std,
+        device="cpu",
+    )
+    images = [batch for batch, _ in islice(loader, warm.batches)]
+    done = warm_start(network, teacher, structure["blocks"], images, warm)
+    stage.logger.info("warm start: %s", done)
+
+
+@contextmanager
+def _watched(live: Live) -> Iterator[None]:
+    """A run that does not end leaves no MLflow run that looks as if it went on."""
+    try:
+        yield
+    except BaseException:
+        live.close()
+        raise

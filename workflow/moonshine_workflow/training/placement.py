@@ -1,0 +1,33 @@
+"""Where a node's network runs: the CPU, or the GPU that fewest other nodes use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from moonshine.config import Study
+from moonshine.training.execution import Execution, resolve
+from moonshine.training.processes import ALONE, Processes
+from moonshine_workflow.training import gpus
+
+
+@contextmanager
+def execution_here(
+    study: Study, processes: Processes = ALONE, precision: str | None = None
+) -> Iterator[Execution]:
+    """How a study's networks run here, with a GPU claimed while the context lasts where one has to be chosen.
+
+    Of several ``processes`` each has the GPU of its rank among those that the launcher left visible to them.
+    """
+    runtime, precision = study.runtime, precision or study.training.precision
+    if processes.count > 1:
+        yield resolve(runtime, precision, processes.rank)
+        return
+    named = runtime.device.partition(":")[2]
+    if runtime.device != "cpu" and torch.cuda.device_count() > int(named or 1):
+        with gpus.claimed(gpus.visible(), 1, [int(named)] if named else None) as (index,):
+            yield resolve(runtime, precision, index)
+    else:
+        yield resolve(runtime, precision)

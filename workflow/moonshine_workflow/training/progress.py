@@ -1,0 +1,92 @@
+"""The progress of a training node: on the terminal, in its log, in a file for ``moonshine status``, and in MLflow."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from moonshine.files import write_json
+from moonshine.training.train import Observer, Row
+from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.stage import logger
+from moonshine_workflow.tracking.live import Live
+from moonshine_workflow.training.progress_file import read_progress
+
+
+class Progress(Observer):
+    """Shows a bar per epoch where one node has a terminal to itself, and a line per epoch everywhere else."""
+
+    def __init__(self, node: Node, epochs: int, live: Live) -> None:
+        self._file = node.work / "progress.json"
+        self._epochs = epochs
+        self._live = live
+        # Snakemake runs several nodes on one terminal: their bars would overwrite each other
+        self._bars = sys.stderr.isatty() and os.environ.get("MOONSHINE_ENGINE") != "snakemake"
+        self._bar: Any = None
+        self._done = 0
+        self._before = 0.0
+        self._started = self._epoch_started = time.monotonic()
+        self._durations: list[float] = []
+        self._write()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, that of interrupted attempts up to their last whole epoch included."""
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """Median duration of an epoch in this process."""
+        return round(statistics.median(self._durations), 4) if self._durations else None
+
+    def resumed(self, rows: Sequence[Row]) -> None:
+        self._done = len(rows)
+        self._before = read_progress(self._file).get("seconds_at", {}).get(str(self._done), 0.0)
+        logger.info("continues after epoch %d of %d", self._done, self._epochs)
+        for row in rows:
+            self._live.epoch(row)
+
+    def batch(self, done: int, total: int) -> None:
+        if not self._bars:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                total=total, desc=f"epoch {self._done + 1}/{self._epochs}", unit="batch", leave=False
+            )
+        self._bar.update(done - self._bar.n)
+
+    def epoch(self, row: Row) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        now = time.monotonic()
+        self._durations.append(now - self._epoch_started)
+        self._epoch_started = now
+        self._done += 1
+        logger.info("epoch %d/%d: %s", self._done, self._epochs, _line(row))
+        self._live.epoch(row)
+        self._write()
+
+    def _write(self) -> None:
+        earlier = read_progress(self._file).get("seconds_at", {})
+        kept = {epoch: seconds for epoch, seconds in earlier.items() if int(epoch) < self._done}
+        write_json(
+            self._file,
+            {
+                "epoch": self._done,
+                "epochs": self._epochs,
+                "epoch_seconds": self.epoch_seconds,
+                "seconds_at": {**kept, str(self._done): round(self.seconds, 3)},
+            },
+        )
+
+
+def _line(row: Row) -> str:
+    shown = {name: value for name, value in row.items() if name != "epoch" and value is not None}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
