@@ -10,7 +10,7 @@ NETWORK = [
     *package("moonshine/substitution"),
 ]
 # The structure of a teacher, and of a student that needs no search.
-LAYOUT = [f"{PIPELINE}/students/layouts.py", f"{PIPELINE}/students/trainable.py"]
+LAYOUT = [f"{PIPELINE}/students/layouts.py"]
 # What a network costs.
 COSTS = package("moonshine/costs")
 # What a network would take of a budget.

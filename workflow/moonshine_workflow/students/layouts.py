@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from moonshine.blocks.kinds import parse
@@ -15,12 +16,11 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.networks.families import is_model
 from moonshine.structures.build import from_structure, to_structure
-from moonshine.structures.describe import describe
+from moonshine.structures.describe import check_logits, describe
 from moonshine.substitution.layout import Layout
 from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.tap_discovery import discover, tap_sizes
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.students.trainable import check_training
 
 Structure = dict[str, Any]
 Described = tuple[Structure, nn.Module, Layout]
@@ -76,7 +76,7 @@ def _teacher(study: Study, images: Images) -> Structure:
         structure, module, layout = described(study, teacher.name, images)
         if not layout.places:
             raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
-        check_training(study, module, images)
+        _check_training(study, module, images)
         taps = taps or discover(module, images.shape, layout)
     else:
         structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
@@ -84,6 +84,34 @@ def _teacher(study: Study, images: Images) -> Structure:
         taps = taps or module.taps  # type: ignore[assignment]
     tap_sizes(module, taps or (), images.shape)
     return with_costs(study, {**structure, "block": "S", "taps": list(taps or ())}, images)
+
+
+def _check_training(study: Study, module: nn.Module, images: Images) -> None:
+    """MoonshineError for a crop that the network cannot take, and for a last batch of one picture that it cannot train.
+
+    The latter leaves running statistics of batch norm changed.
+    """
+    if crop := study.augment.crop:
+        shape = (images.shape[0], *crop)
+        try:
+            check_logits(module, study.teacher.name, shape, images.classes, study.is_dense)
+        except MoonshineError as error:
+            raise MoonshineError(f"augment.crop: {error}") from None
+    count, batch_size = images.dataset.get("counts", {}).get("train", 0), study.training.batch_size
+    last = count % batch_size or min(count, batch_size)
+    if last // study.training.devices == 1:
+        _check_single(module, images.shape, batch_size, count)
+
+
+def _check_single(module: nn.Module, shape: tuple[int, int, int], batch_size: int, count: int) -> None:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            module.train()(torch.zeros(1, *shape))
+        except ValueError as error:  # torch's, of a batch norm that sees a single value
+            raise MoonshineError(
+                f"training.batch_size: {batch_size} of {count} pictures leave one for an epoch's last batch, which "
+                f"this network cannot train on ({error}); allowed: another training.batch_size"
+            ) from None
 
 
 def described(study: Study, network: str, images: Images) -> Described:
