@@ -36,10 +36,11 @@ reproduce: $(STAMP) ## run the study in params.yaml under Snakemake; CORES=4 ove
 
 test: lint unit ## run every check that CI runs
 
-lint: $(STAMP) ## style and types only
+lint: $(STAMP) ## style, types and layers only
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache --no-logo
 	$(if $(SNAKEFILES),.venv/bin/snakefmt --check $(SNAKEFILES))
 
 unit: $(STAMP) ## the tests only
