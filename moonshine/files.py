@@ -1,4 +1,4 @@
-"""Small files: written atomically and deterministically, read with an error that names them."""
+"""Small files: written atomically and deterministically; reading errors name the file."""
 
 from __future__ import annotations
 

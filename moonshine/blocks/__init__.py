@@ -1,1 +1,1 @@
-"""Cheap blocks: their notation, and the convolutions that each kind is made of."""
+"""Cheap blocks: their notation, the convolutions each kind stands for, and the residual block that holds them."""

@@ -1,4 +1,4 @@
-"""The paper's Table 1: the kinds of block, how they are written, and the convolutions each one stands for.
+"""The kinds of block in the paper's Table 1: how each is written, and the convolutions it stands for.
 
 Needs no torch, so a configuration or a DAG is checked without loading it. A new kind is one entry of `KINDS`.
 Source: Crowley, Gray, Storkey, "Moonshine: Distilling with Cheap Convolutions", NeurIPS 2018, Table 1.

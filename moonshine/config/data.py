@@ -1,4 +1,4 @@
-"""The sections ``data`` and ``augment`` of a study: which images, and how they are varied in training."""
+"""The sections ``data`` and ``augment`` of a study: the dataset, and the augmentation of training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation errors of a study, said in the user's words: the key, the value found, what is allowed."""
+"""Validation errors of a study in terms of ``params.yaml``: the key, the value found, what is allowed."""
 
 from __future__ import annotations
 

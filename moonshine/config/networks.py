@@ -1,4 +1,4 @@
-"""The sections ``teacher``, ``students`` and ``ship`` of a study: which networks, and which one is wanted."""
+"""The sections ``teacher``, ``students`` and ``ship`` of a study: the networks, and what may be shipped."""
 
 from __future__ import annotations
 

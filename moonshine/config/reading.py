@@ -1,4 +1,4 @@
-"""Reading ``params.yaml``: YAML of which nothing is lost without a word, and that takes next to no time and memory."""
+"""Strict and bounded reading of ``params.yaml``: nothing is dropped silently, and no file exhausts time or memory."""
 
 from __future__ import annotations
 

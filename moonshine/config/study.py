@@ -1,4 +1,4 @@
-"""The typed schema of ``params.yaml``: one study, and nothing hidden.
+"""The typed schema of ``params.yaml``: one study, every setting explicit.
 
 Keys that affect results have no defaults here, so that both engines see every one of them in the file. The exceptions
 are keys whose absence is itself a setting (``teacher.taps``: found automatically) and the knobs of a mixed student's

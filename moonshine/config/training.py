@@ -1,4 +1,4 @@
-"""The sections ``methods``, ``training`` and ``runtime`` of a study: losses, recipe and how it is computed."""
+"""The sections ``methods``, ``training`` and ``runtime`` of a study: losses, training recipe, and execution."""
 
 from __future__ import annotations
 

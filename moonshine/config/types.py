@@ -1,4 +1,4 @@
-"""What the sections of a study are made of. Numbers are bounded above what makes sense, and below what overflows."""
+"""Shared field types of the schema. Numbers are bounded, so that none overflows or exceeds what makes sense."""
 
 from __future__ import annotations
 

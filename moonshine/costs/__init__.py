@@ -1,1 +1,1 @@
-"""What a network costs: parameters, multiply-accumulates, bytes, peak memory, time."""
+"""The cost of a network: parameters, multiply-accumulates, bytes, peak memory and latency; budgets for them."""

@@ -1,4 +1,4 @@
-"""Measurements that take long and stay true on one machine: latencies and sizes of exported files, kept in a cache."""
+"""A cache, in the user's home, of slow measurements: latencies and sizes of exported files on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, file bytes and peak activation memory."""
+"""The cost of a network: parameters, multiply-accumulates, file bytes and peak activation memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a safetensors file is, without writing it."""
+"""Size of a safetensors file, computed without writing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a network takes here: measured, on this machine, and nowhere else."""
+"""Latency of a network, measured on this machine."""
 
 from __future__ import annotations
 

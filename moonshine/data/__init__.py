@@ -1,4 +1,4 @@
-"""Prepared data: mapped from the disk, batched and augmented on the training device."""
+"""Prepared data: memory-mapped from disk, batched and augmented on the training device."""
 
 from moonshine.data.batches import at_once, batches, inputs, normalise
 from moonshine.data.encoded import EncodedSplit

@@ -1,4 +1,4 @@
-"""Batches on the training device: order and augmentation depend on (seed, epoch) and nothing else."""
+"""Batches on the training device. Order and augmentation depend on (seed, epoch) only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoded pictures as batches of pixels, decoded by processes of their own ahead of the training loop."""
+"""Decoding of encoded images into batches, by worker processes ahead of the training loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as they were encoded, for data that are too large to be decoded ahead: decoded where they are batched."""
+"""Datasets that stay encoded because they are too large to decode ahead; images are decoded batch by batch."""
 
 from __future__ import annotations
 

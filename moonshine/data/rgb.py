@@ -1,4 +1,4 @@
-"""Pictures of any format and colour mode, upright and in RGB.
+"""Conversion of image files of any format and colour mode to upright RGB.
 
 Needs numpy and pillow alone: it is also written beside exported networks, for the example there.
 """

@@ -1,4 +1,4 @@
-"""Prepared data on disk: ``data.safetensors`` (the arrays) and ``dataset.json`` (what they are)."""
+"""Prepared data on disk: ``data.safetensors`` (the arrays) and ``dataset.json`` (their description)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where images come from: every kind of dataset, and its preparation, which happens once."""
+"""The kinds of dataset, and how each is prepared, once."""
 
 from moonshine.datasets.preparation import prepare
 

@@ -1,4 +1,4 @@
-"""One checksum of many files."""
+"""One checksum over many files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``cityscapes`` kind: the fine annotations of Cityscapes, as the user has downloaded and extracted them.
+"""The ``cityscapes`` kind: the fine annotations of Cityscapes, downloaded and extracted by the user.
 
 Source of ids and classes: the benchmark's cityscapesscripts, helpers/labels.py.
 """

@@ -1,4 +1,4 @@
-"""Pictures that stay encoded: what is prepared of data that are decoded as they are needed."""
+"""Preparation of image files that stay encoded and are decoded during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a folder of pictures in the layout of torchvision's ``ImageFolder``, found without reading them."""
+"""Listing of an image folder in the layout of torchvision's ``ImageFolder``, without reading the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``generated`` kind: data drawn from a seed, to try a pipeline without any.
+"""The ``generated`` kind: synthetic data drawn from a seed, to try a pipeline without a dataset.
 
 Every class has two colours of its own; an image blends them in blobs at random and adds noise. That survives crops,
 mirroring and resizing, so that networks learn it in a few steps.

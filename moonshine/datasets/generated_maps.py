@@ -1,4 +1,4 @@
-"""Scenes with a label for every pixel, drawn from a seed: boxes of every class before a background."""
+"""Synthetic scenes for semantic segmentation, drawn from a seed: boxes of every class on a background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``image_folder`` kind: the user's own pictures in the layout of torchvision's ``ImageFolder``."""
+"""The ``image_folder`` kind: a folder of the user's images in the layout of torchvision's ``ImageFolder``."""
 
 from __future__ import annotations
 

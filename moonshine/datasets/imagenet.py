@@ -1,4 +1,4 @@
-"""The ``imagenet`` kind: ImageNet (ILSVRC 2012), as the user has downloaded it and torchvision has extracted it."""
+"""The ``imagenet`` kind: ImageNet (ILSVRC 2012), downloaded by the user and extracted by torchvision."""
 
 from __future__ import annotations
 

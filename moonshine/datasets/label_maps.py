@@ -1,4 +1,4 @@
-"""Pictures with a label for every pixel: decoded, checked against each other, and prepared."""
+"""Images with label maps: decoding, consistency checks and preparation."""
 
 from __future__ import annotations
 

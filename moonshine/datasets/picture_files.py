@@ -1,4 +1,4 @@
-"""The ``picture_files`` kind: the user's own folder of pictures, too large to be decoded ahead."""
+"""The ``picture_files`` kind: a folder of the user's images that is too large to decode ahead."""
 
 from __future__ import annotations
 

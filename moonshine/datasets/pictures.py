@@ -1,4 +1,4 @@
-"""Picture files as inputs of a network: decoded, turned upright, made RGB, resized and cropped."""
+"""Image files as network inputs: decoded, turned upright, converted to RGB, resized and cropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a dataset kind to the two prepared files."""
+"""Preparation of a dataset of any kind: from its source to the two files of prepared data."""
 
 from __future__ import annotations
 

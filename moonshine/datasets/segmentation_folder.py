@@ -1,4 +1,4 @@
-"""The ``segmentation_folder`` kind: the user's own pictures, each with a label map of the same file name."""
+"""The ``segmentation_folder`` kind: the user's images, each with a label map of the same file name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset kind hands over, and the checks that every kind passes."""
+"""The common form in which every kind of dataset delivers its images, and the checks that all of them pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holding a share of the images out, class by class."""
+"""Stratified splitting: holding out a share of the images of every class."""
 
 from __future__ import annotations
 

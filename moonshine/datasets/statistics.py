@@ -1,4 +1,4 @@
-"""What pixels are normalised with."""
+"""Mean and standard deviation of the training pixels, for normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room for prepared images while they are made."""
+"""Temporary storage for images while they are prepared."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Distillation: its losses, and the warm start of a student from its teacher."""
+"""Distillation: the losses, the taps that they read, and the warm start of a student from its teacher."""

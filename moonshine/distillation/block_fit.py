@@ -1,4 +1,4 @@
-"""Fitting one cheap block to what the teacher computes in the same place, from recorded inputs and outputs."""
+"""Fitting one cheap block to the teacher's output at the same place, from recorded inputs and outputs."""
 
 from __future__ import annotations
 

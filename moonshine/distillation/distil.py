@@ -1,4 +1,4 @@
-"""Distillation: the loss that pulls a student to its teacher, and the call that trains with it."""
+"""The distillation loss of a student against its teacher, and ``moonshine.distil``, which trains with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 1x1 convolution by ridge least squares: the linear map from its input's channels that is nearest to a target."""
+"""A 1x1 convolution fitted by ridge least squares: the linear map of the input's channels nearest to a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading feature maps by module path, so that no network has to return them."""
+"""Feature maps read by forward hooks on module paths, so that no network has to return them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which convolutions of a student's cheap block are to give what which of its teacher's give."""
+"""The mapping from a student's convolutions to those of the teacher whose output they are fitted to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warm start: a student begins with what it shares with its teacher, and with blocks fitted to the teacher's."""
+"""Warm start: a student starts from the weights it shares with its teacher and from blocks fitted to the teacher's."""
 
 from __future__ import annotations
 

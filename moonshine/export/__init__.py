@@ -1,4 +1,4 @@
-"""A trained network as files that run without this library, each with a receipt of what it does in its own runtime.
+"""Export of a trained network to files that run without this library, each with a receipt from its own runtime.
 
 Loaded on first use: the processes that measure a file import its runtime and nothing else.
 """

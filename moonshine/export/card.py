@@ -1,4 +1,4 @@
-"""The model card: what was shipped, made of what, and how well it does, in Markdown."""
+"""The model card of an exported network, in Markdown: what it is, what it was made from, and how accurate it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Atomic writing of whole folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured latencies in words and a table, next to the teacher's."""
+"""Latencies of a network beside the teacher's, as a table and in words."""
 
 from __future__ import annotations
 

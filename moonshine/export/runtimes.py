@@ -1,4 +1,4 @@
-"""Exported files as functions of pixels, each in its own runtime and with nothing of the others'."""
+"""Exported files as callables on pixels, each loading its own runtime and nothing else."""
 
 from __future__ import annotations
 

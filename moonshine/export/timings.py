@@ -1,4 +1,4 @@
-"""Latency and memory of an exported file, measured in a process of its own.
+"""Latency and memory of an exported file, measured in a separate process.
 
 Not deterministic, so kept apart from receipts. Run as a module, this file is that process.
 """

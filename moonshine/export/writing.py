@@ -1,4 +1,4 @@
-"""From a trained network to a folder of verified files."""
+"""Export of a trained network to a folder of verified files."""
 
 from __future__ import annotations
 

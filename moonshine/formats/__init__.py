@@ -1,1 +1,1 @@
-"""What a trained network is in each file format, and how many bytes it takes there."""
+"""The file formats of a trained network: how it is written in each, and its size there."""

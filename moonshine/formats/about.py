@@ -1,4 +1,4 @@
-"""What every exported file says about itself."""
+"""The metadata that every exported file carries."""
 
 from __future__ import annotations
 

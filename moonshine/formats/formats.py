@@ -1,4 +1,4 @@
-"""The kinds of file that a network is exported to, and what has to be installed for them."""
+"""The export formats, their file names, and the packages that they need."""
 
 from __future__ import annotations
 

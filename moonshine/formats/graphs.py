@@ -1,4 +1,4 @@
-"""The graph of a network with its normalisation inside, and the file of ``torch.export``."""
+"""The graph of a network with normalisation included, and the ``torch.export`` file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph of a network as ONNX: no larger than it has to be, and the same bytes for the same network."""
+"""ONNX graphs of networks: simplified, and the same bytes for the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX graphs in 8 bits, by ONNX Runtime's own quantiser."""
+"""INT8 ONNX graphs, by ONNX Runtime's own quantiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exporters talk; what matters is in their exceptions."""
+"""Silences the exporters' output; their exceptions are kept."""
 
 from __future__ import annotations
 

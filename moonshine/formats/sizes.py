@@ -1,4 +1,4 @@
-"""Bytes of the ONNX files of a network that is not trained yet: for plans."""
+"""Sizes of the ONNX files of an untrained network, for plans."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Networks: ours by their names, anybody's by where they come from, and the blocks in them."""
+"""Networks: the built-in families and third-party models, by name."""

@@ -1,4 +1,4 @@
-"""Copies of networks."""
+"""Deep copies of networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The families of networks that have names: what may be written, and where their residual blocks are.
+"""The built-in families of networks: their valid names, and where their residual blocks are.
 
 Needs no torch. A new family is one entry of `FAMILIES` and its module in `moonshine.structures.build.build`.
 """

@@ -1,7 +1,7 @@
-"""Anybody's networks by name: torchvision's, timm's, and what a function on the Python path builds.
+"""Third-party models by name: torchvision's, timm's, and functions on the Python path that build one.
 
-A name of the last kind is code that building it runs. Who calls `build_model` says so by naming it; a name that comes
-from a file is run only where the caller trusts it (`moonshine.structures.build.rebuild`).
+A name of the last kind is code that building it runs. A caller of `build_model` agrees by naming it; a name that
+comes from a file is run only where the caller trusts it (`moonshine.structures.build.rebuild`).
 """
 
 from __future__ import annotations

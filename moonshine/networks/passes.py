@@ -1,4 +1,4 @@
-"""Forward passes that leave a module as it was, and what they tell of the memory layout that it takes."""
+"""Forward passes without side effects on the module, and the memory layout that a network supports."""
 
 from __future__ import annotations
 

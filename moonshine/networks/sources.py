@@ -1,4 +1,4 @@
-"""The user's own code that builds a model: its modules and their checksums, found by reading it, not by running it.
+"""The user's own code that builds a model: its modules and their checksums, found by parsing, not by importing.
 
 Without torch, so that an engine knows of a change before anything starts.
 """

@@ -1,1 +1,1 @@
-"""The search for a block for every place under a budget."""
+"""Search for a block at every place under a budget: mixed students, rivals and plans."""

@@ -1,4 +1,4 @@
-"""Costs that are sums over the places of a network: what is reachable in each, and what stands in a budget's way."""
+"""Costs that add up over the places of a network: the reachable range, and why a budget cannot be met."""
 
 from __future__ import annotations
 

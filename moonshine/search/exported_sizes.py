@@ -1,4 +1,4 @@
-"""Sizes of exported files as a cost of blocks: estimated between files that were really exported.
+"""Sizes of exported files as a sum over blocks, estimated between files that were really exported.
 
 An exported file is a graph with its weights, and nearly, not exactly, a sum over the places of the network: so many
 bytes for each parameter, for what each batch norm holds, and for each tensor, which stands for a node of the graph.

@@ -1,4 +1,4 @@
-"""Fisher potential: how promising an untrained network is, from one minibatch.
+"""Fisher potential: a score of an untrained network, computed on one minibatch.
 
 Source: Turner, Crowley, O'Boyle, Storkey, Gray, "BlockSwap: Fisher-guided Block Substitution for Network Compression on
 a Budget", ICLR 2020.

@@ -1,4 +1,4 @@
-"""Counting, drawing and listing the combinations of one number from each row whose total lies between two bounds.
+"""Counting, sampling and listing the combinations of one number from each row whose total lies in a range.
 
 By dynamic programming over the rows: the number of ways to reach each total with the rows from i on. Counts are
 float64, which is exact where it matters: they come from additions of numbers that are not negative, so what is

@@ -1,4 +1,4 @@
-"""What each block adds to the costs of its network at each place, so that no network is built to know its own."""
+"""The cost that each block adds at each place, so that a candidate's cost needs no network to be built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long each block takes at each place of a network on this machine's CPU."""
+"""Latency of each block at each place of a network, measured on this machine's CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan: what is reachable under a budget, before anything is trained."""
+"""Plans: what is reachable under a budget, before anything is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks among which a rival is looked for; needs no torch, so a study is checked without loading it."""
+"""The candidate networks for a rival. Needs no torch, so a study is checked without loading it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fair rivals: the ordinary network of the teacher's family that the same budget would have bought.
+"""Rivals: the largest ordinary network of the teacher's family within the same budget.
 
 What a cheap block saves could also be saved by fewer channels or fewer layers; a rival is the largest network that does
 one or the other and nothing else.

@@ -1,4 +1,4 @@
-"""Networks drawn at random from those of a space that are within a budget, each as likely as any other."""
+"""Uniform sampling from the networks of a space that are within a budget."""
 
 from __future__ import annotations
 

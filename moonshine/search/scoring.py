@@ -1,4 +1,4 @@
-"""Fisher potentials of the networks of a space, and how a score agrees with another."""
+"""Fisher potentials of the networks of a space, and the rank correlation between two scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for a mixture of blocks under a budget: networks drawn at random, scored untrained, the best one chosen.
+"""Search for a mixed student under a budget: candidates are sampled, scored untrained, and the best is chosen.
 
 Source: Turner, Crowley, O'Boyle, Storkey, Gray, "BlockSwap: Fisher-guided Block Substitution for Network Compression on
 a Budget", ICLR 2020; where they reject what is outside the budget, `moonshine.search.sampling` draws from inside it.

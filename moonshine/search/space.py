@@ -1,4 +1,4 @@
-"""Networks that differ in the block at each of some places."""
+"""The search space: networks that differ in the block at each of their places."""
 
 from __future__ import annotations
 

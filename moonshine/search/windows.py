@@ -1,4 +1,4 @@
-"""A window below a budget, and the networks in it that other budgets allow too."""
+"""The window of costs just below a budget, and the networks in it that satisfy all other budgets."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A network described by data: written, read and rebuilt without pickle."""
+"""Structures: networks described by data, written, read and rebuilt without pickle; weights that a user brings."""

@@ -1,4 +1,4 @@
-"""Trained networks on disk: weights as safetensors, structure as JSON, nothing pickled."""
+"""Trained networks on disk: weights as safetensors, structure as JSON, no pickle."""
 
 from __future__ import annotations
 

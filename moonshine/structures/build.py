@@ -1,4 +1,4 @@
-"""Networks by name: which residual blocks they have, and building them with any block in each.
+"""Building of networks by name, with a block chosen for each place, and rebuilding from a structure.
 
 Only `build` and `from_structure` load torch; names, paths and whether blocks fit are known without it.
 """

@@ -1,4 +1,4 @@
-"""Anybody's model with blocks in some of its places, as data: what it takes to build it again, without pickle."""
+"""The structure of a third-party model with cheap blocks: the data that rebuild it without pickle."""
 
 from __future__ import annotations
 

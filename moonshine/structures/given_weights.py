@@ -1,4 +1,4 @@
-"""Weights that somebody else made: safetensors, a state dict that torch wrote, or what torchvision publishes."""
+"""Weights that the user brings: safetensors, a PyTorch state dict, or those that torchvision publishes."""
 
 from __future__ import annotations
 

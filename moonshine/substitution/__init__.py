@@ -1,1 +1,1 @@
-"""Where cheap blocks can go in a network, and the student that has them there."""
+"""Places for cheap blocks in any network, and the student that has blocks there."""

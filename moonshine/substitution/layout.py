@@ -1,4 +1,4 @@
-"""Where cheap blocks can go in any network, and why the other convolutions stay."""
+"""Places for cheap blocks in any network, and the reason why each other convolution stays."""
 
 from __future__ import annotations
 

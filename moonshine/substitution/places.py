@@ -1,4 +1,4 @@
-"""Places for blocks in any network, and which convolutions a block of the paper's Table 1 puts there."""
+"""The types of a place, and the convolutions that a block of the paper's Table 1 puts there."""
 
 from __future__ import annotations
 

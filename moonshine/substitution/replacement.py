@@ -1,4 +1,4 @@
-"""Putting a block of the paper's Table 1 where a network has other convolutions.
+"""Replacement of a network's convolutions by a block of the paper's Table 1.
 
 The network's own code runs unchanged: only submodules are exchanged. Source of the blocks:
 `moonshine.blocks.kinds.KINDS`.

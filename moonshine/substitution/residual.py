@@ -1,4 +1,4 @@
-"""Recognising a residual block in anybody's module: two convolutions between the block's input and its sum.
+"""Recognition of residual blocks in third-party modules: two convolutions between the block's input and its sum.
 
 Needs no cooperation from the block: its forward pass is traced symbolically (torch.fx), and a block that cannot be
 traced, or that does anything else, is not recognised.

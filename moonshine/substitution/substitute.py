@@ -1,4 +1,4 @@
-"""Cheap blocks in anybody's network: the student of any teacher.
+"""Cheap blocks in any network: the student of any teacher.
 
 Where the paper swaps the residual blocks of one architecture, this swaps the convolutions of any: G(g) replaces each
 spatial convolution; B and BG replace both convolutions of a recognised residual block once, and a lone one by itself.

@@ -1,4 +1,4 @@
-"""Finding where attention is transferred: the ends of a network's stages, seen in one forward pass."""
+"""Automatic choice of the taps for attention transfer: the ends of a network's stages, found in one forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forward pass of a module as a graph (torch.fx), where it can be had without running it."""
+"""Symbolic traces (torch.fx) of a module's forward pass, where one can be had without running it."""
 
 from __future__ import annotations
 

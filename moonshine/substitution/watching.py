@@ -1,4 +1,4 @@
-"""One forward pass of a network, watched from outside: which submodule ran when, and what came out."""
+"""Recording of one forward pass with hooks: which submodule ran when, and its output."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The training loop and what it runs on."""
+"""Training: the loop, optimisers, schedules, metrics, checkpoints and processes."""

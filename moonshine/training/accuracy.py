@@ -1,4 +1,4 @@
-"""Errors of classification beyond the first guess."""
+"""Top-k errors of classification."""
 
 from __future__ import annotations
 

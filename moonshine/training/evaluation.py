@@ -1,4 +1,4 @@
-"""How good a network is on a split, once it is trained."""
+"""Evaluation of a trained network on a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network is run here: device, number format, memory layout, determinism."""
+"""Execution settings of a network: device, precision, memory layout, determinism."""
 
 from __future__ import annotations
 

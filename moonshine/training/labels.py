@@ -1,4 +1,4 @@
-"""The loss on labels: cross-entropy, of images or of every pixel."""
+"""Cross-entropy on the labels, of images or of pixels."""
 
 from __future__ import annotations
 

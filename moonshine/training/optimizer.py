@@ -1,4 +1,4 @@
-"""Optimisers, on torch's functional forms of them.
+"""Optimisers, built on torch's functional forms.
 
 Those of ``torch.optim`` import TorchDynamo when they are constructed, which takes as long as importing torch: half
 of the start-up of every training process. The arithmetic is the same functions'.

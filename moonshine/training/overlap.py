@@ -1,4 +1,4 @@
-"""Mean intersection over union (mIoU) of label maps, and how far it depends on which images were tested."""
+"""Mean intersection over union (mIoU) of label maps, and its standard error over the test images."""
 
 from __future__ import annotations
 

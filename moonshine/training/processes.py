@@ -1,4 +1,4 @@
-"""Several processes that train one network together, one per device: torch's DistributedDataParallel."""
+"""Data-parallel training of one network, one process per device, with torch's DistributedDataParallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, as a function of the position alone, so that a resumed run needs no state."""
+"""Learning-rate schedules as pure functions of the position, so that a resumed run needs no state."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What makes the library a pipeline: one module per stage, and the hand-over between engines."""
+"""The pipeline around the library: the graph, its stages, and everything that the two engines share."""

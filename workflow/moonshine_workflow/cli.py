@@ -1,4 +1,4 @@
-"""The ``moonshine`` command in a clone: the library's commands and those of the pipeline."""
+"""The ``moonshine`` command: dispatches to the commands of the library and of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What ``moonshine ...`` offers: a module for each command."""
+"""The ``moonshine`` commands, a module for each."""

@@ -1,4 +1,4 @@
-"""``moonshine checksum``: what a study writes under ``sha256`` or ``weights_sha256``."""
+"""``moonshine checksum``: the value of ``sha256`` or ``weights_sha256`` for a file or folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare: several studies side by side, as one HTML file, by running notebooks/compare.ipynb."""
+"""compare: several studies side by side in one HTML file, rendered from notebooks/compare.ipynb."""
 
 from __future__ import annotations
 

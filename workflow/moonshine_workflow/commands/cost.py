@@ -1,4 +1,4 @@
-"""The ``moonshine`` command line: what a network costs, without writing Python.
+"""``moonshine cost``: the cost of a network, without writing Python; and the parser that all commands share.
 
 Each command is one `add_...` function that takes argparse's subparsers, and torch loads only when a command
 needs it.

@@ -1,4 +1,4 @@
-"""What a plan measures and keeps: latencies of blocks at their places, sizes of exported files."""
+"""Measurements behind a plan, cached: latencies of blocks at their places, sizes of exported files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan as text: tables of aligned columns that can be piped."""
+"""A plan as text: aligned tables that can be piped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``moonshine status``: the survey of a study, as a table or JSON."""
+"""``moonshine status``: the state of a study, as a table or JSON."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the two engines share, and what each knows of the other: state, locks, hand-over."""
+"""The two engines: their state, locks, the handover between them, and restamping."""

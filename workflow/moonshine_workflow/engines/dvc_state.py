@@ -1,4 +1,4 @@
-"""What DVC makes of the study in this folder, asked of its command line."""
+"""The state of the study according to DVC, asked through its command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""handover: tell one engine what the other has done, so that it repeats nothing.
+"""handover: record one engine's finished work with the other, so that nothing runs twice.
 
 Each engine keeps its own record of what was made from what. The record is copied only while it is true: the giving
 engine must have nothing left to do.

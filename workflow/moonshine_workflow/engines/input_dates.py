@@ -1,4 +1,4 @@
-"""Dates that make Snakemake look: it compares the content of those inputs alone that are newer than a node's outputs.
+"""File dates for Snakemake, which compares only the inputs that are newer than a node's outputs.
 
 A file that was put in place with an old date (``cp -p``, rsync, tar), or under a clock that was behind, would be
 missed.

@@ -1,4 +1,4 @@
-"""One engine at a time: each deletes outputs before it makes them anew, and neither knows of the other."""
+"""Mutual exclusion of the engines: each deletes outputs before remaking them and ignores the other."""
 
 from __future__ import annotations
 

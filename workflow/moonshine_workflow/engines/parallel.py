@@ -1,4 +1,4 @@
-"""parallel: ``dvc repro`` on several cores.
+"""repro: ``dvc repro`` with several stages at a time.
 
 DVC runs one stage at a time, and two plain ``dvc repro`` stop each other: each locks the files of everything before
 its target. Here each stage that is not up to date is one ``dvc repro --single-item``, started when those before it

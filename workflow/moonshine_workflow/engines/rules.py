@@ -1,4 +1,4 @@
-"""What the Snakemake rules are made with: parameters as text, names as wildcards, the environment of their commands."""
+"""Helpers of the Snakemake rules: parameters as text, wildcard patterns, the environment of their commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Snakemake makes of the study in this folder: its jobs, and what it would do about each of them."""
+"""The state of the study according to Snakemake: its jobs, and which of them it would run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a study is done, running and left, and about how long the rest will take."""
+"""Progress of a study: nodes done, running and left, and an estimate of the time left."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The nodes of a study: what they are, what they depend on, and the check of the whole study."""
+"""The graph: the nodes of a study, what they depend on, and the check of the whole study."""

@@ -1,4 +1,4 @@
-"""check: what of a study is beyond its schema: every network and block exists, fits, and is a student of the teacher.
+"""check: validates a study beyond its schema: every network and block exists, fits, and suits the teacher.
 
 Without torch, and so without building anybody's model: what only its code knows is checked when its structure is
 written.

@@ -1,4 +1,4 @@
-"""Keys of params.yaml: their values as resolved, and those that DVC records for a node."""
+"""Parameters of a node: the resolved values of its keys of params.yaml, and the keys that DVC records."""
 
 from __future__ import annotations
 

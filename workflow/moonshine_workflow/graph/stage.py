@@ -1,4 +1,4 @@
-"""What every stage of the pipeline does around its own work: arguments, study, log, timing, errors."""
+"""The frame of every stage program: arguments, study, log, timing, errors."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The report: what a study found, section by section."""
+"""The report: results read, computed and rendered section by section."""

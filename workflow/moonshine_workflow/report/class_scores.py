@@ -1,4 +1,4 @@
-"""The sections of a report beyond one error: top-5, the IoU of every class, and what the networks see."""
+"""Report sections on classes: top-5 error, IoU per class, and predictions beside the ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words, tables and figures of a comparison between studies."""
+"""Text, tables and figures of a comparison between studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders the templates of the reports; numbers and lists have their forms here."""
+"""Rendering of the report's templates, and the formatting of numbers and lists in them."""
 
 from __future__ import annotations
 

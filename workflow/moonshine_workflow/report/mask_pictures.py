@@ -1,4 +1,4 @@
-"""Pictures of label maps: a colour for every class, small PNG files whose bytes are always the same."""
+"""Label maps as images: one colour per class, in small, reproducible PNG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a parameterised notebook, makes its bytes repeatable and turns it into one HTML file."""
+"""Execution of parameterised notebooks, and their reproducible conversion to one HTML file."""
 
 from __future__ import annotations
 

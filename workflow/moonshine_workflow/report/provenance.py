@@ -1,4 +1,4 @@
-"""What a report says of how its results came about: data, recipe, seeds, versions, time."""
+"""Report section on provenance: data, recipe, seeds, versions, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report reads of one study: its tables, the data it was trained on, timings and re-stamps."""
+"""The results of one study as a report reads them: tables, dataset, timings and restamps."""
 
 from __future__ import annotations
 

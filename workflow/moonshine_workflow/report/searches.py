@@ -1,4 +1,4 @@
-"""The section of a report on mixed students: what the search chose, and what the plain baselines would have."""
+"""Report section on mixed students: the search's choice beside that of plain baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words and tables of a report, generated from a study's results."""
+"""Text and tables of the report, generated from a study's results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section of a report on warm starts: how many epochs each one saved against the same student without it."""
+"""Report section on warm starts: how many epochs each saved against a cold start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last words of a report: which student to ship under the study's budget, at what cost, and where its files are."""
+"""Report section on what to ship: the student that fits the budget, its cost, and its files."""
 
 from __future__ import annotations
 

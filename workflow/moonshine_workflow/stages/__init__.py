@@ -1,1 +1,1 @@
-"""The stages of the pipeline: a module, and so a program, for each."""
+"""The stages of the pipeline, one module and one program for each."""

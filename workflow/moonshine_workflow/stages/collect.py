@@ -1,4 +1,4 @@
-"""collect: the tables of a study, from every one of its nodes."""
+"""collect: write the tables of a study from all of its nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""distil: train a student with a method's losses from the trained teacher."""
+"""distil: train a student from the pretrained teacher with the losses of a method."""
 
 from __future__ import annotations
 

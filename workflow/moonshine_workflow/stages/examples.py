@@ -1,4 +1,4 @@
-"""examples: what the networks of a study with label maps predict for a few test pictures, beside the truth."""
+"""examples: predictions of the networks for a few test images, beside the ground truth (semantic segmentation)."""
 
 from __future__ import annotations
 

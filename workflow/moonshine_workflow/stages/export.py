@@ -1,4 +1,4 @@
-"""export: the chosen student as files that run without this project, each with its receipt; or why there is none."""
+"""export: write the chosen student as verified files with receipts, or say why nothing ships."""
 
 from __future__ import annotations
 

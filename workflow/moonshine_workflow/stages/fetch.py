@@ -1,4 +1,4 @@
-"""fetch: verify the study's data and prepare it once, in the form that training nodes map; download weights."""
+"""fetch: verify the study's data, prepare them once for all training nodes, and download published weights."""
 
 from __future__ import annotations
 

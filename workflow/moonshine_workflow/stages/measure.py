@@ -1,4 +1,4 @@
-"""measure: what a student costs, exactly; and, apart from the results, how long it takes here."""
+"""measure: write a student's exact costs, and its latency on this machine apart from the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report: what a study found, as one HTML file, by running notebooks/report.ipynb."""
+"""report: render the study's report as one HTML file from notebooks/report.ipynb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scratch: train a student on the labels alone, the baseline of every distillation."""
+"""scratch: train a student on the labels alone, the baseline for every method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chosen student as verified files, with what it costs and how it does stated beside them."""
+"""Export of the best student whose files pass, with its costs and accuracy."""
 
 from __future__ import annotations
 

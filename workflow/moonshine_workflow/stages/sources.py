@@ -1,4 +1,4 @@
-"""sources: the checksums of the user's own code that builds the networks, on which the stages that build them depend.
+"""sources: write the checksums of the user's own code, on which the stages that build networks depend.
 
 DVC runs this every time, because the files are whatever a builder imports and dvc.yaml cannot list them. Snakemake has
 the same checksums as parameters of the rules.

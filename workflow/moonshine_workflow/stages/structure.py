@@ -1,4 +1,4 @@
-"""structure: write what a student is, block by block, before anything trains; for a mixed student, search for it."""
+"""structure: write a student's structure before anything trains; for a mixed student this is the search."""
 
 from __future__ import annotations
 

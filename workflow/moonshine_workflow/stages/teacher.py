@@ -1,4 +1,4 @@
-"""teacher: train the network that the students learn from, or evaluate the one that is given with its weights."""
+"""teacher: train the teacher, or evaluate a pretrained one."""
 
 from __future__ import annotations
 

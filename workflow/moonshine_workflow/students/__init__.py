@@ -1,1 +1,1 @@
-"""From a line under ``students:`` to the structure of a network."""
+"""Students: from an entry under ``students:`` to the structure of a network."""

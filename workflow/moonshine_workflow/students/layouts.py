@@ -1,4 +1,4 @@
-"""The structure of a study's teacher, and of a network with one block everywhere: what needs no search."""
+"""Structures that need no search: the teacher's, and those of networks with one block everywhere."""
 
 from __future__ import annotations
 

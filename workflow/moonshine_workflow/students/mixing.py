@@ -1,4 +1,4 @@
-"""A mixed student: the search for its blocks under the study's budget, on one minibatch of the study's data."""
+"""The search for a mixed student of a study: its budget, and one minibatch of its data."""
 
 from __future__ import annotations
 

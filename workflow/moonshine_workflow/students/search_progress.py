@@ -1,4 +1,4 @@
-"""The progress of a search for a mixed student: in its log, and in a file for ``moonshine status``."""
+"""Progress of the search for a mixed student: in its log, and in a file for ``moonshine status``."""
 
 from __future__ import annotations
 

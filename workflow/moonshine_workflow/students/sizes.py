@@ -1,4 +1,4 @@
-"""What a network would take up in each measure that a budget may limit, the exported files included."""
+"""Size of a network in each measure that a budget may limit, exported files included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of the user's own tried out before it trains: a step of training, its files, its graph."""
+"""Trial run of a third-party model before it trains: one training step, saved and loaded weights, its graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which students to ship, best first: the most accurate in validation of those that fit the budget.
+"""Ranking of the students to ship: those that fit the budget, by validation error.
 
 `moonshine_workflow.stages.shipping` judges their files in this order. The test set has no say.
 """

@@ -1,4 +1,4 @@
-"""The tables of a study, from every one of its nodes.
+"""Assembly of a study's tables from the results of all of its nodes.
 
 Reads exactly the paths that the study in ``params.yaml`` expects, so a removed block leaves the report.
 """

@@ -1,4 +1,4 @@
-"""The rows of a study's tables and their CSV form, in which an absent value is an empty cell."""
+"""Row types of a study's tables, and their CSV form, in which an absent value is an empty cell."""
 
 from __future__ import annotations
 

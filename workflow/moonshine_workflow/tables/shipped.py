@@ -1,4 +1,4 @@
-"""What ships, as `export` found out from the files themselves: the record that reports and the model card quote."""
+"""The record of what ships, written by `export` and quoted by the reports and the model card."""
 
 from __future__ import annotations
 

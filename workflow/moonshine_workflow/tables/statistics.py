@@ -1,4 +1,4 @@
-"""What a handful of seeds and one test set allow to be said: means, intervals, paired differences, verdicts.
+"""Statistics over a few seeds and one test set: means, intervals, paired differences, verdicts.
 
 Errors are percentages; differences and standard errors are percentage points. Lower is better.
 """

@@ -1,4 +1,4 @@
-"""The tables of a study, computed from its runs: errors by method, and differences between methods."""
+"""Summary tables of a study's runs: errors by method, and differences between methods."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""MLflow: runs while they train, runs that are filled in later, views that compare them."""
+"""MLflow: live runs, back-filled runs, and saved views that compare them."""

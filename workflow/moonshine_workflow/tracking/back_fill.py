@@ -1,4 +1,4 @@
-"""Trained nodes into MLflow: logs what is missing, sets up the views, and serves the comparison.
+"""Back-fill of trained nodes into MLflow: logs missing runs, sets up the views, and serves the UI.
 
 ``moonshine track [study] [--ui [--port N]]``, from the repository root; every study that has results if none is named.
 Nodes that trained briefly, came from a cache or could not reach the server get runs here.

@@ -1,4 +1,4 @@
-"""The MLflow run of a node while it trains, written by a process of its own.
+"""The MLflow run of a node during training, written by a helper process.
 
 Importing MLflow takes seconds of CPU and a server may hang. A helper process (niced, started only once the
 node has trained for a while, killed if it does not finish in time) keeps both away from training: whatever

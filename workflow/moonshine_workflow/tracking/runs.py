@@ -1,4 +1,4 @@
-"""What the MLflow run of a trained node says: its name, parameters and points, from the files the node left.
+"""The content of a trained node's MLflow run: name, parameters and metrics, from the node's files.
 
 Nothing here needs MLflow.
 """

@@ -1,4 +1,4 @@
-"""One MLflow run per trained node, logged once, from the files that the node left in its folder.
+"""One MLflow run per trained node, logged once from the files in the node's folder.
 
 Importing MLflow and opening a store costs seconds of CPU, so a node that trains briefly does neither: its run
 is back-filled from its folder (`log_node`). A node that trains for long shows its progress through

@@ -1,4 +1,4 @@
-"""What a study's experiment offers in MLflow's UI: named views, each a link and an entry of the "Views" menu.
+"""Saved views of a study's experiment in MLflow's UI, each a link and an entry of the "Views" menu.
 
 MLflow keeps a saved view as an experiment tag: a name, a time and the serialised state of the page (columns,
 order, filter, charts). They are written here as the UI of MLflow 3.17 writes them. The state has no public

@@ -1,1 +1,1 @@
-"""What the stages that train share."""
+"""Shared code of the stages that train: the node, its placement, its progress and its files."""

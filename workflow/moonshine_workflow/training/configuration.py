@@ -1,4 +1,4 @@
-"""The configuration of one training node, resolved from the study: what its results are the results of."""
+"""The resolved configuration of a training node, stored with its results."""
 
 from __future__ import annotations
 

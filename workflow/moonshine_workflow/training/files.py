@@ -1,4 +1,4 @@
-"""The five files that a trained network leaves, and what goes into them."""
+"""The five output files of a trained network, and their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher that comes with its weights: nothing is trained, it is evaluated as it is."""
+"""Evaluation of a pretrained teacher, which is not trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, shared out among the nodes that run at a time."""
+"""Sharing of this machine's GPUs among the nodes that run at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training node as several processes, which torch's own launcher starts and watches."""
+"""Launch of a training node as several processes with torch's own launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the teacher, scratch and distil stages share: one network trained to the end of its schedule."""
+"""Training of one network to the end of its schedule, shared by teacher, scratch and distil."""
 
 from __future__ import annotations
 

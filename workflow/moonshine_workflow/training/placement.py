@@ -1,4 +1,4 @@
-"""Where a node's network runs: the CPU, or the GPU that fewest other nodes use."""
+"""Placement of a node's network: the CPU, or the GPU with the fewest other nodes."""
 
 from __future__ import annotations
 

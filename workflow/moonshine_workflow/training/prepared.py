@@ -1,4 +1,4 @@
-"""A study's prepared data as its nodes read them: verified, and prepared again where they were lost."""
+"""A study's prepared data as nodes load them: verified, and prepared again where they are missing or damaged."""
 
 from __future__ import annotations
 

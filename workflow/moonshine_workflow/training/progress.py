@@ -1,4 +1,4 @@
-"""The progress of a training node: on the terminal, in its log, in a file for ``moonshine status``, and in MLflow."""
+"""Progress of a training node: on the terminal, in its log, in a file for ``moonshine status``, and in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node has written of its progress, read without torch, whose import takes seconds."""
+"""Reading of a node's progress file without torch, whose import takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures share: size, styles that survive greyscale, PNG bytes, labels that keep apart."""
+"""Shared drawing code of the figures: size, greyscale-safe styles, PNG bytes, labels that do not overlap."""
 
 from __future__ import annotations
 

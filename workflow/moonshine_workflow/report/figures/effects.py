@@ -1,4 +1,4 @@
-"""Figures of what distillation adds, and of published errors beside ours."""
+"""Figures of the effect of distillation, and of published errors beside this study's."""
 
 from __future__ import annotations
 
