@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from moonshine.blocks.kinds import KINDS, Conv, Kind
-from moonshine_workflow.commands.cost import main
+from moonshine_workflow.cli import main
 
 
 def test_table(capsys):
@@ -86,7 +86,7 @@ def test_imports_only_what_is_needed():
     """A mistake needs no torch, and costs need no compiler, which takes torch seconds to load."""
     code = """
 import sys
-from moonshine_workflow.commands.cost import main
+from moonshine_workflow.cli import main
 status = [main(["cost", "wrn-10-1", "--block", "Q"]), "torch" in sys.modules, main(["cost", "wrn-10-1"])]
 heavy = sorted(sys.modules.keys() & {"torch._dynamo", "torchvision", "mlflow", "sklearn", "pandas"})
 sys.exit(str((status, heavy)) if (status, heavy) != ([2, False, 0], []) else 0)

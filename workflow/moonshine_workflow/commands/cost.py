@@ -1,29 +1,19 @@
-"""``moonshine cost``: the cost of a network, without writing Python; and the parser that all commands share.
-
-Each command is one `add_...` function that takes argparse's subparsers, and torch loads only when a command
-needs it.
-"""
+"""``moonshine cost``: the cost of a network, without writing Python."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from moonshine import __version__
 from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.text_table import text_table
 
 if TYPE_CHECKING:
     from moonshine.costs.cost import Cost
 
-Subparsers = Any  # argparse keeps the name of its type to itself
-
-
-_DESCRIPTION = """
+DESCRIPTION = """
 Print what a network costs, one row per block, against the same network with ordinary blocks (S).
 
 MACs are multiply-accumulates of convolutions and linear layers; published ops are the papers' "Ops" column;
@@ -32,10 +22,10 @@ forward pass.
 """
 
 
-def add_cost(subparsers: Subparsers) -> None:
+def add_cost(subparsers: Any) -> None:
     """Adds ``moonshine cost``."""
     parser = subparsers.add_parser(
-        "cost", help="what a network with cheap blocks costs", description=_DESCRIPTION
+        "cost", help="what a network with cheap blocks costs", description=DESCRIPTION
     )
     parser.add_argument("network", help="such as wrn-40-2")
     parser.add_argument("--block", action="append", help="such as 'G(4)', once or more; default S")
@@ -109,27 +99,3 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "compression": lambda row: f"{row['compression']:.2f}x",
     "MACs ratio": lambda row: f"{row['macs_ratio']:.2f}x",
 }
-
-
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_cost,)
-
-
-def main(
-    argv: Sequence[str] | None = None, commands: Sequence[Callable[[Subparsers], None]] = COMMANDS
-) -> int:
-    """Runs one command; returns its exit status: 2, with only a message, for a mistake in the input."""
-    parser = argparse.ArgumentParser("moonshine", description="Smaller students of a trained network.")
-    parser.add_argument("--version", action="version", version=f"moonshine {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in commands:
-        add(subparsers)
-    arguments = parser.parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except MoonshineError as error:
-        print(f"moonshine: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # `moonshine status | head`: the reader has seen enough; keep the interpreter from flushing to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
