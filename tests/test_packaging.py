@@ -10,6 +10,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -87,15 +88,20 @@ def test_every_import_is_declared() -> None:
     assert undeclared == set()
 
 
-def test_a_wheel_has_the_templates() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    packed = {
-        path
-        for package, patterns in listed.items()
-        for pattern in patterns
-        for path in ROOT.joinpath("workflow", *package.split(".")).glob(pattern)
+def test_a_wheel_has_both_packages_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("moonshine", "workflow", "tests", "pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).symlink_to(ROOT / name)  # the build leaves files beside them
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources = [(ROOT, ROOT / "moonshine"), (ROOT / "workflow", ROOT / "workflow" / "moonshine_workflow")]
+    assert packed == {
+        str(path.relative_to(base))
+        for base, package in sources
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packed >= set((ROOT / "workflow").rglob("*.jinja")) != set()
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
