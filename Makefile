@@ -46,7 +46,7 @@ lint: $(STAMP) ## style, types and layers only
 unit: $(STAMP) ## the tests only
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
-smoke: $(STAMP) ## the small twins of the large studies, whole, under both engines
+smoke: $(STAMP) ## the smoke-test studies, whole, under both engines
 	@.venv/bin/python -m tests.smoke.run --cores $(CORES)
 
 test-slurm: $(STAMP) ## profiles/slurm on a cluster of one node, made for it and removed; for root on Debian, or FORCE=1

@@ -25,7 +25,7 @@ def _check(budgets: Budgets) -> None:
 
 
 class Teacher(Section):
-    """The network that the students learn from: ``network`` is one of ours, ``model`` anybody's.
+    """The network that the students learn from: ``network`` is a built-in one, ``model`` a third-party one.
 
     With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks; those that
     torchvision publishes of its models need no ``weights_sha256``, because their names hold it; ``weights_prefix`` says

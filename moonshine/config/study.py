@@ -38,7 +38,7 @@ RESERVED = ("teacher", "scratch")
 
 
 class Report(Section):
-    """``published``: a CSV of published errors to show beside ours."""
+    """``published``: a CSV of published errors to show beside the study's."""
 
     published: FilePath | None
 

@@ -75,7 +75,7 @@ def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
     try:
         with torch.no_grad(), _unfused_attention(), meter:
             twin(torch.zeros(1, *shape, dtype=torch.float32, device="cpu"))
-    except Exception as error:  # whatever a stranger's forward pass raises
+    except Exception as error:  # whatever a third-party forward pass raises
         raise cannot_take(shape, error) from error
 
 

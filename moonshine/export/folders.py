@@ -22,7 +22,7 @@ OURS = {
     "timings.json",
     "README.md",
 }
-"""What an exported folder may hold beside hidden files: one that holds anything else is somebody's own, and stays."""
+"""What an exported folder may hold beside hidden files: one that holds anything else is the user's, and stays."""
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def check_logits(network: nn.Module, about: About) -> None:
     try:
         with torch.no_grad():
             logits = network(torch.zeros(2, *shape))
-    except Exception as error:  # whatever a stranger's forward pass raises
+    except Exception as error:  # whatever a third-party forward pass raises
         raise cannot_take(shape, error) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != wanted:
@@ -69,7 +69,7 @@ def to_program(network: nn.Module, about: About) -> ExportedProgram:
     with quiet():
         try:
             program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("n")},))
-        except Exception as error:  # whatever a stranger's forward pass raises when it is traced
+        except Exception as error:  # whatever a third-party forward pass raises when it is traced
             raise MoonshineError(
                 f"torch-export: the network cannot be traced for any batch size: {first_line(error)}"
             ) from error

@@ -29,7 +29,7 @@ def copy_of(module: Module, twins: Mapping[int, Tensor] | None = None) -> Module
     try:
         # deepcopy takes what its memo holds as copied already.
         return copy.deepcopy(module, {**computed, **(twins or {})})
-    except Exception as error:  # whatever a stranger's module raises
+    except Exception as error:  # whatever a third-party module raises
         reason = first_line(error).partition(". ")[0]
         raise MoonshineError(
             f"{type(module).__name__} cannot be copied: {reason}; allowed: a network that copy.deepcopy copies"

@@ -178,5 +178,5 @@ def _shortest(width: Decimal) -> str:
 
 
 def is_model(name: str) -> bool:
-    """Whether a name is that of anybody's model (``torchvision/resnet34``, ``my_nets:build``), not one of ours."""
+    """Whether a name is that of a third-party model (``torchvision/resnet34``, ``my_nets:build``), not built-in."""
     return isinstance(name, str) and ("/" in name or ":" in name)

@@ -57,7 +57,7 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
         raise MoonshineError(f"model {name!r} is none; allowed: {ALLOWED}")
     try:
         built = build(**{**defaults, **kwargs})
-    except Exception as error:  # whatever a stranger's builder raises
+    except Exception as error:  # whatever a third-party builder raises
         raise MoonshineError(
             f"model {name}: building it with {dict(kwargs)} failed: {type(error).__name__}: {error}"
         ) from error
@@ -212,7 +212,7 @@ def _function(name: str) -> Callable[..., Any]:
     before = set(sys.path)
     try:
         found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises, a script's exit included
+    except (Exception, SystemExit) as error:  # whatever third-party code raises, a script's exit included
         raise MoonshineError(
             f"model {name}: {module_name} does not import from {Path.cwd()}: {type(error).__name__}: {error}"
         ) from error

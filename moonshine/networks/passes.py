@@ -48,7 +48,7 @@ def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memor
     images = torch.zeros_like(like[:2]).contiguous(memory_format=torch.channels_last)
     try:
         forward(images)
-    except Exception:  # whatever a stranger's forward pass raises
+    except Exception:  # whatever a third-party forward pass raises
         return torch.contiguous_format
     return torch.channels_last
 

@@ -56,7 +56,7 @@ def zero_pass(module: nn.Module, input_shape: Sequence[int]) -> Any:
             return module(torch.zeros(1, *input_shape, device=floats.device, dtype=floats.dtype))
         except MoonshineError:
             raise
-        except Exception as error:  # whatever a stranger's forward pass raises
+        except Exception as error:  # whatever a third-party forward pass raises
             raise cannot_take(input_shape, error) from error
 
 

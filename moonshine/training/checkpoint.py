@@ -78,7 +78,7 @@ class Checkpoints:
         return self.folder / f"epoch-{epoch:05d}.pt"
 
     def _epochs(self) -> list[int]:
-        """Epochs with a checkpoint, newest first; a file that somebody put beside them is none."""
+        """Epochs with a checkpoint, newest first; any other file beside them is none."""
         names = (NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*.pt"))
         return sorted((int(name[1]) for name in names if name), reverse=True)
 

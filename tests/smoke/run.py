@@ -1,4 +1,4 @@
-"""``make smoke``: every study's small twin, the whole graph, under both engines, which must leave the same tables.
+"""``make smoke``: every smoke-test study, the whole graph, under both engines, which must leave the same tables.
 
     python -m tests.smoke.run [STUDY ...] [--cores N]
 

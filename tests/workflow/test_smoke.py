@@ -1,4 +1,4 @@
-"""The fastest of the small twins, whole, by one plain `dvc repro`; `make smoke` runs all of them, under both engines.
+"""The fastest smoke-test study, whole, by one plain `dvc repro`; `make smoke` runs all of them, under both engines.
 
 Under Snakemake the tutorial and the tiny study run whole; what runs DVC's stages side by side continues the latter.
 """

@@ -2,7 +2,7 @@
 # the same ones, as folders. Data enter as dataset.json, which holds their checksum: Snakemake would hash the data
 # themselves several times for every node.
 PIPELINE = "workflow/moonshine_workflow"
-# What a network is: its blocks, how it is described and built, and where blocks can go in anybody's.
+# What a network is: its blocks, how it is described and built, and where blocks can go in any network.
 NETWORK = [
     *package("moonshine/blocks"),
     *package("moonshine/networks"),

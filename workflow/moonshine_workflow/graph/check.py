@@ -1,6 +1,6 @@
 """check: validates a study beyond its schema: every network and block exists, fits, and suits the teacher.
 
-Without torch, and so without building anybody's model: what only its code knows is checked when its structure is
+Without torch, and so without building third-party models: what only its code knows is checked when its structure is
 written.
 """
 
@@ -126,7 +126,7 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
 
 
 def _layout(network: str, block: str) -> dict[str, Block]:
-    """The block at every place; of anybody's model, whose places only its code knows, one for all of them."""
+    """The block at every place; of a third-party model, whose places only its code knows, one for all of them."""
     if not is_model(network):
         return assign(network, block)
     package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]

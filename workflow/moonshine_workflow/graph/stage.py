@@ -28,7 +28,7 @@ from moonshine_workflow.graph.parameters import dvc_params, parameter, resolved
 
 USAGE_ERROR = 2
 LOOKED_AT = 0.2
-"""Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether anybody has it."""
+"""Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether it is held."""
 logger = logging.getLogger("moonshine")
 
 

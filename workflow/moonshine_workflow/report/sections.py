@@ -69,7 +69,7 @@ def published_title(results: Results) -> Fragment:
 
 
 def published_table(results: Results) -> Fragment:
-    """Published errors beside ours."""
+    """Published errors beside the study's."""
     rows = [
         (results.labels[row.model.student], method, error)
         for row in results.rows

@@ -1,4 +1,4 @@
-"""Structures that need no search: the teacher's, and those of networks with one block everywhere."""
+"""Structures that need no search: the teacher's and one block everywhere; and the check that they can be trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from moonshine_workflow.graph import nodes
 
 Structure = dict[str, Any]
 Described = tuple[Structure, nn.Module, Layout]
-"""Anybody's model with S in every place, the model itself, and where other blocks fit."""
+"""A third-party model with S in every place, the model itself, and where other blocks fit."""
 
 Made = TypeVar("Made")
 

@@ -22,7 +22,7 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
     """MoonshineError unless a model trains on a batch, comes back from its files and can be exported where it may ship.
 
     The batch is of noise, in train mode, in the memory layout and precision of training, and its gradients are
-    computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Networks of ours are not
+    computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Built-in networks are not
     tried: the tests do that. Leaves nothing behind, torch's random numbers included.
     """
     if not is_model(structure["network"]):
@@ -57,7 +57,7 @@ def _train_once(study: Study, network: nn.Module, images: Images, execution: Exe
     try:
         with execution.autocast():
             logits = network.train()(_noise(count, shape, execution))
-    except Exception as error:  # whatever a stranger's forward pass raises
+    except Exception as error:  # whatever a third-party forward pass raises
         raise _cannot_train(count, shape, execution, error) from error
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -68,7 +68,7 @@ def _train_once(study: Study, network: nn.Module, images: Images, execution: Exe
     check_no_probabilities(logits, "the network")
     try:
         cross_entropy(logits, labels).backward()
-    except Exception as error:  # whatever a stranger's backward pass raises
+    except Exception as error:  # whatever a third-party backward pass raises
         raise _cannot_train(count, shape, execution, error) from error
 
 
