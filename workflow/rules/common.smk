@@ -33,7 +33,7 @@ try:
 except MoonshineError as error:
     raise WorkflowError(str(error))
 
-helpers.prepare_environment()
+helpers.prepare_environment(workflow.basedir)
 setting = partial(helpers.setting, STUDY)
 own_code = partial(helpers.own_code, STUDY)
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
+import moonshine_workflow
 from moonshine.config import Study, parse_study
 from moonshine.errors import MoonshineError
-from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph import check, nodes
 from moonshine_workflow.graph.check import check_study
 from tests.workflow import tiny
 
 STUDIES = Path(__file__).parents[3] / "studies"
+PACKAGE = Path(moonshine_workflow.__file__).parent
 DENSE: dict[str, Any] = yaml.safe_load((STUDIES / "cityscapes-smoke.yaml").read_text())
 KD = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
 CITYSCAPES = {"name": "cityscapes", "root": "here", "validation": 0.0, "split_seed": 0}
@@ -171,3 +173,18 @@ def test_the_longest_names_make_names_of_files() -> None:
     )
     names = [path.name for node in nodes.all_nodes(study) for path in (node.log, node.timings, node.work)]
     assert max(len(f".{name}.{2**22}.part") for name in names) < 255
+
+
+def test_a_clone_does_not_run_the_code_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path)
+    assert check.main() == 0
+    here = tmp_path / "workflow" / "moonshine_workflow"
+    here.mkdir(parents=True)
+    assert check.main() == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"found {PACKAGE}; allowed: {here}" in said
+    monkeypatch.chdir(PACKAGE.parents[1])
+    check.check_package()

@@ -23,10 +23,13 @@ from moonshine_workflow.stages import sources
 GPU_DRIVER = Path("/dev/nvidiactl")
 
 
-def prepare_environment() -> None:
-    """Set what the commands of Snakemake's jobs inherit."""
+def prepare_environment(clone: str) -> None:
+    """Set what the commands of Snakemake's jobs inherit; ``clone`` is the folder of the Snakefile."""
     os.environ["PATH"] = path_with_this_python()
     os.environ["MOONSHINE_ENGINE"] = "snakemake"
+    # they run the clone's own package, whichever clone the virtual environment was made for
+    paths = [f"{clone}/workflow", *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
 def keep(study: Study) -> None:

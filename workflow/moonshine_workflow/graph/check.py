@@ -138,9 +138,22 @@ def _layout(network: str, block: str) -> dict[str, Block]:
     return {"*": parse(block)}
 
 
+def check_package() -> None:
+    """MoonshineError in a clone whose commands run another one's package, as with a virtual environment that two share.
+
+    DVC looks for changes in the clone's own code, and its commands run what Python finds.
+    """
+    here, found = Path("workflow", "moonshine_workflow").resolve(), Path(__file__).resolve().parents[1]
+    if here.is_dir() and found != here:
+        raise MoonshineError(
+            f"moonshine_workflow: found {found}; allowed: {here}, which `make setup` installs into this clone's .venv"
+        )
+
+
 def main() -> int:
     """DVC's first stage; it leaves the same file for every study that passes, so that nothing runs again for it."""
     try:
+        check_package()
         check_study(load_study())
         write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
     except MoonshineError as error:
