@@ -262,7 +262,7 @@ def test_a_diverged_teacher_is_an_error_that_says_what_to_lower(
 
 def test_a_node_starts_although_somebody_looks_whether_it_runs(here: Path) -> None:
     """`moonshine status` takes each lock for a moment."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     node = nodes.teacher("tiny")
     node.work.mkdir(parents=True)
@@ -270,7 +270,9 @@ def test_a_node_starts_although_somebody_looks_whether_it_runs(here: Path) -> No
     looked.acquire()
     threading.Timer(0.02, looked.release).start()
     with stage.alone(node):
-        pass
+        assert not looked.is_locked
+        with pytest.raises(Timeout):
+            looked.acquire(timeout=0)
 
 
 def test_a_node_is_trained_by_one_process_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
