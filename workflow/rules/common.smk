@@ -10,7 +10,7 @@ sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
-from moonshine_workflow.engines import input_dates, locks
+from moonshine_workflow.engines import checksums, input_dates, locks
 from moonshine_workflow.engines import rules as helpers
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
@@ -30,6 +30,8 @@ try:
         for lock in locks.remove_stale_locks():
             logger.info(f"Removed {lock} of a Snakemake that was killed")
         input_dates.refresh(nodes.all_nodes(STUDY))
+        if lost := checksums.lost_data(STUDY.study):
+            logger.warning(lost)
 except MoonshineError as error:
     raise WorkflowError(str(error))
 

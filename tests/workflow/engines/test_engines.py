@@ -161,9 +161,17 @@ def test_a_removed_block_leaves_the_tables(engine: str, by_both: Path) -> None:
     assert (by_both / "results/tiny/students/B2/scratch/seed0/weights.safetensors").exists()
 
 
-def test_the_second_run_of_snakemake_does_nothing(run_by_snakemake: Path) -> None:
-    said = succeed(run_by_snakemake, "snakemake")
+def test_the_second_run_of_snakemake_does_nothing_and_says_that_data_were_lost(
+    run_by_snakemake: Path,
+) -> None:
+    data = run_by_snakemake / "results/tiny/data/data.safetensors"
+    kept = data.rename(run_by_snakemake / "kept")
+    try:
+        said = succeed(run_by_snakemake, "snakemake")
+    finally:
+        kept.rename(data)
     assert "Nothing to be done" in said
+    assert "results/tiny/data/data.safetensors is missing; the next node that reads it" in said
     assert "profiles/default" in said
 
 

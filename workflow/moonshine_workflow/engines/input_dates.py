@@ -6,23 +6,17 @@ missed.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
-from moonshine.files import sha256, write_bytes
+from moonshine_workflow.engines.checksums import Checksums
 from moonshine_workflow.graph.nodes import Node
 
-SNAKEMAKE = Path(".snakemake")
-KNOWN = SNAKEMAKE / "moonshine-checksums.json"
+METADATA = Path(".snakemake") / "metadata"
 LATER = 1.0
-
-Known = dict[str, list[object]]
-"""Path -> what the file system says of the file, and its checksum."""
 
 
 def refresh(nodes: Iterable[Node]) -> list[str]:
@@ -33,14 +27,13 @@ def refresh(nodes: Iterable[Node]) -> list[str]:
     recorded = _recorded(nodes)
     if not recorded:
         return []
-    before = _read_known()
-    known: Known = {}
+    checksums = Checksums()
     dates: dict[str, float] = {}
     for node, inputs in recorded:
         changed = [
             path
             for path, checksum in inputs.items()
-            if _checksum(path, before, known) not in (None, checksum)
+            if (now := checksums.of(path)) and f"sha256:{now}" != checksum
         ]
         made = [_date(path) for path in node.outputs if path.exists()]
         for path in changed if made else ():
@@ -55,10 +48,8 @@ def refresh(nodes: Iterable[Node]) -> list[str]:
                 f"{path}: has changed since results were made from it, but its date is older than theirs and cannot be "
                 f"set ({error.strerror})"
             ) from None
-        del known[path]
-    if known != before:
-        with suppress(MoonshineError):  # only time is lost
-            write_bytes(KNOWN, json.dumps(known).encode())
+        checksums.forget(path)
+    checksums.keep()
     return sorted(dates)
 
 
@@ -70,32 +61,10 @@ def _date(output: Path) -> float:
 
 def _recorded(nodes: Iterable[Node]) -> list[tuple[Node, Mapping[str, str]]]:
     """The nodes that Snakemake has made here, each with the checksums of its inputs."""
-    if not (SNAKEMAKE / "metadata").is_dir():
+    if not METADATA.is_dir():
         return []
     from snakemake.persistence.file import FilePersistence
 
     records = FilePersistence(nolock=True)
     found = ((node, records._read_record(str(node.outputs[0]))) for node in nodes)
     return [(node, record.input_checksums) for node, record in found if record and record.input_checksums]
-
-
-def _read_known() -> Known:
-    with suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(KNOWN.read_bytes()))
-    return {}
-
-
-def _checksum(path: str, before: Known, known: Known) -> str | None:
-    """What Snakemake would record of a file, None without one.
-
-    It is read again only where its inode, size or dates differ; that of the inode's last change is nobody's to set.
-    """
-    if path not in known:
-        try:
-            found = os.stat(path)
-            state = [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-            then = before.get(path)
-            known[path] = then if then and then[0] == state else [state, f"sha256:{sha256(Path(path))}"]
-        except OSError:
-            return None
-    return str(known[path][1])

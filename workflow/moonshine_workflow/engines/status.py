@@ -15,6 +15,7 @@ from moonshine import MoonshineError
 from moonshine.config import Study
 from moonshine.files import read_json, sha256
 from moonshine.networks.sources import sources as checksums
+from moonshine_workflow.engines.checksums import lost_data
 from moonshine_workflow.engines.rules import cores
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
@@ -73,12 +74,13 @@ def _state(
         return State(
             node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
         )
-    if node.is_done():
+    lost = lost_data(study.study) if node.stage == "fetch" else None
+    if node.is_done() or lost:
         other = _other(study, node, origins)
         return (
             State(node, "outdated", f"other {', '.join(other)} since", expected)
             if other
-            else State(node, "done")
+            else State(node, "done", lost or "")
         )
     detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
     return State(node, "left", detail, remaining if node.trains else 0.0)
