@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from moonshine.config import Optimizer, Runtime
+from moonshine.config.training import Optimizer, Runtime
 from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.labels import LabelLoss

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 
 from moonshine.blocks.kinds import PAPER
 from moonshine.blocks.residual import initialise
-from moonshine.config import Runtime
 from moonshine.config.networks import Mixed
+from moonshine.config.training import Runtime
 from moonshine.costs.budgets import parse
 from moonshine.search.fisher import fisher_potential
 from moonshine.search.place_costs import costs

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 import torch
 import torch.nn.functional as F
 
-from moonshine.config import Optimizer, Runtime
+from moonshine.config.training import Optimizer, Runtime
 from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.optimizer import SGD

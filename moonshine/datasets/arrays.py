@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 if TYPE_CHECKING:
-    from moonshine.config import Arrays
+    from moonshine.config.data import Arrays
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("val_images", "val_labels")

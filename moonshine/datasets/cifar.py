@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 if TYPE_CHECKING:
-    from moonshine.config import Cifar
+    from moonshine.config.data import Cifar
 
 
 def read(config: Cifar) -> Source:

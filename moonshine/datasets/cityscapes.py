@@ -14,7 +14,7 @@ from moonshine.datasets.source import some
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import Cityscapes
+    from moonshine.config.data import Cityscapes
 
 CLASSES = {
     7: "road",

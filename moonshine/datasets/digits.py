@@ -11,7 +11,7 @@ from moonshine.datasets.source import Source
 from moonshine.datasets.splitting import hold_out
 
 if TYPE_CHECKING:
-    from moonshine.config import Digits
+    from moonshine.config.data import Digits
 
 
 def read(config: Digits) -> Source:

@@ -19,7 +19,7 @@ from moonshine.datasets.encoding import Encoded, prepare_encoded
 from moonshine.datasets.source import Array, Source
 
 if TYPE_CHECKING:
-    from moonshine.config import Generated
+    from moonshine.config.data import Generated
 
 BLOBS = 5
 """Values per side of the random map that blends a class's colours."""

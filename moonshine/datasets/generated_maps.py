@@ -15,7 +15,7 @@ from moonshine.datasets.label_maps import Pair, Scenes, prepare_scenes
 from moonshine.datasets.source import Array
 
 if TYPE_CHECKING:
-    from moonshine.config import Generated
+    from moonshine.config.data import Generated
 
 NOISE = 16
 """Largest random change of a pixel, of 255."""

@@ -14,7 +14,7 @@ from moonshine.datasets.source import Source
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import ImageFolder
+    from moonshine.config.data import ImageFolder
 
 
 def read(config: ImageFolder) -> Source:

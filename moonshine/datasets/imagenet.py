@@ -13,7 +13,7 @@ from moonshine.datasets.source import some
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import Imagenet
+    from moonshine.config.data import Imagenet
 
 CLASSES = 1000
 COUNTS = {"train": 1_281_167, "val": 50_000}

@@ -11,7 +11,7 @@ from moonshine.datasets.folder_listing import survey
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import PictureFiles
+    from moonshine.config.data import PictureFiles
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """Folder -> split."""

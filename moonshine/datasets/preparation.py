@@ -32,7 +32,7 @@ from moonshine.datasets.storage import room
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import Data
+    from moonshine.config.data import Data
 
 KINDS: dict[str, Callable[[Any], Source]] = {
     "digits": digits.read,

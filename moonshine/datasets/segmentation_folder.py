@@ -15,7 +15,7 @@ from moonshine.datasets.source import some
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
-    from moonshine.config import SegmentationFolder
+    from moonshine.config.data import SegmentationFolder
 
 logger = logging.getLogger(__name__)
 

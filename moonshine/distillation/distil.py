@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.config import Augment, Method, Training
+from moonshine.config.data import Augment
+from moonshine.config.training import Method, Training
 from moonshine.data import Dataset
 from moonshine.distillation.losses import attention_transfer, knowledge_distillation
 from moonshine.distillation.taps import overwritten, record

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from moonshine.config import Runtime
+from moonshine.config.training import Runtime
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import placed, steps_over_its_input
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moonshine.config import Training
+from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED
 from moonshine.errors import MoonshineError
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from moonshine import config
-from moonshine.config import Optimizer
+from moonshine.config import training as config
+from moonshine.config.training import Optimizer
 
 
 class Updates(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from moonshine.config import OneCycle, Poly, Step, Training
+from moonshine.config.training import OneCycle, Poly, Step, Training
 
 
 def learning_rate(training: Training, epoch: int, step: int, steps_per_epoch: int) -> float:

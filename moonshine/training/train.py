@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.config import Augment, Training
+from moonshine.config.data import Augment
+from moonshine.config.training import Training
 from moonshine.data import AnySplit, Dataset, batches
 from moonshine.data.batches import UNLABELLED
 from moonshine.errors import MoonshineError

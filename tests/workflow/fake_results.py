@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from moonshine.config import Study, parse_study
+from moonshine.config.study import Study, parse_study
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.training.configuration import configuration
 

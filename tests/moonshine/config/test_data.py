@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from moonshine import MoonshineError
-from moonshine.config import Study, parse_study
 from moonshine.config.data import Generated, ImageFolder, Imagenet, PictureFiles
+from moonshine.config.study import Study, parse_study
 
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
 FOLDER = {

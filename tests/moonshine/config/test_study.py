@@ -12,7 +12,7 @@ import yaml
 
 from moonshine import MoonshineError
 from moonshine.blocks.kinds import PAPER
-from moonshine.config import load_study, parse_study
+from moonshine.config.study import load_study, parse_study
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())

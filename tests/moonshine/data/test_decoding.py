@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from moonshine.config import Augment, ResizedCrop
+from moonshine.config.data import Augment, ResizedCrop
 from moonshine.data import EncodedSplit, batches, inputs
 from moonshine.data.decoding import decode
 from moonshine.errors import MoonshineError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from moonshine.config import ImageFolder
+from moonshine.config.data import ImageFolder
 from moonshine.datasets import image_folder
 
 SIZES = ((20, 31), (40, 24), (17, 17))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from moonshine.config import SegmentationFolder
+from moonshine.config.data import SegmentationFolder
 from moonshine.datasets import segmentation_folder
 
 CLASSES = ["ground", "box", "ball"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config import Arrays
+from moonshine.config.data import Arrays
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError

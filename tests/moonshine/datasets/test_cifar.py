@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config import Cifar
+from moonshine.config.data import Cifar
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError

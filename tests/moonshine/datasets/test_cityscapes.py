@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moonshine.config import Cityscapes
+from moonshine.config.data import Cityscapes
 from moonshine.data import load
 from moonshine.data.store import VOID
 from moonshine.datasets import cityscapes, prepare

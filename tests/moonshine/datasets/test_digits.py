@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config import Digits
+from moonshine.config.data import Digits
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError

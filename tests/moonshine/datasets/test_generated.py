@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from moonshine.config import Generated
-from moonshine.config.data import Normalisation
+from moonshine.config.data import Generated, Normalisation
 from moonshine.data import AnySplit, EncodedSplit, Split, inputs, load
 from moonshine.datasets import prepare
 

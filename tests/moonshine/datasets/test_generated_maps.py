@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from moonshine.config import Generated
+from moonshine.config.data import Generated
 from moonshine.data import Split, load
 from moonshine.data.store import VOID
 from moonshine.datasets import prepare

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from moonshine.config import Imagenet
-from moonshine.config.data import Normalisation
+from moonshine.config.data import Imagenet, Normalisation
 from moonshine.data import EncodedSplit, batches, load
 from moonshine.datasets import imagenet, prepare
 from moonshine.errors import MoonshineError

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from moonshine.config import PictureFiles
-from moonshine.config.data import Normalisation
+from moonshine.config.data import Normalisation, PictureFiles
 from moonshine.data import EncodedSplit, inputs, load
 from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError

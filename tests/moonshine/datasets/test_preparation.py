@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config import Arrays, Data, Digits
-from moonshine.config.data import Normalisation
+from moonshine.config.data import Arrays, Data, Digits, Normalisation
 from moonshine.data import load
 from moonshine.datasets import prepare
 from moonshine.datasets.preparation import KINDS, OWN

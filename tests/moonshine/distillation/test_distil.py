@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from moonshine import MoonshineError, distil
-from moonshine.config import Augment, Method, Training
+from moonshine.config.data import Augment
+from moonshine.config.training import Method, Training
 from moonshine.data import Dataset
 from moonshine.distillation.distil import distillation
 from moonshine.distillation.losses import attention_transfer, knowledge_distillation

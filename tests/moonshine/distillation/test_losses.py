@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moonshine.config import AT, KD
+from moonshine.config.training import AT, KD
 from moonshine.distillation.losses import (
     AT_FORMS,
     KD_FORMS,

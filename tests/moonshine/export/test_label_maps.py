@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from moonshine import MoonshineError
-from moonshine.config import Runtime
+from moonshine.config.training import Runtime
 from moonshine.data import Dataset, Split, load
 from moonshine.data.store import VOID
 from moonshine.datasets import prepare

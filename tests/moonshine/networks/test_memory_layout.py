@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from moonshine import distil
-from moonshine.config import Augment, Method, Training
+from moonshine.config.data import Augment
+from moonshine.config.training import Method, Training
 from moonshine.costs.latency import latency
 from moonshine.data import Dataset, Split
 from moonshine.export.writing import export_network

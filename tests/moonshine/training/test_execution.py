@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from moonshine import MoonshineError
-from moonshine.config import Runtime
+from moonshine.config.training import Runtime
 from moonshine.training.execution import Execution, resolve
 
 RUNTIME = Runtime(threads=1, device="cpu", channels_last="auto", compile=False)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from moonshine.config import Training
+from moonshine.config.training import Training
 from moonshine.training.labels import class_weights, cross_entropy
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from moonshine.config import Optimizer, Training
+from moonshine.config.training import Optimizer, Training
 from moonshine.training.optimizer import SGD, Updates, make_optimizer
 
 SETTINGS: list[dict[str, Any]] = [
@@ -88,7 +88,7 @@ def test_a_frozen_parameter_stays_as_it_is() -> None:
 def test_training_does_not_load_dynamo() -> None:
     program = (
         "import sys, torch\n"
-        "from moonshine.config import Optimizer\n"
+        "from moonshine.config.training import Optimizer\n"
         "from moonshine.training.optimizer import SGD\n"
         "from moonshine.training.execution import Execution\n"
         "layer = torch.nn.Linear(2, 2)\n"

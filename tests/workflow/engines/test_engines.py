@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moonshine.config import load_study, parse_study
+from moonshine.config.study import load_study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine_workflow.engines import rules, snakemake_state

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import moonshine_workflow
-from moonshine.config import Study, parse_study
+from moonshine.config.study import Study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import check, nodes
 from moonshine_workflow.graph.check import check_study

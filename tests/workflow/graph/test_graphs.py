@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from moonshine.config import Study, load_study, parse_study
+from moonshine.config.study import Study, load_study, parse_study
 from moonshine.files import write_json
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.rules import package

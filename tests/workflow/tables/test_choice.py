@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from moonshine.config import Ship
+from moonshine.config.networks import Ship
 from moonshine_workflow.tables.choice import Choice, choose, sizes_of
 from moonshine_workflow.tables.records import Model, Run
 

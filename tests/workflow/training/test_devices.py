@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from moonshine.config import parse_study
+from moonshine.config.study import parse_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.training.launch import check_devices
 from tests.workflow import tiny

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from moonshine.config import Ship
+from moonshine.config.networks import Ship
 from moonshine.costs.budgets import MEASURES, Budget, parse_all
 from moonshine_workflow.tables.records import Model, Run
 from moonshine_workflow.tables.statistics import estimate

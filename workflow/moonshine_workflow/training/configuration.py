@@ -7,7 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from moonshine.config import Augment, Method, Study, Teacher, Training
+from moonshine.config import Study
+from moonshine.config.data import Augment
+from moonshine.config.networks import Teacher
+from moonshine.config.training import Method, Training
 from moonshine_workflow.graph.nodes import Node
 
 SECTIONS: dict[str, type[BaseModel]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from moonshine.config import Study, parse_study
+from moonshine.config.study import Study, parse_study
 from moonshine.files import write_json
 from moonshine_workflow import cli
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
