@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 MAX_SHOWN = 70
 
 
-def describe(
-    item: dict[str, Any], content: Any, schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]
-) -> str:
-    """One of pydantic's errors as 'key: found what; what is allowed'.
+def describe(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
+    """Return one of pydantic's errors as 'key: found what; what is allowed'.
 
-    ``content`` is what was validated against ``schema``; ``tagged`` maps the tags of discriminated unions to
-    their members.
+    ``content`` is what was validated against ``schema``.
     """
-    keys, fields = _visible_path(item["loc"], content, schema, tagged)
+    keys, fields = _visible_path(item["loc"], content, schema)
     name = ".".join(map(shorten, keys)) or "the study"
     kind, context, found = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
@@ -56,45 +52,51 @@ def shorten(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _visible_path(
-    loc: tuple[Any, ...], content: Any, schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]
-) -> tuple[list[str], list[str]]:
-    """The keys of an error as the user wrote them (pydantic adds tags), and those allowed beside the last."""
+def _visible_path(loc: tuple[Any, ...], content: Any, schema: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Return the keys of an error as the user wrote them, and those allowed beside the last.
+
+    pydantic's path also holds the tag of each discriminated union that it passes.
+    """
     keys: list[str] = []
-    model: Any = schema
-    here: Any = content
+    sections: list[Any] = [schema]  # what `here` may be: several where a union's tag has not been read yet
+    here = content
+    allowed: list[str] = list(schema.model_fields)
     for position, part in enumerate(loc):
         if part == "[key]":
             continue
-        if isinstance(here, dict) and (part in here or (position == len(loc) - 1 and part not in tagged)):
+        if tagged := [section for section in sections if len(sections) > 1 and _has_tag(section, part)]:
+            sections = tagged
+            allowed = list(tagged[0].model_fields)
+        elif isinstance(here, dict) and (part in here or position == len(loc) - 1):
             keys.append(str(part))
-            parent, here = model, here.get(part)
-            model = _inside(model, str(part))
+            allowed = list(getattr(sections[0], "model_fields", {})) if sections else []
+            here, sections = here.get(part), _inside(sections, str(part))
         elif isinstance(here, list) and isinstance(part, int):
             keys.append(str(part))
-            parent, here = model, here[part]
-        elif part in tagged:
-            model = tagged[str(part)]
-            parent = model
-    return keys, list(getattr(parent if loc else schema, "model_fields", {}))
+            here = here[part]
+    return keys, allowed
 
 
-def _inside(model: Any, key: str) -> Any:
-    """The section that ``key`` of a section or of a mapping of sections leads to, or None."""
-    if get_origin(model) is dict:
-        return get_args(model)[1]
-    annotation = getattr(model, "model_fields", {}).get(key)
-    annotation = getattr(annotation, "annotation", None)
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    members = [
-        member
-        for member in get_args(annotation)
-        if isinstance(member, type) and issubclass(member, BaseModel)
-    ]
-    if get_origin(annotation) is not dict and members:
-        return members[0]
-    return annotation
+def _has_tag(section: Any, tag: Any) -> bool:
+    """Whether one of the section's literals is the tag that tells it from the other members of a union."""
+    fields = getattr(section, "model_fields", {}).values()
+    return any(get_origin(each.annotation) is Literal and tag in get_args(each.annotation) for each in fields)
+
+
+def _inside(sections: list[Any], key: str) -> list[Any]:
+    """Return the sections that a key leads to: of a union, all members."""
+    section = sections[0] if sections else None
+    if get_origin(section) is dict:
+        return [get_args(section)[1]]
+    field = getattr(section, "model_fields", {}).get(key)
+    return _members(field.annotation) if field else []
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the sections, and mappings of sections, that an annotation allows."""
+    if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return [annotation]
+    return [member for each in get_args(annotation) for member in _members(each)]
 
 
 def _is_number(text: str) -> bool:

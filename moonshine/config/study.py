@@ -13,14 +13,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from moonshine.config.data import (
-    Arrays,
     Augment,
-    Cifar,
     Cityscapes,
     Data,
-    Digits,
     Generated,
-    ImageFolder,
     Imagenet,
     PictureFiles,
     SegmentationFolder,
@@ -28,7 +24,7 @@ from moonshine.config.data import (
 from moonshine.config.errors import describe
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.reading import read
-from moonshine.config.training import Adam, Method, OneCycle, Optimizer, Poly, Runtime, Step, Training
+from moonshine.config.training import Method, Runtime, Training
 from moonshine.config.types import FilePath, Key, Section, Seed
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
@@ -131,25 +127,6 @@ class Study(Section):
         return self.students[student].block or "S"
 
 
-_TAGGED: dict[str, type[Section]] = {
-    "digits": Digits,
-    "cifar10": Cifar,
-    "cifar100": Cifar,
-    "arrays": Arrays,
-    "image_folder": ImageFolder,
-    "picture_files": PictureFiles,
-    "imagenet": Imagenet,
-    "generated": Generated,
-    "segmentation_folder": SegmentationFolder,
-    "cityscapes": Cityscapes,
-    "step": Step,
-    "one-cycle": OneCycle,
-    "poly": Poly,
-    "sgd": Optimizer,
-    "adam": Adam,
-}
-
-
 def load_study(path: Path | str = "params.yaml") -> Study:
     """Read and check a study file.
 
@@ -168,6 +145,6 @@ def parse_study(content: dict[str, Any], source: str = "params") -> Study:
         return Study.model_validate(content)
     except ValidationError as error:
         found = error.errors()
-        lines = [describe(dict(item), content, Study, _TAGGED) for item in found[:SHOWN]]
+        lines = [describe(dict(item), content, Study) for item in found[:SHOWN]]
         lines += [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None
