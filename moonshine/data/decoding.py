@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import signal
-import threading
-import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,15 +19,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.rgb import open_rgb
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 
 if TYPE_CHECKING:
     from moonshine.config.data import ResizedCrop
 
 SHOWN = 10
 """Unreadable pictures that an error names."""
-SIGNALLED = 2.0
-"""Seconds within which the system has said that a process is dead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +101,12 @@ def decode(encoded: bytes) -> Tensor:
 def decoded(
     pixels: Pixels, chosen: Sequence[Tensor], *, workers: int = 0, pinned: bool = False
 ) -> Generator[Tensor]:
-    """Yield the pictures of each tensor of indices in ``chosen`` as one batch, uint8 (n, 3, crop, crop), on the CPU.
+    """Yield the images of each tensor of indices in ``chosen`` as one batch, uint8 (n, 3, crop, crop), on the CPU.
 
-    ``workers`` processes decode ahead, each two batches; 0 decodes in this one. They change no pixel, and end with
+    ``workers`` processes decode ahead, two batches each; 0 decodes in this one. They change no pixel, and end with
     this generator. ``pinned``: into memory that a GPU copies from while it computes. The global generators are neither
-    read nor moved. MoonshineError naming the pictures of a batch that cannot be read; and where a process dies, raised
-    from here or from whatever the main thread does at the time.
+    read nor moved. MoonshineError naming the images of a batch that cannot be read, or that a worker process died:
+    the batch that is waited for says so, within seconds.
     """
     import torchvision  # noqa: F401  # once here, not once in every process
 
@@ -124,24 +119,41 @@ def decoded(
         pin_memory=pinned,
         generator=torch.Generator(),
     )
-    batches = iter(loader)
-    death = None
-    with _deaths_told():
-        try:
-            for batch in batches:
-                if isinstance(batch, list):
-                    raise _unreadable(pixels.split, batch)
-                yield batch
-        except (RuntimeError, OSError, EOFError) as error:
-            death = _death(error)
-            if death is None:
-                # Half a batch of a process that died breaks off before the signal comes, whose handler says so.
-                time.sleep(SIGNALLED)
-                raise
-        finally:
-            del batches  # which ends its processes: an error that is kept does not keep them
-    if death:
-        raise death
+    with _without_handler():
+        batches = iter(loader)
+    try:
+        while (batch := _next(batches)) is not None:
+            if isinstance(batch, list):
+                raise _unreadable(pixels.split, batch)
+            yield batch
+    finally:
+        del batches  # which ends its processes: an error that is kept does not keep them
+
+
+@contextmanager
+def _without_handler() -> Iterator[None]:
+    """Undo torch's handler of SIGCHLD, which raises in the middle of whatever the main thread does when a worker dies.
+
+    Its DataLoader also looks after its workers while it waits for a batch, every five seconds.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:  # torch sets one in the main thread, once per process
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, None after the last; MoonshineError where a worker died, also in the middle of sending one."""
+    try:
+        return next(batches, None)
+    except (RuntimeError, OSError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise MoonshineError(
+            f"a process that decodes images died ({first_line(error)}): it was killed, or memory ran out, perhaps the "
+            "shared memory in /dev/shm, of which runtime.workers sets how much is used; run again: training "
+            "continues after its last whole epoch"
+        ) from None
 
 
 def _begin(worker: int) -> None:
@@ -163,35 +175,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).partition("\n")[0].partition(" <_io")[0] or type(error).__name__
-
-
-def _death(error: Exception) -> MoonshineError | None:
-    """What to say where torch's error is that one of its processes died."""
-    if "DataLoader worker (pid" not in str(error):
-        return None
-    return MoonshineError(
-        f"a process that decodes pictures died ({str(error).partition(chr(10))[0]}): it was killed, or memory ran out, "
-        "perhaps the shared memory in /dev/shm, of which runtime.workers sets how much is used; run again: training "
-        "continues after its last whole epoch"
-    )
-
-
-@contextmanager
-def _deaths_told() -> Iterator[None]:
-    """Says of a dead process what torch's handler of SIGCHLD raises in the main thread, whatever that is doing."""
-    handle = signal.getsignal(signal.SIGCHLD)
-    if threading.current_thread() is not threading.main_thread() or not callable(handle):
-        yield
-        return
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        try:
-            handle(number, frame)
-        except RuntimeError as error:
-            raise _death(error) or error from None
-
-    signal.signal(signal.SIGCHLD, tell)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, handle)

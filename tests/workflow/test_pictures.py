@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from moonshine.data.decoding import Pixels
 from moonshine_workflow.graph import stage
@@ -93,10 +94,11 @@ def test_a_worker_that_dies_is_one_message_and_the_run_continues(
 
     with monkeypatch.context() as patch:
         patch.setattr(Pixels, "__getitem__", die)
+        patch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
         capsys.readouterr()
         assert run("scratch", "G4", "0") == stage.USAGE_ERROR
     said = capsys.readouterr().err
-    assert "a process that decodes pictures died (DataLoader worker (pid" in said
+    assert "a process that decodes images died (DataLoader worker (pid" in said
     assert "Traceback" not in said
     assert not WEIGHTS.exists()
     assert work(here) == ["epoch-00000.pt"]
