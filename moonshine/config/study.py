@@ -22,9 +22,10 @@ from moonshine.config.data import (
     SegmentationFolder,
 )
 from moonshine.config.errors import describe
+from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.reading import read
-from moonshine.config.training import Method, Runtime, Training
+from moonshine.config.training import Runtime, Training
 from moonshine.config.types import FilePath, Key, Section, Seed
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model

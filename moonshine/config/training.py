@@ -1,4 +1,4 @@
-"""The sections ``methods``, ``training`` and ``runtime`` of a study: losses, training recipe, and execution."""
+"""The sections ``training`` and ``runtime`` of a study: training recipe and execution."""
 
 from __future__ import annotations
 
@@ -7,36 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from moonshine.config.types import NonNegative, Positive, Processes, Section, Share, Whole
-
-
-class KD(Section):
-    """Knowledge distillation; see ``moonshine.distillation.losses.knowledge_distillation``."""
-
-    form: Literal["textbook", "released"]
-    temperature: Positive
-    alpha: Annotated[float, Field(ge=0, le=1)]
-
-
-class AT(Section):
-    """Attention transfer; see ``moonshine.distillation.losses.attention_transfer``."""
-
-    form: Literal["released", "paper", "resolution-free"]
-    beta: NonNegative
-
-
-class Method(Section):
-    """A distillation loss: any of its terms, with their strengths."""
-
-    kd: KD | None = None
-    at: AT | None = None
-
-    @model_validator(mode="after")
-    def _has_a_term(self) -> Method:
-        if self.kd is None and self.at is None:
-            raise ValueError(
-                "needs at least one of the terms 'kd', 'at' (scratch, without a teacher, always runs)"
-            )
-        return self
 
 
 class Optimizer(Section):

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.config.data import Augment
-from moonshine.config.training import Method, Training
+from moonshine.config.methods import Method
+from moonshine.config.training import Training
 from moonshine.data import Dataset
-from moonshine.distillation.losses import attention_transfer, knowledge_distillation
+from moonshine.distillation.at import attention_transfer
+from moonshine.distillation.kd import knowledge_distillation
 from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating

@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader
 
 from moonshine import MoonshineError, distil
 from moonshine.config.data import Augment
-from moonshine.config.training import Method, Training
+from moonshine.config.methods import Method
+from moonshine.config.training import Training
 from moonshine.data import Dataset
+from moonshine.distillation.at import attention_transfer
 from moonshine.distillation.distil import distillation
-from moonshine.distillation.losses import attention_transfer, knowledge_distillation
+from moonshine.distillation.kd import knowledge_distillation
 from moonshine.structures.build import build
 from moonshine.training.execution import Execution
 
@@ -98,7 +100,7 @@ def test_a_tap_that_does_not_exist_is_named_before_training(
     ("changes", "message"),
     [
         ({"data": LOADER}, r"data: found a DataLoader; allowed: moonshine\.data\.store\.Dataset or .*Path or"),
-        ({"method": {"kd": KD}}, r"method: found a dict; allowed: moonshine\.config\.training\.Method"),
+        ({"method": {"kd": KD}}, r"method: found a dict; allowed: moonshine\.config\.methods\.Method"),
         ({"teacher": "wrn-10-1"}, r"teacher: found a str; allowed: torch\.nn"),
     ],
 )  # fmt: skip

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from moonshine import distil
 from moonshine.config.data import Augment
-from moonshine.config.training import Method, Training
+from moonshine.config.methods import Method
+from moonshine.config.training import Training
 from moonshine.costs.latency import latency
 from moonshine.data import Dataset, Split
 from moonshine.export.writing import export_network

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from moonshine.config.methods import Method
 from moonshine.config.networks import WarmStart
-from moonshine.config.training import Method
 from moonshine.costs.latency import latency
 from moonshine.distillation.distil import distillation
 from moonshine.distillation.warm_start import warm_start

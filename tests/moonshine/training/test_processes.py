@@ -16,7 +16,8 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from moonshine.config.data import Augment
-from moonshine.config.training import Method, Training
+from moonshine.config.methods import Method
+from moonshine.config.training import Training
 from moonshine.data import Dataset, batches, load
 from moonshine.distillation.distil import distillation
 from moonshine.errors import MoonshineError

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config import Study
-from moonshine.config.training import Method
+from moonshine.config.methods import Method
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, write_bytes
 from moonshine_workflow.graph import nodes

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from moonshine.config import Study
 from moonshine.config.data import Augment
+from moonshine.config.methods import Method
 from moonshine.config.networks import Teacher
-from moonshine.config.training import Method, Training
+from moonshine.config.training import Training
 from moonshine_workflow.graph.nodes import Node
 
 SECTIONS: dict[str, type[BaseModel]] = {

@@ -10,7 +10,7 @@ from functools import cache
 
 from moonshine.blocks.kinds import parse
 from moonshine.config import Study
-from moonshine.config.training import Method
+from moonshine.config.methods import Method
 from moonshine.costs.budgets import parse_all
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json

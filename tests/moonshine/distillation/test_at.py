@@ -1,3 +1,5 @@
+"""Attention transfer: the equation of each form, in numpy and by hand, and what its gradient reaches."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,14 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moonshine.config.training import AT, KD
-from moonshine.distillation.losses import (
-    AT_FORMS,
-    KD_FORMS,
-    attention_map,
-    attention_transfer,
-    knowledge_distillation,
-)
+from moonshine.config.methods import AT
+from moonshine.distillation.at import AT_FORMS, attention_map, attention_transfer
 from moonshine.errors import MoonshineError
 
 Array = NDArray[np.float64]
@@ -27,7 +23,6 @@ SHAPES = ((4, 8, 32, 32), (4, 16, 16, 16), (4, 32, 8, 8))
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 at_forms = pytest.mark.parametrize("form", sorted(AT_FORMS))
-kd_forms = pytest.mark.parametrize("form", sorted(KD_FORMS))
 
 
 def activations(
@@ -35,11 +30,6 @@ def activations(
 ) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
-
-
-def logits_and_labels(seed: int, classes: int = 10) -> tuple[Tensor, Tensor, Tensor]:
-    student, teacher = activations(seed, [(6, classes)] * 2)
-    return 3 * student, 5 * teacher, torch.arange(6) % classes
 
 
 def gradient(x: Tensor) -> Tensor:
@@ -71,23 +61,6 @@ def numpy_attention_transfer(student: list[Tensor], teacher: list[Tensor], form:
     return beta * total
 
 
-def numpy_knowledge_distillation(
-    student: Tensor, teacher: Tensor, labels: Tensor, form: str, temperature: float, alpha: float
-) -> dict[str, float]:
-    def softmax(scores: Array) -> Array:
-        return np.exp(scores) / np.exp(scores).sum()
-
-    entropies, divergences = [], []
-    for s, t, label in zip(student.numpy(), teacher.numpy(), labels.numpy(), strict=True):
-        entropies.append(-np.log(softmax(s)[label]))
-        p, q = softmax(t / temperature), softmax(s / temperature)
-        divergences.append((p * np.log(p / q)).sum())
-    kd = float(np.mean(divergences)) * temperature**2 * alpha
-    if form == "released":
-        kd *= 2 / student.shape[1]
-    return {"ce": (1 - alpha) * float(np.mean(entropies)), "kd": kd}
-
-
 @at_forms
 @pytest.mark.parametrize("maps", [1, 2, 3, 4])
 @pytest.mark.parametrize("pixels", [(32, 32), (16, 16), (7, 5)])
@@ -97,20 +70,6 @@ def test_attention_transfer_equals_the_equation(form: str, maps: int, pixels: tu
     expected = numpy_attention_transfer(student, teacher, form, 750.0)
     loss = attention_transfer(student, teacher, form=form, beta=750.0)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
-
-
-@kd_forms
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("classes", [3, 10])
-def test_knowledge_distillation_equals_the_equation(
-    form: str, temperature: float, alpha: float, classes: int
-) -> None:
-    student, teacher, labels = logits_and_labels(3, classes)
-    options = {"form": form, "temperature": temperature, "alpha": alpha}
-    expected = numpy_knowledge_distillation(student, teacher, labels, form, temperature, alpha)
-    terms = knowledge_distillation(student, teacher, labels, **options)  # type: ignore[arg-type]
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -123,29 +82,6 @@ def test_attention_transfer_by_hand(form: str, expected: float) -> None:
     teacher = torch.tensor([[[[3.0, 2 * 3**0.5], [0.0, 0.0]]]])
     loss = attention_transfer([student], [teacher], form=form, beta=1.0)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("form", "expected"),
-    # q = 1/4 each, p = (0.7, 0.1, 0.1, 0.1): KL = 0.7 ln 2.8 + 0.3 ln 0.4; alpha T^2 = 1; 2/K = 1/2.
-    [("textbook", 0.44584637), ("released", 0.22292318)],
-)
-def test_knowledge_distillation_by_hand(form: str, expected: float) -> None:
-    teacher = torch.tensor([[1.0, 0.0, 0.0, 0.0]]) * 2 * np.log(7.0)
-    terms = knowledge_distillation(
-        torch.zeros(1, 4), teacher, torch.tensor([1]), form=form, temperature=2.0, alpha=0.25
-    )
-    assert terms["kd"].item() == pytest.approx(expected, rel=1e-6)
-    assert terms["ce"].item() == pytest.approx(0.75 * 1.38629436, rel=1e-6)
-
-
-def test_released_kd_is_weaker_by_half_the_number_of_classes() -> None:
-    student, teacher, labels = logits_and_labels(4)
-    textbook, released = (
-        knowledge_distillation(student, teacher, labels, form=form, temperature=4.0, alpha=0.9)["kd"].item()
-        for form in ("textbook", "released")
-    )
-    assert textbook == pytest.approx(5 * released, rel=1e-12)
 
 
 @few
@@ -190,25 +126,6 @@ def test_released_is_resolution_free_at_32x32_only(seed: int) -> None:
     assert released == pytest.approx(4 * free)
 
 
-@kd_forms
-@few
-@given(seed=seeds)
-def test_kd_without_distillation_is_cross_entropy(form: str, seed: int) -> None:
-    student, teacher, labels = logits_and_labels(seed)
-    terms = knowledge_distillation(student, teacher, labels, form=form, temperature=4.0, alpha=0.0)
-    assert terms["kd"].item() == 0
-    torch.testing.assert_close(sum(terms.values()), torch.nn.functional.cross_entropy(student, labels))
-
-
-@kd_forms
-@few
-@given(seed=seeds, shift=st.floats(-50, 50))
-def test_kd_of_equal_distributions_is_zero(form: str, seed: int, shift: float) -> None:
-    student, _, labels = logits_and_labels(seed)
-    terms = knowledge_distillation(student, student + shift, labels, form=form, temperature=4.0, alpha=0.9)
-    assert terms["kd"].item() == pytest.approx(0, abs=1e-12)
-
-
 @at_forms
 def test_at_gradient_reaches_the_student_only_and_is_right(form: str) -> None:
     shapes = [(2, 3, 4, 4), (2, 2, 2, 3)]
@@ -220,17 +137,6 @@ def test_at_gradient_reaches_the_student_only_and_is_right(form: str) -> None:
     assert torch.autograd.gradcheck(
         lambda *inputs: attention_transfer(inputs, teacher, form=form, beta=10.0), tuple(student)
     )
-
-
-@kd_forms
-def test_kd_gradient_reaches_the_student_only(form: str) -> None:
-    student, teacher, labels = logits_and_labels(7)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    terms = knowledge_distillation(student, teacher, labels, form=form, temperature=4.0, alpha=0.9)
-    terms["kd"].backward()
-    assert gradient(student).any()
-    assert teacher.grad is None
 
 
 @at_forms
@@ -265,31 +171,13 @@ def test_at_is_fp32_under_autocast(form: str) -> None:
     assert from_half.item() == expected.item()
 
 
-@kd_forms
-def test_kd_is_fp32_under_autocast(form: str) -> None:
-    student, teacher, labels = logits_and_labels(11)
-    inputs = (student.bfloat16(), teacher.bfloat16(), labels)
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = knowledge_distillation(*inputs, form=form, temperature=4.0, alpha=0.9)
-    plain = knowledge_distillation(
-        inputs[0].float(), inputs[1].float(), labels, form=form, temperature=4.0, alpha=0.9
-    )
-    assert {name: (t.dtype, t.item()) for name, t in cast.items()} == {
-        name: (torch.float32, t.item()) for name, t in plain.items()
-    }
-
-
 def test_the_schema_offers_every_form() -> None:
     assert get_args(AT.model_fields["form"].annotation) == tuple(AT_FORMS)
-    assert get_args(KD.model_fields["form"].annotation) == tuple(KD_FORMS)
 
 
 def test_an_unknown_form_lists_the_known_ones() -> None:
     with pytest.raises(MoonshineError, match=r"at\.form: 'squared'.*released, paper, resolution-free"):
         attention_transfer(activations(1), activations(2), form="squared", beta=1.0)
-    student, teacher, labels = logits_and_labels(1)
-    with pytest.raises(MoonshineError, match=r"kd\.form: 'hinton'.*textbook, released"):
-        knowledge_distillation(student, teacher, labels, form="hinton", temperature=4.0, alpha=0.9)
 
 
 @pytest.mark.parametrize(
@@ -316,26 +204,3 @@ def test_maps_that_do_not_pair(
 def test_a_map_of_no_image_is_refused() -> None:
     with pytest.raises(MoonshineError, match=r"\(4, 10\)"):
         attention_map(torch.zeros(4, 10))
-
-
-def test_logits_and_labels_that_do_not_pair() -> None:
-    student, teacher, labels = logits_and_labels(1)
-    options = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
-    with pytest.raises(MoonshineError, match=r"\(6, 10\) and teacher logits \(6, 9\)"):
-        knowledge_distillation(student, teacher[:, :9], labels, **options)  # type: ignore[arg-type]
-    with pytest.raises(MoonshineError, match=r"labels have shape \(5,\); allowed: \(6,\)"):
-        knowledge_distillation(student, teacher, labels[:5], **options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("form", ["textbook", "released"])
-def test_kd_of_pixels_is_kd_of_those_that_have_a_label(form: str) -> None:
-    torch.manual_seed(0)
-    student, teacher = torch.randn(2, 2, 5, 3, 4)
-    labels = torch.randint(5, (2, 3, 4))
-    labels[0, 1] = -100
-    ours, theirs = (logits.permute(0, 2, 3, 1)[labels >= 0] for logits in (student, teacher))
-    settings = {"form": form, "temperature": 4.0, "alpha": 0.9}
-    expected = knowledge_distillation(ours, theirs, labels[labels >= 0], **settings)  # type: ignore[arg-type]
-    found = knowledge_distillation(student, teacher, labels, **settings)  # type: ignore[arg-type]
-    for term, value in expected.items():
-        torch.testing.assert_close(found[term], value)

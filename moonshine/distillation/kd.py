@@ -1,0 +1,77 @@
+"""Knowledge distillation (KD), as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moonshine.data.batches import UNLABELLED
+from moonshine.distillation.at import _check_form, _full_precision
+from moonshine.errors import MoonshineError
+from moonshine.training.labels import cross_entropy
+
+
+def knowledge_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    form: str,
+    temperature: float,
+    alpha: float,
+    class_weights: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Weighted terms of the KD loss, ``{"ce": ..., "kd": ...}``: scalars whose sum is the loss.
+
+    Logits are (N, K), labels (N,) int64; or (N, K, H, W) and (N, H, W), where each pixel with a label is a sample, and
+    the others are left out. ``class_weights`` (K,) weigh the cross-entropy alone. With
+    ``p = softmax(teacher / T)``, ``q = softmax(student / T)``, N samples and K
+    classes, ``ce = (1 - alpha) * cross entropy`` in both forms, and ``kd`` is
+
+    * ``textbook``: ``alpha * T^2 * 1/N sum_n KL(p_n || q_n)`` (Hinton et al., 2015);
+    * ``released``: ``alpha * 2 T^2 * 1/(N K) sum_n KL(p_n || q_n)``, K/2 times weaker: funcs.py
+      ``distillation`` of the released code averages over classes as well as over the batch. The authors' KD
+      figures were made with it.
+
+    Raises MoonshineError for an unknown form and for logits or labels whose shapes differ.
+    """
+    _check_form("kd.form", form, KD_FORMS)
+    if student_logits.ndim not in (2, 4) or student_logits.shape != teacher_logits.shape:
+        raise MoonshineError(
+            f"kd: student logits have shape {tuple(student_logits.shape)} and teacher logits "
+            f"{tuple(teacher_logits.shape)}; allowed: the same (N, K) or (N, K, H, W)"
+        )
+    wanted = (len(student_logits), *student_logits.shape[2:])
+    if labels.shape != wanted:
+        raise MoonshineError(
+            f"kd: labels have shape {tuple(labels.shape)}; allowed: {wanted}, one per row or pixel"
+        )
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student = _full_precision(student_logits)
+        pointwise = F.kl_div(
+            F.log_softmax(student / temperature, dim=1),
+            F.log_softmax(_full_precision(teacher_logits.detach()) / temperature, dim=1),
+            reduction="none",
+            log_target=True,
+        )
+        return {
+            "ce": (1 - alpha) * cross_entropy(student, labels, class_weights),
+            "kd": alpha * temperature**2 * _mean_of_labelled(KD_FORMS[form](pointwise), labels),
+        }
+
+
+KD_FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "textbook": lambda pointwise: pointwise.sum(dim=1),
+    "released": lambda pointwise: 2 * pointwise.mean(dim=1),
+}
+"""Form -> each sample's loss from the (N, K, ...) terms ``p log(p/q)``, before alpha T^2."""
+
+
+def _mean_of_labelled(samples: Tensor, labels: Tensor) -> Tensor:
+    if labels.ndim == 1:
+        return samples.mean()
+    known = labels != UNLABELLED
+    return (samples * known).sum() / known.sum().clamp(min=1)
