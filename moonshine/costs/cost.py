@@ -18,10 +18,10 @@ __all__ = ["Cost", "cost", "file_bytes"]
 
 @dataclass(frozen=True)
 class Cost:
-    """A network's costs at one input shape and batch 1; `cost` states how each is measured and its limits."""
+    """Costs of a network at one input shape and batch 1; `cost` says how each is measured, and its limits."""
 
     parameters: int  # trainable
-    macs: int  # multiply-accumulates of convolutions and linear layers
+    macs: int  # multiply-accumulates of convolutions, linear and recurrent layers
     ops: int  # the papers' "Ops": macs, linear biases, and those ReLUs and poolings that are modules
     bytes: int  # of the safetensors file of weights and buffers, floats in fp32
     bytes_bf16: int  # of the same file with floats in bf16
@@ -31,25 +31,28 @@ class Cost:
 
 
 def cost(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Cost:
-    """The costs of a module that takes one float tensor (1, *input_shape), measured on an fp32 copy of it.
+    """Return the costs of a module that takes one float tensor (1, *input_shape), measured on an fp32 copy.
 
-    The module may be on any device, meta included (its copy then holds zeros), and is left untouched. The
-    copy makes one forward pass on the CPU: the meta device would allocate nothing, but torch takes seconds
-    to load its shape functions, and they return batch norm statistics that no real forward pass has in eval
-    mode.
+    The module may be on any device, meta included (its copy then holds zeros), and stays as it is. The copy makes one
+    forward pass on the CPU: the meta device would allocate nothing, but torch takes seconds to load its shape
+    functions, and they return batch norm statistics that no real forward pass has in eval mode. The module's forward
+    hooks run on the copy.
 
-    Limits. MACs: a linear layer is a matrix product with one of the module's own tensors, so products of
-    activations (attention) are none, nor are elementwise operations, normalisation and interpolation. A
-    transposed convolution multiplies each pixel of its input by its kernel: input height x width x kernel
-    height x width x channels in x channels out / groups. Of any convolution, what padding adds or cuts off
-    counts too. Ops: as the released counter (BayesWatch/pytorch-moonshine, count_flops.py), which knows
-    modules by their exact type; adaptive pooling, which it lacks, counts its input, as average pooling over
-    the whole map does. Bytes: without metadata, a tied tensor once. Peak: the input and the results of
-    operators, for as long as Python holds them; workspace inside an operator, the allocator's rounding and
-    what a compiler would reuse are left out. Attention modules take torch's ordinary path, not the fused one.
-    The module's forward hooks run on the copy.
+    MACs are those of the dense operators that an exported network executes, by operator
+    (`moonshine.costs.operators`): a convolution and a recurrent layer by their shapes, a matrix product where one
+    factor is a weight. What is computed from weights alone, such as a generated kernel, is a constant there and free.
+    So are products of activations (attention) and, as in the papers, elementwise operators, normalisation,
+    interpolation and pooling. A transposed convolution multiplies each pixel of its input by its kernel. What padding
+    adds to a convolution counts.
+    Ops: as the released counter (BayesWatch/pytorch-moonshine, count_flops.py), which knows modules by their exact
+    type; adaptive pooling, which it lacks, counts its input, as average pooling over the whole map does.
+    Bytes: without metadata, a tied tensor once.
+    Peak: the input and the results of operators for as long as Python holds them, generated weights included;
+    workspace inside an operator, the allocator's rounding and what a compiler would reuse are left out. Attention
+    modules take torch's ordinary path, not the fused one.
 
-    MoonshineError for an input that is not a shape or that the module cannot take.
+    MoonshineError for an ``input_shape`` that is not a shape or that the module cannot take, and for an operator that
+    multiplies but whose MACs no formula gives.
     """
     shape = checked_shape(input_shape)
     twin, meter = metered(module)
@@ -83,7 +86,7 @@ _EXTRAS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
 
 
 def _count_published_extras(module: nn.Module) -> list[int]:
-    """Hooks a module so that every forward pass adds its published extra operations to the returned list."""
+    """Hook a module so that every forward pass adds its published extra operations to the returned list."""
     counted: list[int] = []
     for layer in module.modules():
         if count := _EXTRAS.get(type(layer)):

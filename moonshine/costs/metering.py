@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 from weakref import finalize
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from moonshine.costs.operators import PRODUCTS, factors, macs_of
 from moonshine.errors import MoonshineError, cannot_take
 from moonshine.networks.copying import copy_of
 
@@ -74,7 +75,9 @@ def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
     """One forward pass at batch 1 under the meter; MoonshineError for an input that the network cannot take."""
     try:
         with torch.no_grad(), _unfused_attention(), meter:
-            twin(torch.zeros(1, *shape, dtype=torch.float32, device="cpu"))
+            twin(meter.as_input(torch.zeros(1, *shape, dtype=torch.float32, device="cpu")))
+    except MoonshineError:
+        raise
     except Exception as error:  # whatever a third-party forward pass raises
         raise cannot_take(shape, error) from error
 
@@ -99,8 +102,19 @@ def _unfused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
+class Origin(Enum):
+    """What a tensor in a forward pass was computed from."""
+
+    WEIGHT = "weights"  # alone: an exported network holds the result as a constant
+    BLANK = "nothing"  # as torch.zeros: weights may fill it, or it may be a state that data will
+    DATA = "the input"
+
+
 class Meter(TorchDispatchMode):
-    """Counts multiply-accumulates and live bytes of what runs inside; `weights` are no activations."""
+    """Counts multiply-accumulates and live bytes of what runs inside; ``weights`` are no activations.
+
+    A matrix product counts if one of its factors, and only one, comes from weights.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -112,29 +126,48 @@ class Meter(TorchDispatchMode):
         # A storage's Python object lives as long as the storage, so until it is freed its id is its name.
         self._weights = {id(storage): storage for storage in (weight.untyped_storage() for weight in weights)}
         self._activations: dict[int, int] = {}
+        self._origins = dict.fromkeys(self._weights, Origin.WEIGHT)
         self.live = 0
         self.peak = 0
         self.macs = 0
 
+    def as_input(self, images: Tensor) -> Tensor:
+        """Mark ``images``, made inside, as what the network is given; return them."""
+        self._origins[id(images.untyped_storage())] = Origin.DATA
+        return images
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.convolution.default:
-            maps, weight, transposed = args[0], args[1], args[6]
-            self.macs += (maps if transposed else out).numel() * math.prod(weight.shape[1:])
-        elif func in _PRODUCTS:
-            left, right = args[-2:]
-            if any(id(factor.untyped_storage()) in self._weights for factor in (left, right)):
-                self.macs += left.numel() * right.shape[-1]
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._hold(leaf.untyped_storage())
+        kwargs = kwargs or {}
+        sources = self._origins_of((args, kwargs))
+        out = func(*args, **kwargs)
+        if len(sources) > 1 or Origin.DATA in sources:
+            macs = self._macs(func, args, kwargs, out)
+            self.macs += macs
+            made = Origin.DATA if macs or Origin.DATA in sources else Origin.WEIGHT
+        else:
+            made = next(iter(sources), Origin.BLANK)
+        for storage in _storages(out):
+            self._hold(storage, made)
         return out
 
-    def _hold(self, storage: torch.UntypedStorage) -> None:
+    def _macs(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> int:
+        if func.overloadpacket in PRODUCTS:
+            sources = self._origins_of(factors(args))
+            if len(sources) == 1 or Origin.WEIGHT not in sources:
+                return 0
+        return macs_of(func, args, kwargs, out)
+
+    def _origins_of(self, tensors: Any) -> set[Origin]:
+        return {self._origins.get(id(storage), Origin.DATA) for storage in _storages(tensors)}
+
+    def _hold(self, storage: torch.UntypedStorage, origin: Origin) -> None:
         key = id(storage)
-        if key in self._weights or key in self._activations:
+        if key in self._weights:
+            return
+        self._origins[key] = origin
+        if key in self._activations:
             return
         self._activations[key] = storage.nbytes()
         self.live += storage.nbytes()
@@ -142,7 +175,9 @@ class Meter(TorchDispatchMode):
         finalize(storage, self._free, key).atexit = False
 
     def _free(self, key: int) -> None:
+        del self._origins[key]
         self.live -= self._activations.pop(key)
 
 
-_PRODUCTS = tuple(getattr(torch.ops.aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm"))
+def _storages(tensors: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor)]
