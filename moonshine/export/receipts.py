@@ -71,7 +71,7 @@ def write_receipts(
     """
     paths = {format: folder / FORMATS[format] for format in formats}
     # the network is the caller's own, and so is its code
-    trust = {str(about.structure.get("network"))}
+    trust = about.structure.network if about.structure else ()
     runs = {format: _runnable(format, path, threads, trust) for format, path in paths.items()}
     differences = dict.fromkeys(paths, np.float32(0))
     own = torch.zeros((), dtype=torch.int64)

@@ -59,15 +59,15 @@ def _torch_export(path: Path, threads: int, trust: Trust) -> Run:
 
 def _safetensors(path: Path, threads: int, trust: Trust) -> Run:
     """Weights and the ``structure.json`` beside them, which also has the normalisation."""
-    from moonshine.files import read_json
     from moonshine.formats.graphs import Normalised
     from moonshine.structures.artifacts import load_weights
     from moonshine.structures.build import from_structure
+    from moonshine.structures.structure import ExportedStructure
 
-    structure = read_json(path.with_name("structure.json"))
+    structure = ExportedStructure.read(path.with_name("structure.json"))
     network = from_structure(structure, trust)
     load_weights(network, path)
-    return _torch(Normalised(network, structure["input"]["mean"], structure["input"]["std"]).eval())
+    return _torch(Normalised(network, structure.input["mean"], structure.input["std"]).eval())
 
 
 def _torch(module: Any) -> Run:

@@ -20,6 +20,7 @@ from moonshine.formats.graphs import check_logits, plain_copy, program_bytes, to
 from moonshine.formats.onnx_graphs import finish, to_onnx
 from moonshine.formats.quantisation import calibration_images, quantise
 from moonshine.structures.artifacts import rebuilt, save_weights
+from moonshine.structures.structure import ExportedStructure
 
 
 def export_network(
@@ -52,7 +53,9 @@ def export_network(
     check_logits(network, about)
     _check_labels(test, about)
     if "safetensors" in formats:
-        rebuilt(network, about.structure, {str(about.structure.get("network"))})
+        if about.structure is None:
+            raise MoonshineError("about.structure: found none; allowed: that of the network, for safetensors")
+        rebuilt(network, about.structure, about.structure.network)
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), formats)
         if judge is not None:
@@ -91,7 +94,7 @@ def write_files(
     wanted = set(formats)
     if "safetensors" in wanted:
         save_weights(network, folder / FORMATS["safetensors"])
-        write_json(folder / "structure.json", {**about.structure, "input": about.values()})
+        ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
     if wanted == {"safetensors"}:
         return
     program = to_program(network, about)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moonshine.errors import MoonshineError
+from moonshine.structures.structure import Structure
 
 COLOURS = {1: "grey", 3: "RGB"}
 
@@ -20,8 +21,8 @@ class About:
 
     ``input_shape`` is (channels, height, width); ``mean`` and ``std`` per channel are what pixels in [0, 1] are
     normalised with, inside every exported graph. ``resize_rule`` says how a picture becomes an input, as in
-    `moonshine.data.Dataset`; ``structure`` is what `moonshine.structures.build.from_structure` takes. With
-    ``scored_classes`` the network has logits for every pixel, and the classes after so many are never a right answer.
+    `moonshine.data.Dataset`. With ``scored_classes`` the network has logits for every pixel, and the classes after so
+    many are never a right answer.
     """
 
     input_shape: tuple[int, int, int]
@@ -29,7 +30,7 @@ class About:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     resize_rule: Mapping[str, Any]
-    structure: Mapping[str, Any]
+    structure: Structure | None
     scored_classes: int | None = None
 
     def check(self) -> None:
@@ -52,7 +53,7 @@ class About:
         if scored is not None and (type(scored) is not int or not 1 <= scored <= classes):
             raise MoonshineError(f"scored_classes: found {scored}; allowed: 1 to {classes}, or None")
         try:
-            json.dumps([self.resize_rule, self.structure], allow_nan=False)
+            json.dumps([self.resize_rule, self.rebuilt_from], allow_nan=False)
         except (TypeError, ValueError) as error:
             raise MoonshineError(f"resize_rule or structure: {error}; allowed: what JSON holds") from None
 
@@ -66,9 +67,14 @@ class About:
         return (images, len(self.class_names), *(self.input_shape[1:] if self.is_dense else ()))
 
     @property
+    def rebuilt_from(self) -> dict[str, Any]:
+        """The part of the structure that the network is rebuilt from; empty without one."""
+        return self.structure.rebuilt_from() if self.structure else {}
+
+    @property
     def structure_sha256(self) -> str:
-        """Hex digest of the structure as JSON with sorted keys and without spaces."""
-        return hashlib.sha256(_text(self.structure).encode()).hexdigest()
+        """Hex digest of `rebuilt_from` as JSON with sorted keys and without spaces."""
+        return hashlib.sha256(_text(self.rebuilt_from).encode()).hexdigest()
 
     def values(self) -> dict[str, Any]:
         """All of it but the structure, in values that JSON holds."""

@@ -64,6 +64,6 @@ def _typical(network: nn.Module, input_shape: Sequence[int]) -> About:
         std=(1 / 3,) * channels,
         class_names=tuple(f"class {label}" for label in range(classes)),
         resize_rule={"resize": None, "crop": None, "interpolation": None, "antialias": None},
-        structure={},
+        structure=None,
         scored_classes=classes if dense else None,
     )

@@ -102,7 +102,7 @@ def costs(space: Space, *, latency: bool | Latencies = False, threads: int = 1) 
         found = shares.pop("")
         if rest and replace(found, peak_activation_bytes=rest.peak_activation_bytes) != rest:
             raise MoonshineError(
-                f"{space.structure.get('network')}: with {block} at {', '.join(chosen)} its other layers cost "
+                f"{space.structure.network}: with {block} at {', '.join(chosen)} its other layers cost "
                 f"{found.parameters} parameters and {found.macs} MACs, with {space.blocks[0]} "
                 f"{rest.parameters} and {rest.macs}; allowed: networks that differ at their places only"
             )

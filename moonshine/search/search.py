@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 
@@ -25,49 +24,13 @@ from moonshine.search.place_costs import Costs, costs
 from moonshine.search.sampling import sample
 from moonshine.search.scoring import Potentials, Progress, spearman
 from moonshine.search.space import Space
+from moonshine.structures.structure import ScoredMixture, SearchRecord
 
 Size = Callable[[nn.Module, str], int]
 """Bytes of the file that exporting an untrained network in a format gives: ``size(network, "onnx-int8")``."""
 Finalist = Callable[[Mapping[str, str]], float]
 EXPORTS = 20
 """Most exports of candidates for each that is wanted, before a search gives up on a budget of exported bytes."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A candidate: ``fisher`` is the mean over so many initialisations; ``error`` is a finalist's, if finite."""
-
-    blocks: dict[str, str]
-    parameters: int
-    macs: int
-    fisher: float
-    initialisations: int
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search chose, what others would have chosen, and how the candidates were drawn.
-
-    ``winners`` maps a score to the candidate that it puts first: the plain ones and, where it was asked for, Fisher.
-    ``spearman`` is the rank correlation of Fisher potential (at the first initialisation) with parameters and with
-    MACs over all candidates; None where one of the two is the same for all, or Fisher was not asked for. The rest is as
-    in `moonshine.search.sampling.Sample`.
-    """
-
-    blocks: dict[str, str]
-    score: str
-    chosen: Scored
-    winners: dict[str, Scored]
-    finalists: list[Scored]
-    spearman: dict[str, float | None]
-    candidates: int
-    measure: str | None
-    window: tuple[float, float] | None
-    widened: bool
-    log10_networks: float
-    drawn: int
-    refused: dict[str, int]
 
 
 def search(
@@ -80,8 +43,8 @@ def search(
     size: Size | None = None,
     progress: Progress | None = None,
     known: Costs | None = None,
-) -> Found:
-    """The best of ``mixed.candidates`` networks drawn from the window of the budget.
+) -> SearchRecord:
+    """Return the best of ``mixed.candidates`` networks drawn from the window of the budget, and how it was found.
 
     No block is in a place where it saves neither parameters nor MACs, see `moonshine.search.additive.without_dearer`.
 
@@ -121,14 +84,21 @@ def search(
         rankings, rank_correlation = _rankings(known, drawn.networks, mixed, potentials)
         first_fitting = _first_fitting(drawn.networks, budgets, export)
 
-        def scored(index: int, error: float | None = None) -> Scored:
+        def scored(index: int, error: float | None = None) -> ScoredMixture:
             blocks = drawn.networks[index]
             fisher = potentials.mean(index, mixed.initialisations)
             parameters, macs = known.parameters(blocks), known.macs(blocks)
-            return Scored(blocks, parameters, macs, fisher, mixed.initialisations, error)
+            return ScoredMixture(
+                blocks=blocks,
+                parameters=parameters,
+                macs=macs,
+                fisher=fisher,
+                initialisations=mixed.initialisations,
+                error=error,
+            )
 
         winners = {score: scored(first_fitting(ranking, 1)[0]) for score, ranking in rankings.items()}
-        finalists: list[Scored] = []
+        finalists: list[ScoredMixture] = []
         if mixed.finalists and finalist:
             chosen = first_fitting(rankings[mixed.score], mixed.finalists.count)
             errors = []
@@ -146,12 +116,11 @@ def search(
         key=lambda each: math.inf if each.error is None else each.error,
         default=winners[mixed.score],
     )
-    return Found(
-        blocks=best.blocks,
+    return SearchRecord(
         score=mixed.score,
         chosen=best,
         winners=winners,
-        finalists=finalists,
+        finalists=tuple(finalists),
         spearman=rank_correlation,
         candidates=len(drawn.networks),
         measure=drawn.measure,

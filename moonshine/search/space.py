@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,25 +22,25 @@ Blocks = Mapping[str, str]
 class Space:
     """Networks of one structure that differ in the block at each of some places.
 
-    ``structure`` is what `moonshine.structures.build.to_structure` writes; a place keeps its block there unless another
-    is chosen. ``fitting`` maps a place's module path to the blocks that fit, in the paper's notation; a place where
-    none fits stays as it is. Places do not nest. ``input_shape`` is (channels, height, width); ``trust`` names the
-    user's code that building may run, as in `moonshine.structures.build.from_structure`.
+    A place keeps its block of ``structure`` unless another is chosen. ``fitting`` maps a place's module path to the
+    blocks that fit, in the paper's notation; a place where none fits stays as it is. Places do not nest.
+    ``input_shape`` is (channels, height, width); ``trust`` names the user's code that building may run, as in
+    `moonshine.structures.build.from_structure`.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
 
-    structure: Mapping[str, Any]
+    structure: Structure
     fitting: Mapping[str, tuple[str, ...]]
     input_shape: tuple[int, ...]
     trust: Trust = ()
 
     def __post_init__(self) -> None:
-        known = self.structure["blocks"]
+        known = self.structure.blocks
         if unknown := [path for path in self.fitting if path not in known]:
             raise MoonshineError(f"fitting: found {', '.join(unknown)}; allowed: {', '.join(known)}")
         if not self.places:
             raise MoonshineError(
-                f"{self.structure.get('network')}: none of the blocks fits any of its {len(known)} places; "
+                f"{self.structure.network}: none of the blocks fits any of its {len(known)} places; "
                 "allowed: blocks that fit at one at least"
             )
 
@@ -55,8 +56,7 @@ class Space:
 
     def build(self, blocks: Blocks) -> nn.Module:
         """The network with these blocks, newly initialised from torch's global generator."""
-        structure = {**self.structure, "blocks": {**self.structure["blocks"], **blocks}}
-        return from_structure(structure, self.trust)
+        return from_structure(self.structure.with_blocks(blocks), self.trust)
 
     def uniform(self, block: str) -> dict[str, str]:
         """The choice of one block at every place where it fits."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,9 +12,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError, first_line
-from moonshine.files import interpreted, read_json, unreadable, write_bytes
+from moonshine.files import interpreted, unreadable, write_bytes
 from moonshine.networks.models import Trust
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
 
 SHOWN = 3
 
@@ -107,7 +107,7 @@ def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
     return alike and (found.itemsize > 1 or found == wanted or not wanted.is_floating_point)
 
 
-def rebuilt(module: nn.Module, structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
+def rebuilt(module: nn.Module, structure: Structure, trust: Trust = ()) -> nn.Module:
     """The network of a structure with the weights of ``module``, as their files would give it back.
 
     ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.
@@ -127,8 +127,9 @@ def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust
     trusted.
     """
     folder = Path(folder)
-    structure = folder / "structure.json"
-    with interpreted(structure):
-        module = from_structure(read_json(structure), trust)
+    path = folder / "structure.json"
+    structure = Structure.read(path)
+    with interpreted(path):
+        module = from_structure(structure, trust)
     load_weights(module, folder / "weights.safetensors")
     return module.to(device).eval()

@@ -13,6 +13,7 @@ from moonshine.blocks.kinds import Block, Convolutions, convolutions, parse
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import Site, is_model
 from moonshine.networks.families import parse as parse_network
+from moonshine.structures.structure import Structure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,6 @@ __all__ = [
     "assign",
     "build",
     "from_structure",
-    "rebuild",
     "residual_blocks",
     "sites",
     "to_structure",
@@ -133,50 +133,31 @@ def _stages(places: tuple[Site, ...], blocks: Mapping[str, Block]) -> dict[str, 
 _BUILDERS: dict[str, Callable[..., Any]] = {"wrn": _wrn, "resnet": _resnet, "erfnet": _erfnet}
 
 
-def to_structure(
-    name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3
-) -> dict[str, Any]:
-    """All that `from_structure` needs to build the network again, in values that JSON holds."""
-    return {
-        "network": name,
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-        "blocks": {path: str(chosen) for path, chosen in assign(name, block).items()},
-    }
+def to_structure(name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3) -> Structure:
+    """Return the structure of a network by name; MoonshineError as for `assign`."""
+    blocks = {path: str(chosen) for path, chosen in assign(name, block).items()}
+    return Structure(network=name, num_classes=num_classes, in_channels=in_channels, blocks=blocks)
 
 
-def from_structure(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
-    """The network that `to_structure` or `moonshine.structures.describe.describe` described, newly initialised.
+def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
+    """Build the network of a structure, newly initialised.
 
-    Of code on the Python path only what ``trust`` names is run: packages, modules, or builders in full
-    (``my_nets:build``). Keys it does not know are ignored. MoonshineError for a key that is missing, and as for `build`
-    or `rebuild`.
+    A structure may have come from anywhere: a third-party model is built only if it is registered in torchvision or
+    timm, or if ``trust`` names its code: a package, a module, or the builder in full (``my_nets:build``).
+    MoonshineError for one that is not trusted, before its module is imported; for code of the user's that has changed
+    since; and as for `build`, `build_model` and `moonshine.substitution.replacement.apply`.
     """
-    keys = ("network", "blocks", "num_classes", "in_channels")
-    if missing := [key for key in keys if key not in structure]:
-        raise MoonshineError(f"structure: found no {', '.join(missing)}; required: {', '.join(keys)}")
-    if is_model(structure["network"]):
-        return rebuild(structure, trust)
-    return build(*(structure[key] for key in keys))
-
-
-def rebuild(structure: Mapping[str, Any], trust: Trust = ()) -> nn.Module:
-    """The model that `moonshine.structures.describe.describe` described, newly initialised, with its blocks.
-
-    A structure may have come from anywhere: what it names is built only if it is registered in torchvision or timm, or
-    if it is trusted. MoonshineError for one that is not, before its module is imported; as for `build_model` and
-    `moonshine.substitution.replacement.apply`; and for code of the user's that has changed since.
-    """
+    if not is_model(structure.network):
+        return build(structure.network, structure.blocks, structure.num_classes, structure.in_channels)
     from moonshine.networks.models import build_model, check_trusted, is_registered, plain
     from moonshine.networks.sources import check_sources
     from moonshine.substitution.replacement import apply
 
-    name = structure["network"]
-    kwargs = plain(structure.get("kwargs"), f"structure of {name}: kwargs")
+    name = structure.network
+    kwargs = plain(structure.kwargs, f"structure of {name}: kwargs")
     check_trusted(name, trust)
-    recorded = structure.get("source_sha256")
-    if recorded or not is_registered(name):
-        check_sources(name, recorded)
-    module = build_model(name, kwargs, structure["num_classes"], structure["in_channels"])
-    apply(module, structure["blocks"])
+    if structure.source_sha256 or not is_registered(name):
+        check_sources(name, structure.source_sha256)
+    module = build_model(name, kwargs, structure.num_classes, structure.in_channels)
+    apply(module, structure.blocks)
     return module

@@ -15,6 +15,7 @@ from moonshine.networks.families import is_model
 from moonshine.networks.models import build_model, plain
 from moonshine.networks.sources import sources
 from moonshine.structures.build import Site, sites, to_structure
+from moonshine.structures.structure import Structure
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.substitute import fitting, nothing_to_swap
 from moonshine.substitution.watching import zero_pass
@@ -29,28 +30,26 @@ def describe(
     exclude: Sequence[str] = (),
     *,
     dense: bool | None = False,
-) -> tuple[dict[str, Any], nn.Module, Layout]:
-    """A model's structure with S in every place, the model itself and its layout.
+) -> tuple[Structure, nn.Module, Layout]:
+    """Return a model's structure with S in every place, the model itself and its layout.
 
-    Patterns as in `moonshine.substitution.layout.lay_out`. The structure holds only what JSON does.
+    Patterns as in `moonshine.substitution.layout.lay_out`.
     MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
-    code = (
-        sources(name) or None
-    )  # before it is imported: who edits it meanwhile has not changed what is built here
+    code = sources(name)  # before it is imported: who edits it meanwhile has not changed what is built here
     module = build_model(name, plain(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
-    structure = {
-        "network": name,
-        "kwargs": dict(kwargs),
-        "num_classes": num_classes,
-        "in_channels": input_shape[0],
-        "source_sha256": code,  # a library's model has a version
-        "blocks": {place.path: "S" for place in layout.places},
-        "kept": layout.kept,
-    }
+    structure = Structure(
+        network=name,
+        kwargs=dict(kwargs),
+        num_classes=num_classes,
+        in_channels=input_shape[0],
+        source_sha256=code or None,  # a library's model has a version
+        blocks={place.path: "S" for place in layout.places},
+        kept=layout.kept,
+    )
     return structure, module, layout
 
 
@@ -64,8 +63,8 @@ def places_of(
     exclude: Sequence[str] = (),
     *,
     dense: bool | None = False,
-) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
-    """The structure of any network by name with S in every place, and which of ``blocks`` fit at each.
+) -> tuple[Structure, dict[str, tuple[str, ...]]]:
+    """Return the structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
     MoonshineError as for `describe`, and for a network in which nothing can be replaced.
     """

@@ -119,7 +119,15 @@ def write_results(
         blocks = {f"stage{stage}.{index}": block for stage in (1, 2, 3) for index in (0, 1)}
         _dump(
             root / structure,
-            {"network": network, "num_classes": 10, "in_channels": 1, "blocks": blocks} | shape,
+            {
+                "network": network,
+                "num_classes": 10,
+                "in_channels": 1,
+                "blocks": blocks,
+                "block": block,
+                "taps": [],
+            }
+            | shape,
         )
         size = {"fp32": 4 * parameters + 12_000, "bf16": 2 * parameters + 12_000}
         own = {"bytes": size, "batch": 1, "compression": sizes["teacher"][0] / parameters}

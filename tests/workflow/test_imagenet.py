@@ -10,14 +10,15 @@ import torch
 from moonshine.blocks.kinds import PAPER
 from moonshine.config import Study, load_study
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import StudyStructure
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
-from moonshine_workflow.students.layouts import Images, Structure, teacher_structure, uniform, with_costs
+from moonshine_workflow.students.layouts import Images, of_study, teacher_structure, uniform
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGES = Images((3, 224, 224), 1000, {})
-STAGES = ["layer1", "layer2", "layer3", "layer4"]
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +27,20 @@ def study() -> Study:
 
 
 @pytest.fixture(scope="module")
-def teacher(study: Study) -> Structure:
+def teacher(study: Study) -> StudyStructure:
     with torch.device("meta"):
         return teacher_structure(study, IMAGES)
 
 
-def student_of(study: Study, name: str) -> Structure:
+def student_of(study: Study, name: str) -> StudyStructure:
     with torch.device("meta"):
-        return with_costs(study, uniform(study, study.network_of(name), study.block_of(name), IMAGES), IMAGES)
+        structure = uniform(study, study.network_of(name), study.block_of(name), IMAGES)
+        return of_study(study, structure, STAGES, IMAGES)
 
 
-def test_the_teacher_is_torchvisions_and_its_taps_are_the_four_stages(teacher: Structure) -> None:
-    assert (teacher["parameters"], f"{teacher['macs'] / 1e6:.2f}") == (21_797_672, "3663.76")
-    assert teacher["taps"] == STAGES
+def test_the_teacher_is_torchvisions_and_its_taps_are_the_four_stages(teacher: StudyStructure) -> None:
+    assert (teacher.parameters, f"{teacher.macs / 1e6:.2f}") == (21_797_672, "3663.76")
+    assert teacher.taps == STAGES
 
 
 @pytest.mark.parametrize(
@@ -51,16 +53,16 @@ def test_the_teacher_is_torchvisions_and_its_taps_are_the_four_stages(teacher: S
     ],
 )
 def test_students_have_their_published_sizes_and_the_teachers_taps(
-    student: str, parameters: int, macs: str, study: Study, teacher: Structure
+    student: str, parameters: int, macs: str, study: Study, teacher: StudyStructure
 ) -> None:
     structure = student_of(study, student)
-    assert (structure["parameters"], f"{structure['macs'] / 1e6:.2f}") == (parameters, macs)
+    assert (structure.parameters, f"{structure.macs / 1e6:.2f}") == (parameters, macs)
     with torch.device("meta"):
         sizes = tap_sizes(from_structure(teacher), STAGES, IMAGES.shape)
         check_taps(STAGES, sizes, from_structure(structure), IMAGES.shape)
 
 
-def test_every_block_of_the_paper_fits_everywhere(study: Study, teacher: Structure) -> None:
+def test_every_block_of_the_paper_fits_everywhere(study: Study, teacher: StudyStructure) -> None:
     blocks = [student.block for student in study.students.values() if student.block]
     assert sorted(blocks) == sorted(PAPER)
     with torch.device("meta"):

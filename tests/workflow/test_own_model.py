@@ -20,6 +20,7 @@ from moonshine.export.writing import write_files
 from moonshine.files import sha256
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import images_of
 from moonshine_workflow.students.sizes import about_of
@@ -135,7 +136,7 @@ def test_a_process_that_times_a_file_of_hers_finds_her_module(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("structure", "G4") == 0
-    given, structure = load_study(), laid_out("G4")
+    given, structure = load_study(), Structure.read(nodes.structure("tiny", "G4").outputs[0])
     about = about_of(images_of(given), structure)
     network = from_structure(structure, given.trusted)
     (here / "files").mkdir()

@@ -27,7 +27,7 @@ CARD = Card(
     error_mean_pct=12.345,
     interval=(11.1, 13.6),
     teacher_error_pct=10.04,
-    about=About((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("rose", "tulip"), RULE, {}),
+    about=About((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("rose", "tulip"), RULE, None),
     exported=Exported(
         12.3,
         1000,

@@ -98,9 +98,9 @@ def test_a_network_that_cannot_be_exported(function, message, tmp_path, capfd):
         (Head(), ABOUT, {"formats": []}, "formats: found none"),
         (
             Head(),
-            replace(ABOUT, structure={"network": "wrn-10-1"}),
+            replace(ABOUT, structure=None),
             {"formats": ["safetensors"]},
-            "structure: found no blocks, num_classes, in_channels; required: network",
+            r"about\.structure: found none; allowed: that of the network",
         ),
         (
             Head(),

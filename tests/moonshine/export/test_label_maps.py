@@ -37,7 +37,7 @@ PLAIN = Runtime(threads=1, device="cpu", channels_last=False, compile=False)
 NAMES = ("sky", "road", "tree", "car", "nothing")
 SCORED = 4
 STRUCTURE = describe("tests.moonshine.odd_networks:Dense", {}, len(NAMES), SHAPE, dense=True)[0]
-STRUCTURE["blocks"] = {**STRUCTURE["blocks"], "block": "G(4)"}
+STRUCTURE = STRUCTURE.with_blocks({"block": "G(4)"})
 ABOUT = About(SHAPE, (0.4, 0.5, 0.6), (0.3, 0.2, 0.2), NAMES, {"resize": [12, 20]}, STRUCTURE, SCORED)
 
 

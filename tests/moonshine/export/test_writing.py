@@ -25,6 +25,7 @@ from moonshine.formats.quantisation import calibration_images
 from moonshine.formats.sizes import onnx_bytes
 from moonshine.structures.artifacts import load_weights
 from moonshine.structures.build import build, from_structure, to_structure
+from moonshine.structures.structure import Structure
 from tests.moonshine import odd_pictures
 from tests.moonshine.data.photographs import encoded, packed
 from tests.moonshine.datasets import flowers
@@ -156,7 +157,7 @@ def test_torch_export_runs_without_the_library_and_without_pickles(exported, fol
 
 def test_safetensors_are_rebuilt_from_the_structure_beside_them(exported, folder, network):
     structure = read_json(folder / "structure.json")
-    again = from_structure(structure)
+    again = from_structure(Structure.read(folder / "structure.json"))
     load_weights(again, folder / "network.safetensors")
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in network.state_dict().items())
     assert structure["blocks"] == BLOCKS

@@ -80,7 +80,7 @@ def test_mixed_structure_round_trip():
     paths = residual_blocks(TINY)
     blocks = {path: ("S", "G(2)", "BG(2,M)")[index % 3] for index, path in enumerate(paths)}
     structure = to_structure(TINY, blocks, num_classes=5, in_channels=1)
-    assert structure["blocks"] == blocks
+    assert structure.blocks == blocks
     first, again = build(TINY, blocks, 5, 1).eval(), from_structure(structure).eval()
     again.load_state_dict(first.state_dict())
     x = torch.randn(1, 1, 32, 32)

@@ -11,7 +11,8 @@ import pytest
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine.networks.sources import check_sources, sources
-from moonshine.structures.build import rebuild
+from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
 
 Write = Callable[[dict[str, str]], None]
 NETS = "from torch import nn\nfrom own_pkg.blocks import width\n\ndef build():\n    return nn.Conv2d(3, width, 3)\n"
@@ -101,22 +102,18 @@ def test_a_change_in_any_of_them_is_refused_with_both_checksums(
     file: str, write: Write, tmp_path: Path
 ) -> None:
     write({"own_pkg/__init__.py": "", "own_pkg/nets.py": NETS, "own_pkg/blocks.py": "width = 4\n"})
-    structure = {
-        "network": "own_pkg.nets:build",
-        "kwargs": {},
-        "num_classes": 4,
-        "in_channels": 3,
-        "blocks": {},
-        "source_sha256": sources("own_pkg.nets:build"),
-    }
-    rebuild(structure, "own_pkg")
+    recorded = sources("own_pkg.nets:build")
+    structure = Structure(
+        network="own_pkg.nets:build", num_classes=4, in_channels=3, blocks={}, source_sha256=recorded
+    )
+    from_structure(structure, "own_pkg")
     path = tmp_path / file
     before, then = path.read_text(), sha256(path)
     path.write_text(before + "# another\n")
     with pytest.raises(MoonshineError, match=f"{path} has the checksum {sha256(path)}, then it was {then}"):
-        rebuild(structure, "own_pkg")
+        from_structure(structure, "own_pkg")
     path.write_text(before)
-    rebuild(structure, "own_pkg")
+    from_structure(structure, "own_pkg")
 
 
 def test_a_module_that_has_come_or_gone_is_a_change(write: Write, tmp_path: Path) -> None:
@@ -141,10 +138,12 @@ def test_what_the_code_puts_on_the_path_is_no_more_part_of_it_after_it_has_run(
         }
     )
     before = sources("own_nets:build")
-    structure = {"network": "own_nets:build", "kwargs": {}, "num_classes": 4, "in_channels": 3, "blocks": {}}
-    rebuild({**structure, "source_sha256": before}, "own_nets")
+    structure = Structure(
+        network="own_nets:build", num_classes=4, in_channels=3, blocks={}, source_sha256=before
+    )
+    from_structure(structure, "own_nets")
     assert sources("own_nets:build") == before
-    rebuild({**structure, "source_sha256": before}, "own_nets")
+    from_structure(structure, "own_nets")
 
 
 def test_a_structure_with_something_else_for_checksums() -> None:

@@ -1,7 +1,6 @@
 """The search over a small space."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from moonshine.search.place_costs import costs
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
+from moonshine.structures.structure import SearchRecord
 
 SHAPE = (3, 8, 8)
 SPACE = Space(*places_of("wrn-10-1", {}, 10, SHAPE, ("S", "G(4)", "G(N)", "B(2)")), SHAPE)
@@ -51,7 +51,7 @@ def test_the_best_of_the_candidates_is_chosen():
     calls = []
     found = search(SPACE, mixed(seed=3), *batch(), known=KNOWN, progress=lambda *call: calls.append(call))
     assert found.candidates == 8
-    assert found.blocks == found.chosen.blocks == found.winners["fisher"].blocks
+    assert found.chosen.blocks == found.winners["fisher"].blocks
     assert set(found.winners) == {"fisher", "parameters", "macs", "random"}
     for winner in found.winners.values():
         assert winner.parameters == sum(p.numel() for p in SPACE.build(winner.blocks).parameters())
@@ -85,15 +85,14 @@ def test_it_is_deterministic_and_plain_data():
     torch.manual_seed(12)
     assert search(SPACE, mixed(seed=1), *batch()) == first
     assert search(SPACE, mixed(seed=2), *batch(), known=KNOWN) != first
-    again = json.loads(json.dumps(asdict(first), allow_nan=False))
-    assert again["chosen"]["blocks"] == first.blocks
+    assert SearchRecord.model_validate_json(json.dumps(first.content(), allow_nan=False)) == first
 
 
 @pytest.mark.parametrize("score", ["parameters", "macs", "random"])
 def test_the_plain_scores(score):
     found = search(SPACE, mixed(score=score), *batch(), known=KNOWN)
     fisher = search(SPACE, mixed(), *batch(), known=KNOWN)
-    assert found.blocks == fisher.winners[score].blocks
+    assert found.chosen.blocks == fisher.winners[score].blocks
     assert found.chosen == fisher.winners[score]
     assert "fisher" not in found.winners
     assert found.spearman == {"parameters": None, "macs": None}
@@ -111,7 +110,7 @@ def test_finalists():
     found = search(SPACE, mixed(finalists=finalists), *batch(), finalist=error, known=KNOWN)
     assert seen[0] == found.winners["fisher"].blocks
     assert [candidate.blocks for candidate in found.finalists] == seen
-    assert found.blocks == seen[1]
+    assert found.chosen.blocks == seen[1]
     assert found.chosen == found.finalists[1]
     assert (found.chosen.error, found.finalists[0].error, found.winners["fisher"].error) == (20.0, None, None)
     with pytest.raises(MoonshineError, match="finalists: found no function"):
@@ -132,7 +131,7 @@ def test_a_budget_on_exported_files():
     found = search(SPACE, mixed(**settings), *batch(), size=size, known=KNOWN)
     assert found.measure == "onnx"
     assert all(size(SPACE.build(winner.blocks), "onnx") <= 150_000 for winner in found.winners.values())
-    assert size(SPACE.build(found.blocks), "onnx") > 100_000
+    assert size(SPACE.build(found.chosen.blocks), "onnx") > 100_000
     assert len(exported) < 8 + 3 * len(found.winners) + 5
     with pytest.raises(MoonshineError, match="150kB onnx: found no exporter"):
         search(SPACE, mixed(**settings), *batch(), known=KNOWN)

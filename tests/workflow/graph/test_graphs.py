@@ -56,6 +56,7 @@ HARMLESS = {
     "moonshine/errors.py": "the exception",
     "moonshine/export/__init__.py": "exports",
     "moonshine/files.py": "atomic writing",
+    "moonshine/json_model.py": "checked reading and atomic writing",
     "workflow/moonshine_workflow/tracking/live.py": "tracking",
     "workflow/moonshine_workflow/tracking/runs.py": "tracking",
     "moonshine/search/__init__.py": "empty",

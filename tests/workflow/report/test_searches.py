@@ -14,10 +14,14 @@ from tests.workflow.fake_results import SIZES, make_study, table_rows, write_res
 
 BUDGET = ["200k params", "5ms"]
 BLOCKS = {"stage1.0": "G(4)", "stage2.0": "G(4)", "stage3.0": "BG(2,M/8)"}
-CHOSEN = {"blocks": BLOCKS, "parameters": 199_000, "macs": 28_000_000, "fisher": 0.0123, "error": None}
+CHOSEN = {"blocks": BLOCKS, "parameters": 199_000, "macs": 28_000_000, "fisher": 0.0123, "initialisations": 1}
 OTHER = {**CHOSEN, "blocks": {**BLOCKS, "stage1.0": "S"}, "parameters": 200_000, "fisher": 0.01}
 SEARCH: dict[str, Any] = {
     "settings": {"budget": BUDGET, "score": "fisher"},
+    "score": "fisher",
+    "finalists": [],
+    "drawn": 60,
+    "refused": {},
     "measure": "parameters",
     "window": [195_000.0, 200_000.0],
     "widened": False,

@@ -366,7 +366,8 @@ def test_no_name_in_the_results_becomes_markup(tmp_path):
     dataset = json.loads((folder / "data" / "dataset.json").read_text()) | about
     drawn = {"node": "evil", "args": ["evil", "evil", 0]}
     classes = [{"name": "evil", "colour": "#ff0000"}]
-    structure = {"blocks": {"evil": "evil"}, "search": SEARCH}
+    structure = json.loads((folder / "students/evil/structure.json").read_text())
+    structure |= {"blocks": {"evil": "evil"}, "search": SEARCH}
     stamp = {"when": "2026-11-20", "reason": "evil", "nodes": ["evil"]}
     for path, content in {
         "data/dataset.json": dataset,

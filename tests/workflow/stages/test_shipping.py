@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(shipping, "write_receipts", lambda *given, **settings: receipts(*ERRORS[current[0]]))
     monkeypatch.setattr(shipping, "load", lambda folder, **settings: folder.parent.parent.name)
     monkeypatch.setattr(shipping, "about_of", lambda images, structure: None)
-    monkeypatch.setattr(shipping, "read_json", lambda path: {})
+    monkeypatch.setattr(shipping, "StudyStructure", SimpleNamespace(read=lambda path: None))
     monkeypatch.setattr(
         shipping, "_card", lambda study, chosen, shipped, *rest: _Said(warnings(shipped, chosen))
     )

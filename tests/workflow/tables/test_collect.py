@@ -138,7 +138,7 @@ def test_results_of_another_node_are_refused(tmp_path):
         ("students/G4/cost.json", "macs", {}, "macs: found {}; allowed: int or NoneType"),
         ("students/G4/cost.json", "compression", "x", "compression: found 'x'; allowed: float or NoneType"),
         ("students/G4/cost.json", "bytes", [], "damaged"),
-        ("students/G4/structure.json", "network", -1, "network: found -1; allowed: str or NoneType"),
+        ("students/G4/structure.json", "network", -1, "network: found -1; input should be a valid string"),
         ("students/G4/structure.json", "blocks", -1, "damaged"),
         ("students/G4/structure.json", "blocks", {"stage1.0": {}}, "damaged"),
         ("teacher/metrics.json", "network", ..., "it has no 'network'"),

@@ -25,7 +25,7 @@ def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
     """
     about = {
         "what": "place latencies and their spread",
-        "structure": dict(space.structure),
+        "structure": space.structure.content(),
         "fitting": {path: list(blocks) for path, blocks in space.fitting.items()},
         "input_shape": list(space.input_shape),
         "threads": threads,
@@ -49,10 +49,10 @@ def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[st
     dataset = images.dataset if images else {}
 
     def export(blocks: Mapping[str, str], format: str) -> int:
-        structure = {**space.structure, "blocks": {**space.structure["blocks"], **blocks}}
+        structure = space.structure.with_blocks(blocks)
         key = {
             "what": "exported bytes",
-            "structure": structure,
+            "structure": structure.content(),
             "input_shape": list(space.input_shape),
             "format": format,
             **{name: dataset[name] for name in DESCRIBED if name in dataset},

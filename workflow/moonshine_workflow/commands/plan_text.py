@@ -28,7 +28,7 @@ def text(
     """What is reachable, what fits, what would be slower; ``everything`` lists what does not fit, too."""
     shape = "x".join(map(str, space.input_shape))
     parts = [
-        f"{space.structure['network']} at {shape}, {space.structure['num_classes']} classes: {len(space.places)} "
+        f"{space.structure.network} at {shape}, {space.structure.num_classes} classes: {len(space.places)} "
         f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
         _reach(plan, budgets),
         _table(plan, everything),
@@ -36,7 +36,7 @@ def text(
         _dearer(plan),
         _slower(plan, threads),
     ]
-    if kept := space.structure.get("kept"):
+    if kept := space.structure.kept:
         reasons = sorted(set(kept.values()))
         counts = [f"{list(kept.values()).count(reason)} ({reason})" for reason in reasons]
         parts.append(f"Convolutions that stay: {', '.join(counts)}.")

@@ -15,6 +15,7 @@ from moonshine import MoonshineError
 from moonshine.config import Study
 from moonshine.files import read_json, sha256
 from moonshine.networks.sources import sources as checksums
+from moonshine.structures.structure import Structure
 from moonshine_workflow.engines.checksums import lost_data
 from moonshine_workflow.engines.rules import cores
 from moonshine_workflow.graph import nodes
@@ -132,10 +133,10 @@ def _same_code(study: Study, node: Node) -> bool:
     if node.stage == "sources":
         return sources.are_current(study)
     paths = [path for path in node.outputs if path.name == "structure.json"]
-    structure = _read(paths[0]) if paths else {}
     with suppress(MoonshineError):  # of a module that is gone
-        recorded = structure.get("source_sha256")
-        return not recorded or recorded == checksums(structure["network"])
+        structure = Structure.read(paths[0]) if paths else None
+        recorded = structure and structure.source_sha256
+        return not structure or not recorded or recorded == checksums(structure.network)
     return False
 
 

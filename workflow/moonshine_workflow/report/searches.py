@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from moonshine.costs.budgets import show
-from moonshine.files import read_json
+from moonshine.structures.structure import SearchRecord, StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.markup import Fragment, listed, render
 from moonshine_workflow.report.results import Results
@@ -18,20 +17,20 @@ def searches(results: Results) -> Fragment:
     found = []
     for row in results.rows:
         path = results.root / nodes.structure(results.study, row.model.student).outputs[0]
-        structure = read_json(path) if path.is_file() else {}
-        if structure.get("search"):
-            found.append(_search(results.labels[row.model.student], structure))
+        structure = StudyStructure.read(path) if path.is_file() else None
+        if structure and structure.search:
+            found.append(_search(results.labels[row.model.student], structure.blocks, structure.search))
     return render("searches", "searches", found)
 
 
-def _search(label: str, structure: Mapping[str, Any]) -> dict[str, Any]:
-    search, budget = structure["search"], structure["search"]["settings"]["budget"]
+def _search(label: str, blocks: dict[str, str], search: SearchRecord) -> dict[str, Any]:
+    budget = search.settings["budget"]
     return {
-        **search,
         "label": label,
+        "record": search,
         "budget": budget if isinstance(budget, str) else listed(budget),
-        "kinds": sorted(Counter(structure["blocks"].values()).items()),
-        "places": list(structure["blocks"].items()),
-        "window": [show(search["measure"], value) for value in search["window"] or ()],
-        "spearman": {measure: rho for measure, rho in search["spearman"].items() if rho is not None},
+        "kinds": sorted(Counter(blocks.values()).items()),
+        "places": list(blocks.items()),
+        "window": [show(search.measure, value) for value in search.window or () if search.measure],
+        "spearman": {measure: rho for measure, rho in search.spearman.items() if rho is not None},
     }

@@ -8,8 +8,9 @@ from moonshine.config import Study
 from moonshine.costs.budgets import EXPORTED, parse_all
 from moonshine.costs.cost import cost
 from moonshine.costs.latency import latency
-from moonshine.files import read_json, write_json
+from moonshine.files import write_json
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import images_of, teacher_structure
 from moonshine_workflow.students.sizes import timed_batches, values
@@ -20,7 +21,9 @@ def run(job: stage.Job) -> None:
     images = images_of(study)
     teacher = teacher_structure(study, images)
     structure = (
-        teacher if student == "teacher" else read_json(nodes.structure(study.study, student).outputs[0])
+        teacher
+        if student == "teacher"
+        else StudyStructure.read(nodes.structure(study.study, student).outputs[0])
     )
     module = from_structure(structure, study.trusted)
     shape = images.shape
@@ -40,7 +43,7 @@ def run(job: stage.Job) -> None:
             "peak_activation_bytes": found.peak_activation_bytes,
             "batch": 1,
             "input_shape": list(shape),
-            "compression": teacher["parameters"] / found.parameters,
+            "compression": teacher.parameters / found.parameters,
             **({"latency_ms": asked["latency"]} if "latency" in asked else {}),
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from moonshine.files import read_json
+from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.training.launch import launch
 from moonshine_workflow.training.node import train_node
@@ -12,7 +12,7 @@ from moonshine_workflow.training.node import train_node
 
 def run(job: stage.Job) -> None:
     student, _ = job.args
-    train_node(job, read_json(nodes.structure(job.study.study, student).outputs[0]))
+    train_node(job, StudyStructure.read(nodes.structure(job.study.study, student).outputs[0]))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import Timing, measure
 from moonshine.export.writing import export_network, write_files
-from moonshine.files import read_json, write_bytes, write_json
+from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS, INT8
 from moonshine.formats.quantisation import calibration_images
 from moonshine.structures.artifacts import load
+from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import Images, images_of
 from moonshine_workflow.students.sizes import about_of, timed_batches
@@ -73,7 +74,7 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
         _check_budgets(study, exported)
         shipped = _record(study, judged, chosen)
         write_json(draft / FILE, shipped.to_json())
-        structure = read_json(node_of(study, candidate).folder / "structure.json")
+        structure = StudyStructure.read(node_of(study, candidate).folder / "structure.json")
         about = about_of(images, structure)
         timings = _measure(study, draft, exported, about)
         teacher = _teacher_timings(study, images, dataset, exported)
@@ -119,7 +120,7 @@ def _export(
     """The candidate's files; unless this is ``final``, first judged, and ``_Unfit`` where the verdict is not good."""
     assert study.ship
     node = node_of(study, candidate)
-    about = about_of(images, read_json(node.folder / "structure.json"))
+    about = about_of(images, StudyStructure.read(node.folder / "structure.json"))
     validation = dataset.validation
     assert validation is not None  # or no candidate would have been ranked
     formats = tuple(dict.fromkeys((*_counted(study), INT8)))
@@ -194,7 +195,7 @@ def _teacher_timings(study: Study, images: Images, dataset: Dataset, exported: E
     """The teacher in the same formats, in a folder that is thrown away."""
     folder = nodes.teacher(study.study).folder
     teacher: nn.Module = load(folder, trust=study.trusted)
-    about = about_of(images, read_json(folder / "structure.json"))
+    about = about_of(images, StudyStructure.read(folder / "structure.json"))
     formats = [receipt.format for receipt in exported.receipts]
     with TemporaryDirectory() as draft:
         write_files(teacher, Path(draft), about, calibration_images(dataset.train, 2), formats)
@@ -205,7 +206,7 @@ def _card(
     study: Study,
     chosen: Mapping[str, Any],
     shipped: Shipped,
-    structure: Mapping[str, Any],
+    structure: StudyStructure,
     images: Images,
     about: About,
     exported: Exported,
@@ -226,9 +227,9 @@ def _card(
     return Card(
         name=f"{chosen['student']} of {study.study}",
         teacher=study.teacher.name,
-        blocks=structure["blocks"],
-        parameters=structure["parameters"],
-        macs=structure["macs"],
+        blocks=structure.blocks,
+        parameters=structure.parameters,
+        macs=structure.macs,
         data=f"{images.dataset['name']}: {images.dataset['source']}",
         data_sha256=images.dataset["sha256"]["source"],
         examples=images.dataset["counts"],

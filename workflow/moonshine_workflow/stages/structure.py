@@ -9,28 +9,27 @@ from typing import Any
 from moonshine.config import Study
 from moonshine.costs.budgets import dearer, parse_all
 from moonshine.errors import MoonshineError
-from moonshine.files import write_json
 from moonshine.search.rivals import rival
-from moonshine.structures.build import from_structure, to_structure
+from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.substitute import check_runs
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import (
     Images,
-    Structure,
     images_of,
     named,
+    of_study,
     teacher_structure,
     uniform,
-    with_costs,
 )
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.students.sizes import values
 from moonshine_workflow.students.trial import try_out
 
 
-def describe(study: Study, student: str, progress: SearchProgress | None = None) -> Structure:
-    """The structure of a student for the study's data, with its size at the study's input.
+def describe(study: Study, student: str, progress: SearchProgress | None = None) -> StudyStructure:
+    """Return the structure of a student for the study's data.
 
     ``progress`` is told what a search for it does.
 
@@ -41,20 +40,20 @@ def describe(study: Study, student: str, progress: SearchProgress | None = None)
     teacher = teacher_structure(study, images)
     key = f"students.{student}"
     structure = named(key, lambda: _student(study, student, images, progress))
-    if structure["blocks"] == teacher["blocks"] and structure["network"] == teacher["network"]:
+    if structure.blocks == teacher.blocks and structure.network == teacher.network:
         raise MoonshineError(
-            f"{key}: {structure['network']} with {structure['block']} blocks is the teacher itself; allowed: another "
+            f"{key}: {structure.network} with {structure.block} blocks is the teacher itself; allowed: another "
             "block, or a smaller network"
         )
-    taps = teacher["taps"]
+    taps = teacher.taps
     network, original = (from_structure(each, study.trusted) for each in (structure, teacher))
-    if structure["network"] == teacher["network"]:
+    if structure.network == teacher.network:
         named(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
     named(key, lambda: check_taps(taps, sizes, network, images.shape))
     named(key, lambda: try_out(study, structure, images))
-    found = with_costs(study, {**structure, "taps": taps}, images)
-    if more := dearer(found, teacher):
+    found = of_study(study, structure, taps, images)
+    if more := dearer(found.model_dump(), teacher.model_dump()):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)
     return found
 
@@ -68,11 +67,11 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
     if student.rival:
 
         def size(module: Any, measure: str) -> float:
-            return values(module, images, {}, [measure], study.runtime.threads)[measure]
+            return values(module, images, None, [measure], study.runtime.threads)[measure]
 
         budgets = parse_all(student.rival.budget)
         found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
-        return {**to_structure(found, "S", images.classes, images.shape[0]), "block": "S"}
+        return uniform(study, found, "S", images)
     return uniform(study, study.network_of(name), study.block_of(name), images)
 
 
@@ -81,10 +80,10 @@ def run(job: stage.Job) -> None:
     searched = job.study.students[student].mixed is not None
     with stage.alone(job.node) if searched else nullcontext():
         structure = describe(job.study, student, SearchProgress(job.node))
-    write_json(job.node.outputs[0], structure)
-    for path, reason in structure.get("refused", {}).items():
+    structure.write(job.node.outputs[0])
+    for path, reason in structure.refused.items():
         stage.logger.warning("%s stays as it is: %s", path, reason)
-    stage.logger.info("%d parameters, %d MACs", structure["parameters"], structure["macs"])
+    stage.logger.info("%d parameters, %d MACs", structure.parameters, structure.macs)
 
 
 if __name__ == "__main__":

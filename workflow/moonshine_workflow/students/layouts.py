@@ -17,12 +17,12 @@ from moonshine.files import read_json
 from moonshine.networks.families import is_model
 from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import check_logits, describe
+from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.layout import Layout
 from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.tap_discovery import discover, tap_sizes
 from moonshine_workflow.graph import nodes
 
-Structure = dict[str, Any]
 Described = tuple[Structure, nn.Module, Layout]
 """A third-party model with S in every place, the model itself, and where other blocks fit."""
 
@@ -59,8 +59,8 @@ def named(key: str, make: Callable[[], Made]) -> Made:
         raise (error if str(error).startswith(key) else MoonshineError(f"{key}: {error}")) from None
 
 
-def teacher_structure(study: Study, images: Images) -> Structure:
-    """The structure of the teacher, with its taps: given, the ends of the stages of our own networks, or discovered.
+def teacher_structure(study: Study, images: Images) -> StudyStructure:
+    """Return the structure of the teacher; its taps are given, the ends of a built-in network's stages, or discovered.
 
     Errors: ``MoonshineError`` naming the key for a network that cannot be built, does not take the images or return
     logits for their classes, in which nothing can be replaced, and for taps that are not there.
@@ -68,7 +68,7 @@ def teacher_structure(study: Study, images: Images) -> Structure:
     return named("teacher", lambda: _teacher(study, images))
 
 
-def _teacher(study: Study, images: Images) -> Structure:
+def _teacher(study: Study, images: Images) -> StudyStructure:
     teacher = study.teacher
     taps: Sequence[str] | None = teacher.taps
     module: nn.Module
@@ -83,7 +83,7 @@ def _teacher(study: Study, images: Images) -> Structure:
         module = from_structure(structure, study.trusted)
         taps = taps or module.taps  # type: ignore[assignment]
     tap_sizes(module, taps or (), images.shape)
-    return with_costs(study, {**structure, "block": "S", "taps": list(taps or ())}, images)
+    return of_study(study, structure.with_blocks({}, block="S"), taps or (), images)
 
 
 def _check_training(study: Study, module: nn.Module, images: Images) -> None:
@@ -133,7 +133,7 @@ def uniform(study: Study, network: str, block: str, images: Images) -> Structure
     """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
     block = str(parse(block))
     if not is_model(network):
-        return {**to_structure(network, block, images.classes, images.shape[0]), "block": block}
+        return to_structure(network, block, images.classes, images.shape[0]).with_blocks({}, block=block)
     return with_block(network, block, described(study, network, images))
 
 
@@ -143,16 +143,17 @@ def with_block(network: str, block: str, model: Described) -> Structure:
     chosen, refused = choose(module, layout, block)
     if not chosen:
         raise nothing_to_swap(network, block, {**layout.kept, **refused})
-    return {**structure, "blocks": {**structure["blocks"], **chosen}, "refused": refused, "block": block}
+    return structure.with_blocks(chosen, refused=refused, block=block)
 
 
-def with_costs(study: Study, structure: Structure, images: Images) -> Structure:
-    """The same structure with its size at the study's input."""
+def of_study(study: Study, structure: Structure, taps: Sequence[str], images: Images) -> StudyStructure:
+    """Return a structure with its taps, and its size at the study's input."""
     found = cost(from_structure(structure, study.trusted), images.shape)
-    return {
-        **structure,
-        "input_shape": list(images.shape),
-        "parameters": found.parameters,
-        "macs": found.macs,
-        "ops": found.ops,
-    }
+    return StudyStructure(
+        **{key: getattr(structure, key) for key in structure.model_fields_set},
+        taps=tuple(taps),
+        input_shape=images.shape,
+        parameters=found.parameters,
+        macs=found.macs,
+        ops=found.ops,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,11 +21,12 @@ from moonshine.search.scoring import Progress
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
+from moonshine.structures.structure import Structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
-from moonshine_workflow.students.layouts import Images, Structure
+from moonshine_workflow.students.layouts import Images
 from moonshine_workflow.students.sizes import exported_bytes
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
@@ -82,16 +82,10 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = 
             execution = held.enter_context(execution_here(study, precision="fp32"))
             finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
         found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
-    about = {key: value for key, value in asdict(found).items() if key != "blocks"}
-    settings = settings_of(mixed)
-    if scored_on(mixed, images.shape) < settings["batch_size"]:
+    about: dict[str, Any] = {"settings": settings_of(mixed)}
+    if scored_on(mixed, images.shape) < about["settings"]["batch_size"]:
         about["images"] = len(pictures)
-    return {
-        **structure,
-        "blocks": {**structure["blocks"], **found.blocks},
-        "block": "mixed",
-        "search": {**about, "settings": settings},
-    }
+    return structure.with_blocks(found.chosen.blocks, block="mixed", search=found.model_copy(update=about))
 
 
 def settings_of(mixed: Mixed) -> dict[str, Any]:

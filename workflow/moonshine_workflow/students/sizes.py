@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -12,9 +11,8 @@ from moonshine.costs.cost import Cost, cost
 from moonshine.costs.latency import latency
 from moonshine.formats.about import About
 from moonshine.formats.sizes import onnx_bytes
+from moonshine.structures.structure import Structure
 from moonshine_workflow.students.layouts import Images
-
-REBUILT_FROM = ("network", "kwargs", "num_classes", "in_channels", "source_sha256", "blocks")
 
 
 def timed_batches(dense: bool) -> tuple[int, ...]:
@@ -22,7 +20,7 @@ def timed_batches(dense: bool) -> tuple[int, ...]:
     return (1,) if dense else (1, 32)
 
 
-def about_of(images: Images, structure: Mapping[str, Any]) -> About:
+def about_of(images: Images, structure: Structure | None) -> About:
     """What exported files say about a network of this study."""
     data = images.dataset
     return About(
@@ -31,7 +29,7 @@ def about_of(images: Images, structure: Mapping[str, Any]) -> About:
         std=tuple(data["std"]),
         class_names=tuple(data["class_names"]),
         resize_rule=data.get("resize_rule", {}),
-        structure={key: structure[key] for key in REBUILT_FROM if key in structure},
+        structure=structure,
         scored_classes=data.get("scored_classes"),
     )
 
@@ -39,7 +37,7 @@ def about_of(images: Images, structure: Mapping[str, Any]) -> About:
 def values(
     module: nn.Module,
     images: Images,
-    structure: Mapping[str, Any],
+    structure: Structure | None,
     measures: Iterable[str],
     threads: int,
     found: Cost | None = None,
@@ -66,6 +64,6 @@ def values(
     return {measure: value(measure) for measure in measures}
 
 
-def exported_bytes(module: nn.Module, images: Images, structure: Mapping[str, Any], measure: str) -> int:
+def exported_bytes(module: nn.Module, images: Images, structure: Structure | None, measure: str) -> int:
     """Bytes of the file that exporting an untrained network in this format gives."""
     return onnx_bytes(module, images.shape, measure == "onnx-int8", about_of(images, structure))

@@ -10,9 +10,10 @@ from moonshine.errors import MoonshineError, first_line
 from moonshine.networks.families import is_model
 from moonshine.structures.artifacts import rebuilt
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
 from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
-from moonshine_workflow.students.layouts import Images, Structure
+from moonshine_workflow.students.layouts import Images
 
 SHOWN = 2
 """Images of the batch that a network is tried on, where a study's batches have as many."""
@@ -25,7 +26,7 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
     computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Built-in networks are not
     tried: the tests do that. Leaves nothing behind, torch's random numbers included.
     """
-    if not is_model(structure["network"]):
+    if not is_model(structure.network):
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -9,12 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from moonshine.config import Study
 from moonshine.config.methods import Method
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, write_bytes
+from moonshine.json_model import JsonModel
+from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.tables.choice import choose, sizes_of
 from moonshine_workflow.tables.latex import table_to_latex
@@ -37,6 +39,8 @@ IDENTITY = ("data", "teacher", "network", "block")
 COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
 PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
 
+Content = TypeVar("Content", bound=JsonModel)
+
 
 @dataclass(frozen=True)
 class _Reader:
@@ -47,6 +51,9 @@ class _Reader:
 
     def json(self, path: Path) -> dict[str, Any] | None:
         return read_json(self.root / path) if self._there(path) else None
+
+    def typed(self, kind: type[Content], path: Path) -> Content | None:
+        return kind.read(self.root / path) if self._there(path) else None
 
     def history(self, path: Path) -> list[dict[str, str]]:
         return read_csv(self.root / path) if self._there(path) else []
@@ -63,16 +70,15 @@ class _Reader:
 
 
 def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
-    what, costs = reader.json(structure) or {}, reader.json(cost) or {}
-    with interpreted(structure):
-        blocks = sorted(set(what.get("blocks", {}).values()))
+    what, costs = reader.typed(StudyStructure, structure), reader.json(cost) or {}
     with interpreted(cost):
         size = dict(costs.get("bytes", {}))
-    block = what.get("block") or (blocks[0] if len(blocks) == 1 else "mixed" if blocks else None)
-    named = Model(student, what.get("network"), block, what.get("parameters"), what.get("macs"))
+    named = Model(student, None, None)
+    if what:
+        named = Model(student, what.network, what.block, what.parameters, what.macs)
     measured = {name: costs[name] for name in COSTS if name in costs}
     measured |= {f"bytes_{name}": size.get(name) for name in ("fp32", "bf16")}
-    return checked(replace(checked(named, structure), **measured), cost)
+    return checked(replace(named, **measured), cost)
 
 
 def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:

@@ -12,6 +12,7 @@ from torch import nn
 from moonshine.data import Dataset
 from moonshine.files import sha256, write_csv, write_json
 from moonshine.structures.artifacts import save_weights
+from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.train import History
@@ -30,25 +31,25 @@ COLUMNS = (
 )
 
 
-def identity_of(job: stage.Job, structure: dict[str, Any], method: str | None, seed: int) -> dict[str, Any]:
+def identity_of(job: stage.Job, structure: StudyStructure, method: str | None, seed: int) -> dict[str, Any]:
     """Which node it is, as its metrics and its MLflow run say."""
     return {
         "study": job.study.study,
         "node": job.node.name,
         "student": job.args[0] if job.args else "teacher",
-        "network": structure["network"],
-        "block": structure["block"],
+        "network": structure.network,
+        "block": structure.block,
         "method": method or job.node.stage,
         "seed": seed,
     }
 
 
 def inputs(
-    job: stage.Job, dataset: dict[str, Any], structure: dict[str, Any], distils: bool
+    job: stage.Job, dataset: dict[str, Any], structure: StudyStructure, distils: bool
 ) -> dict[str, Any]:
     """Checksums of what the node starts from: data, teacher, and the user's code where it builds the network."""
     weights = nodes.teacher(job.study.study).folder / "weights.safetensors"
-    code = structure.get("source_sha256")
+    code = structure.source_sha256
     return {
         "data": dataset["sha256"]["data.safetensors"],
         "teacher": sha256(weights) if distils else None,
@@ -71,7 +72,7 @@ def evaluate_test(
 def write(
     node: nodes.Node,
     network: nn.Module,
-    structure: dict[str, Any],
+    structure: StudyStructure,
     config: dict[str, Any],
     history: History,
     identity: dict[str, Any],
@@ -88,7 +89,7 @@ def write(
     if "validation_error_pct" in last:
         validation = {"error_pct": last["validation_error_pct"], "loss": last["validation_loss"]}
     save_weights(network, node.folder / "weights.safetensors")
-    write_json(node.folder / "structure.json", structure)
+    structure.write(node.folder / "structure.json")
     columns = [name for name in COLUMNS if name in last] or ["epoch"]
     write_csv(node.folder / "history.csv", history.rows, columns)
     write_json(node.folder / "config.json", config)
@@ -98,8 +99,8 @@ def write(
             **identity,
             "status": history.status,
             "epochs_run": len(history.rows),
-            "parameters": structure["parameters"],
-            "macs": structure["macs"],
+            "parameters": structure.parameters,
+            "macs": structure.macs,
             "train": {"loss": _finite(last["loss"]), "error_pct": last["train_error_pct"]} if last else None,
             "validation": validation
             and {"error_pct": validation["error_pct"], "loss": _finite(validation["loss"])},

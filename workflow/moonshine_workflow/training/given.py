@@ -12,6 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights
+from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
@@ -21,7 +22,7 @@ from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 
 
-def evaluate_node(job: stage.Job, structure: dict[str, Any]) -> None:
+def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
     """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
     study, node = job.study, job.node
     folder = nodes.fetch(study.study).folder

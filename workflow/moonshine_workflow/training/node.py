@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +18,7 @@ from moonshine.distillation.distil import distillation
 from moonshine.files import read_json
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
 from moonshine.training.labels import LabelLoss, class_weights
 from moonshine.training.processes import launched, synchronised, together
@@ -32,7 +32,7 @@ from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
 
 
-def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = None) -> History:
+def train_node(job: stage.Job, structure: StudyStructure, method: str | None = None) -> History:
     """Train the network of ``structure`` and write the outputs of ``job``'s node.
 
     ``method`` is a key of the study's methods, None for cross-entropy alone. The test set is evaluated once, here.
@@ -64,7 +64,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
             warm = study.students[job.args[0]].warm_start
             if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
                 _warm(network, teacher, structure, warm, dataset, seed)
-            taps = structure["taps"]
+            taps = structure.taps
         if study.training.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
@@ -114,7 +114,7 @@ def train_node(job: stage.Job, structure: dict[str, Any], method: str | None = N
 def _warm(
     network: nn.Module,
     teacher: nn.Module,
-    structure: dict[str, Any],
+    structure: StudyStructure,
     warm: WarmStart,
     dataset: Dataset,
     seed: int,
@@ -133,7 +133,7 @@ def _warm(
         device="cpu",
     )
     images = [batch for batch, _ in islice(loader, warm.batches)]
-    done = warm_start(network, teacher, structure["blocks"], images, warm)
+    done = warm_start(network, teacher, structure.blocks, images, warm)
     stage.logger.info("warm start: %s", done)
 
 

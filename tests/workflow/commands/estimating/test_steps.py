@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from moonshine import MoonshineError
-from moonshine.files import write_json
+from moonshine.structures.structure import SearchRecord, StudyStructure
 from moonshine_workflow.commands.estimating.steps import distinct, steps_of
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import Images, uniform
 from moonshine_workflow.students.mixing import settings_of
 from tests.workflow.commands.estimating.studies import SIZE, a_study
+from tests.workflow.report.test_searches import SEARCH
 
 
 def test_every_network_and_loss_is_timed_once() -> None:
@@ -40,22 +42,27 @@ def test_a_mixed_student_is_known_once_it_was_searched_for() -> None:
         steps_of(study, SIZE)
     mixed = study.students["mix"].mixed
     assert mixed
-    structure = {
-        "network": "wrn-10-1",
-        "num_classes": 2,
-        "in_channels": 1,
-        "blocks": {"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"},
-        "block": "mixed",
-        "search": {"settings": settings_of(mixed)},
-    }
-    write_json(nodes.structure("tiny", "mix").outputs[0], structure)
+    structure = StudyStructure(
+        network="wrn-10-1",
+        num_classes=2,
+        in_channels=1,
+        blocks={"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"},
+        block="mixed",
+        search=SearchRecord.model_validate_json(json.dumps({**SEARCH, "settings": settings_of(mixed)})),
+        taps=(),
+        input_shape=(1, 8, 8),
+        parameters=1,
+        macs=1,
+        ops=1,
+    )
+    structure.write(nodes.structure("tiny", "mix").outputs[0])
     assert steps_of(study, SIZE)["mix", "scratch"].evaluation.structure == structure
 
 
 def test_a_rival_needs_no_data() -> None:
     rival = {"rival": {"scale": "depth", "budget": "100k params"}}
     study = a_study(teacher={"network": "wrn-16-1", "seed": 0}, students={"rival": rival})
-    assert steps_of(study, SIZE)["rival", "scratch"].evaluation.structure["network"] == "wrn-10-1"
+    assert steps_of(study, SIZE)["rival", "scratch"].evaluation.structure.network == "wrn-10-1"
 
 
 NETS = """

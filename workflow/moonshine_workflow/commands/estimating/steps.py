@@ -13,16 +13,14 @@ from moonshine.config import Study
 from moonshine.config.methods import Method
 from moonshine.costs.budgets import parse_all
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json
 from moonshine.networks.families import is_model
 from moonshine.search.rivals import rival
-from moonshine.structures.build import to_structure
+from moonshine.structures.structure import Structure, StudyStructure
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import (
     Described,
     Images,
-    Structure,
     described,
     named,
     teacher_structure,
@@ -30,7 +28,6 @@ from moonshine_workflow.students.layouts import (
     with_block,
 )
 from moonshine_workflow.students.mixing import settings_of
-from moonshine_workflow.students.sizes import REBUILT_FROM
 
 TEACHER, SCRATCH = "teacher", "scratch"
 
@@ -46,7 +43,7 @@ class TimedStep:
     key: str
     is_training: bool
     structure: Structure
-    teacher: Structure | None = None
+    teacher: StudyStructure | None = None
     method: Method | None = None
 
 
@@ -84,10 +81,9 @@ def steps_of(study: Study, size: DatasetSize) -> Steps:
             found[TEACHER, TEACHER] = NodeSteps(None if study.teacher.weights else scratch, evaluation)
             continue
         found[name, SCRATCH] = NodeSteps(scratch, evaluation)
-        with_taps = {**structure, "taps": teacher["taps"]}
         for key, method in study.methods.items():
             loss = "+".join(term for term, settings in method if settings is not None)
-            step = TimedStep(_key(study, loss, crop, structure, teacher), True, with_taps, teacher, method)
+            step = TimedStep(_key(study, loss, crop, structure, teacher), True, structure, teacher, method)
             found[name, key] = NodeSteps(step, evaluation)
     return found
 
@@ -99,8 +95,8 @@ def distinct(steps: Steps) -> list[TimedStep]:
 
 
 def _key(study: Study, loss: str, size: tuple[int, ...], *structures: Structure) -> str:
-    network, block, training = structures[0]["network"], structures[0]["block"], study.training
-    built_from = [{key: each[key] for key in REBUILT_FROM if key in each} for each in structures]
+    network, block, training = structures[0].network, structures[0].block, study.training
+    built_from = [each.rebuilt_from() for each in structures]
     checksum = hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()
     return (
         f"{network if block == 'S' else f'{network} with {block}'}, {loss}, batches of {training.batch_size} of "
@@ -116,7 +112,7 @@ def _student(study: Study, name: str, images: Images, layout: Callable[[str], De
     if student.rival:
         scale, budgets = student.rival.scale, parse_all(student.rival.budget)
         network = named(key, lambda: rival(study.teacher.name, scale, budgets, images.classes, images.shape))
-        return {**to_structure(network, "S", images.classes, images.shape[0]), "block": "S"}
+        return uniform(study, network, "S", images)
     network, block = study.network_of(name), study.block_of(name)
     if not is_model(network):
         return named(key, lambda: uniform(study, network, block, images))
@@ -126,9 +122,13 @@ def _student(study: Study, name: str, images: Images, layout: Callable[[str], De
 def _searched(study: Study, name: str, images: Images) -> Structure:
     mixed, path = study.students[name].mixed, nodes.structure(study.study, name).outputs[0]
     assert mixed
-    found = read_json(path) if path.exists() else {}
-    searched = found.get("search", {}).get("settings"), found.get("num_classes"), found.get("in_channels")
-    if searched != (settings_of(mixed), images.classes, images.shape[0]):
+    found = StudyStructure.read(path) if path.exists() else None
+    wanted = settings_of(mixed), images.classes, images.shape[0]
+    if (
+        not found
+        or not found.search
+        or (found.search.settings, found.num_classes, found.in_channels) != wanted
+    ):
         raise MoonshineError(
             f"students.{name}.mixed: no search with these settings has run yet; allowed: run `snakemake "
             f"{path.as_posix()}` or `dvc repro structure@{study.study}-{name}` first, or name other students with "

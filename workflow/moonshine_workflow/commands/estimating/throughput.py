@@ -141,7 +141,7 @@ def _training(study: Study, noise: Dataset, execution: Execution, step: TimedSte
     with ExitStack() as stack:
         loss: Loss = LabelLoss(weights)
         if step.method and step.teacher:
-            teacher, taps = from_structure(step.teacher, study.trusted), step.structure["taps"]
+            teacher, taps = from_structure(step.teacher, study.trusted), step.teacher.taps
             loss = stack.enter_context(distillation(network, teacher, step.method, taps, execution, weights))
         while time.perf_counter() < start + LEAST_SECONDS or not clock.steps:
             train(network, loss, noise, recipe, augment, execution, seed=0, observer=clock)
