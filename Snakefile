@@ -28,8 +28,6 @@ rule all:
     default_target: True
     input:
         expand(rules.report.output, study=STUDY.study),
-        # nothing in this graph needs it
-        expand(rules.sources.output, study=STUDY.study),
         # a file that was deleted is missed by nobody whose own files are there
         helpers.missing(STUDY),
     message:

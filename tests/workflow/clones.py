@@ -105,7 +105,7 @@ def due(folder: Path, engine: str) -> set[str]:
         if engine == "snakemake":
             return {job.name for job in snakemake_state.jobs() if job.due}
         patch.setattr(dvc_state, "dvc", _dvc_here)
-        return set(parallel.plan(set(dvc_state.changes()), parallel.stage_graph()))
+        return set(parallel.due())
 
 
 def _dvc_here(*arguments: str) -> str:

@@ -14,6 +14,7 @@ from moonshine_workflow.engines import checksums, input_dates, locks
 from moonshine_workflow.engines import rules as helpers
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.parameters import parameters, study_of_job
 from moonshine_workflow.engines.rules import any_of, files, package
 
 if config:
@@ -24,8 +25,9 @@ if config:
 
 try:
     # a job on a cluster reads what the Snakemake that submitted it has read
-    STUDY = load_study(nodes.PARAMS if workflow.is_main_process else nodes.params_file())
+    STUDY = load_study(nodes.PARAMS) if workflow.is_main_process else study_of_job()
     check_study(STUDY)
+    setting = partial(helpers.setting, parameters(STUDY))
     if workflow.is_main_process:
         for lock in locks.remove_stale_locks():
             logger.info(f"Removed {lock} of a Snakemake that was killed")
@@ -36,8 +38,6 @@ except MoonshineError as error:
     raise WorkflowError(str(error))
 
 helpers.prepare_environment(workflow.basedir)
-setting = partial(helpers.setting, STUDY)
-own_code = partial(helpers.own_code, STUDY)
 
 
 wildcard_constraints:

@@ -1,21 +1,4 @@
 # What a network is and what it costs. Neither waits for anything to be trained, nor asks how.
-TRAINED_TEACHER = ["seed", "weights", "weights_sha256", "weights_prefix"]
-
-
-# What this writes is for DVC, which has no other way to see the user's own code.
-rule sources:
-    input:
-        code=["moonshine/networks/sources.py", f"{PIPELINE}/stages/sources.py"],
-    output:
-        "results/{study}/sources.json",
-    log:
-        "results/{study}/logs/sources@{study}.log",
-    params:
-        code=own_code("sources"),
-    message:
-        "Look at the code that builds the networks of {wildcards.study}"
-    shell:
-        "python -m moonshine_workflow.stages.sources --study {wildcards.study}"
 
 
 rule structure:
@@ -36,10 +19,10 @@ rule structure:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 120,
     params:
-        code=own_code("sources.students.{student}"),
-        student=setting("students.{student}", unread=["warm_start"]),
-        teacher=setting("teacher", unread=TRAINED_TEACHER),
-        teacher_code=own_code("sources.teacher"),
+        code=setting("code.students.{student}"),
+        student=setting("layouts.students.{student}"),
+        teacher=setting("layouts.teacher"),
+        teacher_code=setting("code.teacher"),
     message:
         "Lay out {wildcards.student}"
     shell:
@@ -58,8 +41,8 @@ rule measure:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("teacher", unread=TRAINED_TEACHER),
-        teacher_code=own_code("sources.teacher"),
+        teacher=setting("layouts.teacher"),
+        teacher_code=setting("code.teacher"),
     message:
         "Measure {wildcards.student}"
     shell:
@@ -77,8 +60,8 @@ rule measure_teacher:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("teacher", unread=TRAINED_TEACHER),
-        teacher_code=own_code("sources.teacher"),
+        teacher=setting("layouts.teacher"),
+        teacher_code=setting("code.teacher"),
     message:
         "Measure the teacher"
     shell:

@@ -30,7 +30,7 @@ rule teacher:
     params:
         augment=setting("augment"),
         teacher=setting("teacher"),
-        teacher_code=own_code("sources.teacher"),
+        teacher_code=setting("code.teacher"),
         training=setting("training"),
     message:
         "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"

@@ -63,16 +63,16 @@ def test_snakemake_waits_while_dvc_runs(by_snakemake: Path) -> None:
     assert outputs(by_snakemake) == before
 
 
-def test_checksums_that_a_running_stage_has_used_are_not_replaced(tmp_path: Path) -> None:
+def test_parameters_that_a_running_stage_has_used_are_not_replaced(tmp_path: Path) -> None:
     """DVC reads them when the stage ends."""
     claim(tmp_path, os.getpid())
     tiny.write_study(tmp_path)
     with inside(tmp_path):
-        (path,) = nodes.sources("tiny").outputs
-        write_json(path, {"sources": "then"})
+        path = nodes.resolved("tiny")
+        write_json(path, {"seeds": "then"})
         with pytest.raises(MoonshineError, match=r"DVC runs in this folder \(dvc repro\)"):
             dvc_state.changes()
-        assert read_json(path) == {"sources": "then"}
+        assert read_json(path) == {"seeds": "then"}
 
 
 def test_a_second_snakemake_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None:

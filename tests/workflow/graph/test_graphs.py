@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import ast
-import copy
 import json
 from dataclasses import replace
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from moonshine.config.study import Study, load_study, parse_study
-from moonshine.files import write_json
+from moonshine.config import Study, load_study
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.rules import package
 from moonshine_workflow.engines.snakemake_state import Job
-from moonshine_workflow.graph import nodes
-from moonshine_workflow.graph.check import CHECKED
-from moonshine_workflow.graph.parameters import dvc_params, parameter, resolved
-from moonshine_workflow.stages import sources
+from moonshine_workflow.graph import nodes, resolve
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, clone, inside
 
@@ -78,8 +71,6 @@ HARMLESS = {
     # the schema; it has no defaults
     **dict.fromkeys(package("moonshine/config"), "the schema"),
 }
-# What the stages that lay out and measure do not read of a section, which DVC cannot leave out.
-UNREAD = {"teacher": {"seed", "weights", "weights_sha256", "weights_prefix"}, "students": {"warm_start"}}
 DATA = set(package("moonshine/data"))
 DATASETS = set(package("moonshine/datasets"))
 DISTILLATION = set(package("moonshine/distillation"))
@@ -100,7 +91,6 @@ UNUSED: dict[str, set[str]] = {
         "moonshine/costs/budgets.py",
         "moonshine/structures/given_weights.py",
     },
-    "sources": {*NETWORKS, "moonshine/costs/budgets.py"},
     # models are tried out before they train
     "structure": {*DATASETS, "moonshine/structures/artifacts.py"},
     "measure": DATASETS | DATA,
@@ -168,55 +158,24 @@ def read_snakemake(folder: Path) -> dict[str, Job]:
         return {job.name: job for job in snakemake_state.jobs()}
 
 
-def as_read(content: dict[str, Any], stage: str, params: dict[str, Any]) -> dict[str, Any]:
-    """DVC's parameters, which are as they stand in ``content``, without defaults and what the stage does not read."""
-    content = copy.deepcopy(content)
-    for key, value in params.items():
-        *sections, last = key.split(".")
-        reduce(getitem, sections, content)[last] = value
-    unread = UNREAD if stage in ("structure", "measure", "measure-teacher") else {}
-    settings = resolved(parse_study(content))
-    values = {key: parameter(settings, key) for key in params}
-    for key, value in values.items():
-        for name in unread.get(key.partition(".")[0], ()):
-            value.pop(name, None)
-    return values
-
-
 def read_dvc(folder: Path) -> dict[str, Job]:
-    """DVC's stages in the form of Snakemake's jobs, without the check of the study: the Snakefile does that itself."""
+    """DVC's stages in the form of Snakemake's jobs, without those that read params.yaml as the Snakefile does."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
     found = {}
-    content = yaml.safe_load((folder / "params.yaml").read_text())
     with inside(folder), Repo() as repo:
-        own_code = sources.of(load_study())
-        write_json(nodes.sources(load_study().study).outputs[0], own_code)
+        resolve.refresh(load_study())
         for stage in repo.index.stages:
-            if stage.name == dvc_state.CHECK:
+            if stage.name.partition("@")[0] in dvc_state.OWN_STAGES:
                 continue
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-            read = {dep.def_path: dep.read_params() for dep in params}
-            values, code = (
-                read.pop("params.yaml", {}),
-                {key: one for own in read.values() for key, one in own.items()},
-            )
             found[stage.name] = Job(
                 name=stage.name,
                 command=stage.cmd,
-                inputs=tuple(
-                    sorted(
-                        dep.def_path
-                        for dep in stage.deps
-                        if dep not in params and dep.def_path != str(CHECKED)
-                    )
-                ),
+                inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
                 outputs=tuple(sorted(out.def_path for out in stage.outs)),
-                # what Snakemake has as a parameter, DVC looks at by running the stage every time
-                params=own_code
-                if stage.always_changed
-                else as_read(content, stage.name.partition("@")[0], values) | code,
+                params={key: value for dep in params for key, value in dep.read_params().items()},
                 log="",
                 due=True,
                 recorded=False,
@@ -269,12 +228,6 @@ def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Jo
     assert {path for path in found if path.startswith("results/")} == expected
 
 
-def test_a_node_knows_which_parameters_dvc_records_for_it(dvc: dict[str, Job], study: Study) -> None:
-    for node in {node.stage: node for node in nodes.all_nodes(study)}.values():
-        recorded = {key for key in dvc[node.name].params if not key.startswith("sources")}  # of another file
-        assert set(dvc_params(node)) == recorded
-
-
 def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
     waits = {name for name, job in snakemake.items() if any("/teacher/" in path for path in job.inputs)}
     assert {name.split("@")[0] for name in waits} <= {
@@ -314,11 +267,10 @@ def test_a_difference_is_noticed(
     [
         ("workflow/rules/training.smk", "*DISTILLATION, "),
         ("workflow/rules/training.smk", "        teacher_structure=rules.teacher.output.structure,\n"),
-        ("dvc.yaml", "      - methods.${item.method}\n"),
+        ("dvc.yaml", "          - methods.${item.method}\n"),
         ("dvc.yaml", "      - moonshine/distillation\n"),
-        ("dvc.yaml", "    always_changed: true\n"),
-        ("workflow/rules/structure.smk", '        code=own_code("sources.students.{student}"),\n'),
-        ("dvc.yaml", "          - sources.students.${item.student}\n"),
+        ("workflow/rules/structure.smk", '        code=setting("code.students.{student}"),\n'),
+        ("dvc.yaml", "          - code.students.${item.student}\n"),
     ],
 )
 def test_what_one_file_loses_is_noticed(file: str, words: str, tmp_path: Path) -> None:
@@ -328,7 +280,7 @@ def test_what_one_file_loses_is_noticed(file: str, words: str, tmp_path: Path) -
     (folder / file).write_text(text.replace(words, ""))
     found = differences(read_snakemake(folder), read_dvc(folder))
     assert found
-    assert all(difference.startswith(("distil@", "sources@", "structure@")) for difference in found)
+    assert all(difference.startswith(("distil@", "structure@")) for difference in found)
 
 
 @pytest.mark.parametrize("stage", UNUSED)

@@ -22,9 +22,9 @@ from moonshine import files
 from moonshine.config import load_study
 from moonshine.costs.latency import threads_set_to
 from moonshine_workflow.engines import rules as rule_helpers
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes, resolve, stage
+from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.stages import fetch
-from moonshine_workflow.training.files import evaluate_test
 from tests.workflow import tiny
 from tests.workflow.clones import CODE, PROJECT
 from tests.workflow.running import STAGES, options, run
@@ -144,36 +144,22 @@ def test_a_node_uses_the_study_that_snakemake_started_with(
     study = load_study()
     monkeypatch.setenv(nodes.PARAMS_VARIABLE, "")
     rule_helpers.keep(study)
-    assert load_study(nodes.params_file()) == study
+    assert study_of_job() == study
     change(lambda study: study["students"].update({"10": {"block": "B(2)"}}))
     assert run("fetch") == run("structure", "10") == 0
     structure = json.loads(nodes.structure("tiny", "10").outputs[0].read_text())
     assert structure["block"] == "G(4)"
 
 
-def test_parameters_changed_during_a_node_are_not_what_dvc_records(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (here / "dvc.yaml").symlink_to(PROJECT / "dvc.yaml")
-    monkeypatch.setenv("DVC_STAGE", "teacher@tiny")
-    assert run("fetch") == 0
-    before = (here / "params.yaml").read_bytes()
-
-    def edited(study: Callable[[dict[str, Any]], object]) -> int:
-        def meanwhile(*given: Any) -> Any:
-            change(study)
-            return evaluate_test(*given)
-
-        monkeypatch.setattr("moonshine_workflow.training.node.evaluate_test", meanwhile)
-        return run("teacher")
-
-    assert edited(lambda study: study["augment"].update(flip=True)) == 2
-    assert "augment: was changed in params.yaml while teacher@tiny ran" in capsys.readouterr().err
-    assert not nodes.teacher("tiny").is_done()
-    (here / "params.yaml").write_bytes(before)
-    # what the node does not depend on, and a default that is written out
-    assert edited(lambda study: study.update(seeds=[0, 1], augment={**study["augment"], "crop": None})) == 0
-    assert json.loads(nodes.teacher("tiny").timings.read_text())["resumed"] == 1
+def test_a_node_uses_the_study_that_dvc_resolved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study()
+    resolve.refresh(study)
+    change(lambda study: study["students"].update(G4={"block": "B(2)"}))
+    monkeypatch.setenv(nodes.PARAMS_VARIABLE, "")
+    monkeypatch.setenv("DVC_STAGE", "structure@tiny-G4")
+    assert run("fetch") == run("structure", "G4") == 0
+    assert study_of_job() == study
+    assert json.loads(nodes.structure("tiny", "G4").outputs[0].read_text())["block"] == "G(4)"
 
 
 def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:

@@ -77,7 +77,7 @@ def test_data_that_are_others_now_replace_nothing(monkeypatch: pytest.MonkeyPatc
 def test_a_hand_over_prepares_them_again() -> None:
     before = contents()
     ARRAYS.unlink()
-    with pytest.raises(MoonshineError, match=r"files are missing: results/tiny/sources\.json"):
+    with pytest.raises(MoonshineError, match=r"files are missing: results/tiny/measure"):
         require_files(load_study())
     assert contents() == before
 

@@ -12,13 +12,10 @@ from typing import Any
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.engines.locks import require_no_stage
-from moonshine_workflow.stages import sources
+from moonshine_workflow.graph import resolve
 
-PARAMS = "params.yaml"
-ALWAYS = "always changed"
-"""What DVC says of the stage `moonshine_workflow.stages.sources`, which it always runs."""
-CHECK = "check"
-"""The stage before all others. It is no node of the study: what it leaves never changes."""
+OWN_STAGES = ("check", "resolve")
+"""The stages before all others, by which DVC reads params.yaml: no nodes of the study."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +39,17 @@ def dvc(*arguments: str) -> str:
 def changes() -> dict[str, Change]:
     """The nodes of the study that DVC would run, or that wait for one that it would; none when all is done.
 
-    The checksums of the user's own code, which DVC looks at by running a stage each time, are first brought up to date.
-    Errors: ``MoonshineError`` as of `moonshine_workflow.stages.sources.of`, with DVC's own words, and while DVC runs a
-    stage, for which it would record those checksums as what the stage has used.
+    Their parameters, which DVC reads by running a stage each time, are first brought up to date.
+    Errors: ``MoonshineError`` as of `moonshine_workflow.graph.resolve.refresh`, with DVC's own words, and while DVC
+    runs a stage, for which it would record those parameters as what the stage has used.
     """
     require_no_stage()
-    sources.refresh(load_study())
+    resolve.refresh(load_study())
     found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
-    changed = {stage: [each for each in several if each != ALWAYS] for stage, several in found.items()}
     return {
         stage: _change(differences)
-        for stage, differences in changed.items()
-        if differences and stage != CHECK
+        for stage, differences in found.items()
+        if stage.partition("@")[0] not in OWN_STAGES
     }
 
 
@@ -66,10 +62,10 @@ def _change(differences: list[Any]) -> Change:
             continue
         for kind, paths in difference.items():
             for path, state in paths.items():
-                if kind == "changed deps" and path != PARAMS:
+                if not isinstance(state, str):  # parameters, by key
+                    others.append(f"{path} ({', '.join(state)})")
+                elif kind == "changed deps":
                     inputs.add(path)
                 else:
-                    others.append(
-                        f"{path} ({state})" if isinstance(state, str) else f"{path} ({', '.join(state)})"
-                    )
+                    others.append(f"{path} ({state})")
     return Change(frozenset(inputs), tuple(others))

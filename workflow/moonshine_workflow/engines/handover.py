@@ -98,7 +98,7 @@ def snakemake_is_done(jobs: Sequence[snakemake_state.Job]) -> bool:
 
 def stamp_dvc() -> None:
     """Record the files as they lie here in ``dvc.lock``, and put them into the cache."""
-    dvc_state.dvc("repro", dvc_state.CHECK)
+    dvc_state.dvc("repro", "resolve")
     dvc_state.dvc("commit", "--force", "--quiet")
     left = dvc_state.changes()
     if left:

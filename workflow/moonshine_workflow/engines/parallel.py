@@ -41,8 +41,8 @@ def repro(jobs: int) -> int:
     After a failure nothing new starts, and what runs is waited for. Errors: ``MoonshineError`` when DVC cannot tell
     what is to be done, as while Snakemake runs.
     """
-    dvc_state.dvc("repro", dvc_state.CHECK)  # a single stage is run without those before it
-    waiting = plan(set(dvc_state.changes()), stage_graph())
+    dvc_state.dvc("repro", "resolve")  # a single stage is run without those before it
+    waiting = due()
     total, done, failed = len(waiting), 0, 0
     if not total:
         print("Data and pipelines are up to date.")
@@ -63,25 +63,24 @@ def repro(jobs: int) -> int:
     return failed
 
 
+def due() -> dict[str, frozenset[str]]:
+    """The stages that DVC would run, each with those of them it waits for. Errors: as of `dvc_state.changes`."""
+    return plan(set(dvc_state.changes()), stage_graph())
+
+
 def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """The stages to run, each with those of them it waits for; what most others wait for comes first.
 
-    ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed; what
-    `moonshine_workflow.stages.sources` leaves is up to date already, so of what depends on it ``changed`` has what did
-    change.
+    ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed.
     """
     due: set[str] = set(changed)
     while True:
-        more = {stage for stage, before in graph.items() if stage not in due and _others(before) & due}
+        more = {stage for stage, before in graph.items() if stage not in due and before & due}
         if not more:
             break
         due |= more
     followers = {stage: sum(stage in before for before in graph.values()) for stage in due}
     return {stage: graph[stage] & due for stage in sorted(due, key=lambda name: (-followers[name], name))}
-
-
-def _others(stages: frozenset[str]) -> set[str]:
-    return {stage for stage in stages if not stage.startswith("sources@")}
 
 
 def stage_graph() -> dict[str, frozenset[str]]:
@@ -126,8 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         help="stages at once (default: as many as cores have room for, by runtime.threads)",
     )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print the stages that would run")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.dry_run:
+            print("\n".join(due()) or "Data and pipelines are up to date.")
+            return 0
         jobs = workers(load_study()) if arguments.jobs is None else arguments.jobs
         if jobs < 1:
             raise MoonshineError(f"--jobs: found {jobs}; expected 1 or more")

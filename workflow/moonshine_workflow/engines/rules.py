@@ -7,18 +7,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from moonshine.config import Study
-from moonshine.files import write_bytes
+from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import parameter, resolved
-from moonshine_workflow.stages import sources
 
 GPU_DRIVER = Path("/dev/nvidiactl")
 
@@ -34,9 +31,10 @@ def prepare_environment(clone: str) -> None:
 
 def keep(study: Study) -> None:
     """Let the commands of Snakemake's jobs read the study as it is here, whatever becomes of params.yaml meanwhile."""
-    content = yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True), sort_keys=False).encode()
-    path = Path(".snakemake") / "moonshine-params" / f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
-    write_bytes(path, content)
+    settings = resolved(study)
+    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(".snakemake") / "moonshine-params" / f"{name}.json"
+    write_json(path, settings)
     os.environ[nodes.PARAMS_VARIABLE] = str(path)
 
 
@@ -50,29 +48,16 @@ def any_of(names: Iterable[object]) -> str:
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
-def setting(study: Study, key: str, unread: Collection[str] = ()) -> Callable[[Mapping[str, str]], str]:
+def setting(settings: dict[str, Any], key: str) -> Callable[[Mapping[str, str]], str]:
     """A parameter as a function of a job's wildcards, which fill in ``key``: ``{"methods.at": {...}}`` as JSON.
 
-    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change,
-    nor is a default that is written out, nor what the job does not read of it (``unread``).
+    Snakemake compares parameters as text and without their names: a re-ordered mapping in params.yaml is no change.
+    ``settings`` are those of `moonshine_workflow.graph.parameters.parameters`.
     """
-    return _parameter(resolved(study), key, unread)
 
-
-def own_code(study: Study, key: str) -> Callable[[Mapping[str, str]], str]:
-    """The same of what DVC's stages find in sources.json: checksums of the user's own code that builds a network."""
-    return _parameter(sources.of(study), key)
-
-
-def _parameter(
-    settings: dict[str, Any], key: str, unread: Collection[str] = ()
-) -> Callable[[Mapping[str, str]], str]:
     def value(wildcards: Mapping[str, str]) -> str:
         path = key.format(**wildcards)
-        found = parameter(settings, path)
-        if unread:
-            found = {name: one for name, one in found.items() if name not in unread}
-        return json.dumps({path: found}, sort_keys=True)
+        return json.dumps({path: parameter(settings, path)}, sort_keys=True)
 
     return value
 

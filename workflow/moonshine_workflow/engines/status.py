@@ -21,7 +21,6 @@ from moonshine_workflow.engines.rules import cores
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import resolved
-from moonshine_workflow.stages import sources
 from moonshine_workflow.training.configuration import changed
 from moonshine_workflow.training.progress_file import read_progress
 
@@ -130,8 +129,6 @@ def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str
 
 def _same_code(study: Study, node: Node) -> bool:
     """Whether the user's own code, where it builds a finished node's network, is what it was."""
-    if node.stage == "sources":
-        return sources.are_current(study)
     paths = [path for path in node.outputs if path.name == "structure.json"]
     with suppress(MoonshineError):  # of a module that is gone
         structure = Structure.read(paths[0]) if paths else None

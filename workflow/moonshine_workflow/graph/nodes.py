@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from moonshine.config import Study
 
 PARAMS = Path("params.yaml")
 PARAMS_VARIABLE = "MOONSHINE_PARAMS"
-"""Names the file that a stage reads in place of params.yaml."""
+"""Names the JSON file that stages read in place of params.yaml."""
 RESULTS = Path("results")
 TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "history.csv", "config.json")
 DATA_FILES = ("data.safetensors", "dataset.json")
@@ -61,15 +60,10 @@ class Node:
     @property
     def computes(self) -> bool:
         """Whether it uses torch: then on ``runtime.threads`` threads, under either engine."""
-        return self.stage not in ("sources", "collect", "report")
+        return self.stage not in ("collect", "report")
 
     def is_done(self) -> bool:
         return all(path.exists() for path in self.outputs)
-
-
-def params_file() -> Path:
-    """What a stage reads: params.yaml, or, under Snakemake, that file as it was when Snakemake started."""
-    return Path(os.environ.get(PARAMS_VARIABLE, PARAMS))
 
 
 def _in(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
@@ -80,8 +74,9 @@ def fetch(study: str) -> Node:
     return Node("fetch", study, (), _in(RESULTS / study / "data", DATA_FILES))
 
 
-def sources(study: str) -> Node:
-    return Node("sources", study, (), (RESULTS / study / "sources.json",))
+def resolved(study: str) -> Path:
+    """The file in which DVC, and its stages, find the parameters of a study."""
+    return RESULTS / study / "resolved.json"
 
 
 def teacher(study: str) -> Node:
@@ -141,7 +136,7 @@ def trained(study: Study) -> list[Node]:
 def all_nodes(study: Study) -> list[Node]:
     """Every node of the study, in an order in which they could run."""
     name = study.study
-    found = [fetch(name), sources(name), measure(name, "teacher")]
+    found = [fetch(name), measure(name, "teacher")]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
     return [*found, *trained(study), collect(name), export(name), examples(name), report(name)]

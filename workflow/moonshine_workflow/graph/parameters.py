@@ -1,18 +1,20 @@
-"""Parameters of a node: the resolved values of its keys of params.yaml, and the keys that DVC records."""
+"""Parameters of the nodes: a study as it is read, the same for both engines."""
 
 from __future__ import annotations
 
-import re
+import os
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
+from moonshine.config.study import Study, load_study, parse_study
+from moonshine.files import read_json
+from moonshine.networks.sources import sources
+from moonshine_workflow.graph import nodes
 
-from moonshine.config import Study
-from moonshine_workflow.graph.nodes import Node
-
-DVC_FILE = Path("dvc.yaml")
+# How a network is trained, which is no part of what it is.
+TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix")
+TRAINED_STUDENT = ("warm_start",)
 
 
 def resolved(study: Study) -> dict[str, Any]:
@@ -20,15 +22,46 @@ def resolved(study: Study) -> dict[str, Any]:
     return study.model_dump(mode="json", exclude_defaults=True)
 
 
+def parameters(study: Study) -> dict[str, Any]:
+    """Everything that nodes have as parameters, and ``runtime``.
+
+    That is the study as `resolved`; under ``layouts`` what of the teacher and of each student shapes its network; under
+    ``code`` the checksums, by module, of the user's own code that builds these networks.
+
+    Errors: ``MoonshineError`` for a module that is not found.
+    """
+    settings = resolved(study)
+    students = settings["students"]
+    return {
+        **settings,
+        "layouts": {
+            "teacher": _without(settings["teacher"], TRAINED_TEACHER),
+            "students": {name: _without(student, TRAINED_STUDENT) for name, student in students.items()},
+        },
+        "code": {
+            "teacher": sources(study.teacher.name),
+            "students": {name: sources(student.network or "") for name, student in study.students.items()},
+        },
+    }
+
+
+def _without(section: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in keys}
+
+
 def parameter(settings: dict[str, Any], key: str) -> Any:
-    """The value of a key such as ``methods.at`` of a `resolved` study, None where there is none."""
+    """The value of a key such as ``methods.at``, None where there is none."""
     found: Any = settings
     return reduce(lambda found, part: found and found.get(part), key.split("."), found)
 
 
-def dvc_params(node: Node) -> list[str]:
-    """The keys of params.yaml that dvc.yaml lists for a node."""
-    stage = yaml.safe_load(DVC_FILE.read_text(encoding="utf-8"))["stages"][node.stage]
-    listed = [key for key in stage.get("params", ()) if isinstance(key, str)]  # others are of other files
-    item = dict(zip(stage["matrix"], (node.study, *node.args), strict=True))
-    return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], key) for key in listed]
+def study_of_job(root: Path = Path()) -> Study:
+    """The study as the commands of both engines read it: params.yaml as it was when the engine started.
+
+    Errors: ``MoonshineError`` as of `moonshine.config.load_study`.
+    """
+    path = os.environ.get(nodes.PARAMS_VARIABLE)
+    if path is None:
+        return load_study(root / nodes.PARAMS)
+    content = read_json(root / path)
+    return parse_study({key: content[key] for key in Study.model_fields}, path)

@@ -19,12 +19,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from moonshine import MoonshineError
-from moonshine.config import Study, load_study
+from moonshine.config import Study
 from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
 from moonshine_workflow.graph.nodes import Node
-from moonshine_workflow.graph.parameters import dvc_params, parameter, resolved
+from moonshine_workflow.graph.parameters import study_of_job
 
 USAGE_ERROR = 2
 LOOKED_AT = 0.2
@@ -72,7 +72,9 @@ def main(
     started = time.time()
     _speak(parser.prog)
     try:
-        study = load_study(nodes.params_file())
+        if "DVC_STAGE" in os.environ:
+            os.environ[nodes.PARAMS_VARIABLE] = str(nodes.resolved(values["study"]))
+        study = study_of_job()
         if values["study"] != study.study:
             raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
         check_arguments(study, dict(zip(arguments, given, strict=True)))
@@ -88,7 +90,6 @@ def main(
         if launch is not None and not launch(job, _module(run), values):
             return 0
         run(job)
-        check_params(job)
         if helps():
             return 0
         write_json(node.timings, _timings(job, started))
@@ -100,19 +101,6 @@ def main(
         logger.exception("%s failed", values["study"])
         return 1
     return 0
-
-
-def check_params(job: Job) -> None:
-    """MoonshineError where DVC would record other parameters than ``job`` has used: it reads them when a stage ends."""
-    if "DVC_STAGE" not in os.environ:
-        return
-    now, used = resolved(load_study(nodes.PARAMS)), resolved(job.study)
-    for key in dvc_params(job.node):
-        if parameter(now, key) != parameter(used, key):
-            raise MoonshineError(
-                f"{key}: was changed in {nodes.PARAMS} while {job.node.name} ran, and DVC would record the new value; "
-                "run it again"
-            )
 
 
 def alone(node: Node) -> AbstractContextManager[Any]:

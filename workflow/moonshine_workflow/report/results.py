@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.tables.collect import collect, write
 from moonshine_workflow.tables.records import Difference, Run, StudentRow, columns, read_rows, read_table
 from moonshine_workflow.tables.shipped import Shipped, read_shipped
@@ -88,7 +88,7 @@ class Results:
     @cached_property
     def published_file(self) -> str | None:
         """The CSV of published errors that the study names."""
-        study = load_study(self.root / nodes.params_file())
+        study = study_of_job(self.root)
         return study.report.published if study.study == self.study else None
 
     @cached_property
@@ -197,7 +197,7 @@ def load_results(study: str, root: Path | str | None = None, *, partial: bool = 
     folder = base / nodes.RESULTS / study
     tables = folder / "tables"
     if partial:
-        configured = load_study(base / nodes.params_file())
+        configured = study_of_job(base)
         if configured.study != study:
             raise MoonshineError(f"params.yaml: study is '{configured.study}'; expected '{study}'")
         work = base / nodes.report(study).work

@@ -96,7 +96,6 @@ def train_node(job: stage.Job, structure: StudyStructure, method: str | None = N
                     f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
                 )
             stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
-        stage.check_params(job)  # before the checkpoint goes: then nothing is trained twice
         write(node, network, structure, config, history, identity, test)
         checkpoints.clear()
     job.timing |= {
