@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class History:
     """One row per epoch, and how the run ended: ``completed``, or ``diverged`` at its last row."""
 
     rows: list[Row] = field(default_factory=list)
-    status: str = "completed"
+    status: Literal["completed", "diverged"] = "completed"
     resumed: int = 0
 
 

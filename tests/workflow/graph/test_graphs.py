@@ -58,6 +58,7 @@ HARMLESS = {
     "workflow/moonshine_workflow/graph/check.py": "checks of the study",
     "workflow/moonshine_workflow/training/gpus.py": "chooses among GPUs",
     "workflow/moonshine_workflow/training/launch.py": "starts processes",
+    "workflow/moonshine_workflow/graph/metrics.py": "checked reading and writing",
     "workflow/moonshine_workflow/graph/nodes.py": "names and paths",
     "workflow/moonshine_workflow/graph/parameters.py": "compares parameters",
     "workflow/moonshine_workflow/training/prepared.py": "the data that dataset.json tells, or none",

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moonshine_workflow.graph.metrics import Identity
 from moonshine_workflow.tracking.store import Store, open_store
 
 EPOCHS = 4
 STARTED, FINISHED = "2026-11-20T10:00:00+00:00", "2026-11-20T10:00:30+00:00"
 
 
-def identity(student: str = "G4", method: str = "at", seed: int = 0, study: str = "digits") -> dict[str, Any]:
+def identity(student: str = "G4", method: str = "at", seed: int = 0, study: str = "digits") -> Identity:
     stage = method if method in ("teacher", "scratch") else "distil"
     rest = {"teacher": "", "scratch": f"-{student}-{seed}"}.get(method, f"-{student}-{method}-{seed}")
-    return {
-        "study": study,
-        "node": f"{stage}@{study}{rest}",
-        "student": student,
-        "network": student if student.startswith("wrn") else "wrn-16-2",
-        "block": "S" if student == "teacher" or student.startswith("wrn") else "G(4)",
-        "method": method,
-        "seed": seed,
-    }
+    return Identity(
+        study=study,
+        node=f"{stage}@{study}{rest}",
+        student=student,
+        network=student if student.startswith("wrn") else "wrn-16-2",
+        block="S" if student == "teacher" or student.startswith("wrn") else "G(4)",
+        method=method,
+        seed=seed,
+    )
 
 
 def config(method: str = "at") -> dict[str, Any]:
@@ -58,7 +58,7 @@ def rows(epochs: int = EPOCHS) -> list[dict[str, float]]:
 
 def write_node(
     folder: Path,
-    who: Mapping[str, Any],
+    who: Identity,
     *,
     status: str = "completed",
     history: Any = None,
@@ -72,7 +72,7 @@ def write_node(
     done = status == "completed"
     test = {"error_pct": error, "loss": 0.25, "examples": 450} if done else None
     metrics = {
-        **who,
+        **who.content(),
         "status": status,
         "epochs_run": len(history),
         "parameters": 1234,
@@ -82,8 +82,8 @@ def write_node(
     (folder / "metrics.json").write_text(
         json.dumps({**metrics, "validation": {"error_pct": 7.0, "loss": 0.5}})
     )
-    (folder / "config.json").write_text(json.dumps(config(who["method"])))
-    (folder / "structure.json").write_text(json.dumps({"network": who["network"]}))
+    (folder / "config.json").write_text(json.dumps(config(who.method)))
+    (folder / "structure.json").write_text(json.dumps({"network": who.network}))
     (folder / "weights.safetensors").write_bytes(b"0" * 5000)
     return folder
 

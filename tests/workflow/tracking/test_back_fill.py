@@ -169,7 +169,7 @@ def test_ui_of_a_server_elsewhere_is_only_linked_to(
 
 def test_students_of_one_block_go_by_their_keys(tmp_path: Path) -> None:
     def node(student: str, **changes: str) -> Path:
-        return write_node(tmp_path / student, {**identity(), "student": student, **changes})
+        return write_node(tmp_path / student, identity().model_copy(update={"student": student, **changes}))
 
     folders = [node("teacher"), node("a"), node("b", network="wrn-40-2"), node("c", block="B(2)")]
     assert student_names([read_node(folder) for folder in folders]) == {"a": "a", "b": "b", "c": "B(2)"}

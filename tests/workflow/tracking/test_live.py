@@ -59,7 +59,7 @@ def serve(*messages: dict[str, Any]) -> dict[str, Any]:
 
 
 def start(uri: str) -> dict[str, Any]:
-    return {"identity": identity(), "config": config(), "uri": uri}
+    return {"identity": identity().content(), "config": config(), "uri": uri}
 
 
 def test_a_long_run_is_shown_and_then_completed(here: Path) -> None:

@@ -239,7 +239,7 @@ def test_a_server_that_is_not_there_is_an_error_with_its_address_within_seconds(
         ("metrics.json", None, r"metrics\.json: no such file"),
         ("structure.json", None, r"structure\.json: no such file"),
         ("metrics.json", '{"node": "x', r"metrics\.json: damaged"),
-        ("metrics.json", '{"node": "x"}', r"metrics\.json: has no study, student"),
+        ("metrics.json", '{"node": "x"}', r"metrics\.json: .*study: missing"),
         ("history.csv", "epoch,loss\n0,1.0\n1,abc\n", r"history\.csv, line 3: not a row of numbers"),
         ("history.csv", "loss\n1.0\n", r"history\.csv, line 2: not a row of numbers with an epoch"),
     ],
@@ -273,7 +273,7 @@ def test_the_key_changes_with_each_file_that_makes_the_result(tmp_path: Path) ->
 def test_the_teacher_and_ordinary_networks_are_labelled_by_network(here: Path) -> None:
     store = open_store("digits")
     for who in (identity("teacher", "teacher"), identity("wrn-10-1", "scratch", 2)):
-        log_node(write_node(here / who["student"], who), experiment="digits", timings=None)
+        log_node(write_node(here / who.student, who), experiment="digits", timings=None)
     assert {run.info.run_name for run in active(store)} == {
         "wrn-16-2 teacher seed 0",
         "wrn-10-1 scratch seed 2",

@@ -8,7 +8,7 @@ from moonshine.config import Study
 from moonshine.costs.budgets import EXPORTED, parse_all
 from moonshine.costs.cost import cost
 from moonshine.costs.latency import latency
-from moonshine.files import write_json
+from moonshine.costs.measured import MeasuredCost
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
@@ -29,24 +29,18 @@ def run(job: stage.Job) -> None:
     shape = images.shape
     found = cost(module, shape)
     asked = values(module, images, structure, _measures(study), study.runtime.threads, found)
-    write_json(
-        job.node.outputs[0],
-        {
-            "parameters": found.parameters,
-            "macs": found.macs,
-            "ops": found.ops,
-            "bytes": {
-                "fp32": found.bytes,
-                "bf16": found.bytes_bf16,
-                **{measure: asked[measure] for measure in EXPORTED if measure in asked},
-            },
-            "peak_activation_bytes": found.peak_activation_bytes,
-            "batch": 1,
-            "input_shape": list(shape),
-            "compression": teacher.parameters / found.parameters,
-            **({"latency_ms": asked["latency"]} if "latency" in asked else {}),
-        },
-    )
+    exported = {measure: int(asked[measure]) for measure in EXPORTED if measure in asked}
+    MeasuredCost(
+        parameters=found.parameters,
+        macs=found.macs,
+        ops=found.ops,
+        bytes={"fp32": found.bytes, "bf16": found.bytes_bf16, **exported},
+        peak_activation_bytes=found.peak_activation_bytes,
+        batch=1,
+        input_shape=shape,
+        compression=teacher.parameters / found.parameters,
+        **({"latency_ms": asked["latency"]} if "latency" in asked else {}),
+    ).write(job.node.outputs[0])
     job.timing["latency_ms"] = {
         str(batch): latency(module, (batch, *shape), study.runtime.threads)
         for batch in timed_batches(study.is_dense)

@@ -58,8 +58,8 @@ def trained_folders(study_folder: Path) -> list[Path]:
 
 def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
     """A student's key -> its block, or an ordinary network's name; its key where two would share a name."""
-    students = {n.metrics["student"]: n.metrics for n in nodes if n.metrics["student"] != "teacher"}
-    names = {key: str(m["network"] if m["block"] == "S" else m["block"]) for key, m in students.items()}
+    students = {n.metrics.student: n.metrics for n in nodes if n.metrics.student != "teacher"}
+    names = {key: m.network if m.block == "S" else m.block for key, m in students.items()}
     shared = Counter(names.values())
     return {key: name if shared[name] == 1 else key for key, name in names.items()}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from moonshine_workflow.graph.metrics import Identity
 from moonshine_workflow.tracking.runs import epoch_points, read_node
 from moonshine_workflow.tracking.store import (
     active_runs,
@@ -36,14 +37,13 @@ logger = logging.getLogger(__name__)
 class Live:
     """Shows a training node in MLflow from ``after`` seconds on; never raises, never waits except in `close`.
 
-    ``identity`` has the keys of ``metrics.json`` that say which node it is (study, node, student, network,
-    block, method, seed), ``config`` is its ``config.json``. A node that finishes before ``after``, or before
+    ``config`` is the node's ``config.json``. A node that finishes before ``after``, or before
     MLflow is loaded, is not shown: its run is logged later from its folder.
     """
 
     def __init__(
         self,
-        identity: Mapping[str, Any],
+        identity: Identity,
         config: Mapping[str, Any],
         *,
         after: float = 30.0,
@@ -51,7 +51,7 @@ class Live:
         tracking_uri: str | None = None,
     ) -> None:
         self._uri = resolve_uri(tracking_uri)
-        start = {"identity": dict(identity), "config": dict(config), "uri": self._uri}
+        start = {"identity": identity.content(), "config": dict(config), "uri": self._uri}
         self._unsent = _line(start)
         self._due = time.monotonic() + after
         self._every = every
@@ -175,10 +175,10 @@ def _serve(source: int) -> dict[str, Any]:
     """
     messages = _batches(source)
     first, *waiting = next(messages)
-    uri, identity = first["uri"], first["identity"]
+    uri, identity = first["uri"], Identity.model_validate(first["identity"])
     with answering(uri):
-        store = open_store(identity["study"], uri)
-        for run in active_runs(store, identity["node"]).get(identity["node"], ()):
+        store = open_store(identity.study, uri)
+        for run in active_runs(store, identity.node).get(identity.node, ()):
             store.client.delete_run(run.info.run_id)
         run_id, epochs = start_run(store, identity, first["config"], int(time.time() * 1000)), set()
         print(json.dumps({"opened": run_id}), flush=True)

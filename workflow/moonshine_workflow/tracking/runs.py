@@ -14,9 +14,9 @@ from typing import Any
 
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, sha256
+from moonshine_workflow.graph.metrics import Identity, Metrics
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
-IDENTITY = ("study", "student", "network", "block", "method", "seed")
 
 Point = tuple[str, float, int]
 """Name, value and epoch."""
@@ -27,29 +27,26 @@ class TrainedNode:
     """A finished node's files; ``history`` has a row per epoch, ``key`` differs between results."""
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: Metrics
     config: dict[str, Any]
     history: tuple[dict[str, float], ...]
     key: str
 
     @property
     def name(self) -> str:
-        return str(self.metrics["node"])
+        return self.metrics.node
 
 
 def read_node(folder: Path) -> TrainedNode:
     """Read a trained node's folder. Raises MoonshineError naming a missing or malformed file."""
-    metrics, config = (read_json(folder / name) for name in ("metrics.json", "config.json"))
-    missing = [name for name in ("node", *IDENTITY, "status") if name not in metrics]
-    if missing:
-        raise MoonshineError(f"{folder / 'metrics.json'}: has no {', '.join(missing)}")
+    metrics, config = Metrics.read(folder / "metrics.json"), read_json(folder / "config.json")
     with interpreted(folder / "config.json"):
         flat_params(metrics, config)
     for name in FILES:
         if not (folder / name).is_file():
             raise MoonshineError(f"{folder / name}: no such file")
     hashes = (sha256(folder / name) for name in ("config.json", "metrics.json", "history.csv"))
-    key = hashlib.sha256("\n".join([str(metrics["node"]), *hashes]).encode()).hexdigest()
+    key = hashlib.sha256("\n".join([metrics.node, *hashes]).encode()).hexdigest()
     return TrainedNode(folder, metrics, config, tuple(_rows(folder / "history.csv")), key)
 
 
@@ -62,16 +59,16 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
             raise MoonshineError(f"{path}, line {number}: not a row of numbers with an epoch") from None
 
 
-def label(identity: Mapping[str, Any]) -> str:
-    """A name to read in a legend: ``G(4) at``; the teacher and ordinary networks go by their network."""
-    by_network = identity["block"] == "S" or identity["student"] == "teacher"
-    return f"{identity['network' if by_network else 'block']} {identity['method']}"
+def label(identity: Identity) -> str:
+    """Return a name for a legend: ``G(4) at``; the teacher and ordinary networks go by their network."""
+    by_network = identity.block == "S" or identity.student == "teacher"
+    return f"{identity.network if by_network else identity.block} {identity.method}"
 
 
-def flat_params(identity: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """What was chosen for a node, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
+def flat_params(identity: Identity, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was chosen for a node, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
 
-    ``identity`` has the keys of ``metrics.json`` that say which node it is, ``config`` its ``config.json``.
+    ``config`` is the node's ``config.json``.
     """
     training = dict(config.get("training") or {})
     schedule, optimizer = training.pop("schedule", None) or {}, training.pop("optimizer", None) or {}
@@ -81,7 +78,7 @@ def flat_params(identity: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     for term, settings in method.items() if isinstance(method, Mapping) else ():
         if isinstance(settings, Mapping):
             found |= {f"{term}_{name}": value for name, value in settings.items()}
-    found |= {name: identity[name] for name in ("student", "network", "block", "method", "seed")}
+    found |= {name: getattr(identity, name) for name in ("student", "network", "block", "method", "seed")}
     return {name: str(value) for name, value in sorted(found.items()) if value is not None}
 
 
@@ -94,18 +91,18 @@ def _plain(name: str) -> str:
 
 
 def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
-    """What a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
+    """Return what a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
 
     They are metrics, not parameters, so that the UI sorts them as numbers and plots one against another.
     """
     metrics, weights = node.metrics, node.folder / "weights.safetensors"
-    found = {name: metrics.get(name) for name in ("parameters", "macs")}
-    test = metrics.get("test") or {}
-    found |= {f"test_{name}": test.get(name) for name in TEST}
-    # MLflow groups names by what stands before a slash; it takes no other signs than these
-    found |= {f"test_iou_pct/{_plain(name)}": iou for name, iou in test.get("iou_pct", {}).items()}
-    if not any("validation_error_pct" in row for row in node.history):
-        found["validation_error_pct"] = (metrics.get("validation") or {}).get("error_pct")
+    found: dict[str, float | None] = {"parameters": metrics.parameters, "macs": metrics.macs}
+    if metrics.test:
+        found |= {f"test_{name}": getattr(metrics.test, name) for name in TEST}
+        # MLflow groups names by what stands before a slash; it takes no other signs than these
+        found |= {f"test_iou_pct/{_plain(name)}": iou for name, iou in metrics.test.iou_pct.items()}
+    if metrics.validation and not any("validation_error_pct" in row for row in node.history):
+        found["validation_error_pct"] = metrics.validation.error_pct
     if weights.is_file():
         found["megabytes"] = weights.stat().st_size / 1e6
     found |= {name: timings.get(name) for name in ("epoch_seconds", "seconds")}

@@ -22,9 +22,9 @@ from urllib.parse import quote, unquote
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
+from moonshine_workflow.graph.metrics import Identity
 from moonshine_workflow.tracking.runs import (
     FILES,
-    IDENTITY,
     Point,
     TrainedNode,
     epoch_points,
@@ -205,13 +205,13 @@ def log_to(
         return run_id, True
 
 
-def start_run(store: Store, identity: Mapping[str, Any], config: Mapping[str, Any], started: int) -> str:
+def start_run(store: Store, identity: Identity, config: Mapping[str, Any], started: int) -> str:
     """Make a run with its name, tags and parameters (see `flat_params`); ``started`` is in ms since 1970."""
     from mlflow.entities import Param
 
-    tags = {NODE: str(identity["node"]), "label": label(identity), "status": "running"}
-    tags |= {name: str(identity[name]) for name in IDENTITY}
-    name = f"{tags['label']} seed {identity['seed']}"
+    tags = {NODE: identity.node, "label": label(identity), "status": "running"}
+    tags |= {name: str(getattr(identity, name)) for name in Identity.model_fields if name != "node"}
+    name = f"{tags['label']} seed {identity.seed}"
     run_id = store.client.create_run(store.experiment_id, started, tags, name).info.run_id
     params = [Param(name, value) for name, value in flat_params(identity, config).items()]
     store.client.log_batch(run_id, params=params)
@@ -235,7 +235,7 @@ def _complete(
 ) -> None:
     from mlflow.entities import RunTag
 
-    finished, status = _milliseconds(recorded.get("finished")), str(node.metrics["status"])
+    finished, status = _milliseconds(recorded.get("finished")), node.metrics.status
     missing = [row for row in node.history if row["epoch"] not in epochs]
     log_points(store, run_id, [*epoch_points(missing), *final_points(node, recorded)], finished)
     tags = {name: recorded.get(name) for name in ("engine", "commit", "host", "device")}

@@ -17,6 +17,7 @@ from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.metrics import Evaluation, Identity, Metrics, Score
 
 COLUMNS = (
     "epoch",
@@ -31,17 +32,17 @@ COLUMNS = (
 )
 
 
-def identity_of(job: stage.Job, structure: StudyStructure, method: str | None, seed: int) -> dict[str, Any]:
-    """Which node it is, as its metrics and its MLflow run say."""
-    return {
-        "study": job.study.study,
-        "node": job.node.name,
-        "student": job.args[0] if job.args else "teacher",
-        "network": structure.network,
-        "block": structure.block,
-        "method": method or job.node.stage,
-        "seed": seed,
-    }
+def identity_of(job: stage.Job, structure: StudyStructure, method: str | None, seed: int) -> Identity:
+    """Return which node it is, as its metrics and its MLflow run say."""
+    return Identity(
+        study=job.study.study,
+        node=job.node.name,
+        student=job.args[0] if job.args else "teacher",
+        network=structure.network,
+        block=structure.block,
+        method=method or job.node.stage,
+        seed=seed,
+    )
 
 
 def inputs(
@@ -59,13 +60,13 @@ def inputs(
 
 def evaluate_test(
     network: nn.Module, dataset: Dataset, execution: Execution, history: History
-) -> tuple[History, dict[str, Any] | None]:
-    """What a run comes to on the test set; one whose logits are not finite there has diverged after all, in its end."""
+) -> tuple[History, Evaluation | None]:
+    """Evaluate a run on the test set; one whose logits are not finite there has diverged after all, in its end."""
     if history.status != "diverged":
         found = evaluate(network, dataset.test, dataset, execution)
         if math.isfinite(found["loss"]):
             stage.logger.info("test error %.2f %%", found["error_pct"])
-            return history, found
+            return history, Evaluation(**found)
     return replace(history, status="diverged"), None
 
 
@@ -75,39 +76,36 @@ def write(
     structure: StudyStructure,
     config: dict[str, Any],
     history: History,
-    identity: dict[str, Any],
-    test: dict[str, Any] | None,
-    validation: dict[str, Any] | None = None,
+    identity: Identity,
+    test: Evaluation | None,
+    validation: Score | None = None,
     warnings: Sequence[str] = (),
 ) -> None:
-    """The five files; metrics come last, so that a folder with metrics is a whole one.
+    """Write the five files; metrics come last, so that a folder with metrics is a whole one.
 
     ``validation`` is that of a network without epochs; else it is the last epoch's. ``warnings`` are sentences that
     reach the report.
     """
     last = history.rows[-1] if history.rows else {}
     if "validation_error_pct" in last:
-        validation = {"error_pct": last["validation_error_pct"], "loss": last["validation_loss"]}
+        validation = Score(error_pct=last["validation_error_pct"], loss=_finite(last["validation_loss"]))
+    noted: dict[str, Any] = {"warnings": " ".join(warnings)} if warnings else {}
     save_weights(network, node.folder / "weights.safetensors")
     structure.write(node.folder / "structure.json")
     columns = [name for name in COLUMNS if name in last] or ["epoch"]
     write_csv(node.folder / "history.csv", history.rows, columns)
     write_json(node.folder / "config.json", config)
-    write_json(
-        node.folder / "metrics.json",
-        {
-            **identity,
-            "status": history.status,
-            "epochs_run": len(history.rows),
-            "parameters": structure.parameters,
-            "macs": structure.macs,
-            "train": {"loss": _finite(last["loss"]), "error_pct": last["train_error_pct"]} if last else None,
-            "validation": validation
-            and {"error_pct": validation["error_pct"], "loss": _finite(validation["loss"])},
-            "test": test,
-            **({"warnings": " ".join(warnings)} if warnings else {}),
-        },
-    )
+    Metrics(
+        **dict(identity),
+        status=history.status,
+        epochs_run=len(history.rows),
+        parameters=structure.parameters,
+        macs=structure.macs,
+        train=Score(error_pct=last["train_error_pct"], loss=_finite(last["loss"])) if last else None,
+        validation=validation,
+        test=test,
+        **noted,
+    ).write(node.folder / "metrics.json")
 
 
 def _finite(value: float | None) -> float | None:

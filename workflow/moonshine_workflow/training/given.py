@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.metrics import Evaluation, Score
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write
 from moonshine_workflow.training.placement import execution_here
@@ -40,7 +43,7 @@ def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
     history = History([])
     held = dataset.validation
     with execution_here(study) as execution:
-        validation = None if held is None else evaluate(network, held, dataset, execution)
+        validation = None if held is None else _score(evaluate(network, held, dataset, execution))
         history, test = evaluate_test(network, dataset, execution, history)
     if test is None:
         raise MoonshineError(
@@ -54,13 +57,17 @@ def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}
 
 
-def _warnings(study: Study, dataset: Dataset, test: dict[str, Any]) -> list[str]:
-    """What is to be known of a teacher whose training was not seen."""
+def _score(found: Mapping[str, Any]) -> Score:
+    return Score(error_pct=found["error_pct"], loss=found["loss"] if math.isfinite(found["loss"]) else None)
+
+
+def _warnings(study: Study, dataset: Dataset, test: Evaluation) -> list[str]:
+    """Return what a reader must know of a teacher whose training was not seen."""
     found = []
     guess = guessing_error(dataset.test.labels, dataset)
-    if test["error_pct"] >= guess:
+    if test.error_pct >= guess:
         found.append(
-            f"Its test error, {test['error_pct']:.2f} %, is no better than that of always naming the commonest class, "
+            f"Its test error, {test.error_pct:.2f} %, is no better than that of always naming the commonest class, "
             f"{guess:.2f} %: check that its weights are for these classes in this order, and that data.normalisation "
             "is that of its training."
         )

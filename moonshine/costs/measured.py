@@ -1,0 +1,39 @@
+"""What a network of a study costs, as its ``cost.json`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from moonshine.costs.budgets import MEASURES
+from moonshine.json_model import JsonModel
+
+
+class MeasuredCost(JsonModel):
+    """Costs at one input shape (C, H, W), measured as `moonshine.costs.cost.cost` says.
+
+    ``bytes`` maps a format to the size of its file; ``compression`` is the teacher's parameters over these. Latency,
+    and bytes of ONNX files, are there where a budget limits them.
+    """
+
+    only_given: ClassVar[bool] = True
+    parameters: int
+    macs: int
+    ops: int
+    bytes: dict[str, int]
+    peak_activation_bytes: int
+    batch: int
+    input_shape: tuple[int, ...]
+    compression: float
+    latency_ms: float | None = None
+
+    def by_measure(self) -> Mapping[str, float]:
+        """Return the value of every measure that a budget may limit, as far as it was measured."""
+        found = {
+            **self.bytes,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "peak": self.peak_activation_bytes,
+            "latency": self.latency_ms,
+        }
+        return {measure: value for measure in MEASURES if (value := found.get(measure)) is not None}

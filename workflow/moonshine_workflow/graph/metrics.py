@@ -1,0 +1,60 @@
+"""What came of training a network, as its node's ``metrics.json`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from moonshine.json_model import JsonModel
+
+
+class Identity(JsonModel):
+    """Which trained node it is; ``method`` is ``teacher``, ``scratch`` or a key of the study's methods."""
+
+    study: str
+    node: str
+    student: str
+    network: str
+    block: str
+    method: str
+    seed: int
+
+
+class Score(JsonModel):
+    """Error in percent, of label maps 100 - mIoU, and mean loss per example; None where not finite, or not known."""
+
+    loss: float | None
+    error_pct: float | None
+
+
+class Evaluation(Score):
+    """Score on the test set, where both are known, see `moonshine.training.evaluation.evaluate`.
+
+    Of images ``wrong`` are the indices of those misclassified, such as ``3 17``. Of label maps ``image_errors`` is what
+    each image says of the error in percent, such as ``31.2 40.1``.
+    """
+
+    loss: float
+    error_pct: float
+    examples: int | None = None
+    wrong: str | None = None
+    top5_error_pct: float | None = None
+    miou_pct: float | None = None
+    iou_pct: Mapping[str, float | None] = {}
+    pixel_error_pct: float | None = None
+    error_se: float | None = None
+    image_errors: str | None = None
+
+
+class Metrics(Identity):
+    """Result of a node; ``warnings`` are sentences that a reader of the report must know."""
+
+    only_given: ClassVar[bool] = True
+    status: Literal["completed", "diverged"]
+    epochs_run: int
+    parameters: int
+    macs: int
+    train: Score | None = None
+    validation: Score | None = None
+    test: Evaluation | None = None
+    warnings: str | None = None
