@@ -24,12 +24,12 @@ from moonshine.blocks.kinds import PAPER
 from moonshine.blocks.residual import initialise
 from moonshine.config.networks import Mixed
 from moonshine.config.training import Runtime
-from moonshine.costs.budgets import parse
+from moonshine.costs.budgets import parse_budget
 from moonshine.search.fisher import fisher_potential
-from moonshine.search.place_costs import costs
+from moonshine.search.place_costs import place_costs
 from moonshine.search.sampling import sample
 from moonshine.search.search import search
-from moonshine.search.space import Blocks, Space
+from moonshine.search.space import Choice, Space
 from moonshine.structures.describe import places_of
 from moonshine.training.execution import resolve
 
@@ -47,7 +47,7 @@ def measure_search(space: Space, candidates: int, best: int, threads: int) -> No
     images, labels = batch(mixed.batch_size)
     computed: list[float] = []
     start = time.perf_counter()
-    known = costs(space)
+    known = place_costs(space)
     measured, used = time.perf_counter(), time.process_time()
     found = search(
         space, mixed, images, labels, known=known, progress=lambda *_: computed.append(time.perf_counter())
@@ -77,8 +77,8 @@ def measure_search(space: Space, candidates: int, best: int, threads: int) -> No
 
 def compare(space: Space, pairs: int) -> None:
     """Print the ways to compute a potential, as ratios to ours on the same networks."""
-    known = costs(space)
-    networks = sample(known, [parse("200k params")], pairs, np.random.default_rng(0)).networks
+    known = place_costs(space)
+    networks = sample(known, [parse_budget("200k params")], pairs, np.random.default_rng(0)).networks
     ways = {
         "ours": lambda blocks: ours(space.build(blocks), space),
         "contiguous": lambda blocks: contiguous(space.build(blocks), space),
@@ -103,7 +103,7 @@ def compare(space: Space, pairs: int) -> None:
         print(f"{name:<26}{statistics.median(times):8.3f} s   the network alone")
 
 
-def timed(call: Callable[[Blocks], object], blocks: Blocks) -> float:
+def timed(call: Callable[[Choice], object], blocks: Choice) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
     call(blocks)
@@ -135,7 +135,7 @@ def with_weights(network: torch.nn.Module, space: Space) -> None:
     F.cross_entropy(network(images), labels).backward()
 
 
-def on_meta(space: Space, blocks: Blocks) -> torch.nn.Module:
+def on_meta(space: Space, blocks: Choice) -> torch.nn.Module:
     """Built without memory, which is then taken and initialised once; the linear weight is left as it was."""
     with torch.device("meta"):
         network = space.build(blocks)

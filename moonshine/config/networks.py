@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from moonshine.config.types import FilePath, NonNegative, Positive, Section, Seed, Sha256, Text, Whole
-from moonshine.costs.budgets import parse_all
+from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 
@@ -19,7 +19,7 @@ PUBLISHED = "torchvision"
 
 def _check(budgets: Budgets) -> None:
     try:
-        parse_all(budgets)
+        parse_budgets(budgets)
     except MoonshineError as error:
         raise ValueError(str(error)) from None
 

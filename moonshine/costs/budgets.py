@@ -1,6 +1,6 @@
-"""Budgets as people write them: ``1.2MB``, ``1MB onnx-int8``, ``300k params``, ``50M macs``, ``2MB peak``, ``15ms``.
+"""Budgets as written in a study: ``1.2MB``, ``1MB onnx-int8``, ``300k params``, ``50M macs``, ``2MB peak``, ``15ms``.
 
-Needs no torch, so a study is checked without loading it. A new kind of budget is one entry of `MEASURES`.
+Loads no torch, so that a study is checked without it. A new kind of budget is one entry of `MEASURES`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ from dataclasses import dataclass
 
 from moonshine.errors import MoonshineError
 
-COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-SECONDS = {"us": 10**-3, "ms": 1, "s": 10**3}
+COUNT_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+BYTE_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+TIME_UNITS = {"us": 10**-3, "ms": 1, "s": 10**3}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a budget can limit: its unit table, and the words that may follow the number."""
+    """A quantity that a budget can limit: its units, and the words that may follow them."""
 
     name: str
     units: Mapping[str, float]
@@ -30,24 +39,24 @@ class Measure:
 MEASURES = {
     measure.name: measure
     for measure in (
-        Measure("fp32", BYTES, ("", "fp32", "safetensors"), "bytes of the fp32 safetensors file"),
-        Measure("onnx", BYTES, ("onnx",), "bytes of the ONNX file"),
-        Measure("onnx-int8", BYTES, ("onnx-int8",), "bytes of the INT8 ONNX file"),
-        Measure("parameters", COUNTS, ("params", "parameters"), "trainable parameters"),
-        Measure("macs", COUNTS, ("macs", "MACs"), "multiply-accumulates"),
-        Measure("peak", BYTES, ("peak",), "bytes of peak activation memory at batch 1, fp32"),
-        Measure("latency", SECONDS, ("", "latency"), "milliseconds of CPU latency at batch 1"),
+        Measure("fp32", BYTE_UNITS, ("", "fp32", "safetensors"), "bytes of the fp32 safetensors file"),
+        Measure("onnx", BYTE_UNITS, ("onnx",), "bytes of the ONNX file"),
+        Measure("onnx-int8", BYTE_UNITS, ("onnx-int8",), "bytes of the INT8 ONNX file"),
+        Measure("parameters", COUNT_UNITS, ("params", "parameters"), "trainable parameters"),
+        Measure("macs", COUNT_UNITS, ("macs", "MACs"), "multiply-accumulates"),
+        Measure("peak", BYTE_UNITS, ("peak",), "bytes of peak activation memory at batch 1, fp32"),
+        Measure("latency", TIME_UNITS, ("", "latency"), "milliseconds of CPU latency at batch 1"),
     )
 }
-"""Name -> measure; the same names head the costs that a budget is compared with."""
+"""Name -> measure; costs have the same names."""
 
 EXPORTED = ("onnx", "onnx-int8")
-"""Measures that are known only from an exported file."""
+"""Measures that only an exported file tells."""
 
 SPREAD = 0.1
-"""The share up to which two latencies are the same: the more of it one measured, the busier the machine was."""
+"""The share by which two latencies of one network may differ; where they differ more, the machine was busy."""
 
-ALLOWED = (
+BUDGET_FORMS = (
     "1.2MB (the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak, 15ms; MB are 10^6 "
     "bytes, MiB 2^20"
 )
@@ -56,7 +65,7 @@ _TEXT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*([A-Za-z0
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on one measure, inclusive; ``str(budget)`` is what was written."""
+    """An inclusive limit on one measure; ``str(budget)`` is what was written."""
 
     measure: str
     limit: float
@@ -69,8 +78,8 @@ class Budget:
         return value <= self.limit
 
 
-def parse(text: str) -> Budget:
-    """The budget that ``text`` says; MoonshineError for another form, and for one that is not above 0."""
+def parse_budget(text: str) -> Budget:
+    """Return the budget that ``text`` states; MoonshineError for any other form, and for one that is not above 0."""
     if match := _TEXT.fullmatch(text) if isinstance(text, str) and len(text) < 1000 else None:
         for unit, word in _readings(match):
             for measure in MEASURES.values():
@@ -78,14 +87,14 @@ def parse(text: str) -> Budget:
                     return _positive(
                         Budget(measure.name, float(match[1]) * measure.units[unit], text.strip())
                     )
-    raise MoonshineError(f"budget {text!r} is none; allowed: {ALLOWED}")
+    raise MoonshineError(f"budget {text!r} is not valid; allowed: {BUDGET_FORMS}")
 
 
-def parse_all(texts: str | Sequence[str]) -> tuple[Budget, ...]:
-    """Several budgets that hold at once; MoonshineError as for `parse`, and for none or two on one measure."""
-    budgets = tuple(map(parse, [texts] if isinstance(texts, str) else texts))
+def parse_budgets(texts: str | Sequence[str]) -> tuple[Budget, ...]:
+    """Return budgets that hold at once; MoonshineError as for `parse_budget`, and for none or two on one measure."""
+    budgets = tuple(map(parse_budget, [texts] if isinstance(texts, str) else texts))
     if not budgets:
-        raise MoonshineError(f"budget: found none; allowed: {ALLOWED}")
+        raise MoonshineError(f"budget: found none; allowed: {BUDGET_FORMS}")
     for position, budget in enumerate(budgets):
         for other in budgets[:position]:
             if other.measure == budget.measure:
@@ -96,7 +105,7 @@ def parse_all(texts: str | Sequence[str]) -> tuple[Budget, ...]:
 
 
 def _readings(match: re.Match[str]) -> list[tuple[str, str]]:
-    """(unit, word) as written, and without a unit where only one word stands: ``300 params``."""
+    """(unit, word) as written, and without a unit where there is only one of them: ``300 params``."""
     unit, word = match[2], match[3]
     return [(unit, word)] if word else [(unit, ""), ("", unit)]
 
@@ -104,18 +113,20 @@ def _readings(match: re.Match[str]) -> list[tuple[str, str]]:
 def _positive(budget: Budget) -> Budget:
     if budget.limit > 0 and math.isfinite(budget.limit):
         return budget
-    raise MoonshineError(f"budget {budget.text!r} allows nothing; allowed: more than 0, such as {ALLOWED}")
+    raise MoonshineError(
+        f"budget {budget.text!r} allows nothing; allowed: more than 0, such as {BUDGET_FORMS}"
+    )
 
 
 def show(measure: str, value: float) -> str:
-    """A value of a measure as people write it: ``1.234 MB``, ``123,456``, ``12.3 ms``."""
-    if MEASURES[measure].units is BYTES:
+    """Format a value of a measure: ``1.234 MB``, ``123,456``, ``12.3 ms``."""
+    if MEASURES[measure].units is BYTE_UNITS:
         return f"{value / 1e6:.3f} MB"
-    return f"{value:,.0f}" if MEASURES[measure].units is COUNTS else f"{value:.2f} ms"
+    return f"{value:,.0f}" if MEASURES[measure].units is COUNT_UNITS else f"{value:.2f} ms"
 
 
 def dearer(student: Mapping[str, float], teacher: Mapping[str, float]) -> str:
-    """In what a student costs more than its teacher: ``1.83 times the parameters``; nothing where it does not."""
+    """Say in what a student costs more than its teacher: ``1.83 times the parameters``; empty where it does not."""
     ratios = {
         words: student[measure] / teacher[measure]
         for measure, words in (("parameters", "parameters"), ("macs", "MACs"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.costs.file_sizes import file_bytes
-from moonshine.costs.metering import checked_shape, metered, run
+from moonshine.costs.metering import checked_shape, forward_once, metered
 
 __all__ = ["Cost", "cost", "file_bytes"]
 
@@ -57,7 +57,7 @@ def cost(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Cost:
     shape = checked_shape(input_shape)
     twin, meter = metered(module)
     published = _count_published_extras(twin)
-    run(twin, shape, meter)
+    forward_once(twin, shape, meter)
     weights = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
     return Cost(
         parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),

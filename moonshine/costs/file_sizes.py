@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from moonshine.errors import MoonshineError
 
-# The order in which a safetensors file stores its data, and so counts its offsets; within a type, by name.
+# In the order in which a safetensors file stores its data; within a type, by name.
 _DTYPES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -25,62 +25,59 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_ORDER = list(_DTYPES)
-_ALIGNED = 8
 
-LEAST_BYTES = 9
-"""Of a file besides the entries and data of its tensors, without padding."""
-
-MOST_PADDING = _ALIGNED - 1
-
-
-@dataclass(frozen=True, order=True)
-class Stored:
-    """A tensor as a file holds it; in the order of the file: by ``rank`` of its type, then by name."""
-
-    rank: int
-    name: str
-    bytes: int
-    described: int  # bytes of its entry in the header and of the comma after it, without its two offsets
-
-    def entry_bytes(self, start: int) -> int:
-        """Bytes of its entry in the header, and the comma after it, if its data begin at ``start``."""
-        return self.described + len(str(start)) + len(str(start + self.bytes))
-
-
-def stored(tensors: Mapping[str, Tensor], floats: torch.dtype = torch.float32) -> list[Stored]:
-    """The tensors in the order of a file, floating point ones as ``floats``.
-
-    Tensors that are one object (tied weights) are stored once. MoonshineError for a type that no file holds.
-    """
-    rows: dict[int, Stored] = {}
-    for name, tensor in tensors.items():
-        dtype = floats if tensor.is_floating_point() else tensor.dtype
-        if dtype not in _DTYPES:
-            raise MoonshineError(f"{name} is of {dtype}; allowed: {', '.join(map(str, _ORDER))}")
-        # the braces around this one entry are its comma and one byte too many, as are the two noughts
-        entry = {name: {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [0, 0]}}
-        described = len(json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()) - 3
-        row = Stored(_ORDER.index(dtype), name, tensor.numel() * dtype.itemsize, described)
-        rows.setdefault(id(tensor), row)
-    return sorted(rows.values())
+FRAME_BYTES = 8 + len("{}") + 7
+"""Most bytes of a file besides its tensors and their entries in the header: its length, its braces, its padding."""
 
 
 def file_bytes(tensors: Mapping[str, Tensor], floats: torch.dtype = torch.float32) -> int:
-    """The exact size of the safetensors file of these tensors, with floating point ones stored as ``floats``.
+    """Return the exact size of the safetensors file of these tensors, floating point ones stored as ``floats``.
 
-    Format: 8 bytes of header length, a JSON header padded with spaces to a multiple of 8, then the data.
-    MoonshineError as for `stored`.
+    Format: 8 bytes of header length, a JSON header padded with spaces to a multiple of 8, then the data. Tensors that
+    are one object (tied weights) are stored once. MoonshineError for a type that no file holds.
     """
-    return stored_bytes(stored(tensors, floats))
+    stored = {name: (_dtype(name, tensor, floats), tensor) for name, tensor in untied(tensors).items()}
+    order = list(_DTYPES)
+    header, end = {}, 0
+    for name, (dtype, tensor) in sorted(stored.items(), key=lambda each: (order.index(each[1][0]), each[0])):
+        start, end = end, end + tensor.numel() * dtype.itemsize
+        header[name] = _entry(dtype, tensor, start, end)
+    return 8 + math.ceil(_text_bytes(header) / 8) * 8 + end
 
 
-def stored_bytes(rows: Iterable[Stored]) -> int:
-    """The exact size of the file of these rows, in any order."""
-    header, end = 0, 0
-    for row in sorted(rows):
-        header += row.entry_bytes(end)
-        end += row.bytes
-    # braces around all entries, and no comma after the last
-    text = header + 1 if header else len("{}")
-    return 8 + math.ceil(text / _ALIGNED) * _ALIGNED + end
+def data_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the bytes of the tensors' data in the fp32 file."""
+    return sum(t.numel() * _dtype(name, t, torch.float32).itemsize for name, t in tensors.items())
+
+
+def most_header_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return what the tensors' entries add to the fp32 file's header, at most: offsets count as ten digits each."""
+    offset = 10**10 - 1
+    entries = (
+        _text_bytes({name: _entry(_dtype(name, tensor, torch.float32), tensor, offset, offset)})
+        for name, tensor in tensors.items()
+    )
+    return sum(entry - len("{}") + len(",") for entry in entries)
+
+
+def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without those that an earlier name holds already."""
+    first: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        first.setdefault(id(tensor), name)
+    return {name: tensors[name] for name in first.values()}
+
+
+def _dtype(name: str, tensor: Tensor, floats: torch.dtype) -> torch.dtype:
+    dtype = floats if tensor.is_floating_point() else tensor.dtype
+    if dtype not in _DTYPES:
+        raise MoonshineError(f"{name} is of {dtype}; allowed: {', '.join(map(str, _DTYPES))}")
+    return dtype
+
+
+def _entry(dtype: torch.dtype, tensor: Tensor, start: int, end: int) -> dict[str, Any]:
+    return {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+
+
+def _text_bytes(header: Mapping[str, Any]) -> int:
+    return len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())

@@ -14,51 +14,53 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from moonshine.costs.operators import PRODUCTS, factors, macs_of
+from moonshine.costs.operators import PRODUCTS, NoFormula, factors, macs_of
 from moonshine.errors import MoonshineError, cannot_take
 from moonshine.networks.copying import copy_of
 
 
 @dataclass(frozen=True)
-class Part:
-    """What runs inside one module, or outside several, in one forward pass; measured as in `Cost`."""
+class ModuleCost:
+    """Cost of what runs inside one module, or outside several, in one forward pass; measured as in `Cost`."""
 
     macs: int
     peak_activation_bytes: int  # maximum over that time of all live activations, also those made elsewhere
 
 
-def parts(module: nn.Module, input_shape: Sequence[int], paths: Iterable[str]) -> dict[str, Part]:
-    """Path -> what the module there costs in the forward pass of the whole; ``""`` is what runs outside them.
+def module_costs(
+    module: nn.Module, input_shape: Sequence[int], paths: Iterable[str]
+) -> dict[str, ModuleCost]:
+    """Return, by path, the cost of the module there in the forward pass of the whole; ``""`` is what runs outside them.
 
-    The paths must not nest. The MACs add up to the whole network's and its peak is the highest of theirs. A
-    module that runs twice counts twice; one that never runs costs nothing. Measured on a copy, with limits and
-    errors as for `cost`, and MoonshineError for a path that the module does not have.
+    The paths must not nest. The MACs add up to those of the whole network, whose peak is the highest of theirs. A
+    module that runs twice counts twice; one that never runs costs nothing. Measured on a copy, with limits and errors
+    as for `cost`, and MoonshineError for a path that the module does not have.
     """
     shape = checked_shape(input_shape)
     twin, meter = metered(module)
     modules = dict(twin.named_modules())
-    found: dict[str, Part] = {}
+    found: dict[str, ModuleCost] = {}
 
     def close(path: str) -> None:
-        before = found.get(path, Part(0, 0))
-        found[path] = Part(before.macs + meter.macs, max(before.peak_activation_bytes, meter.peak))
+        before = found.get(path, ModuleCost(0, 0))
+        found[path] = ModuleCost(before.macs + meter.macs, max(before.peak_activation_bytes, meter.peak))
         meter.macs, meter.peak = 0, meter.live
 
     for path in paths:
         if path not in modules:
             raise MoonshineError(
-                f"{path!r} is no module of {type(module).__name__}; allowed: its module paths"
+                f"{path!r} is not a module of {type(module).__name__}; allowed: its module paths"
             )
-        found[path] = Part(0, 0)
+        found[path] = ModuleCost(0, 0)
         modules[path].register_forward_pre_hook(lambda *_: close(""), prepend=True)
         modules[path].register_forward_hook(lambda *_, path=path: close(path))
-    run(twin, shape, meter)
+    forward_once(twin, shape, meter)
     close("")
     return found
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape as a tuple; MoonshineError for one that is not whole numbers from 1."""
+    """Return the shape as a tuple; MoonshineError for one that is not whole numbers from 1."""
     shape = tuple(input_shape)
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise MoonshineError(f"input_shape is {input_shape!r}; allowed: whole numbers from 1, as (3, 32, 32)")
@@ -66,17 +68,17 @@ def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def metered(module: nn.Module) -> tuple[nn.Module, Meter]:
-    """An fp32 copy of a module on the CPU in eval mode, and a meter that knows its weights."""
+    """Return an fp32 copy of a module on the CPU in eval mode, and a meter that knows its weights."""
     twins = {id(tensor): _twin(tensor) for tensor in (*module.parameters(), *module.buffers())}
     return copy_of(module, twins).eval(), Meter(twins.values())
 
 
-def run(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
-    """One forward pass at batch 1 under the meter; MoonshineError for an input that the network cannot take."""
+def forward_once(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
+    """Run one forward pass at batch 1 under the meter; MoonshineError for an input that the network cannot take."""
     try:
         with torch.no_grad(), _unfused_attention(), meter:
             twin(meter.as_input(torch.zeros(1, *shape, dtype=torch.float32, device="cpu")))
-    except MoonshineError:
+    except NoFormula:
         raise
     except Exception as error:  # whatever a third-party forward pass raises
         raise cannot_take(shape, error) from error
@@ -93,7 +95,7 @@ def _twin(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """Keeps attention modules off the fused operator, whose linear layers cannot be seen."""
+    """Keep attention modules off the fused operator, whose linear layers cannot be seen."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -19,6 +19,11 @@ from moonshine.errors import MoonshineError
 
 aten = torch.ops.aten
 
+
+class NoFormula(MoonshineError):
+    """An operator multiplies, and no formula gives its multiply-accumulates."""
+
+
 PRODUCTS = frozenset(
     {aten.mm, aten.addmm, aten.addmm_, aten.bmm, aten.baddbmm, aten.baddbmm_, aten.addbmm, aten.addbmm_}
     | {aten.mv, aten.addmv, aten.addmv_, aten.dot, aten.vdot}
@@ -36,8 +41,8 @@ _ELEMENTWISE_LIBRARIES = ("aten", "prim", "prims", "profiler", "torchvision")
 def macs_of(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> int:
     """Return the multiply-accumulates of one call of an operator (``torch.ops.aten.mm.default``) by its shapes.
 
-    0 for an elementwise operator and for attention, which multiplies activations with each other. MoonshineError for
-    one that multiplies and has no formula: it names the operator.
+    0 for an elementwise operator and for attention, which multiplies activations with each other. `NoFormula`
+    for one that multiplies and has none: it names the operator.
     """
     library, name = operator._schema.name.split("::")
     if "scaled_dot_product" in name:
@@ -48,7 +53,7 @@ def macs_of(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out
         return int(formula(*args, **kwargs, out_val=out)) // 2
     if library in _ELEMENTWISE_LIBRARIES and not _MULTIPLYING.match(name):
         return 0
-    raise MoonshineError(
+    raise NoFormula(
         f"MACs: the operator {library}::{name} multiplies and has no formula; allowed: convolutions, matrix products, "
         "recurrent layers, and operators registered with torch.utils.flop_counter.register_flop_formula"
     )

@@ -1,14 +1,15 @@
-"""Sizes of exported files as a sum over blocks, estimated between files that were really exported.
+"""Sizes of exported files as a sum over blocks, estimated from files that were really exported.
 
 An exported file is a graph with its weights, and nearly, not exactly, a sum over the places of the network: so many
 bytes for each parameter, for what each batch norm holds, and for each tensor, which stands for a node of the graph.
-Such a sum is off by up to 80 bytes of the INT8 files of ResNet-56 with each of the paper's blocks everywhere and of
-mixtures (16 of WRN-16-1's), one of parameters alone by 44,000.
+Such a sum is off by up to 80 bytes for the INT8 files of ResNet-56 with each of the paper's blocks everywhere and of
+mixtures (by 16 for WRN-16-1); one of parameters alone by 44,000.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,69 +17,76 @@ from scipy.linalg import qr
 
 from moonshine.costs.budgets import EXPORTED, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import Impossible, column, reachable
-from moonshine.search.place_costs import Costs, Share
+from moonshine.search.limits import Impossible
+from moonshine.search.place_costs import PlaceCost, SpaceCosts
 from moonshine.search.sampling import sample
+from moonshine.search.space import Choice
 
-Blocks = Mapping[str, str]
-Export = Callable[[Blocks, str], int]
-"""Really exports the untrained network with these blocks in a format; returns the bytes of the file."""
-Files = list[tuple[Blocks, int]]
+Export = Callable[[Choice, str], int]
+"""Export the untrained network with these blocks in a format; return the bytes of the file."""
+Files = list[tuple[Choice, int]]
 """Networks, and the bytes of their files."""
 
-PROBES = 3
+NEAR_THE_LIMIT = 3
+"""Networks that are exported to correct the estimate where it decides."""
 ALIKE = 1e-6
 """A network whose file would tell less than this share of what the first one's does is not exported."""
 
 
-def estimated(known: Costs, budgets: Sequence[Budget], export: Export, rng: np.random.Generator) -> Costs:
-    """``known`` with an estimate of every exported size that is limited, which costs up to eight exports of each.
+def with_exported_sizes(
+    known: SpaceCosts, budgets: Sequence[Budget], export: Export, rng: np.random.Generator
+) -> SpaceCosts:
+    """Return the costs with an estimate of every exported size that is limited, for up to eight exports of each.
 
-    It comes from the files of networks that differ most, of the smallest one, and of a few near a limit, and is then
-    moved so that none of these is estimated too small. What is chosen by it is to be exported, and looked at.
-    `Impossible` if even the smallest network's file is over its budget.
+    It is fitted to the files of networks that differ most, of the smallest one, and of a few near a limit, and then
+    raised until none of these is estimated too small. What is chosen by it must be exported and checked.
+    `Impossible` if even the file of the smallest network is over its budget.
     """
     limited = {budget.measure: budget for budget in budgets if budget.measure in EXPORTED}
     files: dict[str, Files] = {}
-    smallest: dict[str, Blocks] = {}
+    smallest: dict[str, Choice] = {}
+
+    def exports(networks: Sequence[Choice], measure: str) -> Files:
+        return [(blocks, export(blocks, measure)) for blocks in networks]
+
     for measure, budget in limited.items():
-        files[measure] = _export(different(known), measure, export)
-        known = with_exported(known, measure, files[measure])
-        smallest[measure] = column(known, measure).extreme(min)
-        files[measure] += _export([smallest[measure]], measure, export)
-        known = with_exported(known, measure, files[measure])
+        files[measure] = exports(most_different(known), measure)
+        known = fitted(known, measure, files[measure])
+        smallest[measure] = known.extreme(measure)
+        files[measure] += exports([smallest[measure]], measure)
+        known = fitted(known, measure, files[measure])
         least = min(size for _, size in files[measure])
         if not budget.allows(least):
             raise Impossible(budget, known, least, "")
-        known = _moved(known, budget, smallest[measure], 0)
-    refuses = any(budget.limit < reachable(known, measure)[1] for measure, budget in limited.items())
-    near = _near(known, budgets, rng) if refuses else ()
+        known = _raised(known, budget, smallest[measure], 0)
+    near: Sequence[Choice] = ()
+    if any(budget.limit < known.reachable(measure)[1] for measure, budget in limited.items()):
+        with suppress(MoonshineError):  # each budget can be met, but perhaps not all of them together
+            near = sample(known, budgets, NEAR_THE_LIMIT, rng).networks
     for measure, budget in limited.items():
-        here = _export(near, measure, export)
-        known = with_exported(known, measure, files[measure] + here)
+        here = exports(near, measure)
+        known = fitted(known, measure, files[measure] + here)
         off = max((size - known.of(measure, blocks) for blocks, size in here), default=0.0)
-        known = _moved(known, budget, smallest[measure], off)
+        known = _raised(known, budget, smallest[measure], off)
     return known
 
 
-def with_exported(known: Costs, measure: str, files: Files) -> Costs:
-    """``known`` with an estimate of ``measure``: of the sums over what places hold, the one nearest to ``files``."""
+def fitted(known: SpaceCosts, measure: str, files: Files) -> SpaceCosts:
+    """Return the costs with an estimate of ``measure``: the least-squares fit to ``files`` of what the places hold."""
     held = _held(known, [blocks for blocks, _ in files])
     scale = np.maximum(held.max(axis=0), 1)
     sizes = np.array([size for _, size in files], dtype=float)
     fixed, *each = np.linalg.lstsq(held / scale, sizes, rcond=ALIKE)[0] / scale
 
-    def of(share: Share) -> float:
-        return float(np.dot(each, _parts(share)))
+    def of(cost: PlaceCost) -> float:
+        return float(np.dot(each, _contents(cost)))
 
-    table = {
-        path: {block: of(share) for block, share in shares.items()} for path, shares in known.table.items()
-    }
+    table = {path: {block: of(cost) for block, cost in row.items()} for path, row in known.table.items()}
     return known.with_estimate(measure, float(fixed) + of(known.rest), table)
 
 
-def different(known: Costs) -> list[dict[str, str]]:
-    """Those of the networks with one block wherever it fits from which the others' sizes follow: at most four."""
+def most_different(known: SpaceCosts) -> list[dict[str, str]]:
+    """Return at most four networks, one block wherever it fits in each, from which the sizes of the others follow."""
     blocks = dict.fromkeys(block for row in known.table.values() for block in row)
     networks = [
         {path: block if block in row else next(iter(row)) for path, row in known.table.items()}
@@ -90,29 +98,21 @@ def different(known: Costs) -> list[dict[str, str]]:
     return [networks[index] for index in order[: (told > ALIKE * told[0]).sum()]]
 
 
-def _held(known: Costs, networks: Sequence[Blocks]) -> NDArray[np.float64]:
+def _held(known: SpaceCosts, networks: Sequence[Choice]) -> NDArray[np.float64]:
     """(networks, 4): one, parameters, bytes of buffers, tensors."""
-    shares = [[known.rest, *(row[blocks[path]] for path, row in known.table.items())] for blocks in networks]
-    return np.array([[1, *np.sum([_parts(share) for share in each], axis=0)] for each in shares], dtype=float)
+    costs = [[known.rest, *(row[blocks[path]] for path, row in known.table.items())] for blocks in networks]
+    return np.array([[1, *np.sum([_contents(cost) for cost in each], axis=0)] for each in costs], dtype=float)
 
 
-def _parts(share: Share) -> tuple[int, int, int]:
-    return share.parameters, sum(row.bytes for row in share.stored) - 4 * share.parameters, len(share.stored)
+def _contents(cost: PlaceCost) -> tuple[int, int, int]:
+    return cost.parameters, cost.data_bytes - 4 * cost.parameters, cost.tensors
 
 
-def _export(networks: Sequence[Blocks], measure: str, export: Export) -> Files:
-    return [(blocks, export(blocks, measure)) for blocks in networks]
-
-
-def _near(known: Costs, budgets: Sequence[Budget], rng: np.random.Generator) -> Sequence[Blocks]:
-    try:
-        return sample(known, budgets, PROBES, rng).networks
-    except MoonshineError:  # each budget can be met, all of them together could not
-        return ()
-
-
-def _moved(known: Costs, budget: Budget, smallest: Blocks, off: float) -> Costs:
-    """The estimate ``off`` higher, but not so far that the smallest network, whose file fits, does not."""
-    line = column(known, budget.measure)
-    off = min(off, budget.limit - line.sum(smallest))
-    return known.with_estimate(budget.measure, line.rest + off, line.table)
+def _raised(known: SpaceCosts, budget: Budget, smallest: Choice, off: float) -> SpaceCosts:
+    """The estimate ``off`` higher, but not so much that the smallest network, whose file fits, does not."""
+    measure = budget.measure
+    off = min(off, budget.limit - known.of(measure, smallest))
+    table = {
+        path: {block: cost.of(measure) for block, cost in row.items()} for path, row in known.table.items()
+    }
+    return known.with_estimate(measure, known.rest.of(measure) + off, table)

@@ -1,9 +1,9 @@
-"""Counting, sampling and listing the combinations of one number from each row whose total lies in a range.
+"""Counts, samples and lists the combinations of one number from each row whose total lies in a range.
 
 By dynamic programming over the rows: the number of ways to reach each total with the rows from i on. Counts are
-float64, which is exact where it matters: they come from additions of numbers that are not negative, so what is
-impossible counts exactly 0, and a count's relative error is below 1e-15 times the number of additions. A layer that
-nears the largest float is divided by a power of two, which rounds nothing below 2^1900 combinations.
+float64, which is exact where it matters: they are sums of numbers that are not negative, so what is impossible counts
+exactly 0, and the relative error of a count is below 1e-15 times the number of additions. A layer that nears the
+largest float is divided by a power of two, which rounds nothing below 2^1900 combinations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 1 << 17
-"""Most totals to tell apart: a finer grid costs memory (8 bytes for each, per row) and time."""
+"""Most totals to distinguish: a finer grid costs memory (8 bytes for each, per row) and time."""
 
 Integers = NDArray[np.int64]
 _LARGE = 900  # of the 1023 binary exponents of a float
@@ -24,10 +24,10 @@ _LARGE = 900  # of the 1023 binary exponents of a float
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of numbers as whole steps of ``unit`` above the row's least.
+    """Rows of numbers as whole steps of ``unit`` above each row's minimum.
 
-    A combination's true total, less ``least``, is its steps times ``unit``, and less than ``slack`` units more; with
-    a slack of 0, no more.
+    The true total of a combination, less ``least``, is its steps times ``unit``, and less than ``slack`` units more;
+    with a slack of 0, no more.
     """
 
     steps: tuple[Integers, ...]
@@ -36,16 +36,16 @@ class Grid:
     slack: int
 
     def bounds(self, low: float, high: float) -> tuple[int, int]:
-        """The steps, both included, between which all totals from ``low`` to ``high`` lie."""
+        """Return the steps, both included, between which all totals from ``low`` to ``high`` lie."""
         first = math.ceil((low - self.least) / self.unit) - self.slack
         return max(first, 0), math.floor((high - self.least) / self.unit)
 
 
-def to_grid(rows: Sequence[Sequence[float]], rest: float, top: float, uncertain: float = 0) -> Grid:
-    """The grid for totals (of ``rest`` and one number per row) up to ``top``.
+def to_grid(rows: Sequence[Sequence[float]], rest: float, top: float) -> Grid:
+    """Return the grid for totals (of ``rest`` and one number per row) up to ``top``.
 
     Exact, in steps of the greatest common divisor of all differences, where the numbers are whole and the divisor
-    leaves no more than `BINS` steps. ``uncertain`` is what a true total may exceed the sum by.
+    leaves no more than `BINS` steps.
     """
     lowest = [min(row) for row in rows]
     least = rest + sum(lowest)
@@ -53,13 +53,12 @@ def to_grid(rows: Sequence[Sequence[float]], rest: float, top: float, uncertain:
     # of numbers that are all the same, any divides the differences
     divisor = math.gcd(*(int(value) for row in above for value in row)) or max(math.ceil(top - least), 1)
     whole = all((row % 1 == 0).all() for row in above)
-    if whole and not uncertain and top - least <= divisor * BINS:
+    if whole and top - least <= divisor * BINS:
         unit, slack = float(divisor), 0
     else:
         # the second term only keeps the steps in the range of integers where nothing is above the least
         unit = max(top - least, 1e-9 * sum(row.max() for row in above), 1e-9) / BINS
-        # every row may lose a step to rounding, and the division itself one
-        slack = len(rows) + 1 + math.ceil(uncertain / unit)
+        slack = len(rows) + 1  # every row may lose a step to rounding, and the division itself one
     return Grid(tuple(np.floor(row / unit).astype(np.int64) for row in above), least, unit, slack)
 
 
@@ -72,15 +71,15 @@ class Ways:
     exponent: int  # of two, for counts[0]
 
     def totals(self) -> Integers:
-        """The totals that are reachable, ascending."""
+        """Return the reachable totals, ascending."""
         return np.flatnonzero(self.counts[0])
 
     def log10(self, low: int, high: int) -> float:
-        """The decimal logarithm of the number of combinations of ``low`` to ``high`` steps, of which there are some."""
+        """Return the decimal logarithm of the number of combinations of ``low`` to ``high`` steps, which is not 0."""
         return math.log10(self.counts[0][low : high + 1].sum()) + self.exponent * math.log10(2)
 
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> Integers:
-        """(number, rows) indices of combinations of ``low`` to ``high`` steps, each as likely as any other."""
+        """Return (number, rows) indices of combinations of ``low`` to ``high`` steps, each as likely as any other."""
         left = low + _pick(np.broadcast_to(self.counts[0][low : high + 1], (1, high + 1 - low)), number, rng)
         chosen = np.empty((number, len(self.grid.steps)), dtype=np.int64)
         for row, steps in enumerate(self.grid.steps):
@@ -92,7 +91,7 @@ class Ways:
         return chosen
 
     def list(self, low: int, high: int) -> Integers:
-        """(all, rows) indices of every combination of ``low`` to ``high`` steps."""
+        """Return (all, rows) indices of every combination of ``low`` to ``high`` steps."""
         chosen = np.empty((1, 0), dtype=np.int64)
         used = np.zeros(1, dtype=np.int64)
         for row, steps in enumerate(self.grid.steps):
@@ -108,8 +107,8 @@ class Ways:
         return chosen
 
 
-def count(grid: Grid, high: int) -> Ways:
-    """The number of combinations of every total from 0 to ``high`` steps."""
+def count_ways(grid: Grid, high: int) -> Ways:
+    """Count the combinations of every total from 0 to ``high`` steps."""
     counts = [np.zeros(high + 1)]
     counts[0][0] = 1
     exponent = 0

@@ -9,151 +9,157 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from moonshine.costs.file_sizes import Stored, stored, stored_bytes
+from moonshine.costs.file_sizes import FRAME_BYTES, data_bytes, most_header_bytes, untied
 from moonshine.costs.latency import unreliable
-from moonshine.costs.metering import parts
+from moonshine.costs.metering import module_costs
 from moonshine.errors import MoonshineError
-from moonshine.search.place_latency import Latencies, measure_latencies
-from moonshine.search.space import Blocks, Space
+from moonshine.search.place_latency import Latencies
+from moonshine.search.space import Choice, Space
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Share:
-    """What a place, or all that is no place, adds to the costs of its network."""
+class PlaceCost:
+    """What a block at one place, or all that is no place, adds to the costs of its network."""
 
     parameters: int
     macs: int
     peak_activation_bytes: int  # of everything that lives while it runs
-    stored: tuple[Stored, ...]  # its tensors in the fp32 safetensors file
-    estimates: Mapping[str, float] = field(
-        default_factory=dict
-    )  # by measure: latency, sizes of exported files
+    tensors: int = 0
+    data_bytes: int = 0  # of its tensors in fp32
+    estimates: Mapping[str, float] = field(default_factory=dict)  # by measure: sizes of files, latency
+
+    def of(self, measure: str) -> float:
+        """Return its value of a measure of `moonshine.costs.budgets.MEASURES`; MoonshineError for one unknown here."""
+        values = {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "peak": self.peak_activation_bytes,
+            **self.estimates,
+        }
+        if measure not in values:
+            raise MoonshineError(
+                f"costs: found no {measure}; allowed: {', '.join(values)}, or an estimate of it"
+            )
+        return values[measure]
 
 
 @dataclass(frozen=True)
-class Costs:
-    """The costs of every network of a space, from the shares of its places.
+class SpaceCosts:
+    """The costs of every network of a space, from those at its places; measures are those of `PlaceCost.of`.
 
-    A choice names a block for every place. Exact, and equal to `moonshine.costs.cost.cost` of the built network, except
-    for what are estimates: ``of`` takes the names in `moonshine.costs.budgets.MEASURES`, in their units.
+    Parameters, MACs and peak activation memory are those that `moonshine.costs.cost.cost` finds in the built network.
+    The fp32 file is at most as large as its estimate, which exceeds it by a few bytes per tensor.
     """
 
-    rest: Share
-    table: Mapping[str, Mapping[str, Share]]
+    rest: PlaceCost
+    table: Mapping[str, Mapping[str, PlaceCost]]  # path -> block -> cost
 
-    def parameters(self, blocks: Blocks) -> int:
-        return sum(share.parameters for share in self._shares(blocks))
+    def of(self, measure: str, blocks: Choice) -> float:
+        """Return a measure of the network with these blocks: the maximum over its places of the peak, else the sum."""
+        values = [self.rest.of(measure), *(row[blocks[path]].of(measure) for path, row in self.table.items())]
+        return max(values) if measure == "peak" else sum(values)
 
-    def macs(self, blocks: Blocks) -> int:
-        return sum(share.macs for share in self._shares(blocks))
+    def extreme(self, measure: str, choose: Callable[..., str] = min) -> dict[str, str]:
+        """Return the network with the smallest value of a measure (or the largest, with ``choose=max``)."""
+        return {
+            path: choose(row, key=lambda block, row=row: row[block].of(measure))
+            for path, row in self.table.items()
+        }
 
-    def peak_activation_bytes(self, blocks: Blocks) -> int:
-        return max(share.peak_activation_bytes for share in self._shares(blocks))
+    def reachable(self, measure: str) -> tuple[float, float]:
+        """Return the smallest and the largest value of a measure among the networks of the space."""
+        return self.of(measure, self.extreme(measure, min)), self.of(measure, self.extreme(measure, max))
 
-    def bytes(self, blocks: Blocks) -> int:
-        return stored_bytes(row for share in self._shares(blocks) for row in share.stored)
+    def with_estimate(
+        self, measure: str, rest: float, table: Mapping[str, Mapping[str, float]]
+    ) -> SpaceCosts:
+        """Return these costs and one more measure, which is a sum over the rest and the places."""
 
-    def of(self, measure: str, blocks: Blocks) -> float:
-        if measure in _EXACT:
-            return _EXACT[measure](self, blocks)
-        return sum(share.estimates[measure] for share in self._shares(blocks))
-
-    def with_estimate(self, measure: str, rest: float, table: Mapping[str, Mapping[str, float]]) -> Costs:
-        """These costs and one more measure, which is a sum over the rest and the places."""
-
-        def add(share: Share, value: float) -> Share:
-            return replace(share, estimates={**share.estimates, measure: value})
+        def add(cost: PlaceCost, value: float) -> PlaceCost:
+            return replace(cost, estimates={**cost.estimates, measure: value})
 
         added = {
-            path: {block: add(share, table[path][block]) for block, share in shares.items()}
-            for path, shares in self.table.items()
+            path: {block: add(cost, table[path][block]) for block, cost in row.items()}
+            for path, row in self.table.items()
         }
-        return Costs(add(self.rest, rest), added)
+        return SpaceCosts(add(self.rest, rest), added)
 
-    def _shares(self, blocks: Blocks) -> list[Share]:
-        return [self.rest, *(shares[blocks[path]] for path, shares in self.table.items())]
-
-
-_EXACT: dict[str, Callable[[Costs, Blocks], float]] = {
-    "fp32": Costs.bytes,
-    "parameters": Costs.parameters,
-    "macs": Costs.macs,
-    "peak": Costs.peak_activation_bytes,
-}
+    def keeping(self, wanted: Callable[[PlaceCost, Mapping[str, PlaceCost]], bool]) -> SpaceCosts:
+        """Return these costs with those blocks at each place whose cost, among all those at the place, is wanted."""
+        table = {
+            path: {block: cost for block, cost in row.items() if wanted(cost, row)}
+            for path, row in self.table.items()
+        }
+        return SpaceCosts(self.rest, table)
 
 
-def costs(space: Space, *, latency: bool | Latencies = False, threads: int = 1) -> Costs:
-    """What each block costs at each place, measured on one network per block that has it wherever it fits.
+def place_costs(space: Space, latencies: Latencies | None = None) -> SpaceCosts:
+    """Measure what each block costs at each place, on one network per block that has it wherever it fits.
 
-    Costs one forward pass of batch 1 per block. ``latency`` times them too (see `measure_latencies`), or is what an
-    earlier run measured. MoonshineError if what is no place costs differently in two of the networks.
+    Takes one forward pass of batch 1 per block; ``latencies`` were measured before. MoonshineError if what is no place
+    costs differently in two of the networks.
     """
-    if isinstance(latency, bool):
-        times = measure_latencies(space, threads=threads) if latency else None
-    else:
-        times = latency
-    rest: Share | None = None
-    table: dict[str, dict[str, Share]] = {path: {} for path in space.places}
+    rest: PlaceCost | None = None
+    table: dict[str, dict[str, PlaceCost]] = {path: {} for path in space.places}
     for block in space.blocks:
         chosen = space.uniform(block)
-        shares = _shares(space, chosen)
-        found = shares.pop("")
-        if rest and replace(found, peak_activation_bytes=rest.peak_activation_bytes) != rest:
+        found = _measure(space, chosen)
+        others = found.pop("")
+        if rest and replace(others, peak_activation_bytes=rest.peak_activation_bytes) != rest:
             raise MoonshineError(
                 f"{space.structure.network}: with {block} at {', '.join(chosen)} its other layers cost "
-                f"{found.parameters} parameters and {found.macs} MACs, with {space.blocks[0]} "
+                f"{others.parameters} parameters and {others.macs} MACs, with {space.blocks[0]} "
                 f"{rest.parameters} and {rest.macs}; allowed: networks that differ at their places only"
             )
-        peak = max(share.peak_activation_bytes for share in (found, rest or found))
-        rest = replace(found, peak_activation_bytes=peak)
+        peak = max(cost.peak_activation_bytes for cost in (others, rest or others))
+        rest = replace(others, peak_activation_bytes=peak)
         for path in chosen:
-            table[path][block] = shares[path]
+            table[path][block] = found[path]
     assert rest is not None  # a space has a block
     ordered = {path: {block: table[path][block] for block in space.fitting[path]} for path in space.places}
-    known = Costs(rest, ordered)
-    if not times:
-        return known
-    if times.unreliable:
-        logger.warning(
-            "the latency of %s %s", ", ".join(times.unreliable), unreliable(max(times.unreliable.values()))
-        )
-    return known.with_estimate("latency", times.rest_ms, times.table)
+    known = SpaceCosts(rest, ordered)
+    return with_latencies(known, latencies) if latencies else known
 
 
-@dataclass
-class _Tally:
-    parameters: int = 0
-    stored: list[Stored] = field(default_factory=list)
+def with_latencies(known: SpaceCosts, latencies: Latencies) -> SpaceCosts:
+    """Return the costs with latencies, and log those of a busy machine."""
+    if latencies.unreliable:
+        spread = max(latencies.unreliable.values())
+        logger.warning("the latency of %s %s", ", ".join(latencies.unreliable), unreliable(spread))
+    return known.with_estimate("latency", latencies.rest_ms, latencies.table)
 
 
-def _shares(space: Space, blocks: Blocks) -> dict[str, Share]:
-    """Path -> its share in the network with these blocks; ``""`` is what is no place."""
+def _measure(space: Space, blocks: Choice) -> dict[str, PlaceCost]:
+    """Path -> its cost in the network with these blocks; ``""`` is what is no place."""
     with torch.device("meta"):
         network = space.build(blocks)
-    tallies = {path: _Tally() for path in ("", *space.places)}
+    tensors = {
+        name: value for name, value in network.state_dict(keep_vars=True).items() if isinstance(value, Tensor)
+    }
+    owned: dict[str, dict[str, Tensor]] = {path: {} for path in ("", *space.places)}
+
+    def owner(name: str) -> str:
+        while name not in owned:
+            name = name.rpartition(".")[0]
+        return name
+
+    for name, tensor in untied(tensors).items():
+        owned[owner(name)][name] = tensor
+    parameters = dict.fromkeys(owned, 0)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            tallies[_owner(name, tallies)].parameters += parameter.numel()
-    tensors = {k: v for k, v in network.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
-    for row in stored(tensors):
-        tallies[_owner(row.name, tallies)].stored.append(row)
-    measured = parts(network, space.input_shape, space.places)
+            parameters[owner(name)] += parameter.numel()
+    measured = module_costs(network, space.input_shape, space.places)
     return {
-        path: Share(
-            tally.parameters,
+        path: PlaceCost(
+            parameters[path],
             measured[path].macs,
             measured[path].peak_activation_bytes,
-            tuple(tally.stored),
+            len(own),
+            data_bytes(own),
+            {"fp32": data_bytes(own) + most_header_bytes(own) + (0 if path else FRAME_BYTES)},
         )
-        for path, tally in tallies.items()
+        for path, own in owned.items()
     }
-
-
-def _owner(name: str, tallies: Mapping[str, _Tally]) -> str:
-    """The place that a tensor belongs to, by its path."""
-    path = name
-    while path not in tallies:
-        path = path.rpartition(".")[0]
-    return path

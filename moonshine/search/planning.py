@@ -1,49 +1,51 @@
-"""Plans: what is reachable under a budget, before anything is trained."""
+"""Plans: what a budget leaves of a network, before anything is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from moonshine.costs.budgets import EXPORTED, MEASURES, Budget
+from moonshine.costs.file_sizes import file_bytes
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import Impossible, impossible, reachable, smallest, without_dearer
-from moonshine.search.exported_sizes import estimated
-from moonshine.search.place_costs import Costs, costs
+from moonshine.search.exported_sizes import Export, with_exported_sizes
+from moonshine.search.limits import Impossible, check_reachable, without_dearer
+from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import Latencies
 from moonshine.search.sampling import sample
-from moonshine.search.space import Space
+from moonshine.search.space import Choice, Space
 
-Blocks = Mapping[str, str]
-SHOWN = ("parameters", "macs", "fp32", "peak")
+MEASURED = ("parameters", "macs", "fp32", "peak")
+"""Measures of every plan; latency and what the budgets limit come on top."""
 DRAWN = 400
 TRIES = 4
 """Most mixtures that are exported for each that is wanted."""
 NEAREST = 5
-NEAR = 1.05
-"""Files up to so much over a budget by their estimate are really exported."""
+MARGIN = 1.05
+"""Files whose estimate is up to so many times the budget are really exported."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One network of a plan: the value of every measure that is known of it, and whether it fits all budgets."""
+    """A network of a plan: the value of every measure that is known of it, and whether it fits all budgets."""
 
     name: str
-    blocks: Blocks
+    blocks: Choice
     values: Mapping[str, float]
     fits: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget allows of one network.
+    """What a budget leaves of a network.
 
     ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
     latency of all places with it, and with S in the same places; those in ``slower`` take longer than what they
-    replace, by more than both differ when they are measured again. ``unreliable`` maps blocks whose latency differs by
-    a lot then, as on a busy machine, to the share.
+    replace by more than the spread of both measurements. ``unreliable`` maps blocks to the share by which their
+    latency differed when it was measured again, where that is large, as on a busy machine.
     """
 
     teacher: Option
@@ -55,41 +57,44 @@ class Plan:
     unreliable: Mapping[str, float]
 
 
-def plan(
+def plan_students(
     space: Space,
     budgets: Sequence[Budget],
     latencies: Callable[[], Latencies],
-    export: Callable[[Blocks, str], int],
+    export: Export,
     *,
     mixed: int = 3,
     seed: int = 0,
 ) -> Plan:
-    """Every uniform student and the ``mixed`` best mixtures under the budgets, with what they cost.
+    """Return every uniform student and the ``mixed`` best mixtures under the budgets, with what they cost.
 
-    Best means most multiply-accumulates, the strongest score that needs no data; a mixed student in a study is searched
-    for with Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are the
-    networks' (see `moonshine.search.place_latency`).
-    ``export`` gives the bytes of a really exported untrained network in a format, where a budget limits one.
-    `Impossible` for a budget that no network of the space meets: it says what the minimum is and what holds it up.
+    Best means most multiply-accumulates, the strongest score that needs no data; the search for the mixed student of a
+    study uses Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are
+    the networks' (see `moonshine.search.place_latency`). ``export`` is called where a budget limits an exported file.
+    `Impossible` for a budget that no network of the space meets: it names the minimum and what holds it up.
     """
-    known = costs(space)
-    # What needs no measuring is refused first.
-    for budget in budgets:
-        if budget.measure not in (*EXPORTED, "latency") and (error := impossible(known, budget)):
-            raise error
+    known = place_costs(space)
+    for budget in budgets:  # what needs no measurement first
+        if budget.measure not in (*EXPORTED, "latency"):
+            check_reachable(known, budget)
     times = latencies()
     known = known.with_estimate("latency", times.rest_ms, times.table)
-    exported = [budget.measure for budget in budgets if budget.measure in EXPORTED]
     for budget in budgets:
-        if budget.measure == "latency" and (error := impossible(known, budget)):
-            raise error
-    known = estimated(known, budgets, export, np.random.default_rng(seed))
+        if budget.measure == "latency":
+            check_reachable(known, budget)
+    known = with_exported_sizes(known, budgets, export, np.random.default_rng(seed))
 
-    def option(name: str, chosen: Blocks) -> Option:
+    def option(name: str, chosen: Choice) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
-        values = {measure: known.of(measure, blocks) for measure in (*SHOWN, "latency")}
-        values |= {measure: _exported(known, budgets, blocks, measure, export) for measure in exported}
-        return Option(name, blocks, values, _fits(values, budgets))
+        values = {measure: known.of(measure, blocks) for measure in (*MEASURED, "latency")}
+        with torch.device("meta"):
+            values["fp32"] = file_bytes(space.build(blocks).state_dict(keep_vars=True))
+        for budget in budgets:
+            if budget.measure in EXPORTED:
+                estimate = known.of(budget.measure, blocks)
+                is_near = estimate <= MARGIN * budget.limit
+                values[budget.measure] = export(blocks, budget.measure) if is_near else estimate
+        return Option(name, blocks, values, all(budget.allows(values[budget.measure]) for budget in budgets))
 
     teacher = option("teacher", {})
     uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
@@ -100,78 +105,59 @@ def plan(
             mixtures.append(found)
         if len(mixtures) == mixed:
             break
+    limited = {budget.measure for budget in budgets}
     block_ms = _block_ms(space, known)
     return Plan(
         teacher,
         tuple(uniform),
         tuple(mixtures),
-        {measure: reachable(known, measure) for measure in _asked(budgets)},
+        {measure: known.reachable(measure) for measure in MEASURES if measure in limited},
         block_ms,
         tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
         times.unreliable,
     )
 
 
-def nearest(space: Space, refused: Impossible) -> tuple[Option, tuple[Option, ...]]:
-    """The teacher, and the students that come nearest to a budget that was refused, nearest first.
+def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[Option, ...]]:
+    """Return the teacher, and the students that come nearest to a budget that was refused, nearest first.
 
     With the measures that were known by then; sizes of files are estimates.
     """
-    known, measure = refused.costs, refused.budget.measure
-    measures = (*SHOWN, *known.rest.estimates)
+    known, limited = refused.costs, refused.budget.measure
+    measures = dict.fromkeys((*MEASURED, *known.rest.estimates))
 
-    def option(name: str, chosen: Blocks) -> Option:
+    def option(name: str, chosen: Choice) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
         return Option(name, blocks, {measure: known.of(measure, blocks) for measure in measures}, False)
 
     uniform = [option(block, space.uniform(block)) for block in space.blocks if block != "S"]
-    least = option("mixed", smallest(known, measure))
+    least = option("mixed", known.extreme(limited))
     mixed = [] if any(least.blocks == each.blocks for each in uniform) else [least]
-    options = sorted([*mixed, *uniform], key=lambda option: option.values[measure])
+    options = sorted([*mixed, *uniform], key=lambda option: option.values[limited])
     return option("teacher", {}), tuple(options[:NEAREST])
 
 
-def _exported(
-    known: Costs,
-    budgets: Sequence[Budget],
-    blocks: Blocks,
-    measure: str,
-    export: Callable[[Blocks, str], int],
-) -> float:
-    """The file's size: from exporting it where it may fit, else the estimate, which is over the budget."""
-    limit = next(budget.limit for budget in budgets if budget.measure == measure)
-    estimate = known.of(measure, blocks)
-    return estimate if estimate > NEAR * limit else export(blocks, measure)
-
-
-def _best(known: Costs, budgets: Sequence[Budget], seed: int) -> Sequence[Blocks]:
+def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Choice]:
     """Mixtures that are estimated to fit, those that compute most first."""
     try:
         found = sample(without_dearer(known), budgets, DRAWN, np.random.default_rng(seed)).networks
-    except MoonshineError:
-        return ()  # each budget can be met, all of them together could not: uniform students may still show how
-    return sorted(found, key=lambda blocks: -known.macs(blocks))
+    except (
+        MoonshineError
+    ):  # each budget can be met, but not all together; uniform students may still show how
+        return ()
+    return sorted(found, key=lambda blocks: -known.of("macs", blocks))
 
 
-def _fits(values: Mapping[str, float], budgets: Iterable[Budget]) -> bool:
-    return all(budget.allows(values[budget.measure]) for budget in budgets)
-
-
-def _asked(budgets: Iterable[Budget]) -> list[str]:
-    """The measures that budgets limit, in the order in which measures are listed."""
-    limited = {budget.measure for budget in budgets}
-    return [measure for measure in MEASURES if measure in limited]
-
-
-def _block_ms(space: Space, known: Costs) -> dict[str, tuple[float, float]]:
+def _block_ms(space: Space, known: SpaceCosts) -> dict[str, tuple[float, float]]:
     found = {}
     for block in space.blocks:
         places = [path for path in space.uniform(block) if "S" in known.table[path]]
         if block != "S" and places:
-            found[block] = tuple(
-                sum(known.table[path][each].estimates["latency"] for path in places) for each in (block, "S")
+            ours, theirs = (
+                sum(known.table[path][each].of("latency") for path in places) for each in (block, "S")
             )
-    return found  # type: ignore[return-value]
+            found[block] = (ours, theirs)
+    return found
 
 
 def _is_slower(times: Latencies, block: str, pair: tuple[float, float]) -> bool:

@@ -1,27 +1,67 @@
 """Rivals: the largest ordinary network of the teacher's family within the same budget.
 
 What a cheap block saves could also be saved by fewer channels or fewer layers; a rival is the largest network that does
-one or the other and nothing else.
+one or the other and nothing else. Loads torch only to measure, so that a study is checked without it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from itertools import pairwise
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from moonshine.costs.budgets import MEASURES, Budget, show
-from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.families import parse
-from moonshine.search.rival_candidates import candidates
-from moonshine.structures.build import build
+from moonshine.networks.families import ALLOWED, PLACES, Design, is_model, parse
 
-Size = Callable[[nn.Module, str], float]
+if TYPE_CHECKING:
+    from torch import nn
+
+WIDTH_STEPS = 64
+"""Width is scaled in steps of one so many-th of the teacher's."""
+
+SAME_AS = {"torchvision/resnet18": "resnet-18", "torchvision/resnet34": "resnet-34"}
+"""Third-party models that are networks of a built-in family."""
+
+
+def rival_candidates(teacher: str, scale: str) -> tuple[str, ...]:
+    """Return the names of the smaller networks of a teacher's family that differ in width or in depth alone, ascending.
+
+    Of widths, every distinct network in steps of 1/64 of the teacher's.
+    MoonshineError for a teacher without a family, another ``scale``, and a teacher that has nothing below it.
+    """
+    if is_model(teacher) and teacher not in SAME_AS:
+        raise MoonshineError(
+            f"rival: {teacher} has no family of networks; allowed: {', '.join(SAME_AS)}; {ALLOWED}"
+        )
+    design = parse(SAME_AS.get(teacher, teacher))
+    if scale == "width":
+        found = _narrower(design)
+    elif scale == "depth":
+        found = [
+            Design(design.family, depth, design.width)
+            for depth in design.family.blocks
+            if depth < design.depth
+        ]
+    else:
+        raise MoonshineError(f"rival: scale is {scale!r}; allowed: width, depth")
+    if not found:
+        raise MoonshineError(f"rival: no network of the family of {teacher} is smaller in {scale}")
+    return tuple(map(str, found))
+
+
+def _narrower(design: Design) -> list[Design]:
+    smallest_step = Decimal(1).scaleb(-PLACES)
+    distinct: dict[tuple[int, ...], Design] = {}
+    for step in range(1, WIDTH_STEPS):
+        width = (design.width * step / WIDTH_STEPS).quantize(smallest_step, ROUND_HALF_UP)
+        narrower = Design(design.family, design.depth, width)
+        if min(narrower.channels) >= 1 and narrower.channels != design.channels:
+            distinct.setdefault(narrower.channels, narrower)
+    return list(distinct.values())
 
 
 def rival(
@@ -30,18 +70,23 @@ def rival(
     budgets: Sequence[Budget],
     num_classes: int,
     input_shape: Sequence[int],
-    size: Size | None = None,
+    size: Callable[[nn.Module, str], float] | None = None,
 ) -> str:
-    """The name of the largest network that all budgets allow among `moonshine.search.rival_candidates.candidates`.
+    """Return the name of the largest network that all budgets allow among `rival_candidates`.
 
     ``input_shape`` is (channels, height, width). Parameters, MACs, fp32 bytes and peak memory are those of
-    `moonshine.costs.cost.cost`; ``size(module, measure)`` gives the other measures of an untrained network, and is
-    asked only where these fit. A bisection: what the budgets limit must not shrink when the network grows (a measured
-    latency may, by its noise), and what is returned has been seen to fit.
-    MoonshineError as for `candidates`, for a budget on another measure without ``size``, and for budgets that not even
-    the smallest candidate meets: it says what that one has.
+    `moonshine.costs.cost.cost`; ``size(module, measure)`` returns the other measures of an untrained network, and is
+    called only where these fit. By bisection: what the budgets limit must not shrink when the network grows (a measured
+    latency may, by its noise); the network returned has been measured to fit.
+    MoonshineError as for `rival_candidates`, for a budget on another measure without ``size``, and for budgets that
+    not even the smallest candidate meets: it says what that one has.
     """
-    names = candidates(teacher, scale)
+    import torch
+
+    from moonshine.costs.cost import cost
+    from moonshine.structures.build import build
+
+    names = rival_candidates(teacher, scale)
     known = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}
     cheap = [budget for budget in budgets if budget.measure in known]
     dear = [budget for budget in budgets if budget.measure not in known]
@@ -53,7 +98,7 @@ def rival(
 
     @cache
     def exceeded(name: str) -> tuple[str, ...]:
-        """The measures that go over budget, with their values; the dear ones only where the others do not."""
+        """The measures that are over budget, with their values; the dear ones only where the others are not."""
         with torch.device("meta"):
             shadow = build(name, "S", num_classes, input_shape[0])
         costs = cost(shadow, input_shape)
@@ -76,7 +121,7 @@ def rival(
 
 
 def _alike(names: Sequence[str]) -> list[list[str]]:
-    """The names in groups of the same shortcuts: peak memory falls where a stage gets as wide as what it is fed."""
+    """The names in groups of the same shortcuts: peak memory falls where a stage becomes as wide as its input."""
     groups: dict[tuple[bool, ...], list[str]] = {}
     for name in names:
         shortcuts = tuple(before != after for before, after in pairwise(parse(name).channels))

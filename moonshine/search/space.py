@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from moonshine.networks.models import Trust
 
-Blocks = Mapping[str, str]
+Choice = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Space:
         """Every block that fits somewhere."""
         return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
 
-    def build(self, blocks: Blocks) -> nn.Module:
+    def build(self, blocks: Choice) -> nn.Module:
         """The network with these blocks, newly initialised from torch's global generator."""
         return from_structure(self.structure.with_blocks(blocks), self.trust)
 

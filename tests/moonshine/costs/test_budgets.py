@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from moonshine.costs.budgets import MEASURES, Budget, dearer, parse, parse_all, show
+from moonshine.costs.budgets import MEASURES, Budget, dearer, parse_budget, parse_budgets, show
 from moonshine.errors import MoonshineError
 
 
@@ -45,7 +45,7 @@ from moonshine.errors import MoonshineError
     ],
 )
 def test_every_form(text: str, measure: str, limit: float) -> None:
-    budget = parse(text)
+    budget = parse_budget(text)
     assert budget.measure == measure
     assert budget.limit == pytest.approx(limit, rel=1e-12)
     assert str(budget) == text.strip()
@@ -87,22 +87,24 @@ def test_every_form(text: str, measure: str, limit: float) -> None:
 )
 def test_what_is_no_budget(text: Any) -> None:
     with pytest.raises(MoonshineError) as error:
-        parse(text)
-    assert str(error.value).startswith(f"budget {text!r} is none; allowed: 1.2MB (the fp32 safetensors file)")
+        parse_budget(text)
+    assert str(error.value).startswith(
+        f"budget {text!r} is not valid; allowed: 1.2MB (the fp32 safetensors file)"
+    )
 
 
 @pytest.mark.parametrize("text", ["0MB", "0.0 params", "0ms", "9" * 400 + "MB"])
 def test_a_budget_of_nothing_or_without_end(text: str) -> None:
     with pytest.raises(MoonshineError, match="allows nothing; allowed: more than 0"):
-        parse(text)
+        parse_budget(text)
 
 
 def test_a_budget_of_one_byte_is_one() -> None:
-    assert parse("1B") == Budget("fp32", 1, "1B")
+    assert parse_budget("1B") == Budget("fp32", 1, "1B")
 
 
 def test_the_limit_is_inclusive() -> None:
-    budget = parse("1.2MB")
+    budget = parse_budget("1.2MB")
     assert budget.allows(1_200_000)
     assert not budget.allows(1_200_001)
 
@@ -112,11 +114,11 @@ def test_the_limit_is_inclusive() -> None:
 @example(text="2 kB peak")
 def test_any_text_is_a_budget_or_an_error_of_ours(text: str) -> None:
     try:
-        budget = parse(text)
+        budget = parse_budget(text)
     except MoonshineError:
         return
     assert budget.limit > 0
-    assert parse(str(budget)) == budget
+    assert parse_budget(str(budget)) == budget
 
 
 @settings(max_examples=60, deadline=None)
@@ -128,14 +130,14 @@ def test_any_text_is_a_budget_or_an_error_of_ours(text: str) -> None:
 def test_every_unit_of_every_measure(number: int, measure: Any, data: st.DataObject) -> None:
     unit = data.draw(st.sampled_from(sorted(measure.units)))
     word = data.draw(st.sampled_from([word for word in measure.words if word or unit]))
-    budget = parse(f"{number}{unit} {word}")
+    budget = parse_budget(f"{number}{unit} {word}")
     assert (budget.measure, budget.limit) == (measure.name, number * measure.units[unit])
 
 
 def test_several_at_once() -> None:
-    budgets = parse_all(["1.2MB", "300k params", "15ms", "1MB onnx-int8"])
+    budgets = parse_budgets(["1.2MB", "300k params", "15ms", "1MB onnx-int8"])
     assert [budget.measure for budget in budgets] == ["fp32", "parameters", "latency", "onnx-int8"]
-    assert parse_all("1.2MB") == (parse("1.2MB"),)
+    assert parse_budgets("1.2MB") == (parse_budget("1.2MB"),)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +146,13 @@ def test_several_at_once() -> None:
         (["1MB", "15ms", "900kB"], "budget: 1MB and 900kB both limit the bytes of the fp32 safetensors file"),
         (["1MB", "1MB"], "1MB and 1MB both limit"),
         ([], "budget: found none; allowed"),
-        (["1MB", "soon"], "budget 'soon' is none"),
-        (["1MB", 3], "budget 3 is none"),
+        (["1MB", "soon"], "budget 'soon' is not valid"),
+        (["1MB", 3], "budget 3 is not valid"),
     ],
 )
 def test_budgets_that_do_not_go_together(texts: Any, said: str) -> None:
     with pytest.raises(MoonshineError, match=said):
-        parse_all(texts)
+        parse_budgets(texts)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import moonshine
 from moonshine import MoonshineError
 from moonshine.distillation.taps import record
 from moonshine.networks.families import parse
-from moonshine.search.rival_candidates import candidates
+from moonshine.search.rivals import rival_candidates
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels
@@ -148,13 +148,13 @@ def test_widths(name, channels):
 
 
 def test_rivals():
-    names = candidates("erfnet", "width")
+    names = rival_candidates("erfnet", "width")
     assert "erfnet-0.5" in names
     with torch.device("meta"):
         sizes = [count(build(name, num_classes=20)) for name in (*names[::9], "erfnet")]
     assert all(smaller < larger for smaller, larger in pairwise(sizes))
     with pytest.raises(MoonshineError, match="no network of the family of erfnet is smaller in depth"):
-        candidates("erfnet", "depth")
+        rival_candidates("erfnet", "depth")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from moonshine.data import Dataset, Split
 from moonshine.export.writing import export_network
 from moonshine.formats.about import About
 from moonshine.networks.passes import placed
-from moonshine.search.scoring import Potentials
+from moonshine.search.fisher import Potentials
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
 from moonshine.training.evaluation import predict

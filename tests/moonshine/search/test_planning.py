@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from moonshine.costs.budgets import parse_all
+from moonshine.costs.budgets import parse_budgets
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.search.place_costs import costs
+from moonshine.search.place_costs import place_costs
 from moonshine.search.place_latency import Latencies
-from moonshine.search.planning import Plan, plan
+from moonshine.search.planning import Plan, plan_students
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
 
@@ -42,9 +42,9 @@ def exported(space: Space, blocks: Mapping[str, str], format: str) -> int:
 
 
 def make(space: Space, *budgets: str) -> Plan:
-    return plan(
+    return plan_students(
         space,
-        parse_all(budgets),
+        parse_budgets(budgets),
         lambda: latencies(space),
         lambda blocks, format: exported(space, blocks, format),
     )
@@ -95,7 +95,7 @@ def test_a_block_is_slower_where_it_is_outside_the_spread_of_both(
     spread: float, slower: tuple[str, ...], space: Space
 ) -> None:
     times = replace(latencies(space), spread={"S": spread, "G(N)": spread, "B(2)": 0.4})
-    found = plan(space, parse_all("1MB"), lambda: times, lambda blocks, format: 0)
+    found = plan_students(space, parse_budgets("1MB"), lambda: times, lambda blocks, format: 0)
     assert found.slower == slower
     assert found.unreliable["B(2)"] == 0.4
 
@@ -119,12 +119,12 @@ def test_files_whose_nodes_weigh_more_than_their_parameters(space: Space) -> Non
         dict(zip(space.places, blocks, strict=True))
         for blocks in itertools.product(*(space.fitting[path] for path in space.places))
     ]
-    known = costs(space)
+    known = place_costs(space)
     fitting = [blocks for blocks in every if size(blocks, "onnx") <= 81_000]
-    assert min(every, key=known.parameters) not in fitting
-    found = plan(space, parse_all("81kB onnx"), lambda: latencies(space), size)
+    assert min(every, key=lambda blocks: known.of("parameters", blocks)) not in fitting
+    found = plan_students(space, parse_budgets("81kB onnx"), lambda: latencies(space), size)
     assert {option.name for option in found.uniform if option.fits} == {"B(2)"}
-    most = sorted(fitting, key=known.macs, reverse=True)[:3]
+    most = sorted(fitting, key=lambda blocks: known.of("macs", blocks), reverse=True)[:3]
     assert [option.blocks for option in found.mixed] == most
     assert [option.values["onnx"] for option in found.mixed] == [size(blocks, "onnx") for blocks in most]
 

@@ -10,12 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moonshine.costs.budgets import Budget, parse_all
+from moonshine.costs.budgets import Budget, parse_budgets
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import parse
-from moonshine.search.rival_candidates import candidates
-from moonshine.search.rivals import rival
+from moonshine.search.rivals import rival, rival_candidates
 from moonshine.structures.build import build
 
 SHAPE = (3, 8, 8)
@@ -43,7 +42,7 @@ def limit(measure, value):
 
 
 def test_width_candidates_differ_in_width_alone():
-    names = candidates("wrn-16-2", "width")
+    names = rival_candidates("wrn-16-2", "width")
     assert names[0] == "wrn-16-0.03125"
     assert names[-1] == "wrn-16-1.96875"
     assert "wrn-16-1" in names
@@ -55,24 +54,24 @@ def test_width_candidates_differ_in_width_alone():
 
 
 def test_depth_candidates_differ_in_depth_alone():
-    assert candidates("wrn-28-0.5", "depth") == ("wrn-10-0.5", "wrn-16-0.5", "wrn-22-0.5")
-    assert candidates("resnet-34", "depth") == ("resnet-10", "resnet-18")
-    assert candidates("torchvision/resnet18", "depth") == ("resnet-10",)
+    assert rival_candidates("wrn-28-0.5", "depth") == ("wrn-10-0.5", "wrn-16-0.5", "wrn-22-0.5")
+    assert rival_candidates("resnet-34", "depth") == ("resnet-10", "resnet-18")
+    assert rival_candidates("torchvision/resnet18", "depth") == ("resnet-10",)
 
 
 def test_narrow_teachers_have_no_rival_equal_to_them():
-    names = candidates("wrn-10-0.25", "width")
+    names = rival_candidates("wrn-10-0.25", "width")
     channels = [parse(name).channels for name in names]
     assert len(set(channels)) == len(channels)
     assert (16, 4, 8, 16) not in channels
     assert channels[-1] == (16, 4, 8, 15)
-    assert candidates("resnet-18", "width")[31] == "resnet-18-0.5"
+    assert rival_candidates("resnet-18", "width")[31] == "resnet-18-0.5"
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.sampled_from(list(FIELDS)), st.floats(0, 1))
 def test_the_largest_that_fits(measure, share):
-    names = candidates("wrn-10-2", "width")
+    names = rival_candidates("wrn-10-2", "width")
     smallest, largest = (measured(name, measure) for name in (names[0], names[-1]))
     budget = limit(measure, smallest + share * (largest - smallest))
     found = rival("wrn-10-2", "width", budget, 10, SHAPE)
@@ -95,9 +94,9 @@ def test_depth_under_a_budget():
 
 
 def test_resnets():
-    budgets = parse_all(["1MB", "10M macs"])
+    budgets = parse_budgets(["1MB", "10M macs"])
     found = rival("torchvision/resnet18", "width", budgets, 10, (3, 32, 32))
-    names = candidates("resnet-18", "width")
+    names = rival_candidates("resnet-18", "width")
     larger = names[names.index(found) + 1]
     fits = {
         name: all(budget.allows(measured(name, budget.measure, (3, 32, 32))) for budget in budgets)
@@ -107,8 +106,8 @@ def test_resnets():
 
 
 def test_a_budget_beyond_the_teacher_still_gives_a_smaller_network():
-    assert rival("wrn-10-1", "width", parse_all("1GB"), 10, SHAPE) == "wrn-10-0.984375"
-    assert rival("wrn-16-1", "depth", parse_all("1GB"), 10, SHAPE) == "wrn-10-1"
+    assert rival("wrn-10-1", "width", parse_budgets("1GB"), 10, SHAPE) == "wrn-10-0.984375"
+    assert rival("wrn-16-1", "depth", parse_budgets("1GB"), 10, SHAPE) == "wrn-10-1"
 
 
 def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits():
@@ -133,9 +132,9 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
             "torchvision/vgg16",
             "width",
             "1MB",
-            "torchvision/vgg16 is of no family .*allowed: torchvision/resnet18, torchvision/resnet34; wrn-",
+            "torchvision/vgg16 has no family of networks; allowed: torchvision/resnet18, torchvision/resnet34; wrn-",
         ),
-        ("my_nets:build", "depth", "1MB", "my_nets:build is of no family"),
+        ("my_nets:build", "depth", "1MB", "my_nets:build has no family of networks"),
         ("vgg-16", "depth", "1MB", "network 'vgg-16' is unknown; allowed: wrn-"),
         ("wrn-16-1", "size", "1MB", "scale is 'size'; allowed: width, depth"),
         ("wrn-10-1", "depth", "1MB", "no network of the family of wrn-10-1 is smaller in depth"),
@@ -158,7 +157,7 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
 )
 def test_rivals_that_cannot_be(teacher, scale, budget, message):
     with pytest.raises(MoonshineError, match=message):
-        rival(teacher, scale, parse_all(budget), 10, SHAPE)
+        rival(teacher, scale, parse_budgets(budget), 10, SHAPE)
 
 
 def test_importing_needs_no_torchvision():

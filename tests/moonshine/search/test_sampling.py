@@ -14,10 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moonshine.costs.budgets import parse, parse_all
+from moonshine.costs.budgets import parse_budget, parse_budgets
 from moonshine.errors import MoonshineError
-from moonshine.search.additive import reachable
-from moonshine.search.place_costs import Costs, Share, costs
+from moonshine.search.place_costs import PlaceCost, SpaceCosts, place_costs
 from moonshine.search.sampling import sample
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
@@ -38,7 +37,7 @@ def planned_fixture():
 def planned_costs():
     torch.set_num_threads(1)
     blocks = ("S", "G(4)", "G(N)", "B(2)", "BG(2,M/4)")
-    return costs(Space(*places_of("wrn-10-1", {}, 10, (3, 8, 8), blocks), (3, 8, 8)))
+    return place_costs(Space(*places_of("wrn-10-1", {}, 10, (3, 8, 8), blocks), (3, 8, 8)))
 
 
 def everything(planned):
@@ -58,7 +57,7 @@ def window_of(found):
 
 def row(**shares):
     """Block -> its share, from (parameters, macs, peak)."""
-    return {block: Share(each[0], each[1], each[2], ()) for block, each in shares.items()}
+    return {block: PlaceCost(each[0], each[1], each[2]) for block, each in shares.items()}
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -70,7 +69,7 @@ def test_all_networks_of_the_window_and_no_others(measure, share, width):
     networks = everything(planned)
     values = [planned.of(measure, network) for network in networks]
     limit = min(values) + math.floor(share * (max(values) - min(values)))
-    found = sample(planned, [parse(f"{limit}{UNITS[measure]}")], 125, rng(), window=width)
+    found = sample(planned, [parse_budget(f"{limit}{UNITS[measure]}")], 125, rng(), window=width)
     top = min(limit, max(values))
     inside = [(1 - width) * top <= value <= top for value in values]
     if any(inside):
@@ -93,7 +92,7 @@ def test_all_networks_of_the_window_and_no_others(measure, share, width):
 
 def test_every_network_of_the_window_is_as_likely_as_any_other(planned):
     """Chi-square over single draws of separate samples, each of which is drawn and not listed."""
-    budget = [parse("30k params")]
+    budget = [parse_budget("30k params")]
     all_of_them = sample(planned, budget, 125, rng(), window=0.2).networks
     assert len(all_of_them) > 8
     generator = rng(3)
@@ -108,7 +107,7 @@ def test_every_network_of_the_window_is_as_likely_as_any_other(planned):
 
 
 def test_several_budgets_at_once(planned):
-    budgets = parse_all(["40k params", "160kB", "1.2M macs", "1MB peak"])
+    budgets = parse_budgets(["40k params", "160kB", "1.2M macs", "1MB peak"])
     found = sample(planned, budgets, 125, rng(), window=0.2)
     values = [
         {budget: planned.of(budget.measure, network) for budget in budgets} for network in everything(planned)
@@ -124,7 +123,7 @@ def test_several_budgets_at_once(planned):
 
 
 def test_the_result_is_plain_data_and_the_same_for_a_seed(planned):
-    budget = [parse("60k params")]
+    budget = [parse_budget("60k params")]
     found = sample(planned, budget, 10, rng(7), window=0.5)
     assert found == sample(planned, budget, 10, rng(7), window=0.5)
     assert keys(found.networks) != keys(sample(planned, budget, 10, rng(8), window=0.5).networks)
@@ -133,77 +132,79 @@ def test_the_result_is_plain_data_and_the_same_for_a_seed(planned):
 
 
 def test_a_budget_above_the_largest_network_means_the_largest(planned):
-    least, most = reachable(planned, "parameters")
-    found = sample(planned, [parse("9M params"), parse("9GB")], 125, rng(), window=0.1)
+    least, most = planned.reachable("parameters")
+    found = sample(planned, [parse_budget("9M params"), parse_budget("9GB")], 125, rng(), window=0.1)
     assert found.measure in ("parameters", "fp32")
-    assert window_of(found)[1] == reachable(planned, found.measure)[1]
+    assert window_of(found)[1] == planned.reachable(found.measure)[1]
     assert dict.fromkeys(planned.table, "S") in found.networks
-    binding = sample(planned, [parse("9GB"), parse("40k params")], 125, rng())
+    binding = sample(planned, [parse_budget("9GB"), parse_budget("40k params")], 125, rng())
     assert binding.measure == "parameters"
     assert least < window_of(binding)[1] < most
 
 
 def test_an_impossible_budget_says_what_holds_it_up(planned):
     with pytest.raises(MoonshineError, match=r"budget 1k params: the smallest network has .* at stage3\.0"):
-        sample(planned, parse_all(["1k params", "1GB"]), 5, rng())
+        sample(planned, parse_budgets(["1k params", "1GB"]), 5, rng())
 
 
 def test_a_window_that_is_widened_says_so(planned, caplog):
-    least = int(reachable(planned, "parameters")[0])
+    least = int(planned.reachable("parameters")[0])
     with caplog.at_level(logging.WARNING):
-        found = sample(planned, [parse(f"{least + 3} params")], 5, rng(), window=1e-6)
+        found = sample(planned, [parse_budget(f"{least + 3} params")], 5, rng(), window=1e-6)
     assert found.widened
     assert found.window == (least, least + 3)
     assert "no network in the window" in caplog.text
 
 
 def test_a_peak_alone_limits_places_and_needs_no_window():
-    planned = Costs(
-        Share(5, 5, 10, ()), {path: row(a=(1, 1, 30), b=(2, 2, 40), c=(3, 3, 50)) for path in "xyz"}
+    planned = SpaceCosts(
+        PlaceCost(5, 5, 10), {path: row(a=(1, 1, 30), b=(2, 2, 40), c=(3, 3, 50)) for path in "xyz"}
     )
-    found = sample(planned, [parse("40B peak")], 100, rng())
+    found = sample(planned, [parse_budget("40B peak")], 100, rng())
     assert keys(found.networks) == keys(
         dict(zip("xyz", chosen, strict=True)) for chosen in itertools.product("ab", repeat=3)
     )
     assert (found.measure, found.window, found.widened) == (None, None, False)
-    assert len(sample(planned, [parse("60B peak")], 4, rng()).networks) == 4
+    assert len(sample(planned, [parse_budget("60B peak")], 4, rng()).networks) == 4
     peaks = {path: row(a=(1, 1, 90), b=(2, 2, 40)) for path in "xyz"}
     with pytest.raises(MoonshineError, match=r"smallest network has 11 .* where the peak is limited too"):
-        sample(replace(planned, table=peaks), parse_all(["40B peak", "10 params"]), 4, rng())
+        sample(replace(planned, table=peaks), parse_budgets(["40B peak", "10 params"]), 4, rng())
 
 
 def test_budgets_that_no_network_keeps_to_together():
     """Each can be met alone: what is small in one measure is large in the other."""
-    planned = Costs(Share(0, 0, 0, ()), {path: row(a=(1, 9, 0), b=(9, 1, 0)) for path in "xyz"})
+    planned = SpaceCosts(PlaceCost(0, 0, 0), {path: row(a=(1, 9, 0), b=(9, 1, 0)) for path in "xyz"})
     with pytest.raises(
         MoonshineError, match=r"12 params, 12 macs: of 8 networks drawn none .* macs 4, parameters 4; allowed"
     ):
-        sample(planned, parse_all(["12 params", "12 macs"]), 5, rng(), window=0.9)
-    many = Costs(Share(0, 0, 0, ()), {f"p{i}": row(a=(1, 9, 0), b=(9, 1, 0), c=(5, 6, 0)) for i in range(20)})
+        sample(planned, parse_budgets(["12 params", "12 macs"]), 5, rng(), window=0.9)
+    many = SpaceCosts(
+        PlaceCost(0, 0, 0), {f"p{i}": row(a=(1, 9, 0), b=(9, 1, 0), c=(5, 6, 0)) for i in range(20)}
+    )
     with pytest.raises(MoonshineError, match=r"of 600 networks drawn none is within all of them"):
-        sample(many, parse_all(["80 params", "80 macs"]), 5, rng(), window=0.9, most_drawn=300)
+        sample(many, parse_budgets(["80 params", "80 macs"]), 5, rng(), window=0.9, most_drawn=300)
 
 
 def test_the_second_budget_gets_its_own_window_where_the_first_one_fails():
     """Near the limit on parameters nothing keeps to the MACs, but less of both is possible."""
     rows = {"x": row(a=(100, 10, 0), b=(50, 5, 0)), "y": row(a=(1, 5, 0), b=(2, 4, 0))}
-    planned = Costs(Share(0, 0, 0, ()), rows)
-    found = sample(planned, parse_all(["101 params", "10 macs"]), 5, rng(), window=0.01)
+    planned = SpaceCosts(PlaceCost(0, 0, 0), rows)
+    found = sample(planned, parse_budgets(["101 params", "10 macs"]), 5, rng(), window=0.01)
     assert found.measure == "macs"
     assert found.networks == ({"x": "b", "y": "a"},)
 
 
 def test_estimates_and_fractions():
     """Latencies are no whole numbers: the grid is coarse, the result is not."""
-    planned = Costs(
-        Share(0, 0, 0, ()), {path: row(a=(1, 1, 0), b=(2, 2, 0), c=(3, 3, 0)) for path in "vwxyz"}
+    planned = SpaceCosts(
+        PlaceCost(0, 0, 0), {path: row(a=(1, 1, 0), b=(2, 2, 0), c=(3, 3, 0)) for path in "vwxyz"}
     )
     times = {
         path: {"a": 0.1 + i / 7, "b": 0.37 + i / 9, "c": 1.01 + i / 11} for i, path in enumerate("vwxyz")
     }
     timed = planned.with_estimate("latency", 0.05, times)
-    found = sample(timed, [parse("3.2ms")], 300, rng(), window=0.3)
+    found = sample(timed, [parse_budget("3.2ms")], 300, rng(), window=0.3)
     inside = [network for network in everything(timed) if 0.7 * 3.2 <= timed.of("latency", network) <= 3.2]
     assert keys(found.networks) == keys(inside)
     with pytest.raises(MoonshineError, match="found no latency"):
-        sample(planned, [parse("3ms")], 5, rng())
+        sample(planned, [parse_budget("3ms")], 5, rng())

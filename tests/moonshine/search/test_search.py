@@ -8,7 +8,7 @@ import torch
 from moonshine.config.networks import Mixed
 from moonshine.errors import MoonshineError
 from moonshine.search.fisher import fisher_potential
-from moonshine.search.place_costs import costs
+from moonshine.search.place_costs import place_costs
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
@@ -16,7 +16,7 @@ from moonshine.structures.structure import SearchRecord
 
 SHAPE = (3, 8, 8)
 SPACE = Space(*places_of("wrn-10-1", {}, 10, SHAPE, ("S", "G(4)", "G(N)", "B(2)")), SHAPE)
-KNOWN = costs(SPACE)
+KNOWN = place_costs(SPACE)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_the_best_of_the_candidates_is_chosen():
     for winner in found.winners.values():
         assert winner.parameters == sum(p.numel() for p in SPACE.build(winner.blocks).parameters())
         assert winner.parameters <= 40_000
-        assert winner.macs == KNOWN.macs(winner.blocks)
+        assert winner.macs == KNOWN.of("macs", winner.blocks)
         assert winner.initialisations == 2
         expected = (potential(winner.blocks, 3) + potential(winner.blocks, 4)) / 2
         assert winner.fisher == pytest.approx(expected, rel=1e-4)

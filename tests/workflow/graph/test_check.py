@@ -117,7 +117,7 @@ def test_sizes_that_only_the_data_know_and_those_of_anybodys_model_are_left_to_t
         (
             {"model": "torchvision/vgg11_bn", "seed": 0},
             "width",
-            r"^students\.rival: rival: torchvision/vgg11_bn is of no family that has rivals; allowed: torchvision",
+            r"^students\.rival: rival: torchvision/vgg11_bn has no family of networks; allowed: torchvision",
         ),
         (
             {"network": "wrn-10-1", "seed": 0},

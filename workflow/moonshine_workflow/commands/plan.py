@@ -50,18 +50,18 @@ def add_plan(subparsers: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from moonshine.costs.budgets import parse_all
+    from moonshine.costs.budgets import parse_budgets
 
-    budgets = parse_all(arguments.budget)
+    budgets = parse_budgets(arguments.budget)
     space, images = _space(arguments)
 
-    from moonshine.search.additive import Impossible
-    from moonshine.search.planning import nearest, plan
+    from moonshine.search.limits import Impossible
+    from moonshine.search.planning import nearest_students, plan_students
     from moonshine_workflow.commands.plan_measurements import exporter, latencies
     from moonshine_workflow.commands.plan_text import table, text
 
     try:
-        found = plan(
+        found = plan_students(
             space,
             budgets,
             lambda: latencies(space, arguments.threads, arguments.measure_again),
@@ -70,7 +70,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     except Impossible as refused:
         if not arguments.json:
             print(
-                f"What comes nearest to {refused.budget}:\n\n{table(*nearest(space, refused))}\n", flush=True
+                f"What comes nearest to {refused.budget}:\n\n{table(*nearest_students(space, refused))}\n",
+                flush=True,
             )
         raise
     if arguments.json:

@@ -20,7 +20,7 @@ from moonshine.files import write_bytes
 from moonshine.networks import families
 from moonshine.networks.families import is_model
 from moonshine.networks.sources import is_there
-from moonshine.search.rival_candidates import candidates
+from moonshine.search.rivals import rival_candidates
 from moonshine.structures.build import assign
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
@@ -61,7 +61,7 @@ def check_study(study: Study) -> None:
                 "one; allowed: a method such as at"
             )
         if rival := student.rival:
-            _named(f"students.{name}", lambda: candidates(study.teacher.name, rival.scale))
+            _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, rival.scale))
         if student.mixed or rival:
             continue
         network, block = study.network_of(name), study.block_of(name)

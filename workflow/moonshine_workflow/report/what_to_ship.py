@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from moonshine.costs.budgets import parse, show
+from moonshine.costs.budgets import parse_budget, show
 from moonshine_workflow.report.markup import Fragment, interval, listed, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.shipped import warnings
@@ -49,7 +49,7 @@ def _name(results: Results, student: str, method: str) -> str:
 def _sizes(choice: Mapping[str, Any], candidate: Candidate) -> str:
     shown = [
         f"{show(budget.measure, candidate['sizes'][budget.measure])} of {budget}"
-        for budget in map(parse, choice["budgets"])
+        for budget in map(parse_budget, choice["budgets"])
         if budget.measure in candidate["sizes"]
     ]
     return f"It takes {listed(shown)}" if shown else "What it takes was not measured"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from moonshine.config import Study
-from moonshine.costs.budgets import EXPORTED, parse_all
+from moonshine.costs.budgets import EXPORTED, parse_budgets
 from moonshine.costs.cost import cost
 from moonshine.costs.latency import latency
 from moonshine.costs.measured import MeasuredCost
@@ -49,7 +49,7 @@ def run(job: stage.Job) -> None:
 
 def _measures(study: Study) -> list[str]:
     """What the study's budget limits beside the costs that are always measured."""
-    budgets = parse_all(study.ship.budget) if study.ship else ()
+    budgets = parse_budgets(study.ship.budget) if study.ship else ()
     return [budget.measure for budget in budgets if budget.measure in (*EXPORTED, "latency")]
 
 

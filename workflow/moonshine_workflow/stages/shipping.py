@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from moonshine.config import Study
-from moonshine.costs.budgets import parse_all
+from moonshine.costs.budgets import parse_budgets
 from moonshine.data import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
@@ -91,7 +91,7 @@ def _record(study: Study, judged: Sequence[Judged], chosen: Judged | None) -> Sh
     assert asked
     return Shipped(
         status="shipped" if chosen else "not accurate enough",
-        budgets=tuple(map(str, parse_all(asked.budget))),
+        budgets=tuple(map(str, parse_budgets(asked.budget))),
         allowed_error_pct=asked.allowed_error_pct,
         allowed_fall_points=asked.allowed_fall_points,
         counted=tuple(FORMATS[format] for format in _counted(study)),
@@ -103,7 +103,7 @@ def _record(study: Study, judged: Sequence[Judged], chosen: Judged | None) -> Sh
 def _counted(study: Study) -> tuple[str, ...]:
     """The formats of the files whose bytes the budget counts; ONNX where it counts none."""
     assert study.ship
-    measures = [budget.measure for budget in parse_all(study.ship.budget)]
+    measures = [budget.measure for budget in parse_budgets(study.ship.budget)]
     return tuple(COUNTED[measure] for measure in measures if measure in COUNTED) or ("onnx",)
 
 
@@ -174,7 +174,7 @@ def node_of(study: Study, chosen: Mapping[str, Any]) -> nodes.Node:
 
 def _check_budgets(study: Study, exported: Exported) -> None:
     assert study.ship
-    for budget in parse_all(study.ship.budget):
+    for budget in parse_budgets(study.ship.budget):
         for receipt in exported.receipts:
             if COUNTED.get(budget.measure) == receipt.format and not budget.allows(receipt.bytes):
                 raise MoonshineError(
@@ -246,7 +246,7 @@ def _card(
         teacher_error_pct=runs[0].test_error_pct,
         about=about,
         exported=exported,
-        budget=" and ".join(map(str, parse_all(study.ship.budget))),
+        budget=" and ".join(map(str, parse_budgets(study.ship.budget))),
         counted=shipped.counted,
         warnings=warnings(shipped, chosen),
         limits=("Which student and which seed are shipped was chosen on the validation split alone.",),

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from moonshine.config import Study
-from moonshine.costs.budgets import dearer, parse_all
+from moonshine.costs.budgets import dearer, parse_budgets
 from moonshine.errors import MoonshineError
 from moonshine.search.rivals import rival
 from moonshine.structures.build import from_structure
@@ -69,7 +69,7 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
         def size(module: Any, measure: str) -> float:
             return values(module, images, None, [measure], study.runtime.threads)[measure]
 
-        budgets = parse_all(student.rival.budget)
+        budgets = parse_budgets(student.rival.budget)
         found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
         return uniform(study, found, "S", images)
     return uniform(study, study.network_of(name), study.block_of(name), images)

@@ -17,7 +17,7 @@ from moonshine.config.networks import Finalists, Mixed
 from moonshine.config.training import OneCycle, Optimizer, Training
 from moonshine.data import Dataset, batches
 from moonshine.errors import MoonshineError
-from moonshine.search.scoring import Progress
+from moonshine.search.fisher import ReportProgress
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
@@ -36,7 +36,7 @@ PIXELS = 500 * 64 * 64
 """How many images candidates are scored on, and pixels in all at most, where a study leaves it open."""
 
 
-def mix(study: Study, mixed: Mixed, images: Images, progress: Progress | None = None) -> Structure:
+def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | None = None) -> Structure:
     """The structure of the best mixture that the budget allows, with what the search found under ``search``.
 
     Errors: ``MoonshineError`` for a budget that cannot be met, saying what holds it up, and for ``finalists`` without a

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from moonshine.config.networks import Ship
-from moonshine.costs.budgets import MEASURES, Budget, parse_all
+from moonshine.costs.budgets import MEASURES, Budget, parse_budgets
 from moonshine_workflow.tables.records import Model, Run
 from moonshine_workflow.tables.statistics import estimate
 
@@ -69,7 +69,7 @@ def choose(
     """
     if ship is None:
         return Choice("not asked")
-    budgets = parse_all(ship.budget)
+    budgets = parse_budgets(ship.budget)
     found = [
         _candidate(model.student, method, runs, sizes.get(model.student, {}), budgets)
         for model in models

@@ -11,7 +11,7 @@ from functools import cache
 from moonshine.blocks.kinds import parse
 from moonshine.config import Study
 from moonshine.config.methods import Method
-from moonshine.costs.budgets import parse_all
+from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.search.rivals import rival
@@ -110,7 +110,7 @@ def _student(study: Study, name: str, images: Images, layout: Callable[[str], De
     if student.mixed:
         return _searched(study, name, images)
     if student.rival:
-        scale, budgets = student.rival.scale, parse_all(student.rival.budget)
+        scale, budgets = student.rival.scale, parse_budgets(student.rival.budget)
         network = named(key, lambda: rival(study.teacher.name, scale, budgets, images.classes, images.shape))
         return uniform(study, network, "S", images)
     network, block = study.network_of(name), study.block_of(name)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from moonshine.search.fisher import fisher_potential
-from moonshine.search.scoring import Potentials, spearman
+from moonshine.search.fisher import Potentials, fisher_potential
+from moonshine.search.search import spearman
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
 
@@ -27,7 +27,7 @@ def test_each_initialisation_is_computed_once(batch):
     space = Space(*places_of("wrn-10-1", {}, 10, (3, 8, 8), ("S", "G(4)")), (3, 8, 8))
     calls = []
     potentials = Potentials(space, NETWORKS, images, labels, 5, lambda *call: calls.append(call))
-    potentials.expect(3)
+    potentials.expected = 3
     first = potentials.mean(0, 1)
     mean = potentials.mean(0, 3)
     assert (potentials.mean(0, 3), potentials.mean(0, 1)) == (mean, first)

@@ -1,0 +1,67 @@
+"""What budgets leave of a space: why one cannot be met, and the blocks that none of its networks can have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from moonshine.costs.budgets import MEASURES, Budget, show
+from moonshine.errors import MoonshineError
+from moonshine.search.place_costs import PlaceCost, SpaceCosts
+
+PLACES_NAMED = 3
+"""Most places that an error names of those that hold up the smallest network."""
+
+
+class Impossible(MoonshineError):
+    """No network of a space is within a budget; ``costs`` are the space's, with the budget's measure in them."""
+
+    def __init__(self, budget: Budget, costs: SpaceCosts, least: float, reason: str) -> None:
+        shown = show(budget.measure, least)
+        super().__init__(
+            f"budget {budget}: the smallest network has {shown} ({MEASURES[budget.measure].shown}){reason}; allowed: "
+            f"from {shown}. A rival, an ordinary network of the teacher's family with fewer channels or layers, may be "
+            "smaller"
+        )
+        self.budget, self.costs = budget, costs
+
+
+def check_reachable(costs: SpaceCosts, budget: Budget) -> None:
+    """Raise `Impossible` if no network of the space is within the budget: it names the places that hold it up."""
+    least, _ = costs.reachable(budget.measure)
+    if budget.allows(least):
+        return
+
+    def text(value: float) -> str:
+        return show(budget.measure, value)
+
+    lows = {path: min(cost.of(budget.measure) for cost in row.values()) for path, row in costs.table.items()}
+    top = sorted(lows, key=lambda path: -lows[path])[:PLACES_NAMED]
+    where = "while other layers run" if budget.measure == "peak" else "in what no place changes"
+    raise Impossible(
+        budget,
+        costs,
+        least,
+        f": {text(costs.rest.of(budget.measure))} {where}, and at least "
+        f"{', '.join(f'{text(lows[path])} at {path}' for path in top)}",
+    )
+
+
+def within_peak(costs: SpaceCosts, limit: float) -> SpaceCosts:
+    """Return the costs without the blocks that exceed a peak at their place: exactly the networks within it remain.
+
+    What lives outside a place while its block runs does not depend on the other blocks. Every place must have a block
+    within the limit, see `check_reachable`.
+    """
+    return costs.keeping(lambda cost, row: cost.peak_activation_bytes <= limit)
+
+
+def without_dearer(costs: SpaceCosts) -> SpaceCosts:
+    """Return the costs without the blocks that, at their place, save no parameters or MACs and cost more of one."""
+
+    def is_wanted(cost: PlaceCost, row: Mapping[str, PlaceCost]) -> bool:
+        if "S" not in row:
+            return True
+        ours, ordinary = (cost.parameters, cost.macs), (row["S"].parameters, row["S"].macs)
+        return ours == ordinary or ours[0] < ordinary[0] or ours[1] < ordinary[1]
+
+    return costs.keeping(is_wanted)
