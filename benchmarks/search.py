@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from moonshine.blocks.kinds import PAPER
-from moonshine.blocks.residual import initialise
+from moonshine.blocks.build import initialise
+from moonshine.blocks.registry import PAPER
 from moonshine.config.networks import Mixed
 from moonshine.config.training import Runtime
 from moonshine.costs.budgets import parse_budget

@@ -18,8 +18,8 @@ from moonshine.distillation.least_squares import is_solvable, moments, solve
 
 LEARNING_RATE = 1e-2
 
-Aim = tuple[nn.Conv2d, nn.Conv2d]
-"""A convolution of the student's, and the teacher's convolution whose output it is to give."""
+Aim = tuple[nn.Module, nn.Module]
+"""A layer of the student's, and the teacher's whose output it is to give."""
 
 State = list[dict[str, Tensor]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +29,14 @@ class Moments:
         return found if found < float("inf") else float("inf")
 
 
-def is_solvable(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is a linear map of single pixels."""
-    return set(conv.kernel_size) == {1} and conv.groups == 1 and conv.padding in (0, (0, 0))
+def is_solvable(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a convolution that maps single pixels linearly."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and set(layer.kernel_size) == {1}
+        and layer.groups == 1
+        and layer.padding in (0, (0, 0))
+    )
 
 
 def moments(conv: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:

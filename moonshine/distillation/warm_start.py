@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from moonshine.blocks.kinds import Block, parse
+from moonshine.blocks.notation import Block
+from moonshine.blocks.registry import parse
 from moonshine.config.networks import WarmStart
 from moonshine.distillation.block_fit import Call, fit, run_to
 from moonshine.distillation.warm_places import FittedPlace, find

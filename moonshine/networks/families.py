@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Decimal
 
+from moonshine.blocks.geometry import Geometry
 from moonshine.errors import MoonshineError
 
 PLACES = 6
@@ -18,12 +19,32 @@ PLACES = 6
 
 @dataclass(frozen=True)
 class Site:
-    """One residual block's place in a network: its module path, the widths around it and its stride."""
+    """One residual block's place in a network: its module path, the widths around it and its stride.
+
+    ``dilation`` is that of its second convolution; ``factorised`` as in `moonshine.blocks.geometry.Geometry`, with
+    biases.
+    """
 
     path: str
     in_channels: int
     out_channels: int
     stride: int
+    dilation: int = 1
+    factorised: bool = False
+
+    @property
+    def convolutions(self) -> tuple[Geometry, Geometry]:
+        """Its two 3x3 convolutions."""
+        first = Geometry(
+            self.in_channels,
+            self.out_channels,
+            stride=(self.stride, self.stride),
+            factorised=self.factorised,
+            bias=self.factorised,
+        )
+        around = (self.dilation, self.dilation)
+        second = replace(first, in_channels=self.out_channels, stride=(1, 1), dilation=around, padding=around)
+        return first, second
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +57,7 @@ class Family:
     written. ``between``: layers between the stages change width and resolution, not the first block of each.
     ``dense``: it gives logits for every pixel, not for whole images. ``reduction``: pixels of an image, each way, to
     one of the smallest map, where its height and width must be multiples of that; 1 where they may be any.
+    ``dilations`` maps a stage, counted from 1, to those of its blocks in turn, 1 in others. ``factorised``: see `Site`.
     """
 
     name: str
@@ -47,6 +69,8 @@ class Family:
     between: bool = False
     dense: bool = False
     reduction: int = 1
+    dilations: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    factorised: bool = False
 
 
 def _wrn(width: Decimal) -> tuple[Decimal, ...]:
@@ -94,6 +118,8 @@ FAMILIES = {
             between=True,
             dense=True,
             reduction=8,
+            dilations={2: (2, 4, 8, 16)},
+            factorised=True,
         ),
     )
 }
@@ -145,9 +171,11 @@ class Design:
         for stage, outputs in enumerate(widths, 1):
             if self.family.between:
                 inputs = outputs
+            dilations = self.family.dilations.get(stage, (1,))
             for index in range(self.family.blocks[self.depth][stage - 1]):
                 stride = 2 if stage > 1 and index == 0 and not self.family.between else 1
-                found.append(Site(f"{self.family.stage}{stage}.{index}", inputs, outputs, stride))
+                path, dilation = f"{self.family.stage}{stage}.{index}", dilations[index % len(dilations)]
+                found.append(Site(path, inputs, outputs, stride, dilation, self.family.factorised))
                 inputs = outputs
         return tuple(found)
 

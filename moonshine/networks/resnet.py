@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from moonshine.blocks.kinds import Conv
-from moonshine.blocks.residual import conv2d, initialise
+from moonshine.blocks.build import initialise
 from moonshine.networks.families import Site
 
 
@@ -24,12 +23,12 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv2d(Conv(inputs, outputs, 3, stride))
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = conv2d(Conv(outputs, outputs, 3))
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        jump = conv2d(Conv(inputs, outputs, 1, stride))
+        jump = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
         changes = inputs != outputs or stride != 1
         self.downsample = nn.Sequential(jump, nn.BatchNorm2d(outputs)) if changes else None
 

@@ -10,28 +10,29 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moonshine.blocks.kinds import Conv, Convolutions
-from moonshine.blocks.residual import ResidualBlock, conv2d, initialise
+from moonshine.blocks.build import initialise
+from moonshine.blocks.registry import BlockPlan
+from moonshine.blocks.residual import ResidualBlock
 
 
 class WideResNet(nn.Module):
     """Wide residual network in its CIFAR form: (n, channels, h, w) -> logits (n, classes), any h and w.
 
-    `stages` maps a stage's name to the convolutions of its blocks. `taps` are the stages: the residual sums.
+    `stages` maps a stage's name to the plans of its blocks. `taps` are the stages: the residual sums.
     """
 
     def __init__(
-        self, stages: Mapping[str, Sequence[Convolutions]], num_classes: int, in_channels: int = 3
+        self, stages: Mapping[str, Sequence[BlockPlan]], num_classes: int, in_channels: int = 3
     ) -> None:
         super().__init__()
         self.taps = tuple(stages)
-        flat = [conv for blocks in stages.values() for block in blocks for unit in block for conv in unit]
-        self.stem = conv2d(Conv(in_channels, flat[0].in_channels, kernel=3))
-        for name, blocks in stages.items():
-            self.add_module(name, nn.Sequential(*map(ResidualBlock, blocks)))
-        self.norm = nn.BatchNorm2d(flat[-1].out_channels)
+        blocks = [block.whole for plans in stages.values() for block in plans]
+        self.stem = nn.Conv2d(in_channels, blocks[0].in_channels, 3, padding=1, bias=False)
+        for name, plans in stages.items():
+            self.add_module(name, nn.Sequential(*map(ResidualBlock, plans)))
+        self.norm = nn.BatchNorm2d(blocks[-1].out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.head = nn.Linear(flat[-1].out_channels, num_classes)
+        self.head = nn.Linear(blocks[-1].out_channels, num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import placed
 from moonshine.search.space import Space
-from moonshine.substitution.replacement import last_convolution
+from moonshine.substitution.replacement import end_of
 
 ReportProgress = Callable[[str, int, int | None], None]
 """Told what a search does, how often it has done it, and how often it will, where it knows."""
@@ -77,7 +77,7 @@ def fisher_potential(network: nn.Module, images: Tensor, labels: Tensor, paths: 
 def per_place(network: nn.Module, images: Tensor, labels: Tensor, paths: Sequence[str]) -> dict[str, float]:
     """Return, by path, the sum over channels of 1/(2N) sum over images of (sum over pixels of activation x gradient)^2.
 
-    Activation and gradient are at the output of the last convolution of the block there, before the residual sum; the
+    Activation and gradient are at the output of the block there, before the residual sum; the
     loss is the mean cross-entropy of ``images`` (N, channels, height, width) with ``labels``, in train mode. No
     gradient of a weight is computed. The network's modes and flags are afterwards as they were; its batch norm
     statistics have seen the images. MoonshineError for a potential that is not finite, and if the logits depend on no
@@ -118,7 +118,7 @@ def _attempt(
 
     with ExitStack() as hooks:
         for path in paths:
-            hooks.enter_context(last_convolution(network, path).register_forward_hook(watch(path)))
+            hooks.enter_context(end_of(network, path).register_forward_hook(watch(path)))
         # a copy: others are scored on these images too, and a network may write into its input
         loss = F.cross_entropy(network(images.clone()).float(), labels)
     if any(activation._version != version for activation, version in versions):

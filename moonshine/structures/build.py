@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from moonshine.blocks.kinds import Block, Convolutions, convolutions, parse
+from moonshine.blocks.notation import Block
+from moonshine.blocks.registry import BlockPlan, parse, plan
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import Site, is_model
 from moonshine.networks.families import parse as parse_network
@@ -56,6 +57,10 @@ def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
     MoonshineError for an unknown network, block or path, a path left out, and a block that does not fit: it
     names the layer, the width and the values that would.
     """
+    return {path: planned.block for path, planned in _plans(name, block).items()}
+
+
+def _plans(name: str, block: Blocks) -> dict[str, BlockPlan]:
     places = sites(name)
     if isinstance(block, str | Block):
         chosen = {site.path: parse(block) for site in places}
@@ -63,9 +68,7 @@ def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
         chosen = _mixed(name, block, [site.path for site in places])
     else:
         raise MoonshineError(f"block {block!r}; allowed: one such as G(4), or a mapping of layers to blocks")
-    for site in places:
-        convolutions(chosen[site.path], site.in_channels, site.out_channels, site.stride, site.path)
-    return chosen
+    return {site.path: plan(chosen[site.path], site.convolutions, site.path) for site in places}
 
 
 def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, Block]:
@@ -87,46 +90,48 @@ def build(
     path to its block. Weights are drawn from torch's global generator, on torch's default device. MoonshineError as for
     `assign`.
     """
-    blocks = assign(name, block)
+    plans = _plans(name, block)
     for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if type(number) is not int or number < 1:
             raise MoonshineError(f"{key} is {number!r}; allowed: a whole number from 1")
-    return _BUILDERS[parse_network(name).family.name](sites(name), blocks, num_classes, in_channels)
+    return _BUILDERS[parse_network(name).family.name](sites(name), plans, num_classes, in_channels)
 
 
-def _wrn(
-    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
-) -> WideResNet:
+Plans = Mapping[str, BlockPlan]
+Sites = tuple[Site, ...]
+
+
+def _wrn(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> WideResNet:
     from moonshine.networks.wide_resnet import WideResNet
 
-    return WideResNet(_stages(places, blocks), num_classes, in_channels)
+    return WideResNet(_stages(plans), num_classes, in_channels)
 
 
-def _resnet(
-    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
-) -> ResNet:
+def _resnet(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> ResNet:
     from moonshine.networks.resnet import ResNet
+    from moonshine.substitution.places import Change, Place
     from moonshine.substitution.replacement import apply
 
+    changes = []
+    for path, planned in plans.items():
+        place = Place(path, (f"{path}.conv1", f"{path}.conv2"), planned.places, (f"{path}.bn1",))
+        changes.append(Change(place, planned))
     built = ResNet(places, num_classes, in_channels)
-    apply(built, blocks)
+    apply(built, changes)
     return built
 
 
-def _erfnet(
-    places: tuple[Site, ...], blocks: Mapping[str, Block], num_classes: int, in_channels: int
-) -> ERFNet:
+def _erfnet(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> ERFNet:
     from moonshine.networks.erfnet import ERFNet
 
-    return ERFNet(_stages(places, blocks), num_classes, in_channels)
+    return ERFNet(_stages(plans), num_classes, in_channels)
 
 
-def _stages(places: tuple[Site, ...], blocks: Mapping[str, Block]) -> dict[str, list[Convolutions]]:
-    """The convolutions of each stage's blocks, by the stage's path."""
-    stages: dict[str, list[Convolutions]] = {}
-    for site in places:
-        planned = convolutions(blocks[site.path], site.in_channels, site.out_channels, site.stride, site.path)
-        stages.setdefault(site.path.partition(".")[0], []).append(planned)
+def _stages(plans: Plans) -> dict[str, list[BlockPlan]]:
+    """The plans of each stage's blocks, by the stage's path."""
+    stages: dict[str, list[BlockPlan]] = {}
+    for path, planned in plans.items():
+        stages.setdefault(path.partition(".")[0], []).append(planned)
     return stages
 
 
@@ -151,7 +156,7 @@ def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
         return build(structure.network, structure.blocks, structure.num_classes, structure.in_channels)
     from moonshine.networks.models import build_model, check_trusted, is_registered, plain
     from moonshine.networks.sources import check_sources
-    from moonshine.substitution.replacement import apply
+    from moonshine.substitution.replacement import apply, find_changes
 
     name = structure.network
     kwargs = plain(structure.kwargs, f"structure of {name}: kwargs")
@@ -159,5 +164,5 @@ def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
     if structure.source_sha256 or not is_registered(name):
         check_sources(name, structure.source_sha256)
     module = build_model(name, kwargs, structure.num_classes, structure.in_channels)
-    apply(module, structure.blocks)
+    apply(module, find_changes(module, structure.blocks))
     return module

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.blocks.kinds import convolutions
+from moonshine.blocks.registry import plan
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.networks.models import build_model, plain
@@ -69,19 +69,17 @@ def places_of(
     MoonshineError as for `describe`, and for a network in which nothing can be replaced.
     """
     if is_model(name):
-        structure, module, layout = describe(
-            name, kwargs, num_classes, input_shape, include, exclude, dense=dense
-        )
+        structure, _, layout = describe(name, kwargs, num_classes, input_shape, include, exclude, dense=dense)
         if not layout.places:
             raise nothing_to_swap(name, "a cheap block", layout.kept)
-        return structure, fitting(module, layout, blocks)
+        return structure, fitting(layout, blocks)
     structure = to_structure(name, "S", num_classes, input_shape[0])
     return structure, {site.path: tuple(filter(partial(_fits, site), blocks)) for site in sites(name)}
 
 
 def _fits(site: Site, block: str) -> bool:
     try:
-        return bool(convolutions(block, site.in_channels, site.out_channels, site.stride, site.path))
+        return bool(plan(block, site.convolutions, site.path))
     except MoonshineError:
         return False
 

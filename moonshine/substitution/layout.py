@@ -11,7 +11,7 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import Downsampler
-from moonshine.substitution.places import Place, residual_places
+from moonshine.substitution.places import Place, lone_place, residual_places
 from moonshine.substitution.residual import shortcuts
 from moonshine.substitution.watching import watch
 
@@ -79,7 +79,9 @@ def _places(module: nn.Module, free: list[str], kept: dict[str, str]) -> list[Pl
     for place in residual_places(module):
         if all(conv in free for conv in place.convolutions):
             owner |= dict.fromkeys(place.convolutions, place)
-    return list(dict.fromkeys(owner.get(path, Place(path, (path,))) for path in free))
+    return list(
+        dict.fromkeys(owner.get(path) or lone_place(path, module.get_submodule(path)) for path in free)
+    )
 
 
 def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:

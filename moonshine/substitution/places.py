@@ -1,98 +1,88 @@
-"""The types of a place, and the convolutions that a block of the paper's Table 1 puts there."""
+"""The types of a place: a residual block of two convolutions, or a single one."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from torch import nn
 
-from moonshine.blocks.kinds import KINDS, Block, Conv, Convolutions, Share, convolutions
+from moonshine.blocks.expressions import halves
+from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.registry import BlockPlan
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import ordinary_convolutions
-from moonshine.substitution.residual import Pair, is_spatial, pairs, recognise
+from moonshine.substitution.residual import Pair, geometry_of, is_spatial, pairs, recognise
 
 
 @dataclass(frozen=True)
 class Place:
     """Where one block goes: a residual block, whose two convolutions it replaces, or a single convolution.
 
-    ``convolutions`` are their paths, in ERFNet's block those of two 3x1 and two 1x3; ``norms`` are the batch norms
-    between two of them, where they stay.
+    ``geometries`` are what they are; ``convolutions`` are their paths, in ERFNet's block those of two 3x1 and two 1x3;
+    ``norms`` are the batch norms between two of them, where they stay. ``branch`` is the path of the
+    `moonshine.blocks.build.CheapConvolution` that they are in, where it is exchanged as a whole.
     """
 
     path: str
     convolutions: tuple[str, ...]
+    geometries: tuple[Geometry, ...]
     norms: tuple[str, ...] = ()
+    branch: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A block that goes to a place, and what it puts there."""
+
+    place: Place
+    plan: BlockPlan
+
+    def __post_init__(self) -> None:
+        alone = len(self.plan.units) < len(self.place.convolutions) and not self.place.branch
+        if alone and halves(self.plan.units[0]) is None:
+            raise MoonshineError(
+                f"block {self.plan.block} does not fit {self.place.path}: it has no batch norm and ReLU that those of "
+                "the residual block could stand for; allowed: a block for each convolution"
+            )
 
 
 def find_place(path: str, found: nn.Module) -> Place:
     """The place at ``path``, where the module ``found`` is; MoonshineError for one that takes no block."""
     if is_spatial(found):
-        return Place(path, (path,))
-    if names := ordinary_convolutions(found):
-        return Place(path, tuple(f"{path}.{name}" for name in names))
-    if not isinstance(found, nn.Conv2d) and (pair := recognise(found)):
-        return _of_pair(path, pair)
+        return lone_place(path, found)
+    if isinstance(found, nn.Conv2d):
+        pass
+    elif ordinary := _of_erfnet(path, found):
+        return ordinary
+    elif pair := recognise(found):
+        return _of_pair(path, found, pair)
     raise MoonshineError(
         f"{path} is a {type(found).__name__}; allowed: a plain convolution of more than 1x1 without groups, or a "
         "residual block with two"
     )
 
 
+def lone_place(path: str, conv: nn.Module) -> Place:
+    """The place of a convolution by itself."""
+    return Place(path, (path,), (geometry_of(conv),))
+
+
 def residual_places(module: nn.Module) -> list[Place]:
     """The places of a network's residual blocks."""
-    found = [_of_pair(path, pair) for path, pair in pairs(module).items()]
-    factorised = [(path, layer) for path, layer in module.named_modules() if ordinary_convolutions(layer)]
-    return found + [find_place(path, layer) for path, layer in factorised if path]
+    found = [_of_pair(path, module.get_submodule(path), pair) for path, pair in pairs(module).items()]
+    factorised = [_of_erfnet(path, layer) for path, layer in module.named_modules() if path]
+    return found + [place for place in factorised if place]
 
 
-def _of_pair(path: str, pair: Pair) -> Place:
+def _of_pair(path: str, block: nn.Module, pair: Pair) -> Place:
+    geometries = tuple(geometry_of(block.get_submodule(name)) for name in (pair.first, pair.second))
     inside = (f"{path}.{pair.first}", f"{path}.{pair.second}")
-    return Place(path, inside, tuple(f"{path}.{name}" for name in pair.norms))
+    return Place(path, inside, geometries, tuple(f"{path}.{name}" for name in pair.norms))
 
 
-def convolutions_of(module: nn.Module, place: Place) -> list[nn.Conv2d]:
-    """The convolutions that a block would replace, in the order in which they run."""
-    return [module.get_submodule(path) for path in place.convolutions]  # type: ignore[misc]
-
-
-def plan(module: nn.Module, place: Place, block: Block) -> Convolutions:
-    """The convolutions that replace each of a place's own, or, for a kind that stands for both, all of them.
-
-    MoonshineError for a block that does not fit: it names the place, the width and the values that would.
-    """
-    replaced = convolutions_of(module, place)
-    stride = _square(block, place.path, [conv.stride for conv in replaced])
-    if len(replaced) > 2 or _stands_for_two(block):
-        return convolutions(block, replaced[0].in_channels, replaced[-1].out_channels, stride, place.path)
-    return tuple(_unit(block, conv, place.path) for conv in replaced)
-
-
-def _stands_for_two(block: Block) -> bool:
-    """Whether a kind replaces two convolutions once: asked at a width that every value of the block divides."""
-    width = math.prod(value.divisor if isinstance(value, Share) else value for value in block.values)
-    return len(KINDS[block.kind].convolutions(width, width, 1, *block.values)) == 1
-
-
-def _unit(block: Block, conv: nn.Conv2d, path: str) -> tuple[Conv, ...]:
-    """What replaces one convolution: of a block that keeps the width only its first half, led to the right width.
-
-    The second half of the real one might not fit where the first does.
-    """
-    stride = _square(block, path, [conv.stride])
-    unit = convolutions(block, conv.in_channels, conv.in_channels, stride, path)[0]
-    return (*unit[:-1], replace(unit[-1], out_channels=conv.out_channels))
-
-
-def _square(block: Block, path: str, strides: Iterable[Any]) -> int:
-    total = 1
-    for rows, columns in strides:
-        if rows != columns:
-            raise MoonshineError(
-                f"block {block} does not fit {path}: its stride is {rows}x{columns}; allowed: the same both ways"
-            )
-        total *= rows
-    return total
+def _of_erfnet(path: str, block: nn.Module) -> Place | None:
+    found = ordinary_convolutions(block)
+    if found is None:
+        return None
+    geometries, names = found
+    return Place(path, tuple(f"{path}.{name}" for name in names), geometries, branch=f"{path}.branch")

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from moonshine.blocks.geometry import Geometry
 from moonshine.substitution.tracing import ancestors, is_sum, trace
 
 # Without weights of their own, these would not show that they depend on the number of channels.
@@ -30,6 +31,21 @@ class Pair:
 def is_spatial(layer: nn.Module) -> bool:
     """Whether a module is an ordinary convolution of more than one pixel: what cheap blocks replace."""
     return type(layer) is nn.Conv2d and max(layer.kernel_size) > 1 and layer.groups == 1
+
+
+def geometry_of(conv: nn.Module) -> Geometry:
+    """What a convolution is, of one that torch has."""
+    assert isinstance(conv, nn.Conv2d)
+    return Geometry(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.padding_mode,
+        bias=conv.bias is not None,
+    )
 
 
 def pairs(module: nn.Module) -> dict[str, Pair]:
@@ -122,14 +138,4 @@ def _pair(first: fx.Node, second: fx.Node, layers: dict[str, nn.Module]) -> Pair
 
 def _one_can_stand_for_both(first: Any, second: Any) -> bool:
     alike = first.kernel_size == second.kernel_size and first.out_channels == second.in_channels
-    return alike and _keeps_resolution(first) and _keeps_resolution(second)
-
-
-def _keeps_resolution(conv: Any) -> bool:
-    """Whether only its stride changes the resolution; "same" is an even margin where it is a number of pixels."""
-    reach = [
-        dilation * (kernel - 1) for dilation, kernel in zip(conv.dilation, conv.kernel_size, strict=True)
-    ]
-    if isinstance(conv.padding, str):
-        return conv.padding == "same" and not any(pixels % 2 for pixels in reach)
-    return all(2 * padding == pixels for padding, pixels in zip(conv.padding, reach, strict=True))
+    return alike and all(geometry_of(conv).keeps_resolution for conv in (first, second))

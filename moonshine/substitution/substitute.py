@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from moonshine.blocks.kinds import Block, parse
+from moonshine.blocks.build import CheapConvolution
+from moonshine.blocks.notation import Block
+from moonshine.blocks.registry import parse, plan
 from moonshine.errors import MoonshineError
 from moonshine.networks.copying import copy_of
 from moonshine.substitution.layout import Layout, lay_out, some
-from moonshine.substitution.places import plan
-from moonshine.substitution.replacement import Replacement, apply
+from moonshine.substitution.places import Change
+from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.watching import watch
 
 
@@ -30,26 +32,25 @@ def substitute(
     """A copy of a network with cheap blocks: the student of that teacher; the network itself is left untouched.
 
     ``block`` goes wherever it fits, or is a mapping of places to blocks. What is replaced starts from new weights (He,
-    as `moonshine.blocks.residual.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
+    as `moonshine.blocks.build.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
     in `moonshine.substitution.layout.lay_out`; with the former, the student is also checked as by `check_runs`.
     MoonshineError for a network in which nothing can be replaced (it says why each convolution stays), for a place that
     does not exist and for a block that does not fit there.
     """
     include, exclude = tuple(include), tuple(exclude)
-    chosen: Mapping[str, str | Block]
     if not isinstance(block, Mapping):
         layout = lay_out(module, input_shape, include, exclude)
-        chosen, refused = choose(module, layout, block)
-        if not chosen:
+        changes, refused = choose(layout, block)
+        if not changes:
             raise nothing_to_swap(type(module).__name__, str(parse(block)), {**layout.kept, **refused})
     elif include or exclude:
         raise MoonshineError(
             "include, exclude: found beside a mapping of places to blocks; allowed: one of them"
         )
     else:
-        chosen = block
+        changes = find_changes(module, block)
     student = copy_of(module)
-    apply(student, chosen)
+    apply(student, changes)
     if input_shape is not None:
         check_runs(student, module, input_shape)
     return student
@@ -61,7 +62,7 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
     It does not where a network's own code reads more from a convolution than its widths and geometry, or holds it in
     other ways than as a submodule.
     """
-    made = {path for path, layer in student.named_modules() if isinstance(layer, Replacement)}
+    made = {path for path, layer in student.named_modules() if isinstance(layer, CheapConvolution)}
     ran = {call.path for call in watch(teacher, input_shape)}
     try:
         run = {call.path for call in watch(student, input_shape)}
@@ -76,24 +77,24 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
         )
 
 
-def choose(module: nn.Module, layout: Layout, block: str | Block) -> tuple[dict[str, str], dict[str, str]]:
-    """(place -> block) wherever the block fits, and (place -> reason) where it does not."""
-    chosen: dict[str, str] = {}
+def choose(layout: Layout, block: str | Block) -> tuple[list[Change], dict[str, str]]:
+    """What a block puts in each place where it fits, S included, and (place -> reason) where it does not."""
+    block = parse(block)
+    changes: list[Change] = []
     refused: dict[str, str] = {}
     for place in layout.places:
         try:
-            plan(module, place, parse(block))
-            chosen[place.path] = str(parse(block))
+            changes.append(Change(place, plan(block, place.geometries, place.path)))
         except MoonshineError as error:
             refused[place.path] = str(error)
-    return chosen, refused
+    return changes, refused
 
 
-def fitting(module: nn.Module, layout: Layout, blocks: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def fitting(layout: Layout, blocks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Which of the blocks fit at each place, in the paper's notation."""
-    chosen = {str(parse(block)): choose(module, layout, block)[0] for block in blocks}
+    refused = {str(parse(block)): choose(layout, block)[1] for block in blocks}
     return {
-        place.path: tuple(block for block, places in chosen.items() if place.path in places)
+        place.path: tuple(block for block, reasons in refused.items() if place.path not in reasons)
         for place in layout.places
     }
 

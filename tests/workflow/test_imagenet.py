@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moonshine.blocks.kinds import PAPER
+from moonshine.blocks.registry import PAPER
 from moonshine.config import Study, load_study
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
@@ -66,10 +66,9 @@ def test_every_block_of_the_paper_fits_everywhere(study: Study, teacher: StudySt
     blocks = [student.block for student in study.students.values() if student.block]
     assert sorted(blocks) == sorted(PAPER)
     with torch.device("meta"):
-        network = from_structure(teacher)
-        layout = lay_out(network, IMAGES.shape)
+        layout = lay_out(from_structure(teacher), IMAGES.shape)
         for block in blocks:
-            chosen, refused = choose(network, layout, block)
+            chosen, refused = choose(layout, block)
             assert (len(chosen), refused) == (16, {})
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from moonshine import MoonshineError
-from moonshine.blocks.kinds import PAPER
+from moonshine.blocks.registry import PAPER
 from moonshine.config.study import load_study, parse_study
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))

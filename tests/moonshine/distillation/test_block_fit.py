@@ -10,7 +10,7 @@ from torch import nn
 
 from moonshine.blocks.residual import make_block
 from moonshine.distillation.block_fit import Call, Part, fit, run_to
-from moonshine.substitution.replacement import apply
+from moonshine.substitution.replacement import apply, find_changes
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def lone_part(block):
         teacher.weight.zero_()
         teacher.weight[:, :, 1, 1] = centre
     student = nn.Sequential(copy.deepcopy(teacher))
-    apply(student, {"0": block})
+    apply(student, find_changes(student, {"0": block}))
     replacement: Any = student.eval()[0]
     calls = [
         Call((maps,), {}, (teacher(maps).detach(),))
@@ -59,18 +59,18 @@ def test_a_block_with_the_teachers_own_last_layer_lost_finds_it_again():
     torch.manual_seed(0)
     teacher: Any = make_block("B(2)", 8, 16, stride=2).eval()
     maps = noise(12, 8, 6, 6)
-    last = teacher.branch["conv3"]
+    last = teacher.branch.conv3
     anything = Call((maps,), {}, (noise(12, 16, 3, 3, seed=1),))
     fit(
         Part(teacher, (teacher.branch,), ((last, last),)), [anything], [anything]
     )  # for the batch's statistics
     student = copy.deepcopy(teacher)
-    nn.init.normal_(student.branch["conv3"].weight)
+    nn.init.normal_(student.branch.conv3.weight)
     call = Call((maps,), {}, (run_to(teacher, [maps], {}, [last])[0][1].detach(),))
-    before, after = fit(Part(student, (student.branch,), ((student.branch["conv3"], last),)), [call], [call])
+    before, after = fit(Part(student, (student.branch,), ((student.branch.conv3, last),)), [call], [call])
     assert before > 1
     assert after < 1e-5
-    torch.testing.assert_close(student.branch["conv3"].weight, last.weight, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(student.branch.conv3.weight, last.weight, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(student(maps), teacher(maps), rtol=1e-3, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from moonshine.blocks.kinds import parse
+from moonshine.blocks.registry import parse
 from moonshine.config.networks import WarmStart
 from moonshine.distillation import warm_start as module
 from moonshine.distillation.least_squares import is_solvable
@@ -15,7 +15,7 @@ from moonshine.distillation.warm_places import find
 from moonshine.distillation.warm_start import warm_start
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build, residual_blocks
-from moonshine.substitution.replacement import apply
+from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.substitute import substitute
 
 SOLVE = WarmStart(fit="least-squares", batches=2)
@@ -215,7 +215,7 @@ def test_torchvisions_resnet():
     teacher.fc = nn.Linear(256, 4)
     lived_in(teacher, [images[:6] for images in IMAGES])
     student = copy.deepcopy(teacher)
-    apply(student, {"layer1.0": "G(4)", "layer3.0": "BG(2,M)"})
+    apply(student, find_changes(student, {"layer1.0": "G(4)", "layer3.0": "BG(2,M)"}))
     done = warm_start(student, teacher, {"layer1.0": "G(4)", "layer3.0": "BG(2,M)"}, IMAGES, SOLVE)
     assert all(fit.after < 0.9 * fit.before for fit in done.fits.values())
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from moonshine.blocks.build import CheapConvolution
 from moonshine.costs.cost import cost
 from moonshine.distillation.taps import record
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, to_structure
-from moonshine.substitution.replacement import Replacement
 
 TINY = "resnet-18-0.0625"  # 8, 8, 16 and 32 channels
 
@@ -72,7 +72,7 @@ def test_cheap_blocks_run_and_keep_the_maps_and_the_rest(block):
         plain(x)
     assert [value.shape for value in maps.values()] == [value.shape for value in plain_maps.values()]
     assert all(parameter.grad is not None for parameter in model.parameters())
-    replaced = {name for name, layer in model.named_modules() if isinstance(layer, Replacement)}
+    replaced = {name for name, layer in model.named_modules() if isinstance(layer, CheapConvolution)}
     assert replaced == {f"{path}.conv{i}" for path in residual_blocks(TINY) for i in (1, 2)}
 
 

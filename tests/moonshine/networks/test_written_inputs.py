@@ -19,7 +19,7 @@ from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
 from moonshine.structures.build import build
 from moonshine.structures.describe import places_of
-from moonshine.substitution.replacement import apply
+from moonshine.substitution.replacement import apply, find_changes
 from moonshine.training.execution import Execution
 from tests.moonshine.odd_networks import SHAPE, WritesIntoItsInput
 
@@ -31,7 +31,7 @@ BLOCKS = {"body.0": "G(4)", "body.1": "BG(2,2)"}
 def network(in_place: bool, seed: int, blocks: dict[str, str] | None = None) -> Any:
     torch.manual_seed(seed)
     made = WritesIntoItsInput(in_place)
-    apply(made, blocks or {})
+    apply(made, find_changes(made, blocks or {}))
     return made
 
 

@@ -12,7 +12,9 @@ from torch.nn import functional
 
 import moonshine
 from moonshine import MoonshineError
-from moonshine.blocks.kinds import KINDS, Conv, Kind, parse
+from moonshine.blocks.expressions import Conv
+from moonshine.blocks.families.kind import Kind
+from moonshine.blocks.registry import KINDS, parse
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
 
 LINES = (Path(__file__).parents[1] / "wrn_costs.csv").read_text().splitlines()
@@ -192,7 +194,11 @@ def test_one_block_is_the_same_as_that_block_everywhere():
 
 
 def test_a_registered_kind_is_a_network_block_too(monkeypatch):
-    monkeypatch.setitem(KINDS, "T", Kind("T", (), lambda i, o, stride: ((Conv(i, o, 1, stride),),)))
+    monkeypatch.setitem(
+        KINDS,
+        "T",
+        Kind("T", (), lambda place: Conv(place.in_channels, place.out_channels, stride=place.stride)),
+    )
     assert build("wrn-10-1", "T")(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
 
 

@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build, residual_blocks
@@ -57,9 +58,12 @@ def test_residual_blocks_are_one_place_and_the_rest_one_by_one() -> None:
     layout = lay_out(ThreeStages(), SHAPE)
     assert [place.path for place in layout.places] == ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
     assert layout.places[0] == Place(
-        "layer1.0", ("layer1.0.branch.0", "layer1.0.branch.3"), ("layer1.0.branch.1",)
+        "layer1.0",
+        ("layer1.0.branch.0", "layer1.0.branch.3"),
+        (Geometry(8, 8, bias=True),) * 2,
+        ("layer1.0.branch.1",),
     )
-    assert layout.places[2] == Place("layer2.0", ("layer2.0",))
+    assert layout.places[2] == Place("layer2.0", ("layer2.0",), (Geometry(8, 8, bias=True),))
     assert layout.kept == {"conv1": "the stem", "score": "the head"}
 
 
@@ -185,5 +189,5 @@ def test_a_network_without_convolutions_has_no_places() -> None:
 
 def test_half_of_a_pair_that_is_special_leaves_the_other_alone() -> None:
     block = make_block("S", 8, 8)
-    block.branch["conv1"].weight = block.branch["conv2"].weight  # type: ignore[index, union-attr]
+    block.branch.conv1.weight = block.branch.conv2.weight  # type: ignore[union-attr]
     assert paths(Net(block, spatial())) == ["body.1"]

@@ -1,35 +1,25 @@
-"""What a block puts at a place: widths and strides by formula, and the reason where it does not fit."""
+"""Where blocks can go, what stands there, and the reason where there is no place."""
 
 from __future__ import annotations
 
 import pytest
 from torch import nn
 
-from moonshine.blocks.kinds import Conv, convolutions, parse
+from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.registry import plan
 from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
-from moonshine.substitution.places import Place, convolutions_of, find_place, plan
+from moonshine.substitution.places import Place, find_place, lone_place
 from tests.moonshine.odd_networks import Net, spatial
-
-PAIR = make_block("S", 8, 16, 2)
-
-
-def lone(conv: nn.Conv2d, block: str) -> tuple[tuple[Conv, ...], ...]:
-    return plan(Net(conv), Place("body.0", ("body.0",)), parse(block))
-
-
-def pair(block: str) -> tuple[tuple[Conv, ...], ...]:
-    place = Place("body.0", ("body.0.branch.conv1", "body.0.branch.conv2"))
-    return plan(Net(PAIR), place, parse(block))
 
 
 def test_a_place_is_found_where_a_convolution_or_a_residual_block_is() -> None:
     network = Net(spatial(), make_block("S", 8, 8))
-    assert find_place("body.0", network.body[0]) == Place("body.0", ("body.0",))
+    assert find_place("body.0", network.body[0]) == Place("body.0", ("body.0",), (Geometry(8, 8, bias=True),))
     found = find_place("body.1", network.body[1])
     assert found.convolutions == ("body.1.branch.conv1", "body.1.branch.conv2")
     assert found.norms == ("body.1.branch.norm2",)
-    assert convolutions_of(network, found)[1] is network.get_submodule("body.1.branch.conv2")
+    assert found.geometries == (Geometry(8, 8), Geometry(8, 8))
 
 
 @pytest.mark.parametrize(
@@ -43,52 +33,14 @@ def test_no_place(found: nn.Module) -> None:
         find_place("here", found)
 
 
-@pytest.mark.parametrize("block", ["G(4)", "G(N/2)", "G(N)", "B(2)", "BG(2,4)", "BG(4,M)"])
-def test_a_pair_gets_what_our_own_residual_block_has(block: str) -> None:
-    assert pair(block) == convolutions(block, 8, 16, 2)
+def test_what_stands_at_a_place_is_that_of_the_convolution() -> None:
+    conv = nn.Conv2d(8, 12, (1, 5), (2, 1), (0, 4), (1, 2), bias=False, padding_mode="reflect")
+    (found,) = lone_place("here", conv).geometries
+    assert found == Geometry(8, 12, (1, 5), (2, 1), (1, 2), (0, 4), "reflect")
+    assert lone_place("here", spatial()).geometries[0].bias
 
 
-def test_a_lone_convolution_gets_half_of_a_block_for_two() -> None:
-    assert lone(spatial(8, 12, stride=2), "G(4)") == ((Conv(8, 8, 3, 2, 4), Conv(8, 12)),)
-    assert lone(spatial(8, 12, stride=2), "S") == ((Conv(8, 12, 3, 2),),)
-
-
-def test_a_lone_convolution_gets_a_bottleneck_of_its_output_width() -> None:
-    expected = ((Conv(8, 6), Conv(6, 6, 3, 2, 3), Conv(6, 12)),)
-    assert lone(spatial(8, 12, stride=2), "BG(2,M/2)") == expected
-
-
-def test_only_widths_that_a_block_uses_have_to_divide() -> None:
-    # The half that is put has groups over the 8 inputs only, and a bottleneck of the 12 outputs only.
-    assert lone(spatial(8, 12), "G(8)")[0][0].groups == 8
-    assert lone(spatial(8, 3), "G(N/8)") == ((Conv(8, 8, 3, 1, 1), Conv(8, 3)),)
-    assert lone(spatial(7, 12), "B(3)")[0][0] == Conv(7, 4)
-
-
-@pytest.mark.parametrize(
-    ("conv", "block", "said"),
-    [
-        (
-            spatial(8, 12),
-            "G(3)",
-            r"block G\(3\) does not fit body\.0: 3 groups do not divide N = 8 .* 1, 2, 4, 8",
-        ),
-        (spatial(8, 12), "B(5)", "a bottleneck of 5 does not divide N = 12 output channels"),
-        (spatial(8, 12), "BG(2,4)", "4 groups do not divide M = 6"),
-        (
-            spatial(stride=(2, 1)),
-            "G(4)",
-            r"block G\(4\) does not fit body\.0: its stride is 2x1; allowed: the same",
-        ),
-    ],
-)
-def test_a_block_that_does_not_fit(conv: nn.Conv2d, block: str, said: str) -> None:
-    with pytest.raises(MoonshineError, match=said):
-        lone(conv, block)
-
-
-def test_a_pair_has_to_fit_at_both_widths() -> None:
-    network = Net(make_block("S", 8, 12))
-    place = Place("body.0", ("body.0.branch.conv1", "body.0.branch.conv2"))
-    with pytest.raises(MoonshineError, match="8 groups do not divide N = 12"):
-        plan(network, place, parse("G(8)"))
+def test_a_block_that_does_not_fit_names_the_place() -> None:
+    place = lone_place("body.0", spatial(8, 12))
+    with pytest.raises(MoonshineError, match=r"G\(3\) does not fit body\.0: 3 groups do not divide N = 8"):
+        plan("G(3)", place.geometries, place.path)

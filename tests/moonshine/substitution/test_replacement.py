@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
-from moonshine.substitution.replacement import Replacement, apply, last_convolution
+from moonshine.substitution.replacement import apply, end_of, find_changes
 from tests.moonshine.odd_networks import Backwards, Net, Residual, spatial
 
 
@@ -61,7 +62,7 @@ def test_geometry_widths_and_bias_are_those_of_the_convolution(conv: nn.Conv2d, 
     network = nn.Sequential(conv)
     x = torch.zeros(2, conv.in_channels, 13, 11)
     shape = network(x).shape
-    apply(network, {"0": block})
+    apply(network, find_changes(network, {"0": block}))
     made = network[0]
     assert network(x).shape == shape
     layers = convolutions(made)
@@ -95,7 +96,7 @@ def test_a_pair_by_formula(block: str, stride: int, bias: bool) -> None:
     network = Net(Residual(branch, nn.Conv2d(inputs, outputs, 1, stride)), width=outputs)
     before = parameters(network) - parameters(branch)
     size = network.body(network.stem(torch.zeros(1, 3, 9, 7))).shape
-    apply(network, {"body.0": block})
+    apply(network, find_changes(network, {"body.0": block}))
     middle, groups = outputs // 2, 2 if block == "BG(2,2)" else 1
     weights = {
         # 1x1, norm, kxk in groups, norm, 1x1: the first norm is the block's own.
@@ -122,7 +123,7 @@ def test_a_pair_by_formula(block: str, stride: int, bias: bool) -> None:
 def test_a_bottleneck_for_two_takes_both_strides(padding: Any) -> None:
     branch = nn.Sequential(spatial(padding=padding), spatial(stride=2))
     network = Net(Residual(branch, nn.AvgPool2d(2, ceil_mode=True)))
-    apply(network, {"body.0": "B(2)"})
+    apply(network, find_changes(network, {"body.0": "B(2)"}))
     (cheap,) = [conv for conv in convolutions(branch) if conv.kernel_size != (1, 1)]
     assert (cheap.stride, cheap.padding) == ((2, 2), (1, 1))
     assert branch(torch.zeros(1, 8, 7, 7)).shape == (1, 8, 4, 4)
@@ -131,7 +132,7 @@ def test_a_bottleneck_for_two_takes_both_strides(padding: Any) -> None:
 @pytest.mark.parametrize("block", ["S", "G(4)", "B(2)", "BG(2,M/2)"])
 def test_a_residual_block_of_ours_becomes_the_block(block: str) -> None:
     replaced = nn.Sequential(make_block("S", 8, 16, 2))
-    apply(replaced, {"0": block})
+    apply(replaced, find_changes(replaced, {"0": block}))
     shapes = sorted(tuple(own.shape) for own in replaced.parameters())
     assert shapes == sorted(tuple(own.shape) for own in make_block(block, 8, 16, 2).parameters())
 
@@ -144,7 +145,7 @@ def test_the_norm_between_is_resized_and_new_and_stays_of_its_kind() -> None:
     for tensor in (*norm.parameters(), *norm.buffers()):
         tensor.data.fill_(7)
     network = Net(Residual(nn.Sequential(spatial(), norm, spatial())))
-    apply(network, {"body.0": "B(4)"})
+    apply(network, find_changes(network, {"body.0": "B(4)"}))
     assert network.get_submodule("body.0.branch.1") is norm
     assert (norm.num_features, norm.eps, norm.momentum) == (2, 0.1, None)
     state = {key: value.tolist() for key, value in norm.state_dict().items()}
@@ -161,7 +162,7 @@ def test_the_norm_between_is_resized_and_new_and_stays_of_its_kind() -> None:
 def test_a_norm_without_weights_or_statistics() -> None:
     norm = nn.BatchNorm2d(8, affine=False, track_running_stats=False)
     network = Net(Residual(nn.Sequential(spatial(), norm, spatial())))
-    apply(network, {"body.0": "B(2)"})
+    apply(network, find_changes(network, {"body.0": "B(2)"}))
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 5)
     assert norm.num_features == 4
 
@@ -170,12 +171,12 @@ def test_a_norm_without_weights_or_statistics() -> None:
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_mode_type_and_device_are_those_of_the_convolution(training: bool, kind: torch.dtype) -> None:
     network = Net(spatial()).to(kind).train(training)
-    apply(network, {"body.0": "BG(2,M)"})
+    apply(network, find_changes(network, {"body.0": "BG(2,M)"}))
     assert {layer.training for layer in network.modules()} == {training}
     assert {own.dtype for own in network.parameters()} == {kind}
     with torch.device("meta"):
         network = Net(spatial())
-    apply(network, {"body.0": "BG(2,M)"})
+    apply(network, find_changes(network, {"body.0": "BG(2,M)"}))
     assert all(tensor.is_meta for tensor in network.state_dict().values())
 
 
@@ -183,8 +184,8 @@ def test_a_convolution_with_several_names_is_replaced_under_all_of_them() -> Non
     network = Net(spatial())
     network.same = network.body[0]
     network.list = nn.ModuleList([network.body, network.same])
-    apply(network, {"body.0": "G(4)"})
-    assert isinstance(network.body[0], Replacement)
+    apply(network, find_changes(network, {"body.0": "G(4)"}))
+    assert isinstance(network.body[0], CheapConvolution)
     assert network.same is network.list[1] is network.body[0]
 
 
@@ -193,7 +194,7 @@ def test_weights_depend_on_the_generator_and_not_on_the_order_of_the_mapping() -
     for paths in (["body.0", "body.1"], ["body.1", "body.0"]):
         torch.manual_seed(3)
         network = Net(spatial(), spatial())
-        apply(network, dict.fromkeys(paths, "G(4)"))
+        apply(network, find_changes(network, dict.fromkeys(paths, "G(4)")))
         states.append(network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     cheap = states[0]["body.0.conv1.weight"]
@@ -203,7 +204,7 @@ def test_weights_depend_on_the_generator_and_not_on_the_order_of_the_mapping() -
 def test_weights_are_he_normal_not_divided_by_groups() -> None:
     torch.manual_seed(0)
     network = Net(spatial(64, 64))
-    apply(network, {"body.0": "G(4)"})
+    apply(network, find_changes(network, {"body.0": "G(4)"}))
     grouped, pointwise = convolutions(network.body)
     assert grouped.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
     assert pointwise.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.03)
@@ -212,7 +213,7 @@ def test_weights_are_he_normal_not_divided_by_groups() -> None:
 def test_s_and_what_is_not_named_stay() -> None:
     network = Net(spatial(), spatial())
     before = copy.deepcopy(network.state_dict())
-    apply(network, {"body.0": "S", "body.1": "G(4)"})
+    apply(network, find_changes(network, {"body.0": "S", "body.1": "G(4)"}))
     after = network.state_dict()
     kept = [key for key in before if not key.startswith("body.1")]
     assert all(torch.equal(before[key], after[key]) for key in kept)
@@ -235,12 +236,12 @@ def test_s_and_what_is_not_named_stay() -> None:
 def test_a_mistake_is_said_before_anything_is_replaced(blocks: dict[str, str], said: str) -> None:
     network = Net(spatial(), spatial(), Residual(nn.Sequential(spatial(), spatial())))
     with pytest.raises(MoonshineError, match=said):
-        apply(network, {"body.0": "G(2)", **blocks})
-    assert not any(isinstance(layer, Replacement) for layer in network.modules())
+        apply(network, find_changes(network, {"body.0": "G(2)", **blocks}))
+    assert not any(isinstance(layer, CheapConvolution) for layer in network.modules())
 
 
 @pytest.mark.parametrize("block", ["S", "G(4)", "B(2)", "BG(2,M)"])
-def test_the_last_convolution_of_a_place(block: str) -> None:
+def test_the_end_of_of_a_place(block: str) -> None:
     class Swapped(nn.Module):
         """Registers the second convolution first."""
 
@@ -254,11 +255,12 @@ def test_the_last_convolution_of_a_place(block: str) -> None:
 
     net = Net(Swapped(), spatial(16, 16), width=16)
     network = nn.ModuleDict({"net": net, "wrn": build("wrn-10-1"), "odd": Backwards()})
-    apply(network, {"net.body.0": block, "net.body.1": block, "wrn.stage2.0": block, "odd.second": block})
-    for path in ("net.body.0", "net.body.1", "wrn.stage2.0", "odd.second"):
+    paths = ("net.body.0", "net.body.1", "wrn.stage2.0", "odd.second")
+    apply(network, find_changes(network, dict.fromkeys(paths, block)))
+    for path in paths:
         place = network.get_submodule(path)
         inputs = 16 if path in ("net.body.1", "wrn.stage2.0") else 8
-        assert last_convolution(network, path) is last_to_run(place, inputs)
+        assert end_of(network, path) is last_to_run(place, inputs)
 
 
 def last_to_run(place: nn.Module, inputs: int) -> nn.Module:

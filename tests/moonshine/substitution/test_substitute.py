@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import moonshine
+from moonshine.blocks.build import CheapConvolution
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.substitution.layout import lay_out
-from moonshine.substitution.replacement import Replacement, apply
+from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import choose, fitting, substitute
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import (
@@ -46,7 +47,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def replaced(module: nn.Module) -> list[str]:
-    return [path for path, layer in module.named_modules() if isinstance(layer, Replacement)]
+    return [path for path, layer in module.named_modules() if isinstance(layer, CheapConvolution)]
 
 
 def expected(network: nn.Module, kind: str) -> int:
@@ -78,7 +79,7 @@ def test_a_wide_residual_network_becomes_ours_for_every_golden_row() -> None:
         layout = lay_out(teacher)
         for block in {row["block"] for row in GOLDEN}:
             student = copy.deepcopy(teacher)
-            apply(student, choose(teacher, layout, block)[0])
+            apply(student, choose(layout, block)[0])
             sizes[block] = parameters(student)
             ours = build("wrn-40-2", block)
             shapes = [sorted(tuple(own.shape) for own in each.parameters()) for each in (student, ours)]
@@ -156,13 +157,16 @@ def test_where_a_block_fits_nowhere_the_reasons_are_grouped() -> None:
 
 def test_a_block_goes_where_it_fits_and_the_rest_is_listed() -> None:
     network = Net(spatial(8, 12), spatial(12, 16), spatial(16, 8))
-    chosen, refused = choose(network, lay_out(network, SHAPE), "G(8)")
-    assert chosen == {"body.0": "G(8)", "body.2": "G(8)"}
+    changes, refused = choose(lay_out(network, SHAPE), "G(8)")
+    assert [(change.place.path, str(change.plan.block)) for change in changes] == [
+        ("body.0", "G(8)"),
+        ("body.2", "G(8)"),
+    ]
     assert list(refused) == ["body.1"]
     assert "8 groups do not divide N = 12" in refused["body.1"]
     assert replaced(substitute(network, "G(8)")) == ["body.0", "body.2"]
     blocks = ["S", "G-4", "G(8)", "B(3)", "BG(2,M)"]
-    assert fitting(network, lay_out(network), blocks) == {
+    assert fitting(lay_out(network), blocks) == {
         "body.0": ("S", "G(4)", "G(8)", "B(3)", "BG(2,M)"),
         "body.1": ("S", "G(4)", "BG(2,M)"),
         "body.2": ("S", "G(4)", "G(8)", "BG(2,M)"),
@@ -242,7 +246,10 @@ def test_a_student_trains(block: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     made = [
-        own for layer in student.modules() if isinstance(layer, Replacement) for own in layer.parameters()
+        own
+        for layer in student.modules()
+        if isinstance(layer, CheapConvolution)
+        for own in layer.parameters()
     ]
     assert all(own.grad is not None and own.grad.any() for own in made)
 

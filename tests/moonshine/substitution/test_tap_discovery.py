@@ -74,7 +74,7 @@ def test_every_student_has_the_taps_with_maps_of_the_same_size(block: str) -> No
     with record(network, taps) as maps:
         network(torch.zeros(2, *SHAPE))
     sizes = {path: tuple(each.shape) for path, each in maps.items()}
-    apply(network, choose(network, layout, block)[0])
+    apply(network, choose(layout, block)[0])
     with record(network, taps) as maps:
         network(torch.zeros(2, *SHAPE))
     assert {path: tuple(each.shape) for path, each in maps.items()} == sizes
@@ -89,7 +89,7 @@ def test_unusual_networks_share_their_taps_with_their_students(name: str, block:
     taps = discover(network, SHAPE, layout)
     sizes = tap_sizes(network, taps, SHAPE)
     assert len(sizes) == len(taps) > 0
-    apply(network, choose(network, layout, block)[0])
+    apply(network, choose(layout, block)[0])
     check_taps(taps, sizes, network, SHAPE)
 
 

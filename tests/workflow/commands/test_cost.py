@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from moonshine.blocks.kinds import KINDS, Conv, Kind
+from moonshine.blocks.expressions import Conv
+from moonshine.blocks.families.kind import Kind
+from moonshine.blocks.registry import KINDS
 from moonshine_workflow.cli import main
 
 
@@ -54,7 +56,11 @@ def test_block_defaults_to_the_ordinary_one_and_input_sets_the_channels(capsys):
 
 
 def test_a_new_kind_is_a_row(capsys, monkeypatch):
-    monkeypatch.setitem(KINDS, "T", Kind("T", (), lambda i, o, stride: ((Conv(i, o, 1, stride),),)))
+    monkeypatch.setitem(
+        KINDS,
+        "T",
+        Kind("T", (), lambda place: Conv(place.in_channels, place.out_channels, stride=place.stride)),
+    )
     assert main(["cost", "wrn-10-1", "--block", "T"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("T ")
 

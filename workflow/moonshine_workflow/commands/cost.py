@@ -36,7 +36,7 @@ def add_cost(subparsers: Any) -> None:
 
 
 def _cost(arguments: argparse.Namespace) -> int:
-    from moonshine.blocks.kinds import parse
+    from moonshine.blocks.registry import parse
     from moonshine.structures.build import assign, build
 
     shape = _shape(arguments.input)

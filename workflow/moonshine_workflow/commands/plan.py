@@ -83,7 +83,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     """The networks to plan for, and the study's prepared images where they are planned for these."""
-    from moonshine.blocks.kinds import PAPER, parse
+    from moonshine.blocks.registry import PAPER, parse
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of
 

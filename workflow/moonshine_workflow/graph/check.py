@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from moonshine.blocks.kinds import Block, parse
+from moonshine.blocks.notation import Block
+from moonshine.blocks.registry import parse
 from moonshine.config import Study, load_study
 from moonshine.config.data import Cityscapes, Generated, SegmentationFolder
 from moonshine.config.networks import PUBLISHED

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from moonshine.blocks.kinds import parse
+from moonshine.blocks.registry import parse
 from moonshine.config import Study
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
@@ -139,10 +139,11 @@ def uniform(study: Study, network: str, block: str, images: Images) -> Structure
 
 def with_block(network: str, block: str, model: Described) -> Structure:
     """The structure of a model that is laid out already with one block wherever it fits."""
-    structure, module, layout = model
-    chosen, refused = choose(module, layout, block)
-    if not chosen:
+    structure, _, layout = model
+    changes, refused = choose(layout, block)
+    if not changes:
         raise nothing_to_swap(network, block, {**layout.kept, **refused})
+    chosen = {change.place.path: block for change in changes}
     return structure.with_blocks(chosen, refused=refused, block=block)
 
 

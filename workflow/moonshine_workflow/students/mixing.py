@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.blocks.kinds import PAPER
+from moonshine.blocks.registry import PAPER
 from moonshine.config import Study
 from moonshine.config.data import Augment
 from moonshine.config.networks import Finalists, Mixed

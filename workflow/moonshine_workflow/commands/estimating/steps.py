@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from moonshine.blocks.kinds import parse
+from moonshine.blocks.registry import parse
 from moonshine.config import Study
 from moonshine.config.methods import Method
 from moonshine.costs.budgets import parse_budgets

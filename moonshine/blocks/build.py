@@ -1,0 +1,224 @@
+"""The builder: from the units of a block to a module, and how its weights start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moonshine.blocks.expressions import (
+    Branches,
+    Conv,
+    Expression,
+    Identity,
+    Shuffle,
+    layers,
+    out_channels,
+)
+from moonshine.blocks.families.kind import Kind
+from moonshine.blocks.geometry import Geometry
+
+
+class InnerReLU(nn.ReLU):
+    """A ReLU inside a cheap convolution: functional in the released code, whose "Ops" do not count it."""
+
+
+class CheapConvolution(nn.Sequential):
+    """What stands where one convolution stood, or several: the units of a block in sequence.
+
+    (n, in, h, w) -> (n, out, h/stride, w/stride). Between units stand the network's own batch norm and ReLU. For code
+    that reads them, it has the widths and the geometry of ``place``, for which it stands. ``ends`` names the layers
+    that end its units. ``numbered``: layers have numbers for names, in place of conv1, norm2, relu2, conv2, ...
+    ``ends_place``: whether its output is that of the whole block, before the residual sum.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        units: Sequence[Expression],
+        place: Geometry,
+        *,
+        eps: float = 1e-5,
+        numbered: bool = False,
+        ends_place: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = place.in_channels, place.out_channels
+        self.kernel_size, self.stride = place.kernel, place.stride
+        self.dilation, self.padding = place.dilation, place.padding
+        self.kind, self.released = kind.name, kind.initialisation == "released"
+        self.ends_place = ends_place
+        ends = []
+        built: list[tuple[str, nn.Module]] = []
+        width = place.in_channels
+        for unit in units:
+            if built:
+                built += [("norm", nn.BatchNorm2d(width, eps)), ("relu", nn.ReLU(inplace=True))]
+            built += _modules(unit, place.bias, eps)
+            width = out_channels(unit, width)
+            ends.append(len(built) - 1)
+        names = [str(index) for index in range(len(built))] if numbered else _names(built)
+        for name, (_, layer) in zip(names, built, strict=True):
+            self.add_module(name, layer)
+        self.ends = tuple(names[index] for index in ends)
+
+    def end(self, unit: int = -1) -> nn.Module:
+        """The layer whose output is that of a unit, or of the whole, also where a network calls its layers itself."""
+        last = self.get_submodule(self.ends[unit])
+        return last.end() if isinstance(last, CheapConvolution) else last
+
+
+class ParallelBranches(nn.ModuleList):
+    """Modules of one input, whose outputs are concatenated by channels or added."""
+
+    def __init__(self, mode: str, branches: Iterable[nn.Module]) -> None:
+        super().__init__(branches)
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = [branch(x) for branch in self]
+        return torch.cat(outputs, 1) if self.mode == "concat" else sum(outputs[1:], outputs[0])
+
+
+class GeneratedConv(nn.Module):
+    """A convolution whose dense weight is computed from factors, its parameters, in every forward pass."""
+
+    def __init__(self, conv: Conv, bias: bool) -> None:
+        super().__init__()
+        assert conv.weight is not None
+        self.conv, self.generator = conv, conv.weight
+        self.factors = nn.ParameterList(torch.empty(shape) for shape in self.generator.shapes(conv))
+        self.bias = nn.Parameter(torch.zeros(conv.out_channels)) if bias else None
+        self.initialise(gain=2.0)
+
+    def materialise(self) -> Tensor:
+        """The weight (out, in / groups, rows, columns)."""
+        return self.generator.materialise(self.conv, list(self.factors))
+
+    def initialise(self, gain: float) -> None:
+        """Draw the factors so that the weight has a variance of ``gain`` / fan in."""
+        deviation = self.generator.deviation(self.conv, gain)
+        for factor in self.factors:
+            _draw(factor, deviation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        return F.conv2d(
+            x, self.materialise(), self.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+
+
+def convolution(conv: Conv, bias: bool = False) -> nn.Module:
+    """The module of one convolution, without its joint."""
+    if conv.weight is not None:
+        return GeneratedConv(conv, bias)
+    return (nn.ConvTranspose2d if conv.transposed else nn.Conv2d)(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel,
+        stride=conv.stride,
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=bias,
+        padding_mode=conv.padding_mode,
+    )
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of a network from torch's global generator, in place.
+
+    As in the released code, convolutions ~ N(0, 2 / (k k c_out)), not divided by groups; BN weight 1 and bias 0; linear
+    bias 0 and its weight as torch leaves it. Where a kind of block says so, the variance of its convolutions is
+    gain / fan in, of one group, with a gain of 2 behind a ReLU and 1 at a linear joint, so that chains without batch
+    norm keep the size of what passes through them. A module on the meta device has nothing to draw.
+    """
+    done: set[nn.Module] = set()
+    for layer in module.modules():
+        if layer in done:
+            continue
+        if isinstance(layer, CheapConvolution) and not layer.released:
+            _initialise_by_variance(layer, 2.0)
+            done |= set(layer.modules())
+        elif isinstance(layer, nn.Conv2d):
+            _draw(layer.weight, math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_channels)))
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+
+
+def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
+    """Draw a layer for inputs behind a ReLU (gain 2) or others (1), and return the gain for what follows."""
+    if isinstance(layer, nn.Sequential):
+        for child in layer:
+            gain = _initialise_by_variance(child, gain)
+        return gain
+    if isinstance(layer, nn.ReLU):
+        return 2.0
+    if isinstance(layer, ParallelBranches):
+        for branch in layer:
+            _initialise_by_variance(branch, gain)
+    elif isinstance(layer, GeneratedConv):
+        layer.initialise(gain)
+    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+        if isinstance(layer, nn.ConvTranspose2d):
+            fan_in //= math.prod(layer.stride)  # a pixel of the output sees as much less of the kernel
+        _draw(layer.weight, math.sqrt(gain / fan_in))
+    elif not isinstance(layer, nn.BatchNorm2d):
+        return gain
+    return 1.0
+
+
+def _draw(weight: Tensor, deviation: float) -> None:
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=deviation)
+
+
+def _modules(unit: Expression, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
+    """What each layer of a unit is, and its module; the last convolution has the unit's bias."""
+    found = list(layers(unit))
+    last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Branches))
+    for index, layer in enumerate(found):
+        if isinstance(layer, Shuffle):
+            yield "shuffle", nn.ChannelShuffle(layer.groups)
+        elif isinstance(layer, Branches):
+            yield "conv", _branches(layer, bias and index == last, eps)
+        elif isinstance(layer, Conv):
+            yield "conv", convolution(layer, (bias and index == last) or layer.joint == "relu")
+            if layer.joint in ("norm", "norm+relu"):
+                yield "norm", nn.BatchNorm2d(layer.out_channels, eps)
+            if layer.joint == "norm+relu":
+                yield "relu", InnerReLU(inplace=True)
+            if layer.joint == "relu":
+                yield "relu", nn.ReLU(inplace=True)
+
+
+def _branches(branches: Branches, bias: bool, eps: float) -> ParallelBranches:
+    """Where outputs are added, one bias is enough: the first branch's."""
+    made: list[nn.Module] = []
+    for part in branches.parts:
+        if isinstance(part, Identity):
+            made.append(nn.Identity())
+            continue
+        built = list(_modules(part, bias, eps))
+        bias = bias and branches.mode == "concat"
+        chain = nn.Sequential()
+        for name, (_, layer) in zip(_names(built), built, strict=True):
+            chain.add_module(name, layer)
+        made.append(chain if len(built) > 1 else built[0][1])
+    return ParallelBranches(branches.mode, made)
+
+
+def _names(built: Sequence[tuple[str, nn.Module]]) -> list[str]:
+    """conv1, norm2, relu2, conv2, ...: what stands before a convolution has its number."""
+    names, number = [], 1
+    for role, _ in built:
+        names.append(f"{role}{number}")
+        number += role == "conv"
+    return names

@@ -1,0 +1,136 @@
+"""Expressions: what a cheap convolution computes, as data. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+Pair = tuple[int, int]
+"""Rows and columns."""
+
+Padding = Pair | str
+"""Pixels on each side, or torch's "same" or "valid"."""
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+Joint = Literal["linear", "norm", "norm+relu", "relu"]
+"""What follows a convolution: nothing, batch norm, batch norm and ReLU, or ReLU alone, before which it has a bias."""
+
+Decay = Literal["plain", "scaled", "none"]
+"""How weight decay acts on a parameter: as the study says; times the network's parameters over those of the same
+network with ordinary blocks; not at all."""
+
+
+class Generator(Protocol):
+    """A dense weight computed from fewer numbers, the factors. Frozen, and without torch until it computes."""
+
+    decay: Decay
+
+    def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the factors."""
+
+    def deviation(self, conv: Conv, gain: float) -> float:
+        """The standard deviation of each factor's values for which weights have a variance of ``gain`` / fan in."""
+
+    def materialise(self, conv: Conv, factors: Sequence[Any]) -> Any:
+        """The weight (out, in / groups, rows, columns) from the factors, by differentiable operations."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution and the joint behind it; ``weight`` generates its weight where it is not stored."""
+
+    in_channels: int
+    out_channels: int
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: Padding = (0, 0)
+    padding_mode: PaddingMode = "zeros"
+    groups: int = 1
+    transposed: bool = False
+    weight: Generator | None = None
+    joint: Joint = "linear"
+
+    @property
+    def fan_in(self) -> int:
+        """The weights of one output channel."""
+        return self.in_channels // self.groups * self.kernel[0] * self.kernel[1]
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Channels in ``groups`` groups are dealt out, so that each new group has some of every old one."""
+
+    groups: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The input itself."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Expressions one behind the other; a chain in a chain is the same as one long chain."""
+
+    parts: tuple[Expression, ...]
+
+    def __init__(self, *parts: Expression) -> None:
+        object.__setattr__(self, "parts", parts)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Expressions of one input, whose outputs are concatenated or added."""
+
+    mode: Literal["concat", "add"]
+    parts: tuple[Expression, ...]
+
+    def __init__(self, mode: Literal["concat", "add"], *parts: Expression) -> None:
+        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "parts", parts)
+
+
+Layer = Conv | Shuffle | Identity | Branches
+Expression = Layer | Chain
+
+
+def layers(expression: Expression) -> Iterator[Layer]:
+    """The layers of an expression, one behind the other."""
+    if isinstance(expression, Chain):
+        for part in expression.parts:
+            yield from layers(part)
+    else:
+        yield expression
+
+
+def halves(expression: Expression) -> tuple[Expression, Expression] | None:
+    """What stands before the first batch norm and ReLU of an expression, and what after; None where there is none."""
+    found = list(layers(expression))
+    for index, layer in enumerate(found[:-1]):
+        if isinstance(layer, Conv) and layer.joint == "norm+relu":
+            return Chain(*found[:index], replace(layer, joint="linear")), Chain(*found[index + 1 :])
+    return None
+
+
+def out_channels(expression: Expression, inputs: int) -> int:
+    """The channels that an expression gives from so many."""
+    for layer in layers(expression):
+        if isinstance(layer, Conv):
+            inputs = layer.out_channels
+        elif isinstance(layer, Branches):
+            widths = [out_channels(part, inputs) for part in layer.parts]
+            inputs = sum(widths) if layer.mode == "concat" else widths[0]
+    return inputs
+
+
+def total_stride(expression: Expression) -> Pair:
+    """The stride of an expression as a whole; branches have the same one."""
+    rows, columns = 1, 1
+    for layer in layers(expression):
+        if isinstance(layer, Conv | Branches):
+            own = layer.stride if isinstance(layer, Conv) else total_stride(layer.parts[0])
+            rows, columns = rows * own[0], columns * own[1]
+    return rows, columns

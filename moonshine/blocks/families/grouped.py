@@ -1,0 +1,39 @@
+"""The blocks of the paper's Table 1: ordinary, grouped, and bottlenecks.
+
+Source: Crowley, Gray, Storkey, "Moonshine: Distilling with Cheap Convolutions", NeurIPS 2018, and its released code,
+whose initialisation they keep.
+"""
+
+from __future__ import annotations
+
+from moonshine.blocks.expressions import Chain, Conv, Expression
+from moonshine.blocks.families.kind import Kind, group_count, narrowed
+from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.notation import Parameter, Value
+
+
+def standard(place: Geometry) -> Expression:
+    """S: the ordinary convolution."""
+    return place.spatial(place.in_channels, place.out_channels)
+
+
+def grouped(place: Geometry, g: Value) -> Expression:
+    """G(g): a kxk convolution in g groups and a 1x1, which changes the width where it changes."""
+    width = place.in_channels
+    cheap = place.spatial(width, width, groups=group_count(g, width, "N"), joint="norm+relu")
+    return Chain(cheap, Conv(width, place.out_channels))
+
+
+def bottleneck(place: Geometry, b: int, g: Value = 1) -> Expression:
+    """B(b), BG(b,g): 1x1 to M = N/b of the output width N, kxk with the stride in g groups, 1x1 to N."""
+    middle = narrowed(b, place.out_channels)
+    cheap = place.spatial(middle, middle, groups=group_count(g, middle, "M"), joint="norm+relu")
+    return Chain(Conv(place.in_channels, middle, joint="norm+relu"), cheap, Conv(middle, place.out_channels))
+
+
+KINDS = (
+    Kind("S", (), standard, initialisation="released"),
+    Kind("G", (Parameter("g", width="N"),), grouped, initialisation="released"),
+    Kind("B", (Parameter("b"),), bottleneck, "pair", "released"),
+    Kind("BG", (Parameter("b"), Parameter("g", width="M")), bottleneck, "pair", "released"),
+)

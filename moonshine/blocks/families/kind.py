@@ -1,0 +1,61 @@
+"""What a kind of block is, and the checks that kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from moonshine.blocks.expressions import Decay, Expression
+from moonshine.blocks.notation import Parameter, Share, Value
+from moonshine.errors import MoonshineError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of block: its letters, its parameters, and ``expression(place, *values)``.
+
+    ``expression`` raises MoonshineError for a place that the kind does not support and for values that do not fit
+    there; it names those that would. ``replaces``: each spatial convolution, or both of a residual block at once (a
+    lone one by itself). ``initialisation``: that of the released code, or by variance (`moonshine.blocks.build`).
+    ``decay`` is that of the weights of its convolutions.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    expression: Callable[..., Expression]
+    replaces: Literal["conv", "pair"] = "conv"
+    initialisation: Literal["released", "variance"] = "variance"
+    decay: Decay = "plain"
+
+    def __str__(self) -> str:
+        names = ",".join(f"[{each.name}]" if each.optional else each.name for each in self.parameters)
+        return f"{self.name}({names})" if names else self.name
+
+
+def divisors(width: int) -> list[int]:
+    """All divisors of a width, ascending."""
+    return [number for number in range(1, width + 1) if width % number == 0]
+
+
+def group_count(value: Value, width: int, symbol: str) -> int:
+    """The number of groups that `value` means over `width` channels; MoonshineError if it does not divide."""
+    number = value.divisor if isinstance(value, Share) else int(value)
+    if width % number == 0:
+        return width // number if isinstance(value, Share) else number
+    fitting = divisors(width)
+    shares = [str(Share(symbol, number)) for number in fitting]
+    raise MoonshineError(
+        f"{value} groups do not divide {symbol} = {width} channels; allowed: {', '.join(map(str, fitting))}, "
+        f"{', '.join(shares)}"
+    )
+
+
+def narrowed(factor: int, width: int) -> int:
+    """The channels left by a bottleneck, ``M = N/b``; MoonshineError if b does not divide N."""
+    if width % factor == 0:
+        return width // factor
+    raise MoonshineError(
+        f"a bottleneck of {factor} does not divide N = {width} output channels; "
+        f"allowed: {', '.join(map(str, divisors(width)))}"
+    )

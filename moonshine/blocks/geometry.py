@@ -1,0 +1,116 @@
+"""What a spatial convolution is at a place. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from moonshine.blocks.expressions import Chain, Conv, Expression, Generator, Joint, Padding, PaddingMode, Pair
+from moonshine.errors import MoonshineError
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The convolution that stands at a place in an ordinary network, and how the network writes spatial ones.
+
+    ``factorised``: as ERFNet does, a kx1 and a 1xk with a ReLU between them. ``bias``: what takes its place ends with
+    one.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: Padding = (1, 1)
+    padding_mode: PaddingMode = "zeros"
+    factorised: bool = False
+    bias: bool = False
+
+    @property
+    def keeps_resolution(self) -> bool:
+        """Whether only its stride changes the resolution; "same" is an even margin where it is a number of pixels."""
+        rows, columns = self.reach
+        if isinstance(self.padding, str):
+            return self.padding == "same" and not (rows % 2 or columns % 2)
+        return (2 * self.padding[0], 2 * self.padding[1]) == (rows, columns)
+
+    @property
+    def reach(self) -> Pair:
+        """From the first pixel that it sees to the last."""
+        return reach(self.kernel, self.dilation)
+
+    def spatial(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        groups: int = 1,
+        joint: Joint = "linear",
+        kernel: Pair | None = None,
+        dilation: Pair | None = None,
+        weight: Generator | None = None,
+    ) -> Expression:
+        """A spatial convolution as it is written here, with the place's stride.
+
+        Another kernel and dilation have to reach as far as the place's, so that its padding fits.
+        """
+        kernel, dilation = kernel or self.kernel, dilation or self.dilation
+        assert reach(kernel, dilation) == self.reach
+        if weight and self.padding_mode != "zeros":
+            raise MoonshineError(f"its padding is {self.padding_mode}; allowed: zeros")
+        whole = Conv(
+            inputs,
+            outputs,
+            kernel,
+            self.stride,
+            dilation,
+            self.padding,
+            self.padding_mode,
+            groups,
+            weight=weight,
+            joint=joint,
+        )
+        if not self.factorised:
+            return whole
+        rows, columns = along(whole, 0), along(whole, 1)
+        return Chain(replace(rows, joint="relu"), replace(columns, in_channels=outputs))
+
+    def then(self, second: Geometry) -> Geometry:
+        """One geometry for this and a second convolution behind it, with both strides.
+
+        Kernel, dilation and padding are the first's; in ERFNet, where only the second is dilated, the second's.
+        """
+        spatial = second if second.factorised else self
+        stride = (self.stride[0] * second.stride[0], self.stride[1] * second.stride[1])
+        whole = replace(
+            spatial,
+            in_channels=self.in_channels,
+            out_channels=second.out_channels,
+            stride=stride,
+            bias=second.bias,
+        )
+        if self.padding == "same" and stride != (1, 1):  # which torch has without stride only
+            rows, columns = self.reach
+            return replace(whole, padding=(rows // 2, columns // 2))
+        return whole
+
+
+def along(conv: Conv, axis: int) -> Conv:
+    """A convolution's kernel, stride, dilation and padding along one axis: 0 for rows, 1 for columns."""
+
+    def only(pair: Pair, other: int) -> Pair:
+        return (pair[0], other) if axis == 0 else (other, pair[1])
+
+    padding = conv.padding if isinstance(conv.padding, str) else only(conv.padding, 0)
+    return replace(
+        conv,
+        kernel=only(conv.kernel, 1),
+        stride=only(conv.stride, 1),
+        dilation=only(conv.dilation, 1),
+        padding=padding,
+    )
+
+
+def reach(kernel: Pair, dilation: Pair) -> Pair:
+    """From the first pixel of a kernel to its last, in rows and columns."""
+    return dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)

@@ -1,0 +1,86 @@
+"""Every kind of block, and what a block puts at a place. Needs no torch.
+
+A new kind is a function and a line of `KINDS` in one file of `moonshine.blocks.families`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moonshine.blocks.expressions import Expression
+from moonshine.blocks.families import grouped
+from moonshine.blocks.families.kind import Kind
+from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.notation import Block, read, split
+from moonshine.errors import MoonshineError
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in grouped.KINDS}
+"""Letters -> kind."""
+
+PAPER = (
+    *(f"G({g})" for g in (2, 4, 8, 16, "N/16", "N/8", "N/4", "N/2", "N")),
+    "B(2)",
+    "B(4)",
+    *(f"BG(2,{g})" for g in (2, 4, 8, 16, "M/16", "M/8", "M/4", "M/2", "M")),
+    "BG(4,M)",
+)
+"""The 21 blocks of the paper's students."""
+
+
+def parse(text: str | Block) -> Block:
+    """The block written as ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
+    if isinstance(text, Block):
+        return text
+    if (found := split(text)) is None:
+        raise MoonshineError(f"block {text!r} is not a block; allowed: {_kinds()}")
+    kind, written = found
+    if kind not in KINDS:
+        raise MoonshineError(f"block {text!r}: unknown kind {kind!r}; allowed: {_kinds()}")
+    values = read(text, KINDS[kind].parameters, written)
+    if values is None:
+        raise MoonshineError(f"block {text!r}: found {len(written)} values; allowed: {KINDS[kind]}")
+    return Block(kind, values)
+
+
+def _kinds() -> str:
+    return ", ".join(map(str, KINDS.values()))
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What a block puts at a place: for each of the convolutions there a unit, or one unit for both.
+
+    ``places`` are those convolutions, in the order in which they run.
+    """
+
+    block: Block
+    kind: Kind
+    places: tuple[Geometry, ...]
+    units: tuple[Expression, ...]
+
+    @property
+    def whole(self) -> Geometry:
+        """The convolutions of the place as one."""
+        first, *rest = self.places
+        return first.then(rest[0]) if rest else first
+
+
+def replaces_both(block: Block) -> bool:
+    """Whether one unit of a block replaces both convolutions of a residual block."""
+    return KINDS[block.kind].replaces == "pair" or "once" in block.values
+
+
+def plan(block: str | Block, places: tuple[Geometry, ...], path: str = "block") -> BlockPlan:
+    """What a block puts in the place of one convolution, or of the two of a residual block.
+
+    MoonshineError names the block, the layer (`path`), what does not fit and the values that would.
+    """
+    block = parse(block)
+    kind = KINDS[block.kind]
+    values = [value for value in block.values if value != "once"]
+    replaced = (places[0].then(places[1]),) if len(places) > 1 and replaces_both(block) else places
+    try:
+        units = tuple(kind.expression(place, *values) for place in replaced)
+    except MoonshineError as error:
+        raise MoonshineError(f"block {block} does not fit {path}: {error}") from None
+    return BlockPlan(block, kind, places, units)
