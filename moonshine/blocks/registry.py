@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moonshine.blocks.expressions import Expression
-from moonshine.blocks.families import grouped
+from moonshine.blocks.families import grouped, spatial
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block, read, split
 from moonshine.errors import MoonshineError
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in grouped.KINDS}
+_FAMILIES = (grouped, spatial)
+
+KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
 """Letters -> kind."""
 
 PAPER = (
