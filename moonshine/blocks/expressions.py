@@ -25,7 +25,9 @@ network with ordinary blocks; not at all."""
 class Generator(Protocol):
     """A dense weight computed from fewer numbers, the factors. Frozen, and without torch until it computes."""
 
-    decay: Decay
+    @property
+    def decay(self) -> Decay:
+        """How weight decay acts on the factors."""
 
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
         """The shapes of the factors."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moonshine.blocks.expressions import Expression
-from moonshine.blocks.families import branching, grouped, shuffled, spatial
+from moonshine.blocks.families import branching, generated, grouped, shuffled, spatial
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block, read, split
 from moonshine.errors import MoonshineError
 
-_FAMILIES = (grouped, shuffled, branching, spatial)
+_FAMILIES = (grouped, shuffled, branching, spatial, generated)
 
 KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
 """Letters -> kind."""

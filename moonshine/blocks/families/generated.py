@@ -1,0 +1,97 @@
+"""Blocks whose dense weights are computed from fewer numbers: they save bytes, not multiply-accumulates.
+
+Source: Garipov, Podoprikhin, Novikov, Vetrov, "Ultimate Tensorization: Compressing Convolutional and FC Layers Alike",
+2016, the proposed form (timgaripov/TensorNet-TF).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from moonshine.blocks.expressions import Conv, Decay, Expression
+from moonshine.blocks.families.kind import Kind, divisors
+from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.notation import Parameter
+from moonshine.errors import MoonshineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PUBLISHED_MODES = {128: (4, 8, 4)}
+
+
+@dataclass(frozen=True)
+class TensorTrain:
+    """A kernel (k k, c1 s1, c2 s2, c3 s3) as a train of four cores, for channels c1 c2 c3 in and s1 s2 s3 out.
+
+    The first core is a bank of filters that all channels share. Ranks are at most ``rank`` and never more than the
+    kernel's own could be.
+    """
+
+    rank: int
+    decay: Decay = "scaled"
+
+    def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
+        """Those of the cores, (rank before, size, rank behind)."""
+        pairs = zip(modes(conv.in_channels), modes(conv.out_channels), strict=True)
+        sizes = [math.prod(conv.kernel), *(inputs * outputs for inputs, outputs in pairs)]
+        found, before = [], 1
+        for index, size in enumerate(sizes):
+            behind = min(self.rank, before * size, math.prod(sizes[index + 1 :]))
+            found.append((before, size, behind))
+            before = behind
+        return tuple(found)
+
+    def deviation(self, conv: Conv, gain: float) -> float:
+        """Variances of the cores multiply, and each inner rank sums as many products."""
+        shapes = self.shapes(conv)
+        products = math.prod(behind for _, _, behind in shapes)
+        return float((gain / conv.fan_in / products) ** (1 / (2 * len(shapes))))
+
+    def materialise(self, conv: Conv, factors: Sequence[Tensor]) -> Tensor:
+        """The kernel (out, in, rows, columns), core by core."""
+        kernel = factors[0].flatten(0, 1)
+        for core in factors[1:]:
+            before, _, behind = core.shape
+            kernel = (kernel @ core.reshape(before, -1)).reshape(-1, behind)
+        (c1, c2, c3), (s1, s2, s3) = modes(conv.in_channels), modes(conv.out_channels)
+        kernel = kernel.reshape(-1, c1, s1, c2, s2, c3, s3).permute(2, 4, 6, 1, 3, 5, 0)
+        return kernel.reshape(conv.out_channels, conv.in_channels, *conv.kernel)
+
+
+def modes(width: int) -> tuple[int, int, int]:
+    """Three factors of a width, as near to each other as it has them, ascending; of 128 those that were published."""
+    return PUBLISHED_MODES.get(width) or min(_triples(width), key=sum, default=(1, 1, width))
+
+
+def is_factorable(width: int) -> bool:
+    """Whether a width has three factors from 2, none of them above its square root."""
+    first, _, last = sorted(modes(width))
+    return first > 1 and last**2 <= width
+
+
+def tensor_train(place: Geometry, r: int) -> Expression:
+    """TT(r): the convolution itself, its kernel a tensor train of rank r."""
+    for width in (place.in_channels, place.out_channels):
+        if not is_factorable(width):
+            near = sorted(filter(is_factorable, range(1, 2 * width + 16)), key=lambda each: abs(each - width))
+            raise MoonshineError(
+                f"a tensor train cannot factor {width} channels into three near each other; allowed: "
+                f"{', '.join(map(str, sorted(near[:4])))} or another such width"
+            )
+    return place.spatial(place.in_channels, place.out_channels, weight=TensorTrain(r))
+
+
+def _triples(width: int) -> list[tuple[int, int, int]]:
+    return [
+        (first, second, width // first // second)
+        for first in divisors(width)
+        for second in divisors(width // first)
+        if first <= second <= width // first // second
+    ]
+
+
+KINDS = (Kind("TT", (Parameter("r"),), tensor_train),)
