@@ -20,13 +20,11 @@ import torch
 from moonshine.data import Split
 from moonshine.export.receipts import write_receipts
 from moonshine.export.timings import measure
-from moonshine.export.writing import export_network
+from moonshine.export.writing import BATCH, calibration_images, export_network
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
-from moonshine.formats.graphs import plain_copy, program_bytes, to_program
-from moonshine.formats.onnx_graphs import finish, to_onnx
-from moonshine.formats.quantisation import calibration_images, quantise
-from moonshine.formats.sizes import onnx_bytes
+from moonshine.formats.sizes import exported_bytes
+from moonshine.formats.source import Source, plain_copy
 from moonshine.structures.build import build, to_structure
 
 CLASSES = 10
@@ -79,25 +77,22 @@ def main() -> None:
                 tolerance=1e-2,
                 threads=options.threads,
             )
+        source = Source(network, about, calibration_images(data, CALIBRATION).split(BATCH))
         with step("of that: trace (torch.export)"):
-            program = to_program(network, about)
-        with step("of that: network.pt2"):
-            program_bytes(program, about)
+            source.program  # noqa: B018
         with step("of that: to ONNX"):
-            model = to_onnx(program)
-        with step(f"of that: INT8, {CALIBRATION} images"):
-            quantised = quantise(model, calibration_images(data, CALIBRATION))
-        with step("of that: finish both ONNX files"):
-            finish(quantised, about, short_names=True)
-            finish(model, about, short_names=False)
-        for format in FORMATS:
-            with step(f"of that: network and {format} on the test images"):
-                write_receipts(network, folder, about, data, [format], options.threads)
+            source.onnx  # noqa: B018
+        for format in FORMATS.values():
+            with step(f"of that: {format.file}"):
+                format.encode(source)
+        for name in FORMATS:
+            with step(f"of that: network and {name} on the test images"):
+                write_receipts(network, folder, about, data, [name], options.threads)
         with step("apart: bytes of the INT8 file for a plan"):
-            onnx_bytes(network, shape, int8=True, about=about)
-        for file in FORMATS.values():
-            with step(f"apart: latency and memory of {file}"):
-                measure(folder / file, shape, options.threads)
+            exported_bytes("onnx-int8", network, shape, about)
+        for format in FORMATS.values():
+            with step(f"apart: latency and memory of {format.file}"):
+                measure(folder / format.file, shape, options.threads)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Budgets as written in a study: ``1.2MB``, ``1MB onnx-int8``, ``300k params``, ``50M macs``, ``2MB peak``, ``15ms``.
 
-Loads no torch, so that a study is checked without it. A new kind of budget is one entry of `MEASURES`.
+Loads no torch, so that a study is checked without it. A new kind of budget is one entry of `MEASURES`; a new format
+brings its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moonshine.errors import MoonshineError
+from moonshine.formats.format import Format
+from moonshine.formats.formats import FORMATS
+from moonshine.formats.safetensors import SAFETENSORS
 
 COUNT_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 BYTE_UNITS = {
@@ -28,37 +32,45 @@ TIME_UNITS = {"us": 10**-3, "ms": 1, "s": 10**3}
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity that a budget can limit: its units, and the words that may follow them."""
+    """A quantity that a budget can limit: its units, the words that may follow them, and the head of its column."""
 
     name: str
     units: Mapping[str, float]
     words: tuple[str, ...]
+    head: str
     shown: str
+
+
+FILES = {"fp32" if format is SAFETENSORS else format.name: format for format in FORMATS.values()}
+"""Measure -> the format of the file whose bytes it counts."""
+
+EXPORTED = tuple(measure for measure in FILES if measure != "fp32")
+"""Measures that are known only from an exported file; weights alone are added up."""
+
+
+def _bytes_of_file(measure: str, format: Format) -> Measure:
+    words = ("", "fp32", "safetensors") if measure == "fp32" else (measure,)
+    return Measure(measure, BYTE_UNITS, words, format.title, f"bytes of the {format.title} file")
 
 
 MEASURES = {
     measure.name: measure
     for measure in (
-        Measure("fp32", BYTE_UNITS, ("", "fp32", "safetensors"), "bytes of the fp32 safetensors file"),
-        Measure("onnx", BYTE_UNITS, ("onnx",), "bytes of the ONNX file"),
-        Measure("onnx-int8", BYTE_UNITS, ("onnx-int8",), "bytes of the INT8 ONNX file"),
-        Measure("parameters", COUNT_UNITS, ("params", "parameters"), "trainable parameters"),
-        Measure("macs", COUNT_UNITS, ("macs", "MACs"), "multiply-accumulates"),
-        Measure("peak", BYTE_UNITS, ("peak",), "bytes of peak activation memory at batch 1, fp32"),
-        Measure("latency", TIME_UNITS, ("", "latency"), "milliseconds of CPU latency at batch 1"),
+        Measure("parameters", COUNT_UNITS, ("params", "parameters"), "parameters", "trainable parameters"),
+        Measure("macs", COUNT_UNITS, ("macs", "MACs"), "MACs", "multiply-accumulates"),
+        *(_bytes_of_file(*file) for file in FILES.items()),
+        Measure("peak", BYTE_UNITS, ("peak",), "peak", "bytes of peak activation memory at batch 1, fp32"),
+        Measure("latency", TIME_UNITS, ("", "latency"), "latency", "milliseconds of CPU latency at batch 1"),
     )
 }
 """Name -> measure; costs have the same names."""
-
-EXPORTED = ("onnx", "onnx-int8")
-"""Measures that only an exported file tells."""
 
 SPREAD = 0.1
 """The share by which two latencies of one network may differ; where they differ more, the machine was busy."""
 
 BUDGET_FORMS = (
-    "1.2MB (the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak, 15ms; MB are 10^6 "
-    "bytes, MiB 2^20"
+    f"1.2MB (the fp32 safetensors file), {', '.join(f'1MB {measure}' for measure in EXPORTED)}, 300k params, 50M macs, "
+    "2MB peak, 15ms; MB are 10^6 bytes, MiB 2^20"
 )
 _TEXT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*([A-Za-z0-9-]*)\s*")
 

@@ -10,7 +10,7 @@ from moonshine.export.latency_table import latency_section
 from moonshine.export.receipts import Exported
 from moonshine.export.timings import Timing
 from moonshine.formats.about import About
-from moonshine.formats.formats import INT8
+from moonshine.formats.formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,10 @@ def _errors(card: Card) -> Iterator[str]:
         )
     if card.teacher_error_pct is not None:
         yield f"* The teacher: {card.teacher_error_pct:.2f} %."
-    if any(receipt.format == INT8 for receipt in exported.receipts):
-        yield f"* INT8 changes the error by {exported.drop(INT8):+.2f} points."
+    for receipt in exported.receipts:
+        if not (format := FORMATS[receipt.format]).is_exact:
+            moved = receipt.error_pct - exported.error_pct
+            yield f"* {format.title} changes the error by {moved:+.2f} points."
 
 
 def _files(card: Card) -> Iterator[str]:

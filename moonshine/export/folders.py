@@ -12,7 +12,7 @@ from moonshine.files import draft
 from moonshine.formats.formats import FORMATS
 
 OURS = {
-    *FORMATS.values(),
+    *(format.file for format in FORMATS.values()),
     "structure.json",
     "classify.py",
     "segment.py",

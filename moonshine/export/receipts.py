@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from moonshine.data import AnySplit, at_once, inputs, normalise
 from moonshine.errors import MoonshineError, first_line
-from moonshine.export.runtimes import Floats, Run, open_file
 from moonshine.files import sha256
 from moonshine.formats.about import About
-from moonshine.formats.formats import FORMATS, INT8
+from moonshine.formats.format import Floats, Format, Run
+from moonshine.formats.formats import FORMATS, chosen
 from moonshine.formats.quiet import quiet
 from moonshine.networks.models import Trust
 from moonshine.networks.passes import memory_format
@@ -54,12 +54,6 @@ class Exported:
     examples: int
     receipts: tuple[Receipt, ...]
 
-    def drop(self, format: str) -> float:
-        """By how many points the test error of a format's file is larger than the network's."""
-        return (
-            next(receipt.error_pct for receipt in self.receipts if receipt.format == format) - self.error_pct
-        )
-
 
 def write_receipts(
     network: nn.Module, folder: Path, about: About, test: AnySplit, formats: Iterable[str], threads: int
@@ -69,14 +63,13 @@ def write_receipts(
     ``network`` takes normalised images; the normalisation used here is that of training, not the files' own.
     Deterministic on one machine with one number of threads. MoonshineError for a file that its runtime cannot run.
     """
-    paths = {format: folder / FORMATS[format] for format in formats}
-    # the network is the caller's own, and so is its code
-    trust = about.structure.network if about.structure else ()
-    runs = {format: _runnable(format, path, threads, trust) for format, path in paths.items()}
-    differences = dict.fromkeys(paths, np.float32(0))
+    wanted = chosen(formats)
+    trust = about.trust
+    runs = {format.name: _runnable(format, folder, threads, trust) for format in wanted}
+    differences = dict.fromkeys(runs, np.float32(0))
     own = torch.zeros((), dtype=torch.int64)
     layout: torch.memory_format | None = None
-    counts = dict.fromkeys(paths, own)
+    counts = dict.fromkeys(runs, own)
     with closing(_batches(about, test, threads)) as parts:
         for images, pixels, labels in parts:
             with torch.inference_mode():
@@ -84,22 +77,22 @@ def write_receipts(
                     layout = memory_format(network, images)
                 reference = network(images.contiguous(memory_format=layout)).numpy()
             own = own + _counts(reference, labels, about)
-            for format, run in runs.items():
+            for name, run in runs.items():
                 logits = run(pixels)
                 # NaN has to stay: np.maximum keeps it, max does not.
-                differences[format] = np.maximum(differences[format], np.abs(logits - reference).max())
-                counts[format] = counts[format] + _counts(logits, labels, about)
+                differences[name] = np.maximum(differences[name], np.abs(logits - reference).max())
+                counts[name] = counts[name] + _counts(logits, labels, about)
     receipts = [
         Receipt(
-            format=format,
-            file=path.name,
-            bytes=path.stat().st_size,
-            sha256=sha256(path),
-            max_logit_difference=float(differences[format]),
-            error_pct=_error_pct(counts[format], about),
+            format=format.name,
+            file=format.file,
+            bytes=(folder / format.file).stat().st_size,
+            sha256=sha256(folder / format.file),
+            max_logit_difference=float(differences[format.name]),
+            error_pct=_error_pct(counts[format.name], about),
             examples=len(test),
         )
-        for format, path in paths.items()
+        for format in wanted
     ]
     return Exported(_error_pct(own, about), len(test), tuple(receipts))
 
@@ -114,7 +107,7 @@ def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
     allowed = max(POINTS, 100 / exported.examples)
     problems = []
     for receipt in exported.receipts:
-        if receipt.format == INT8:
+        if not FORMATS[receipt.format].is_exact:
             continue
         if not receipt.max_logit_difference <= tolerance:  # NaN is no agreement
             problems.append(
@@ -144,8 +137,8 @@ def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tens
             )
 
 
-def _runnable(format: str, path: Path, threads: int, trust: Trust) -> Run:
-    """The file as a function whose errors name it."""
+def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> Run:
+    """Return the file as a function whose errors name it."""
 
     def attempt(work: Callable[..., Any], *given: Any) -> Any:
         try:
@@ -153,12 +146,14 @@ def _runnable(format: str, path: Path, threads: int, trust: Trust) -> Run:
                 return work(*given)
         except (
             MoonshineError
-        ):  # says already what is wrong, as of a process that decodes pictures and died meanwhile
+        ):  # says what is wrong already: a process that decodes images may have died meanwhile
             raise
         except Exception as error:  # the runtimes' exceptions have no common base
-            raise MoonshineError(f"{format}: {path.name} cannot be run: {first_line(error)}") from error
+            raise MoonshineError(
+                f"{format.name}: {format.file} cannot be run: {first_line(error)}"
+            ) from error
 
-    return partial(attempt, attempt(open_file, path, threads, trust))
+    return partial(attempt, attempt(format.open, folder / format.file, threads, trust))
 
 
 def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moonshine.errors import MoonshineError
-from moonshine.export.runtimes import RUNTIMES, open_file
-from moonshine.formats.formats import FORMATS
+from moonshine.formats.formats import format_of
 
 if TYPE_CHECKING:
     from moonshine.networks.models import Trust
@@ -69,12 +68,10 @@ def measure(
 
     ``input_shape`` is (C, H, W). Each of ``batches``, ascending, is run on random pixels for about ``seconds``. Memory
     is Linux's count of resident pages, shared libraries included: subtract the baseline for what the file needs beside
-    its runtime. ``trust`` as for `moonshine.export.runtimes.open_file`. MoonshineError for a file that cannot be run.
+    its runtime. ``trust`` as for `moonshine.structures.artifacts.load`. MoonshineError for a file that cannot be run.
     """
     path = Path(path)
-    formats = {Path(name).name: format for format, name in FORMATS.items()}
-    if path.suffix not in RUNTIMES or not path.is_file():
-        raise MoonshineError(f"{path}: no exported file; allowed: {', '.join(sorted(RUNTIMES))}")
+    format = format_of(path)
     count = str(threads)
     done = subprocess.run(
         [
@@ -103,7 +100,7 @@ def measure(
         raise MoonshineError(f"{path}: cannot be measured: {reason}")
     found = json.loads(done.stdout.splitlines()[-1])
     return Timing(
-        format=formats.get(path.name, path.suffix[1:]),
+        format=format.name,
         file=path.name,
         threads=threads,
         baseline_bytes=found["baseline_bytes"],
@@ -119,11 +116,12 @@ def _measure_here(
     path: Path, shape: Sequence[int], threads: int, batches: Sequence[int], seconds: float, trust: Trust
 ) -> dict[str, Any]:
     pixels = np.random.default_rng(0).random((max(batches), *shape), dtype=np.float32)
-    for name in RUNTIMES[path.suffix].imports:
+    format = format_of(path)
+    for name in format.runtime:
         import_module(name)
     _reset_peak()
     baseline = _memory("VmRSS")
-    run = open_file(path, threads, trust)
+    run = format.open(path, threads, trust)
     return {
         "baseline_bytes": baseline,
         "batches": [asdict(_latency(run, pixels[:size], seconds)) for size in batches],

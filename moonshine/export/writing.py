@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from moonshine.data import AnySplit, rgb
+from moonshine.data import AnySplit, at_once, inputs, rgb
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
-from moonshine.formats.formats import FORMATS, INT8, ONNX, check_formats
-from moonshine.formats.graphs import check_logits, plain_copy, program_bytes, to_program
-from moonshine.formats.onnx_graphs import finish, to_onnx
-from moonshine.formats.quantisation import calibration_images, quantise
-from moonshine.structures.artifacts import rebuilt, save_weights
+from moonshine.formats.formats import FORMATS, chosen
+from moonshine.formats.source import Source, check_logits, plain_copy
 from moonshine.structures.structure import ExportedStructure
+
+BATCH = 32
+"""Calibration images that go through the network at once, of at most 64x64 pixels."""
 
 
 def export_network(
@@ -33,34 +34,29 @@ def export_network(
     calibration: int,
     tolerance: float,
     threads: int = 1,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Iterable[str] = FORMATS,
     judge: Callable[[nn.Module, Path], None] | None = None,
 ) -> Exported:
-    """Writes a trained network into ``folder`` in every format, runs each file on the test set, and compares.
+    """Write a trained network into ``folder`` in every format, run each file on the test set, and compare.
 
-    ``network`` takes normalised images and returns logits. ``calibration`` is how many training images the ranges of
-    the INT8 file come from. Also written: ``structure.json``, ``receipts.json``, and an example where there is an ONNX
-    file: ``classify.py``, or ``segment.py`` where every pixel has a label, with the ``rgb.py`` that it reads pictures
-    with. ``judge`` sees the network that was exported and the folder of its files before any of them meets the test
-    set. The same network, versions and threads give the same bytes. MoonshineError for a network that cannot be
-    exported and as for `verify`: then, and after whatever ``judge`` raises, ``folder`` is as it was.
+    ``network`` takes normalised images and returns logits; ``calibration`` training images give the ranges of quantised
+    files. Also written: ``receipts.json`` and what `write_files` adds. ``judge`` sees the exported network and the
+    folder of its files before any of them meets the test set. The same network, versions and threads give the same
+    bytes. MoonshineError for a network that cannot be exported and as for `verify`: then, and after whatever ``judge``
+    raises, ``folder`` is as it was.
     """
     about.check()
-    check_formats(formats)
+    names = [format.name for format in chosen(formats)]
     if not len(test):
         raise MoonshineError("test: found no images; allowed: at least one")
     network = plain_copy(network)
     check_logits(network, about)
     _check_labels(test, about)
-    if "safetensors" in formats:
-        if about.structure is None:
-            raise MoonshineError("about.structure: found none; allowed: that of the network, for safetensors")
-        rebuilt(network, about.structure, about.structure.network)
     with replacing(folder) as draft:
-        write_files(network, draft, about, calibration_images(train, calibration), formats)
+        write_files(network, draft, about, calibration_images(train, calibration), names)
         if judge is not None:
             judge(network, draft)
-        exported = write_receipts(network, draft, about, test, formats, threads)
+        exported = write_receipts(network, draft, about, test, names, threads)
         verify(exported, tolerance, about.is_dense)
         write_json(draft / "receipts.json", asdict(exported))
     return exported
@@ -79,40 +75,38 @@ def _check_labels(test: AnySplit, about: About) -> None:
         )
 
 
-def write_files(
-    network: nn.Module,
-    folder: Path,
-    about: About,
-    calibration: Tensor,
-    formats: Iterable[str] = tuple(FORMATS),
-) -> None:
-    """The files alone, unchecked; ``calibration`` are uint8 images (N, C, H, W).
+def calibration_images(train: AnySplit, count: int) -> Tensor:
+    """Return ``count`` images of the training set, evenly spaced over it, uint8; all of them where it has fewer.
 
+    MoonshineError for a count below 1.
+    """
+    if count < 1:
+        raise MoonshineError(f"calibration_images: found {count}; allowed: from 1")
+    positions = torch.linspace(0, len(train) - 1, min(count, len(train))).round().long()
+    return next(inputs(train, [positions]))
+
+
+def write_files(
+    network: nn.Module, folder: Path, about: About, calibration: Tensor, formats: Iterable[str] = FORMATS
+) -> None:
+    """Write the files alone, unchecked; ``calibration`` are uint8 images (N, C, H, W).
+
+    Also written: ``structure.json``, and an example where ONNX Runtime runs a file: ``classify.py``, or ``segment.py``
+    where every pixel has a label, with the ``rgb.py`` that it reads images with.
     MoonshineError for a network that cannot be exported, naming the format and the reason.
     """
-    network = plain_copy(network)
-    wanted = set(formats)
-    if "safetensors" in wanted:
-        save_weights(network, folder / FORMATS["safetensors"])
+    source = Source(plain_copy(network), about, calibration.split(at_once(BATCH, *calibration.shape[2:])))
+    wanted = chosen(formats)
+    if about.structure:
         ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
-    if wanted == {"safetensors"}:
-        return
-    program = to_program(network, about)
-    if "torch-export" in wanted:
-        write_bytes(folder / FORMATS["torch-export"], program_bytes(program, about))
-    if not wanted & set(ONNX):
-        return
-    model = to_onnx(program)
-    if INT8 in wanted:
-        quantised = quantise(model, calibration)
-        write_bytes(folder / FORMATS[INT8], finish(quantised, about, short_names=True))
-    if "onnx" in wanted:
-        write_bytes(folder / FORMATS["onnx"], finish(model, about, short_names=False))
-    _write_example(folder, "segment.py" if about.is_dense else "classify.py")
+    for format in wanted:
+        write_bytes(folder / format.file, format.encode(source))
+    if any("onnxruntime" in format.runtime for format in wanted):
+        _write_example(folder, "segment.py" if about.is_dense else "classify.py")
 
 
 def _write_example(folder: Path, name: str) -> None:
-    """The example, and beside it the decoding that training used too."""
+    """Copy the example, and beside it the decoding that training used too."""
     decoding = Path(rgb.__file__)
     example = Path(__file__).with_name(name).read_text(encoding="utf-8")
     example = example.replace(f"from {rgb.__name__} import", f"from {decoding.stem} import")

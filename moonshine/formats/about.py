@@ -7,10 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
 from moonshine.structures.structure import Structure
+
+if TYPE_CHECKING:
+    from moonshine.networks.models import Trust
 
 COLOURS = {1: "grey", 3: "RGB"}
 
@@ -70,6 +73,11 @@ class About:
     def rebuilt_from(self) -> dict[str, Any]:
         """The part of the structure that the network is rebuilt from; empty without one."""
         return self.structure.rebuilt_from() if self.structure else {}
+
+    @property
+    def trust(self) -> Trust:
+        """The code that rebuilding the network runs, which is the caller's own."""
+        return self.structure.network if self.structure else ()
 
     @property
     def structure_sha256(self) -> str:

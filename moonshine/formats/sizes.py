@@ -1,4 +1,4 @@
-"""Sizes of the ONNX files of an untrained network, for plans."""
+"""Size of an untrained network's exported file, for plans."""
 
 from __future__ import annotations
 
@@ -8,38 +8,32 @@ import torch
 from torch import nn
 
 from moonshine.formats.about import About
-from moonshine.formats.formats import check_formats
-from moonshine.formats.graphs import check_logits, plain_copy, to_program
-from moonshine.formats.onnx_graphs import finish, to_onnx
-from moonshine.formats.quantisation import quantise
+from moonshine.formats.formats import chosen
+from moonshine.formats.source import Source, check_logits, plain_copy
 from moonshine.networks.copying import copy_of
 
 
-def onnx_bytes(
-    network: nn.Module, input_shape: Sequence[int], int8: bool = False, about: About | None = None
+def exported_bytes(
+    format: str, network: nn.Module, input_shape: Sequence[int], about: About | None = None
 ) -> int:
-    """Bytes of the ONNX file that exporting this network would give, from really exporting a copy of it.
+    """Return the bytes of the file that exporting this network would give, from really exporting a copy of it.
 
     ``input_shape`` is (C, H, W). The size is that of the trained network's file, to the byte, where ``about`` is
     what will be exported with it; else its metadata are of typical length. Takes seconds: 5 to 10 for WRN-40-2.
     MoonshineError for a network that cannot be exported.
     """
-    check_formats(["onnx"])
+    (wanted,) = chosen([format])
     network = _as_if_trained(network)
     about = about or _typical(network, input_shape)
     about.check()
     check_logits(network, about)
-    model = to_onnx(to_program(network, about))
-    if int8:
-        generator = torch.Generator().manual_seed(0)
-        model = quantise(
-            model, torch.randint(256, (2, *about.input_shape), generator=generator).to(torch.uint8)
-        )
-    return len(finish(model, about, short_names=int8))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2, *about.input_shape), generator=generator).to(torch.uint8)
+    return len(wanted.encode(Source(network, about, images.split(1))))
 
 
 def _as_if_trained(network: nn.Module) -> nn.Module:
-    """A copy whose biases and batch norms are no longer 0 and 1, which the exporter would leave out."""
+    """Return a copy whose biases and batch norms are no longer 0 and 1, which the exporter would leave out."""
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
         network = copy_of(network).to_empty(device="cpu")
         for parameter in network.parameters():

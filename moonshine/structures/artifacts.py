@@ -21,15 +21,16 @@ SHOWN = 3
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
+    """Write `weights_bytes`."""
+    write_bytes(path, weights_bytes(module))
+
+
+def weights_bytes(module: nn.Module) -> bytes:
+    """Return parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
 
     A tensor with several names, as tied weights have, is written once, under the first. MoonshineError for a network
     that a file of tensors does not hold.
     """
-    write_bytes(path, _weights(module))
-
-
-def _weights(module: nn.Module) -> bytes:
     tensors: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
@@ -113,7 +114,7 @@ def rebuilt(module: nn.Module, structure: Structure, trust: Trust = ()) -> nn.Mo
     ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.
     """
     found = from_structure(structure, trust)
-    fill(found, load_tensors(_weights(module)), Path("structure"))
+    fill(found, load_tensors(weights_bytes(module)), Path("structure"))
     return found
 
 

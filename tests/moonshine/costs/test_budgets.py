@@ -143,7 +143,7 @@ def test_several_at_once() -> None:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["1MB", "15ms", "900kB"], "budget: 1MB and 900kB both limit the bytes of the fp32 safetensors file"),
+        (["1MB", "15ms", "900kB"], "budget: 1MB and 900kB both limit the bytes of the safetensors file"),
         (["1MB", "1MB"], "1MB and 1MB both limit"),
         ([], "budget: found none; allowed"),
         (["1MB", "soon"], "budget 'soon' is not valid"),

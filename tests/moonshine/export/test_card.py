@@ -70,7 +70,7 @@ def test_states_what_it_was_given():
         "This network: 12.30 % of 1,000 test images",
         "Mean over 3 seeds: 12.35 %, 95 % interval 11.10 to 13.60 %",
         "The teacher: 10.04 %",
-        "INT8 changes the error by +0.40 points",
+        "INT8 ONNX changes the error by +0.40 points",
         f"| network-int8.onnx | onnx-int8 | 234,567 | 0.51 | 12.70 | `{'b' * 64}` |",
         "* Flowers were photographed at noon.",
     ):

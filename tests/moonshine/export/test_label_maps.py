@@ -21,7 +21,7 @@ from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
-from moonshine.formats.sizes import onnx_bytes
+from moonshine.formats.sizes import exported_bytes
 from moonshine.structures.build import from_structure
 from moonshine.structures.describe import describe
 from moonshine.training.evaluation import evaluate
@@ -122,16 +122,14 @@ def test_the_file_says_what_it_returns(exported, folder):
     assert "scored_classes" not in replace(ABOUT, scored_classes=None).values()
 
 
-@pytest.mark.parametrize(("file", "int8"), [("network.onnx", False), ("network-int8.onnx", True)])
-def test_planned_bytes_are_those_of_the_trained_file(exported, folder, file, int8):
-    assert (
-        onnx_bytes(from_structure(STRUCTURE, trust="tests"), SHAPE, int8, ABOUT)
-        == (folder / file).stat().st_size
-    )
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+def test_planned_bytes_are_those_of_the_trained_file(exported, folder, format):
+    planned = exported_bytes(format.name, from_structure(STRUCTURE, trust="tests"), SHAPE, ABOUT)
+    assert planned == (folder / format.file).stat().st_size
 
 
 def test_planned_bytes_without_a_dataset(exported, folder):
-    planned = onnx_bytes(from_structure(STRUCTURE, trust="tests"), SHAPE)
+    planned = exported_bytes("onnx", from_structure(STRUCTURE, trust="tests"), SHAPE)
     assert planned == pytest.approx((folder / "network.onnx").stat().st_size, rel=0.02)
 
 

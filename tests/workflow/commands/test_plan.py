@@ -11,6 +11,7 @@ import pytest
 
 from moonshine.config import load_study
 from moonshine.costs.cost import cost
+from moonshine.formats.sizes import exported_bytes
 from moonshine.search.place_latency import Latencies
 from moonshine.search.space import Space
 from moonshine.structures.build import from_structure
@@ -19,7 +20,7 @@ from moonshine_workflow.commands import plan_measurements
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages import fetch
 from moonshine_workflow.students.layouts import images_of, uniform
-from moonshine_workflow.students.sizes import exported_bytes
+from moonshine_workflow.students.sizes import about_of
 from tests.workflow import tiny
 
 MODEL = ["--model", "wrn-10-1", "--input", "3x8x8", "--classes", "10", "--block", "G(4)", "--block", "B(2)"]
@@ -117,7 +118,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     study = load_study()
     images = images_of(study)
     structure = uniform(study, study.teacher.name, "G(4)", images)
-    shipped = exported_bytes(from_structure(structure), images, structure, "onnx")
+    shipped = exported_bytes("onnx", from_structure(structure), images.shape, about_of(images, structure))
     assert planned["values"]["onnx"] == shipped
 
 

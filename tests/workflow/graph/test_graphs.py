@@ -82,37 +82,36 @@ NETWORKS = {
 }
 COSTS = set(package("moonshine/costs"))
 FORMATS = set(package("moonshine/formats"))
+# read for the words of budgets alone, of which each format has one
+BUDGETS = {"moonshine/costs/budgets.py", *FORMATS}
 # Imported by the stage for something else than what its node leaves.
 UNUSED: dict[str, set[str]] = {
     # networks are built for the checks of the study alone, and weights are downloaded for the teacher
     "fetch": {
         *NETWORKS,
         *DATA,
+        *BUDGETS,
         "moonshine/structures/artifacts.py",
-        "moonshine/costs/budgets.py",
         "moonshine/structures/given_weights.py",
     },
     # models are tried out before they train
     "structure": {*DATASETS, "moonshine/structures/artifacts.py"},
     "measure": DATASETS | DATA,
     # its sizes in the tables are those of measure-teacher; budgets are of students
-    "teacher": DATASETS
-    | DISTILLATION
-    | COSTS
-    | FORMATS
-    | {"moonshine/costs/budgets.py", "workflow/moonshine_workflow/students/sizes.py"},
-    "scratch": DATASETS | DISTILLATION | {"moonshine/costs/budgets.py"},
-    "distil": DATASETS | {"moonshine/costs/budgets.py"},
-    "collect": NETWORKS,
+    "teacher": DATASETS | DISTILLATION | COSTS | BUDGETS | {"workflow/moonshine_workflow/students/sizes.py"},
+    "scratch": DATASETS | DISTILLATION | BUDGETS,
+    "distil": DATASETS | BUDGETS,
+    "collect": NETWORKS | BUDGETS,
     "export": DATASETS,
     "examples": DATASETS
+    | BUDGETS
     | {
-        "moonshine/costs/budgets.py",
         "workflow/moonshine_workflow/tracking/back_fill.py",
         "workflow/moonshine_workflow/tracking/views.py",
     },
     # collecting is what the report does with --partial
     "report": NETWORKS
+    | BUDGETS
     | {
         "workflow/moonshine_workflow/tables/choice.py",
         "workflow/moonshine_workflow/tables/collect.py",

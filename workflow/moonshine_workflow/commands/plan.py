@@ -7,19 +7,20 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from moonshine.costs.budgets import BUDGET_FORMS
 from moonshine.errors import MoonshineError
 
 if TYPE_CHECKING:
     from moonshine.search.space import Space
     from moonshine_workflow.students.layouts import Images
 
-DESCRIPTION = """
+DESCRIPTION = f"""
 Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
 block of its own in every place. Sizes are exact; files are exported for real where a budget limits them; latencies are
 measured on this machine's CPU and kept in the cache, unless it is too busy.
 
-Budgets: 1.2MB (bytes of the fp32 safetensors file), 1.2MB onnx, 1MB onnx-int8, 300k params, 50M macs, 2MB peak
-(activations at batch 1), 15ms. Several hold at once.
+A budget is one of {BUDGET_FORMS}.
+Several hold at once.
 """
 
 

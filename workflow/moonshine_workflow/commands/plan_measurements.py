@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moonshine.costs.cache import remembered
-from moonshine.formats.sizes import onnx_bytes
+from moonshine.formats.sizes import exported_bytes
 from moonshine.search.place_latency import Latencies, measure_latencies
 from moonshine.search.space import Space
 from moonshine_workflow.students.layouts import Images
@@ -65,7 +65,7 @@ def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[st
                 file=sys.stderr,
             )
             about = about_of(images, structure) if images else None
-            return {"bytes": onnx_bytes(space.build(blocks), space.input_shape, format == "onnx-int8", about)}
+            return {"bytes": exported_bytes(format, space.build(blocks), space.input_shape, about)}
 
         return int(remembered(key, measure)["bytes"])
 

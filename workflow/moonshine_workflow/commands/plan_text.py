@@ -11,16 +11,6 @@ from moonshine.search.space import Space
 from moonshine.substitution.layout import some
 from moonshine_workflow.commands.text_table import text_table
 
-HEADS = {
-    "parameters": "parameters",
-    "macs": "MACs",
-    "fp32": "fp32 file",
-    "onnx": "ONNX",
-    "onnx-int8": "INT8 ONNX",
-    "peak": "peak",
-    "latency": "latency",
-}
-
 
 def text(
     space: Space, budgets: Sequence[Budget], plan: Plan, threads: int, *, everything: bool = False
@@ -59,13 +49,13 @@ def _table(plan: Plan, everything: bool) -> str:
 
 def table(teacher: Option, options: Sequence[Option]) -> str:
     """A line for each option, the teacher's first, with every measure that is known."""
-    columns = [measure for measure in HEADS if measure in teacher.values]
+    columns = [measure for measure in MEASURES if measure in teacher.values]
     rows = []
     for option in (teacher, *options):
         ratio = teacher.values["macs"] / option.values["macs"]
         cells = [show(measure, option.values[measure]) for measure in columns]
         rows.append([option.name, *cells, f"{ratio:.2f}x", "yes" if option.fits else "no"])
-    return text_table(["", *(HEADS[measure] for measure in columns), "MACs ratio", "fits"], rows)
+    return text_table(["", *(MEASURES[measure].head for measure in columns), "MACs ratio", "fits"], rows)
 
 
 def _size(option: Option) -> float:

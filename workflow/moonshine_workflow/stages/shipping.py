@@ -11,18 +11,18 @@ from typing import Any
 from torch import nn
 
 from moonshine.config import Study
-from moonshine.costs.budgets import parse_budgets
+from moonshine.costs.budgets import FILES, parse_budgets
 from moonshine.data import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import Timing, measure
-from moonshine.export.writing import export_network, write_files
+from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
-from moonshine.formats.formats import FORMATS, INT8
-from moonshine.formats.quantisation import calibration_images
+from moonshine.formats.formats import FORMATS
+from moonshine.formats.onnx import ONNX
 from moonshine.structures.artifacts import load
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
@@ -32,9 +32,6 @@ from moonshine_workflow.tables.records import Run, read_rows
 from moonshine_workflow.tables.shipped import FILE, Judged, Shipped, warnings
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.training.prepared import load_prepared
-
-COUNTED = {"onnx": "onnx", "onnx-int8": INT8, "fp32": "safetensors"}
-"""Measure of a budget -> the format of the file whose bytes it counts."""
 
 
 class _Unfit(Exception):
@@ -94,7 +91,7 @@ def _record(study: Study, judged: Sequence[Judged], chosen: Judged | None) -> Sh
         budgets=tuple(map(str, parse_budgets(asked.budget))),
         allowed_error_pct=asked.allowed_error_pct,
         allowed_fall_points=asked.allowed_fall_points,
-        counted=tuple(FORMATS[format] for format in _counted(study)),
+        counted=tuple(FORMATS[name].file for name in _counted(study)),
         chosen=chosen,
         judged=tuple(judged),
     )
@@ -104,7 +101,7 @@ def _counted(study: Study) -> tuple[str, ...]:
     """The formats of the files whose bytes the budget counts; ONNX where it counts none."""
     assert study.ship
     measures = [budget.measure for budget in parse_budgets(study.ship.budget)]
-    return tuple(COUNTED[measure] for measure in measures if measure in COUNTED) or ("onnx",)
+    return tuple(FILES[measure].name for measure in measures if measure in FILES) or (ONNX.name,)
 
 
 def _export(
@@ -123,10 +120,12 @@ def _export(
     about = about_of(images, StudyStructure.read(node.folder / "structure.json"))
     validation = dataset.validation
     assert validation is not None  # or no candidate would have been ranked
-    formats = tuple(dict.fromkeys((*_counted(study), INT8)))
+    inexact = [format.name for format in FORMATS.values() if not format.is_exact]
 
     def judge(network: nn.Module, draft: Path) -> None:
-        found = write_receipts(network, draft, about, validation, formats, study.runtime.threads)
+        found = write_receipts(
+            network, draft, about, validation, {*_counted(study), *inexact}, study.runtime.threads
+        )
         judged.append(_judged(study, candidate, found))
         if judged[-1].verdict != "good":
             raise _Unfit
@@ -176,7 +175,8 @@ def _check_budgets(study: Study, exported: Exported) -> None:
     assert study.ship
     for budget in parse_budgets(study.ship.budget):
         for receipt in exported.receipts:
-            if COUNTED.get(budget.measure) == receipt.format and not budget.allows(receipt.bytes):
+            counted = budget.measure in FILES and FILES[budget.measure].name == receipt.format
+            if counted and not budget.allows(receipt.bytes):
                 raise MoonshineError(
                     f"ship.budget: {receipt.file} has {receipt.bytes:,} bytes, more than {budget}; allowed: a smaller "
                     "budget than the one that is meant, or another student"

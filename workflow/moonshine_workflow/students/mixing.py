@@ -17,6 +17,7 @@ from moonshine.config.networks import Finalists, Mixed
 from moonshine.config.training import OneCycle, Optimizer, Training
 from moonshine.data import Dataset, batches
 from moonshine.errors import MoonshineError
+from moonshine.formats.sizes import exported_bytes
 from moonshine.search.fisher import ReportProgress
 from moonshine.search.search import search
 from moonshine.search.space import Space
@@ -27,7 +28,7 @@ from moonshine.training.execution import Execution
 from moonshine.training.labels import LabelLoss
 from moonshine.training.train import train
 from moonshine_workflow.students.layouts import Images
-from moonshine_workflow.students.sizes import exported_bytes
+from moonshine_workflow.students.sizes import about_of
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 
@@ -74,7 +75,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
     )
 
     def size(network: nn.Module, measure: str) -> int:
-        return exported_bytes(network, images, structure, measure)
+        return exported_bytes(measure, network, images.shape, about_of(images, structure))
 
     with ExitStack() as held:
         finalist = None

@@ -10,7 +10,7 @@ from moonshine.costs.budgets import EXPORTED
 from moonshine.costs.cost import Cost, cost
 from moonshine.costs.latency import latency
 from moonshine.formats.about import About
-from moonshine.formats.sizes import onnx_bytes
+from moonshine.formats.sizes import exported_bytes
 from moonshine.structures.structure import Structure
 from moonshine_workflow.students.layouts import Images
 
@@ -58,12 +58,7 @@ def values(
         if measure in known:
             return known[measure]
         if measure in EXPORTED:
-            return exported_bytes(module, images, structure, measure)
+            return exported_bytes(measure, module, images.shape, about_of(images, structure))
         return latency(module, (1, *images.shape), threads)
 
     return {measure: value(measure) for measure in measures}
-
-
-def exported_bytes(module: nn.Module, images: Images, structure: Structure | None, measure: str) -> int:
-    """Bytes of the file that exporting an untrained network in this format gives."""
-    return onnx_bytes(module, images.shape, measure == "onnx-int8", about_of(images, structure))

@@ -113,7 +113,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _check_exports(network: nn.Module, structure: Structure, images: Images) -> None:
-    from moonshine.formats.graphs import plain_copy, to_program
+    from moonshine.formats.source import plain_copy, to_program
     from moonshine_workflow.students.sizes import about_of  # loads torch.export, which takes seconds
 
     try:

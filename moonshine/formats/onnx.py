@@ -1,22 +1,21 @@
-"""ONNX graphs of networks: simplified, and the same bytes for the same network."""
+"""The graph as ONNX, run by ONNX Runtime: simplified, and the same bytes for the same network."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.export import ExportedProgram
-
-from moonshine.errors import MoonshineError, first_line
-from moonshine.formats.about import About
-from moonshine.formats.quiet import quiet
+from moonshine.formats.format import Floats, Format, Run
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OPSET = 18
-"""What torch's exporter writes without converting."""
+    from moonshine.formats.about import About
+    from moonshine.formats.source import Source
+    from moonshine.networks.models import Trust
 
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+RUNTIME = ("onnxruntime",)
 IR_VERSION = 8
 """The format of the file around the graph: the first with this opset, so every ONNX Runtime since 1.14 reads it.
 
@@ -24,42 +23,38 @@ torch's exporter writes 10, for what it adds for debuggers and `finish` removes;
 """
 
 
-def to_onnx(program: ExportedProgram) -> ModelProto:
-    """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits``, batch norms folded where they follow.
-
-    MoonshineError names the operator that ONNX cannot express.
-    """
-    with quiet():
-        try:
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=["images"],
-                output_names=["logits"],
-                opset_version=OPSET,
-                verbose=False,
-            )
-        except Exception as error:  # the exporter's exceptions have no public base
-            raise MoonshineError(f"onnx: the network cannot be exported: {_reason(error)}") from error
-    assert exported is not None
-    return exported.model_proto
+def encode(source: Source) -> bytes:
+    """Return the file, its tensors named as in the network."""
+    return finish(source.onnx, source.about, short_names=False)
 
 
-def _reason(error: BaseException) -> str:
-    """What the innermost cause says: the exporter wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
+def open_file(path: Path, threads: int, trust: Trust) -> Run:
+    """Return the file as a session of ONNX Runtime on the CPU."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(pixels: Floats) -> Floats:
+        return session.run(None, {"images": pixels})[0]
+
+    return run
 
 
-def finish(model: ModelProto, about: About, short_names: bool) -> bytes:
-    """The file: without what only a debugger reads, with what it says about itself.
+def finish(graph_of: ModelProto, about: About, short_names: bool) -> bytes:
+    """Return the file of a graph, without what only a debugger reads, with the metadata.
 
     Source paths, notes of the exporter, inferred shapes and node names go: up to a third of a small network's file.
     Tensors keep their names unless ``short_names``, which numbers them.
     """
+    from onnx import ModelProto
     from onnx.numpy_helper import from_array, to_array
 
+    model = ModelProto()
+    model.CopyFrom(graph_of)
     graph = model.graph
     model.doc_string = graph.doc_string = ""
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
@@ -91,7 +86,7 @@ def _holds_graph(node: Any) -> bool:
 
 
 def _number(graph: Any) -> None:
-    """Replaces the names of tensors inside the graph by hexadecimal numbers."""
+    """Replace the names of tensors inside the graph by hexadecimal numbers."""
     names = {"": "", **{value.name: value.name for value in (*graph.input, *graph.output)}}
     fixed = len(names)
 
@@ -103,3 +98,14 @@ def _number(graph: Any) -> None:
     for node in graph.node:
         node.input[:] = [short(name) for name in node.input]
         node.output[:] = [short(name) for name in node.output]
+
+
+ONNX = Format(
+    name="onnx",
+    file="network.onnx",
+    title="ONNX",
+    encode=encode,
+    open=open_file,
+    runtime=RUNTIME,
+    packages=PACKAGES,
+)

@@ -1,9 +1,11 @@
-"""The graph of a network with normalisation included, and the ``torch.export`` file."""
+"""A network that is being exported, and the graphs that the formats have in common."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,11 @@ from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet
 from moonshine.networks.copying import copy_of
 
-ABOUT = "about.json"
-"""The name under which `torch.export.load` finds what the file says about itself."""
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 18
+"""What torch's exporter writes without converting."""
 
 
 class Normalised(nn.Module):
@@ -35,8 +40,46 @@ class Normalised(nn.Module):
         return self.network((images - self.mean) / self.std)
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a file is written from. The graphs are made once, for all formats: copy them before changing them."""
+
+    network: nn.Module
+    """As `plain_copy` returns it."""
+    about: About
+    calibration: Sequence[Tensor] = ()
+    """Batches of training images (n, C, H, W), uint8, for the ranges of quantised activations."""
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The traced graph of the network with its normalisation; see `to_program`."""
+        return to_program(self.network, self.about)
+
+    @cached_property
+    def onnx(self) -> ModelProto:
+        """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits``, batch norms folded where they follow.
+
+        MoonshineError names the operator that ONNX cannot express.
+        """
+        program = self.program
+        with quiet():
+            try:
+                exported = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    input_names=["images"],
+                    output_names=["logits"],
+                    opset_version=OPSET,
+                    verbose=False,
+                )
+            except Exception as error:  # the exporter's exceptions have no public base
+                raise MoonshineError(f"onnx: the network cannot be exported: {_reason(error)}") from error
+        assert exported is not None
+        return exported.model_proto
+
+
 def plain_copy(network: nn.Module) -> nn.Module:
-    """A copy on the CPU in fp32, eval mode and the ordinary memory layout; the network is left as it is."""
+    """Return a copy on the CPU in fp32, eval mode and the contiguous memory layout; the network is left as it is."""
     copied = copy_of(network).to("cpu", torch.float32).eval().requires_grad_(False)
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.data.contiguous()
@@ -60,7 +103,7 @@ def check_logits(network: nn.Module, about: About) -> None:
 
 
 def to_program(network: nn.Module, about: About) -> ExportedProgram:
-    """The traced graph of the normalised network, of any batch size; without source lines and paths.
+    """Trace the network with its normalisation, for any batch size; without source lines and paths.
 
     MoonshineError names what cannot be traced.
     """
@@ -81,13 +124,8 @@ def to_program(network: nn.Module, about: About) -> ExportedProgram:
     return program
 
 
-def program_bytes(program: ExportedProgram, about: About) -> bytes:
-    """The file that `torch.export.load` reads, with ``about.json`` in it; the same bytes for the same program.
-
-    They change with torch's version, which the file holds.
-    """
-    file = io.BytesIO()  # a path would become a name inside the file
-    text = "{" + ",".join(f'"{key}":{value}' for key, value in about.texts().items()) + "}"
-    with quiet():
-        torch.export.save(program, file, extra_files={ABOUT: text})
-    return file.getvalue()
+def _reason(error: BaseException) -> str:
+    """Return what the innermost cause says: the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

@@ -1,39 +1,32 @@
-"""INT8 ONNX graphs, by ONNX Runtime's own quantiser."""
+"""The ONNX graph in 8 bits, by ONNX Runtime's own quantiser."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from moonshine.data import AnySplit, at_once, inputs
 from moonshine.errors import MoonshineError, first_line
+from moonshine.formats.format import Format
+from moonshine.formats.onnx import PACKAGES, RUNTIME, finish, open_file
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch import Tensor
 
-BATCH = 32
-
-
-def calibration_images(train: AnySplit, count: int) -> Tensor:
-    """``count`` images of the training set, evenly spaced over it, uint8; all of them where it has fewer.
-
-    MoonshineError for a count below 1.
-    """
-    if count < 1:
-        raise MoonshineError(f"calibration_images: found {count}; allowed: from 1")
-    chosen = torch.linspace(0, len(train) - 1, min(count, len(train))).round().long()
-    return next(inputs(train, [chosen]))
+    from moonshine.formats.source import Source
 
 
-def quantise(model: ModelProto, images: Tensor) -> ModelProto:
-    """The graph with weights and activations in 8 bits: static, QDQ, the ranges those on ``images`` (uint8).
+def encode(source: Source) -> bytes:
+    """Return the quantised graph, its tensors numbered."""
+    return finish(quantise(source.onnx, source.calibration), source.about, short_names=True)
+
+
+def quantise(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
+    """Return the graph with weights and activations in 8 bits: static, QDQ, ranges from batches of uint8 images.
 
     Weights are int8, symmetric, per output channel, and of 7 bits (``reduce_range``): with all 8, x86 CPUs without
     VNNI overflow their 16-bit sums, and one file would give different answers on different machines (6 to 12 % of
@@ -76,13 +69,13 @@ def quantise(model: ModelProto, images: Tensor) -> ModelProto:
             ) from error
 
 
-def _reader(images: Tensor) -> Any:
-    """What the quantiser asks for one batch after another."""
+def _reader(images: Sequence[Tensor]) -> Any:
+    """Return what the quantiser asks for one batch after another."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = iter(images.split(at_once(BATCH, *images.shape[2:])))
+            self._batches = iter(images)
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)
@@ -93,7 +86,7 @@ def _reader(images: Tensor) -> Any:
 
 @contextmanager
 def _ort_quiet() -> Iterator[None]:
-    """Only errors of ONNX Runtime, whose sessions inside the quantiser take no options."""
+    """Let ONNX Runtime log errors only: its sessions inside the quantiser take no options."""
     import onnxruntime  # type: ignore[import-untyped]
 
     onnxruntime.set_default_logger_severity(3)
@@ -101,3 +94,15 @@ def _ort_quiet() -> Iterator[None]:
         yield
     finally:
         onnxruntime.set_default_logger_severity(2)
+
+
+ONNX_INT8 = Format(
+    name="onnx-int8",
+    file="network-int8.onnx",
+    title="INT8 ONNX",
+    encode=encode,
+    open=open_file,
+    runtime=RUNTIME,
+    packages=PACKAGES,
+    is_exact=False,
+)

@@ -1,0 +1,48 @@
+"""What a format is: how a network is written as one file, and how that file is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from moonshine.formats.source import Source
+    from moonshine.networks.models import Trust
+
+Floats = NDArray[np.float32]
+Run = Callable[[Floats], Floats]
+"""Pixels in [0, 1], (n, C, H, W) -> logits, (n, classes) or (n, classes, H, W)."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format that networks are exported in.
+
+    Its module must not import torch or a runtime: budgets are parsed, and files measured, without them. The functions
+    import what they need.
+    """
+
+    name: str
+    """As in a budget, ``1MB onnx-int8``, and in a receipt."""
+    file: str
+    title: str
+    """In tables and sentences, before "file"."""
+    encode: Callable[[Source], bytes]
+    """The file's content, the same bytes for the same source; MoonshineError names the format and the reason."""
+    open: Callable[[Path, int, Trust], Run]
+    """The file as a function, with a number of threads; raises whatever its runtime does.
+
+    Where it needs the code of the network, that is run as far as the trust goes, see
+    `moonshine.structures.artifacts.load`. ``structure.json`` lies beside the file.
+    """
+    runtime: tuple[str, ...]
+    """The modules that running a file takes: what they occupy is not counted as the file's memory."""
+    packages: tuple[str, ...] = ()
+    """What writing and running take that moonshine does not require."""
+    is_exact: bool = True
+    """Whether its logits are the network's, up to rounding in fp32."""
