@@ -53,7 +53,7 @@ HARMLESS = {
     "workflow/moonshine_workflow/tracking/live.py": "tracking",
     "workflow/moonshine_workflow/tracking/runs.py": "tracking",
     "moonshine/search/__init__.py": "empty",
-    "moonshine/search/rival_candidates.py": "checks of the study",
+    "moonshine/search/rivals.py": "checks of the study",
     "workflow/moonshine_workflow/tracking/store.py": "tracking",
     "workflow/moonshine_workflow/graph/check.py": "checks of the study",
     "workflow/moonshine_workflow/training/gpus.py": "chooses among GPUs",
@@ -82,8 +82,8 @@ NETWORKS = {
 }
 COSTS = set(package("moonshine/costs"))
 FORMATS = set(package("moonshine/formats"))
-# read for the words of budgets alone, of which each format has one
-BUDGETS = {"moonshine/costs/budgets.py", *FORMATS}
+# budgets and rivals are checked, by stages that cost nothing; each format has a word in budgets
+BUDGETS = COSTS | FORMATS
 # Imported by the stage for something else than what its node leaves.
 UNUSED: dict[str, set[str]] = {
     # networks are built for the checks of the study alone, and weights are downloaded for the teacher
@@ -98,7 +98,7 @@ UNUSED: dict[str, set[str]] = {
     "structure": {*DATASETS, "moonshine/structures/artifacts.py"},
     "measure": DATASETS | DATA,
     # its sizes in the tables are those of measure-teacher; budgets are of students
-    "teacher": DATASETS | DISTILLATION | COSTS | BUDGETS | {"workflow/moonshine_workflow/students/sizes.py"},
+    "teacher": DATASETS | DISTILLATION | BUDGETS | {"workflow/moonshine_workflow/students/sizes.py"},
     "scratch": DATASETS | DISTILLATION | BUDGETS,
     "distil": DATASETS | BUDGETS,
     "collect": NETWORKS | BUDGETS,
