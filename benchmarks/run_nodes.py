@@ -28,21 +28,14 @@ def in_order(study: Study) -> list[nodes.Node]:
     found = [node for node in nodes.all_nodes(study) if node.stage not in later]
     # structures and costs take no time; of what trains, the teacher is first and seeds stay together
     return sorted(
-        found, key=lambda node: (node.trains, node.stage != "teacher", node.args[-1:] if node.trains else ())
+        found, key=lambda node: (node.trains, node.stage != "teacher", (node.trains and node.seed) or 0)
     )
 
 
 def run(node: nodes.Node, seconds: float) -> bool:
     """Run one node's command; False when it fails or the time is over."""
-    module = node.stage.removesuffix("-teacher")
-    values = ("teacher",) if node.stage == "measure-teacher" else node.args
-    names = {"measure": ("network",), "structure": ("student",), "scratch": ("student", "seed")}
-    options = zip(names.get(module, ("student", "method", "seed")), values, strict=False)
-    arguments = [f"--study={node.study}", *(f"--{name}={value}" for name, value in options)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", f"moonshine_workflow.stages.{module}", *arguments], timeout=seconds
-        )
+        done = subprocess.run([sys.executable, *node.command], timeout=seconds)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

@@ -30,7 +30,7 @@ def first(self, done, total):
     os._exit(0)
 
 Progress.batch = first
-stage.main(teacher.run, nodes.teacher, (), ["--study", "digits"])
+stage.main(teacher.run, nodes.teacher, ["--study", "digits"])
 """
 IMPORT_TORCH = """
 import time, psutil, torch

@@ -54,7 +54,7 @@ def laid_out(student: str) -> dict[str, Any]:
 def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     for command in (
         ("structure", "G4"),
-        ("measure", "teacher"),
+        ("measure",),
         ("teacher",),
         ("scratch", "G4", "0"),
         ("distil", "G4", "at", "0"),
@@ -100,7 +100,7 @@ def test_it_is_shipped_as_files_that_label_every_pixel(here: Path, monkeypatch: 
     for command in (
         ("fetch",),
         ("structure", "G4"),
-        ("measure", "teacher"),
+        ("measure",),
         ("measure", "G4"),
         ("teacher",),
         ("scratch", "G4", "0"),

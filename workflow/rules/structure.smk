@@ -46,7 +46,7 @@ rule measure:
     message:
         "Measure {wildcards.student}"
     shell:
-        "python -m moonshine_workflow.stages.measure --study {wildcards.study} --network {wildcards.student}"
+        "python -m moonshine_workflow.stages.measure --study {wildcards.study} --student {wildcards.student}"
 
 
 rule measure_teacher:
@@ -65,4 +65,4 @@ rule measure_teacher:
     message:
         "Measure the teacher"
     shell:
-        "python -m moonshine_workflow.stages.measure --study {wildcards.study} --network teacher"
+        "python -m moonshine_workflow.stages.measure --study {wildcards.study}"

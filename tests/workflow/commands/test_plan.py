@@ -103,7 +103,7 @@ def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.
     tiny.write_study(tmp_path)
     assert plan("--budget", "1MB") == 2
     assert "snakemake results/tiny/data/dataset.json" in capsys.readouterr().err
-    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "tiny"]) == 0
+    assert stage.main(fetch.run, nodes.fetch, ["--study", "tiny"]) == 0
     assert plan("--budget", "1MB", "--block", "G(4)") == 0
     assert "wrn-10-1 at 1x8x8, 2 classes" in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.write_study(tmp_path)
-    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "tiny"]) == 0
+    assert stage.main(fetch.run, nodes.fetch, ["--study", "tiny"]) == 0
     assert plan("--budget", "1MB onnx", "--block", "G(4)", "--json") == 0
     (planned,) = json.loads(capsys.readouterr().out)["uniform"]
     study = load_study()

@@ -62,7 +62,7 @@ def test_dvc_quotes_names_in_commands(name: str, tmp_path: Path) -> None:
         "moonshine_workflow.stages.measure",
         "--study",
         name,
-        "--network",
+        "--student",
         name,
     ]
 

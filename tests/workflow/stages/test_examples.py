@@ -63,13 +63,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(root)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
         for words in (
-            ("fetch",), ("structure", "B2"), ("measure", "teacher"), ("measure", "B2"), ("teacher",),
+            ("fetch",), ("structure", "B2"), ("measure",), ("measure", "B2"), ("teacher",),
             ("scratch", "B2", "0"), ("distil", "B2", "kd+at", "0"),
         ):  # fmt: skip
             assert run(*words) == 0, words
         study = load_study()
         write(collect(study), nodes.collect("tiny").root)
-        assert stage.main(examples.run, nodes.examples, (), ["--study", "tiny"]) == 0
+        assert stage.main(examples.run, nodes.examples, ["--study", "tiny"]) == 0
         yield root
 
 
@@ -130,7 +130,7 @@ def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "copy")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-        assert stage.main(examples.run, nodes.examples, (), ["--study", "tiny"]) == 0
+        assert stage.main(examples.run, nodes.examples, ["--study", "tiny"]) == 0
     folder = tmp_path / "copy/results/tiny/examples"
     classes = json.loads((folder / nodes.EXAMPLES_FILE).read_text())["classes"]
     assert [each["name"] for each in classes] == scenes.CLASSES[:2]
@@ -148,7 +148,7 @@ def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Pat
 def test_drawing_twice_gives_the_same_bytes(trained: Path) -> None:
     folder = trained / "results/tiny/examples"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert stage.main(examples.run, nodes.examples, (), ["--study", "tiny"]) == 0
+    assert stage.main(examples.run, nodes.examples, ["--study", "tiny"]) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

@@ -200,7 +200,7 @@ def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkey
 
 def test_a_partial_report_shows_what_there_is_and_leaves_the_tables_alone(tmp_path):
     study = make_study()
-    absent = [node.name for node in nodes.trained(study) if "B2" in node.args or "kd" in node.args]
+    absent = [node.name for node in nodes.trained(study) if node.student == "B2" or node.method == "kd"]
     prepare(tmp_path, study, absent=absent)
     page = run_cells(FOLDER / "report.ipynb", study="digits", root=tmp_path, partial=True)
     assert "Partial report:</b> 19 of 37 trained networks are there" in page
@@ -364,7 +364,7 @@ def test_no_name_in_the_results_becomes_markup(tmp_path):
     export(tmp_path, load_results("digits", tmp_path), file=2.5, name="evil.onnx")
     about = {"name": "evil", "source": "evil", "class_names": ["evil"], "scored_classes": 1}
     dataset = json.loads((folder / "data" / "dataset.json").read_text()) | about
-    drawn = {"node": "evil", "args": ["evil", "evil", 0]}
+    drawn = {"node": "evil", "student": "evil", "method": "evil"}
     classes = [{"name": "evil", "colour": "#ff0000"}]
     structure = json.loads((folder / "students/evil/structure.json").read_text())
     structure |= {"blocks": {"evil": "evil"}, "search": SEARCH}

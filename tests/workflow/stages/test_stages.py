@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -61,7 +62,7 @@ def finished(here: Path) -> Path:
 
 def test_every_stage_leaves_its_outputs_log_and_timing(here: Path) -> None:
     commands = [
-        ("fetch",), ("measure", "teacher"), ("structure", "G4"), ("measure", "G4"),
+        ("fetch",), ("measure",), ("structure", "G4"), ("measure", "G4"),
         ("teacher",), ("scratch", "G4", "0"), ("distil", "G4", "kd", "0"),
     ]  # fmt: skip
     for command in commands:
@@ -86,12 +87,12 @@ def test_a_stage_computes_on_the_threads_of_the_study_whatever_the_engine_says(
     def work(job: stage.Job) -> None:
         seen.append(torch.get_num_threads())
 
-    _, make_node, wildcards = STAGES[name]
-    values = {"student": "G4", "network": "teacher", "method": "at", "seed": "0"}
-    given = [values[wildcard] for wildcard in wildcards]
+    make_node = STAGES[name][1]
+    values = {"study": "tiny", "student": "G4", "method": "at", "seed": 0}
+    node = make_node(**{name: values[name] for name in inspect.signature(make_node).parameters})
     with threads_set_to(3):
-        assert stage.main(work, make_node, wildcards, options(wildcards, given)) == 0
-    assert seen == [1 if make_node("tiny", *given).computes else 3]
+        assert stage.main(work, make_node, options(node)) == 0
+    assert seen == [1 if node.computes else 3]
 
 
 def test_snakemake_gives_a_rule_the_threads_that_its_stage_computes_on() -> None:
@@ -204,7 +205,7 @@ def test_a_stage_with_nothing_to_do_loads_no_torch(name: str, here: Path) -> Non
     files.write_json(Path("results/tiny/choice.json"), {"status": "off"})
     code = "import sys; from moonshine_workflow.graph import nodes, stage; "
     code += f"from moonshine_workflow.stages import {name}; "
-    code += f"print(stage.main({name}.run, nodes.{name}, (), ['--study', 'tiny']), 'torch' in sys.modules)"
+    code += f"print(stage.main({name}.run, nodes.{name}, ['--study', 'tiny']), 'torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": CODE}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "0 False\n", done.stderr
@@ -324,9 +325,9 @@ def test_a_mistake_in_the_study_is_one_message_and_leaves_finished_results_alone
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("scratch", "B7", "0"), "student: found 'B7'; the study has G4, BG2-M"),
-        (("distil", "G4", "rkd", "0"), "method: found 'rkd'; the study has kd, at"),
-        (("scratch", "G4", "9"), "seed: found '9'; the study has 0"),
+        (("scratch", "B7", "0"), "student: found 'B7'; params.yaml has G4, BG2-M"),
+        (("distil", "G4", "rkd", "0"), "method: found 'rkd'; params.yaml has kd, at"),
+        (("scratch", "G4", "9"), "seed: found '9'; params.yaml has 0"),
     ],
 )
 def test_a_node_that_the_study_does_not_have_is_refused(
@@ -339,8 +340,8 @@ def test_a_node_that_the_study_does_not_have_is_refused(
 def test_another_study_than_the_one_in_params_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage.main(fetch.run, nodes.fetch, (), ["--study", "digits"]) == stage.USAGE_ERROR
-    assert "asked for 'digits', params.yaml holds 'tiny'" in capsys.readouterr().err
+    assert stage.main(fetch.run, nodes.fetch, ["--study", "digits"]) == stage.USAGE_ERROR
+    assert "study: found 'digits'; params.yaml has tiny" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_node_in_two_processes_leaves_what_one_leaves(here: Path) -> None:
     assert timings["devices"] == 2
     log = (here / "results/tiny/logs/teacher@tiny.log").read_text()
     assert log.count("epoch 1/2:") == 1  # the first process alone writes
-    assert run("measure", "teacher") == 0
+    assert run("measure") == 0
 
 
 @pytest.mark.parametrize(

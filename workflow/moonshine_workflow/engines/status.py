@@ -61,7 +61,7 @@ def workers(study: Study) -> int:
 
 
 def _state(
-    study: Study, node: Node, measured: dict[tuple[str, ...], float], origins: dict[str, str | None]
+    study: Study, node: Node, measured: dict[tuple[str | None, ...], float], origins: dict[str, str | None]
 ) -> State:
     expected = _expected(node, measured)
     progress = read_progress(node.work / "progress.json")
@@ -150,9 +150,9 @@ def _locked(node: Node) -> bool:
         return False
 
 
-def _measured(study: Study) -> dict[tuple[str, ...], float]:
+def _measured(study: Study) -> dict[tuple[str | None, ...], float]:
     """Median seconds of finished training nodes: by stage, student and method, and coarser where that is missing."""
-    samples: dict[tuple[str, ...], list[float]] = {}
+    samples: dict[tuple[str | None, ...], list[float]] = {}
     for node in nodes.trained(study):
         seconds = _read(node.timings).get("seconds")
         if seconds is not None and node.is_done():
@@ -161,15 +161,15 @@ def _measured(study: Study) -> dict[tuple[str, ...], float]:
     return {key: statistics.median(values) for key, values in samples.items()}
 
 
-def _expected(node: Node, measured: dict[tuple[str, ...], float]) -> float | None:
+def _expected(node: Node, measured: dict[tuple[str | None, ...], float]) -> float | None:
     if not node.trains:
         return 0.0
     return next((measured[key] for key in _keys(node) if key in measured), None)
 
 
-def _keys(node: Node) -> list[tuple[str, ...]]:
+def _keys(node: Node) -> list[tuple[str | None, ...]]:
     """From like to less like: seeds differ, then the method, then the student."""
-    return [(node.stage, *node.args[:-1]), node.args[:1], (node.stage,), ()]
+    return [(node.stage, node.student, node.method), (node.student,), (node.stage,), ()]
 
 
 def _read(path: Any) -> dict[str, Any]:

@@ -112,11 +112,15 @@ def _distinct(study: Study) -> None:
     first: dict[str, Node] = {}
     for node in nodes.all_nodes(study):
         other = first.setdefault(node.name, node)
-        if other.args != node.args:
+        if other != node:
             raise MoonshineError(
-                f"students and methods: {' with '.join(other.args[:2])} and {' with '.join(node.args[:2])} are both "
+                f"students and methods: {_said(other)} and {_said(node)} are both "
                 f"called {node.name}; allowed: keys that stay apart when joined by '-'"
             )
+
+
+def _said(node: Node) -> str:
+    return " with ".join(filter(None, (node.student, node.method)))
 
 
 def _named(key: str, make: Callable[[], Made]) -> Made:

@@ -20,17 +20,55 @@ TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.
 
 @dataclass(frozen=True)
 class Node:
-    """One job of the graph; ``args`` are the wildcards after the study, in the order of the stage's name."""
+    """One job of the graph; its stage says which of the other fields it has."""
 
     stage: str
     study: str
-    args: tuple[str, ...]
-    outputs: tuple[Path, ...]
+    student: str | None = None
+    method: str | None = None
+    seed: int | None = None
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """Its fields but the stage: Snakemake's wildcards, DVC's matrix, and the options of its command."""
+        found = {"study": self.study, "student": self.student, "method": self.method, "seed": self.seed}
+        return {name: str(value) for name, value in found.items() if value is not None}
 
     @property
     def name(self) -> str:
         """As DVC names it: ``distil@digits-G4-at-0``."""
-        return f"{self.stage}@{'-'.join((self.study, *self.args))}"
+        return f"{self.stage}@{'-'.join(self.wildcards.values())}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The arguments of Python that run it; `moonshine_workflow.graph.stage.main` reads them."""
+        options = (text for name, value in self.wildcards.items() for text in (f"--{name}", value))
+        return ("-m", f"moonshine_workflow.stages.{self.stage.removesuffix('-teacher')}", *options)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files that it leaves; of ``export`` and ``examples`` a folder, whose files depend on what was chosen."""
+        student = self.root / "students" / str(self.student)
+        match self.stage:
+            case "fetch":
+                return _in(self.root / "data", DATA_FILES)
+            case "structure":
+                return (student / "structure.json",)
+            case "measure":
+                return (student / "cost.json",)
+            case "measure-teacher":
+                return (self.root / "measure" / "teacher.json",)
+            case "teacher":
+                return _in(self.root / "teacher", TRAINED_FILES)
+            case "scratch" | "distil":
+                return _in(student / (self.method or "scratch") / f"seed{self.seed}", TRAINED_FILES)
+            case "collect":
+                return _in(self.root / "tables", TABLE_FILES) + _in(
+                    self.root, ("metrics.json", "choice.json")
+                )
+            case "report":
+                return _in(self.root, ("report.html", "report.ipynb"))
+        return (self.root / self.stage,)
 
     @property
     def root(self) -> Path:
@@ -71,7 +109,7 @@ def _in(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def fetch(study: str) -> Node:
-    return Node("fetch", study, (), _in(RESULTS / study / "data", DATA_FILES))
+    return Node("fetch", study)
 
 
 def resolved(study: str) -> Path:
@@ -80,47 +118,40 @@ def resolved(study: str) -> Path:
 
 
 def teacher(study: str) -> Node:
-    return Node("teacher", study, (), _in(RESULTS / study / "teacher", TRAINED_FILES))
+    return Node("teacher", study)
 
 
 def structure(study: str, student: str) -> Node:
-    return Node("structure", study, (student,), (RESULTS / study / "students" / student / "structure.json",))
+    return Node("structure", study, student)
 
 
-def measure(study: str, student: str) -> Node:
-    if student == "teacher":
-        return Node("measure-teacher", study, (), (RESULTS / study / "measure" / "teacher.json",))
-    return Node("measure", study, (student,), (RESULTS / study / "students" / student / "cost.json",))
+def measure(study: str, student: str | None = None) -> Node:
+    """The costs of a student, or of the teacher."""
+    return Node("measure" if student else "measure-teacher", study, student)
 
 
 def scratch(study: str, student: str, seed: int) -> Node:
-    folder = RESULTS / study / "students" / student / "scratch" / f"seed{seed}"
-    return Node("scratch", study, (student, str(seed)), _in(folder, TRAINED_FILES))
+    return Node("scratch", study, student, seed=seed)
 
 
 def distil(study: str, student: str, method: str, seed: int) -> Node:
-    folder = RESULTS / study / "students" / student / method / f"seed{seed}"
-    return Node("distil", study, (student, method, str(seed)), _in(folder, TRAINED_FILES))
+    return Node("distil", study, student, method, seed)
 
 
 def collect(study: str) -> Node:
-    root = RESULTS / study
-    files = (*_in(root / "tables", TABLE_FILES), root / "metrics.json", root / "choice.json")
-    return Node("collect", study, (), files)
+    return Node("collect", study)
 
 
 def export(study: str) -> Node:
-    """Its only output is a folder: what is in it depends on the choice."""
-    return Node("export", study, (), (RESULTS / study / "export",))
+    return Node("export", study)
 
 
 def examples(study: str) -> Node:
-    """Its only output is a folder: a picture for each network and example."""
-    return Node("examples", study, (), (RESULTS / study / "examples",))
+    return Node("examples", study)
 
 
 def report(study: str) -> Node:
-    return Node("report", study, (), _in(RESULTS / study, ("report.html", "report.ipynb")))
+    return Node("report", study)
 
 
 def trained(study: Study) -> list[Node]:
@@ -136,7 +167,7 @@ def trained(study: Study) -> list[Node]:
 def all_nodes(study: Study) -> list[Node]:
     """Every node of the study, in an order in which they could run."""
     name = study.study
-    found = [fetch(name), measure(name, "teacher")]
+    found = [fetch(name), measure(name)]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
     return [*found, *trained(study), collect(name), export(name), examples(name), report(name)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import inspect
 import logging
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,51 +35,42 @@ logger = logging.getLogger("moonshine")
 
 @dataclass
 class Job:
-    """A running node: the study it belongs to, its arguments, and what it has to say about its timing."""
+    """A running node: the study it belongs to, and what it has to say about its timing.
+
+    ``is_left_to_others`` where processes that it has started leave all of that.
+    """
 
     node: Node
     study: Study
-    args: tuple[str, ...]
+    is_left_to_others: bool = False
     timing: dict[str, Any] = field(default_factory=dict)
     # called when everything, the timing too, is on disk
     afterwards: Callable[[], Any] = lambda: None
 
 
-Launch = Callable[[Job, str, Mapping[str, str]], bool]
-"""Called with a job, the name of its stage's module and its arguments: whether this process is to run it."""
-
-
 def main(
-    run: Callable[[Job], None],
-    make_node: Callable[..., Node],
-    arguments: Sequence[str],
-    argv: Sequence[str] | None = None,
-    launch: Launch | None = None,
+    run: Callable[[Job], None], make_node: Callable[..., Node], argv: Sequence[str] | None = None
 ) -> int:
     """Run one stage as a program; returns its exit status.
 
-    ``arguments`` name the stage's options after ``--study``, as wildcards are called in both graphs: DVC quotes what it
-    unpacks into options, and nothing else. The log goes to standard error and to the node's file,
-    timings beside the results; a mistake of the user's is one message and exit status 2.
+    The parameters of ``make_node`` are its options, as wildcards are called in both graphs: DVC quotes what it unpacks
+    into options, and nothing else. The log goes to standard error and to the node's file, timings beside the results; a
+    mistake of the user's is one message and exit status 2.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {run.__module__}", description=sys.modules[run.__module__].__doc__
     )
-    parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
-    for name in arguments:
-        parser.add_argument(f"--{name}", required=True)
-    values = vars(parser.parse_args(argv))
-    given = tuple(values[name] for name in arguments)
+    for name, parameter in inspect.signature(make_node).parameters.items():
+        required = parameter.default is parameter.empty
+        parser.add_argument(f"--{name}", required=required, type=int if name == "seed" else str)
+    node = make_node(**vars(parser.parse_args(argv)))
     started = time.time()
     _speak(parser.prog)
     try:
         if "DVC_STAGE" in os.environ:
-            os.environ[nodes.PARAMS_VARIABLE] = str(nodes.resolved(values["study"]))
+            os.environ[nodes.PARAMS_VARIABLE] = str(nodes.resolved(node.study))
         study = study_of_job()
-        if values["study"] != study.study:
-            raise MoonshineError(f"study: asked for '{values['study']}', params.yaml holds '{study.study}'")
-        check_arguments(study, dict(zip(arguments, given, strict=True)))
-        node = make_node(study.study, *given)
+        check_node(node, study)
         _speak(node.name, *_log_file(node))
         check_study(study)
         if _computes(node, study):
@@ -86,11 +78,9 @@ def main(
 
             # Snakemake tells each job how many threads it has, DVC does not, and sums depend on it
             torch.set_num_threads(study.runtime.threads)
-        job = Job(node, study, given)
-        if launch is not None and not launch(job, _module(run), values):
-            return 0
+        job = Job(node, study)
         run(job)
-        if helps():
+        if helps() or job.is_left_to_others:
             return 0
         write_json(node.timings, _timings(job, started))
         job.afterwards()
@@ -98,7 +88,7 @@ def main(
         logger.error("%s", error)
         return USAGE_ERROR
     except Exception:
-        logger.exception("%s failed", values["study"])
+        logger.exception("%s failed", node.name)
         return 1
     return 0
 
@@ -113,17 +103,17 @@ def alone(node: Node) -> AbstractContextManager[Any]:
         raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
 
 
-def check_arguments(study: Study, given: dict[str, str]) -> None:
-    """Each wildcard must name something in the study; otherwise ``MoonshineError`` says what there is."""
+def check_node(node: Node, study: Study) -> None:
+    """MoonshineError unless the node is one of the study's, saying what there is."""
     allowed = {
+        "study": [study.study],
         "student": list(study.students),
-        "network": ["teacher", *study.students],
         "method": list(study.methods),
         "seed": [str(seed) for seed in study.seeds],
     }
-    for name, value in given.items():
+    for name, value in node.wildcards.items():
         if value not in allowed[name]:
-            raise MoonshineError(f"{name}: found '{value}'; the study has {', '.join(allowed[name])}")
+            raise MoonshineError(f"{name}: found '{value}'; params.yaml has {', '.join(allowed[name])}")
 
 
 def versions() -> dict[str, str]:
@@ -173,11 +163,6 @@ def is_launched() -> bool:
 def helps() -> bool:
     """Whether this process trains with a first one, which writes everything."""
     return is_launched() and os.environ["RANK"] != "0"
-
-
-def _module(run: Callable[[Job], None]) -> str:
-    spec = sys.modules[run.__module__].__spec__
-    return spec.name if spec else run.__module__
 
 
 def _log_file(node: Node) -> list[logging.Handler]:

@@ -50,8 +50,7 @@ def seen(results: Results) -> Fragment:
         return Fragment("")
     names = {}
     for network in about["networks"]:
-        student, *rest = network["args"] or ["teacher"]
-        names[network["node"]] = _name(results, student, rest[0] if len(rest) > 1 else "scratch")
+        names[network["node"]] = _name(results, network["student"], network["method"])
 
     def shown(name: str, index: int, caption: str) -> tuple[str, str]:
         return caption, base64.b64encode((folder / f"{name}-{index}.png").read_bytes()).decode()

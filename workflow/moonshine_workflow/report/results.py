@@ -38,14 +38,11 @@ class Results:
     @cached_property
     def timings(self) -> dict[str, dict[str, Any]]:
         """The timing files that exist for this study's nodes, by node; they are no part of the tables."""
-        students = [row.model.student for row in self.rows]
-        export = nodes.export(self.study)
-        names = [
-            nodes.fetch(self.study),
-            export,
-            *(nodes.measure(self.study, student) for student in students),
-        ]
-        paths = {node.name: node.timings for node in names}
+        students = [None if row.model.student == "teacher" else row.model.student for row in self.rows]
+        costs = [nodes.measure(self.study, student) for student in students]
+        paths = {
+            node.name: node.timings for node in (nodes.fetch(self.study), nodes.export(self.study), *costs)
+        }
         folder = nodes.collect(self.study).timings.parent
         paths |= {run.node: folder / f"{run.node}.json" for run in self.runs}
         return {

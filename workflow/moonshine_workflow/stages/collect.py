@@ -20,4 +20,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.collect, ()))
+    sys.exit(stage.main(run, nodes.collect))

@@ -55,8 +55,9 @@ def _draw(job: stage.Job, folder: Path) -> None:
         draw_labels(labels, folder / f"truth-{index}.png", scored)
     drawn: list[dict[str, object]] = []
     for node in nodes.trained(study):
-        if node.stage == "teacher" or node.args[-1] == str(study.seeds[0]):
-            drawn.append({"node": node.name, "args": node.args})
+        if node.seed in (None, study.seeds[0]):
+            about = {"student": node.student or "teacher", "method": node.method or node.stage}
+            drawn.append({"node": node.name, **about})
             for index, labels in zip(
                 indices,
                 predict(load(node.folder, trust=study.trusted), shown, dataset, execution),
@@ -83,4 +84,4 @@ def _log(study: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.examples, ()))
+    sys.exit(stage.main(run, nodes.examples))

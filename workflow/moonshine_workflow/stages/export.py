@@ -26,4 +26,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.export, ()))
+    sys.exit(stage.main(run, nodes.export))

@@ -36,4 +36,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.fetch, ()))
+    sys.exit(stage.main(run, nodes.fetch))

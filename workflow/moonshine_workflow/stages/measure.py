@@ -1,4 +1,4 @@
-"""measure: write a student's exact costs, and its latency on this machine apart from the results."""
+"""measure: write a network's exact costs, and its latency on this machine apart from the results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from moonshine_workflow.students.sizes import timed_batches, values
 
 
 def run(job: stage.Job) -> None:
-    student, study = job.args[0], job.study
+    student, study = job.node.student, job.study
     images = images_of(study)
     teacher = teacher_structure(study, images)
-    structure = (
-        teacher
-        if student == "teacher"
-        else StudyStructure.read(nodes.structure(study.study, student).outputs[0])
-    )
+    structure = StudyStructure.read(nodes.structure(study.study, student).outputs[0]) if student else teacher
     module = from_structure(structure, study.trusted)
     shape = images.shape
     found = cost(module, shape)
@@ -54,4 +50,4 @@ def _measures(study: Study) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.measure, ("network",)))
+    sys.exit(stage.main(run, nodes.measure))

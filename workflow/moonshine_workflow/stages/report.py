@@ -59,7 +59,7 @@ def run(job: stage.Job) -> None:
 def main(argv: Sequence[str]) -> int:
     """``python -m moonshine_workflow.stages.report --study NAME`` is the stage; ``--partial`` shows what there is."""
     if "--partial" not in argv:
-        return stage.main(run, nodes.report, (), argv)
+        return stage.main(run, nodes.report, argv)
     parser = argparse.ArgumentParser(prog="python -m moonshine_workflow.stages.report", description=__doc__)
     parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
     parser.add_argument(

@@ -76,7 +76,7 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
 
 
 def run(job: stage.Job) -> None:
-    (student,) = job.args
+    student = str(job.node.student)
     searched = job.study.students[student].mixed is not None
     with stage.alone(job.node) if searched else nullcontext():
         structure = describe(job.study, student, SearchProgress(job.node))
@@ -87,4 +87,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.structure, ("student",)))
+    sys.exit(stage.main(run, nodes.structure))

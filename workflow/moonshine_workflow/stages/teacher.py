@@ -8,7 +8,7 @@ from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import images_of, named, teacher_structure
 from moonshine_workflow.students.trial import try_out
 from moonshine_workflow.training.given import evaluate_node
-from moonshine_workflow.training.launch import launch
+from moonshine_workflow.training.launch import on_devices
 from moonshine_workflow.training.node import train_node
 
 
@@ -19,8 +19,8 @@ def run(job: stage.Job) -> None:
     if job.study.teacher.weights:
         evaluate_node(job, structure)
     else:
-        train_node(job, structure)
+        on_devices(job, lambda: train_node(job, structure))
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.teacher, (), launch=launch))
+    sys.exit(stage.main(run, nodes.teacher))

@@ -192,7 +192,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         classes.extend([model.student, method, seed, name, iou] for name, iou in scores.items())
 
     teacher = nodes.teacher(study.study)
-    costs = {"teacher": nodes.measure(study.study, "teacher").outputs[0]}
+    costs = {"teacher": nodes.measure(study.study).outputs[0]}
     models = [
         _model(
             reader,

@@ -27,14 +27,12 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
 
     ``runtime`` is how, not what, and no part of it; nor are the inputs' checksums, which the stage adds.
     """
-    student = node.args[0] if node.args else None
-    method = node.args[1] if node.stage == "distil" else None
     return {
         "node": node.name,
         "teacher": study.teacher.model_dump() if node.stage != "scratch" else None,
-        "student": _student(study, student) if student else None,
-        "method": study.methods[method].model_dump() if method else None,
-        "seed": int(node.args[-1]) if node.args else study.teacher.seed,
+        "student": _student(study, node.student) if node.student else None,
+        "method": study.methods[node.method].model_dump() if node.method else None,
+        "seed": study.teacher.seed if node.seed is None else node.seed,
         "augment": study.augment.model_dump(),
         "training": study.training.model_dump(),
     }

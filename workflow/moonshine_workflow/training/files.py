@@ -32,15 +32,15 @@ COLUMNS = (
 )
 
 
-def identity_of(job: stage.Job, structure: StudyStructure, method: str | None, seed: int) -> Identity:
+def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> Identity:
     """Return which node it is, as its metrics and its MLflow run say."""
     return Identity(
         study=job.study.study,
         node=job.node.name,
-        student=job.args[0] if job.args else "teacher",
+        student=job.node.student or "teacher",
         network=structure.network,
         block=structure.block,
-        method=method or job.node.stage,
+        method=job.node.method or job.node.stage,
         seed=seed,
     )
 

@@ -39,7 +39,7 @@ def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}
-    identity = identity_of(job, structure, None, study.teacher.seed)
+    identity = identity_of(job, structure, study.teacher.seed)
     history = History([])
     held = dataset.validation
     with execution_here(study) as execution:

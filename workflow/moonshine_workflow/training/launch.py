@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
@@ -21,25 +21,20 @@ from moonshine_workflow.training import gpus
 _PR_SET_PDEATHSIG = 1
 
 
-def launch(job: stage.Job, module: str, options: Mapping[str, str]) -> bool:
-    """Start the processes that train a node together, and wait for them; whether this process is to train instead.
+def on_devices(job: stage.Job, train: Callable[[], object]) -> None:
+    """Call ``train`` in this process, or in one process for each device of the study, which are started for that.
 
-    It is where it is one of them, and where one process trains alone. Errors: ``MoonshineError`` as for
-    `check_devices` and `train_together`.
+    Each of these runs the node's command. Errors: ``MoonshineError`` as of `check_devices`, and where one of them dies.
     """
-    study = job.study
-    if job.node.stage == "teacher" and study.teacher.weights:
-        return True  # evaluated, by one process
-    if study.training.devices == 1 and not study.training.sync_batch_norm:
-        return True
+    training = job.study.training
     if stage.is_launched():
         end_with_parent()
-        return True
-    check_devices(study)
-    if study.training.devices == 1:
-        return True
-    train_together(module, study, options)
-    return False
+    elif training.devices > 1 or training.sync_batch_norm:
+        check_devices(job.study)
+        if training.devices > 1:
+            job.is_left_to_others = True
+            return _start(job)
+    train()
 
 
 def check_devices(study: Study) -> None:
@@ -69,12 +64,12 @@ def _on_gpus(study: Study) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
-def train_together(module: str, study: Study, options: Mapping[str, str]) -> None:
-    """Run a stage's module as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
+def _start(job: stage.Job) -> None:
+    """Run a node as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
 
-    They end when this process does, however it ends, because each calls `end_with_parent`. MoonshineError where one of
-    them dies.
+    They end when this process does, however it ends, because each calls `end_with_parent`.
     """
+    study = job.study
     processes = study.training.devices
     command = [
         sys.executable,
@@ -91,9 +86,9 @@ def train_together(module: str, study: Study, options: Mapping[str, str]) -> Non
             names = gpus.visible()
             chosen = held.enter_context(gpus.claimed(names, processes))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in chosen)
-        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-        started = [*command, "-m", module, *arguments]
-        ended = subprocess.run(started, env=environment, check=False, preexec_fn=end_with_parent)
+        ended = subprocess.run(
+            [*command, *job.node.command], env=environment, check=False, preexec_fn=end_with_parent
+        )
     if ended.returncode:
         raise MoonshineError(
             f"one of {processes} training processes has ended with an error (above, of the first that did); "

@@ -32,17 +32,17 @@ from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
 
 
-def train_node(job: stage.Job, structure: StudyStructure, method: str | None = None) -> History:
+def train_node(job: stage.Job, structure: StudyStructure) -> History:
     """Train the network of ``structure`` and write the outputs of ``job``'s node.
 
-    ``method`` is a key of the study's methods, None for cross-entropy alone. The test set is evaluated once, here.
+    With the losses of the node's method; without one with cross-entropy alone. The test set is evaluated once, here.
     Where several processes train together, each calls this, and the first one writes.
     """
     study, node = job.study, job.node
     processes = launched()
     folder = nodes.fetch(study.study).folder
     dataset = load_prepared(study)
-    losses = study.methods[method] if method else None
+    losses = study.methods[node.method] if node.method else None
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, losses is not None)
     config = {**settings, "runtime": study.runtime.model_dump()}
@@ -61,7 +61,7 @@ def train_node(job: stage.Job, structure: StudyStructure, method: str | None = N
         loss: Loss = LabelLoss(weights)
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
-            warm = study.students[job.args[0]].warm_start
+            warm = study.students[str(node.student)].warm_start
             if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
                 _warm(network, teacher, structure, warm, dataset, seed)
             taps = structure.taps
@@ -83,7 +83,7 @@ def train_node(job: stage.Job, structure: StudyStructure, method: str | None = N
         )
         if not processes.is_first:
             return train_it()
-        identity = identity_of(job, structure, method, seed)
+        identity = identity_of(job, structure, seed)
         live = Live(identity, config)
         held.enter_context(_watched(live))
         progress = Progress(node, study.training.epochs, live)
