@@ -16,6 +16,7 @@ import pytest
 
 from moonshine import MoonshineError
 from moonshine.files import draft, read_csv, read_json, sha256, write_bytes, write_csv, write_json
+from tests.messages import naming
 
 
 def test_json_bytes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(MoonshineError, match=r"metrics\.json: cannot be written \(No space left on device\)"):
+    with pytest.raises(MoonshineError, match=naming("metrics.json", "No space left")):
         write_bytes(path, b"new")
     assert [one.name for one in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_bytes() == b"old"
@@ -110,26 +111,26 @@ def test_processes_that_write_one_file_at_once_lose_nothing(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where a folder should be")
-    with pytest.raises(MoonshineError, match=r"results/digits/x\.json: cannot be written"):
+    with pytest.raises(MoonshineError, match=naming("results/digits/x.json", "cannot be written")):
         write_json(tmp_path / "results" / "digits" / "x.json", {})
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "no such file"),
-        ("{", "damaged"),
-        ("[1]", "JSON object"),
-        ("[" * 9000, "damaged"),
-        (f'{{"epoch": {"1" * 5000}}}', "damaged"),
-        ("\udcff", "damaged"),
+        (None, ["no such file"]),
+        ("{", ["damaged"]),
+        ("[1]", ["JSON"]),
+        ("[" * 9000, ["damaged"]),
+        (f'{{"epoch": {"1" * 5000}}}', ["damaged"]),
+        ("\udcff", ["damaged"]),
     ],
 )
-def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, said: list[object]) -> None:
     path = tmp_path / "dataset.json"
     if content is not None:
         path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(MoonshineError, match=rf"dataset\.json: .*{said}"):
+    with pytest.raises(MoonshineError, match=naming("dataset.json", *said)):
         read_json(path)
 
 
@@ -147,14 +148,14 @@ def test_a_key_that_is_missing_names_the_file_and_is_a_key_error(tmp_path: Path)
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MoonshineError, match=rf"{tmp_path}: cannot be read \(Is a directory\)"):
+    with pytest.raises(MoonshineError, match=naming(tmp_path, "cannot be read", "Is a directory")):
         read_json(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"epoch,loss\n0,\xff\n", b"epoch,loss\n0," + b"1" * 200_000])
 def test_a_bad_csv_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_bytes(content)
-    with pytest.raises(MoonshineError, match=r"history\.csv: damaged, not readable as CSV"):
+    with pytest.raises(MoonshineError, match=naming("history.csv", "damaged", "CSV")):
         read_csv(tmp_path / "history.csv")
 
 

@@ -21,6 +21,7 @@ from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.registry import KINDS, plan
 from moonshine.blocks.residual import make_block
 from moonshine.structures.build import build, residual_blocks
+from tests.messages import naming
 
 GOLDEN = {
     "D2x2": (1_007_066, 146_720_000),
@@ -168,24 +169,24 @@ def test_modes_are_factors_near_each_other() -> None:
 @pytest.mark.parametrize(
     ("block", "place", "said"),
     [
-        ("D2x2", Geometry(8, 8, (5, 5), padding=(2, 2)), "no kernel of 5x5; allowed: 3x3"),
-        ("LRE(2)", Geometry(8, 8, (3, 1), padding=(1, 0)), "kernel of 3x1; allowed: 2x2 or larger"),
-        ("LRE(3)", Geometry(8, 8), "a bottleneck of 3 does not divide N = 8 .*; allowed: 1, 2, 4, 8"),
-        ("FIRE(1)", Geometry(8, 9), "N = 9 output channels; allowed: an even number"),
-        ("FIRE(2)", Geometry(8, 8, padding=(0, 0)), "3x3 with a padding of .*; allowed: an odd kernel"),
-        ("SHUF(8,4)", Geometry(16, 16), "8 groups .* 16 channels in, M = 4 and N = 16; allowed: 1, 2, 4"),
-        ("TT(4)", Geometry(8, 37), "cannot factor 37 channels into three near each other; allowed: .*36"),
-        ("TT(4)", Geometry(8, 8, padding_mode="reflect"), "its padding is reflect; allowed: zeros"),
+        ("D2x2", Geometry(8, 8, (5, 5), padding=(2, 2)), ["5x5", "3x3"]),
+        ("LRE(2)", Geometry(8, 8, (3, 1), padding=(1, 0)), ["kernel", "3x1", "2x2", "larger"]),
+        ("LRE(3)", Geometry(8, 8), ["bottleneck of 3", "N = 8", "1", "2", "4", "8"]),
+        ("FIRE(1)", Geometry(8, 9), ["N = 9", "even"]),
+        ("FIRE(2)", Geometry(8, 8, padding=(0, 0)), ["3x3", "padding", "odd"]),
+        ("SHUF(8,4)", Geometry(16, 16), ["8 groups", "16 channels", "M = 4", "N = 16", "1", "2", "4"]),
+        ("TT(4)", Geometry(8, 37), ["37 channels", "36"]),
+        ("TT(4)", Geometry(8, 8, padding_mode="reflect"), ["padding", "reflect", "zeros"]),
     ],
 )
-def test_a_place_that_a_kind_does_not_support(block: str, place: Geometry, said: str) -> None:
-    with pytest.raises(MoonshineError, match=f"does not fit here: .*{said}"):
+def test_a_place_that_a_kind_does_not_support(block: str, place: Geometry, said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         plan(block, (place,), "here")
 
 
 @pytest.mark.parametrize("block", ["TT(0)", "LRE(0)", "FIRE(0)", "SHUF(0,4)"])
 def test_a_rank_of_0(block: str) -> None:
-    with pytest.raises(MoonshineError, match="is '0'; allowed: a whole number from 1"):
+    with pytest.raises(MoonshineError, match=naming("'0'", "whole number from 1")):
         plan(block, (Geometry(8, 8),))
 
 

@@ -12,6 +12,7 @@ from moonshine.blocks.families.grouped import standard
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.notation import ONCE, Block, Parameter, Share
 from moonshine.blocks.registry import KINDS, parse
+from tests.messages import naming
 
 whole = st.integers(1, 999)
 fractions = st.fractions(0, 1, max_denominator=999).filter(bool)
@@ -77,35 +78,35 @@ def test_spellings(text, canonical, slug):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("X(3)", r"unknown kind 'X'; allowed: S, G\(g\), B\(b\), BG\(b,g\)"),
-        ("g(4)", "unknown kind 'g'"),
-        ("G", r"found 0 values; allowed: G\(g\)"),
-        ("S(2)", "found 1 values; allowed: S"),
-        ("BG(2)", r"found 1 values; allowed: BG\(b,g\)"),
-        ("G(0)", "g is '0'; allowed: a whole number from 1, N or N/x"),
-        ("G(04)", "g is '04'"),
-        ("G(-2)", "g is '-2'"),
-        ("G(M/2)", "g is 'M/2'; allowed: a whole number from 1, N or N/x"),
-        ("G(N/0)", "g is 'N/0'"),
-        ("B(N/2)", "b is 'N/2'; allowed: a whole number from 1$"),
-        ("BG(2,N/8)", "g is 'N/8'; allowed: a whole number from 1, M or M/x"),
-        ("G(N_8)", "g is 'N_8'"),
-        ("G-N/8", "not a block; allowed: S, G"),
-        ("", "not a block"),
-        ("E2(1,0.5,q)", "w is 'q'; allowed: p4 or p4m"),
-        ("E2(1,0.0,p4)", r"p is '0\.0'; allowed: a fraction above 0 and up to 1"),
-        ("E2(1,3/2,p4)", "p is '3/2'"),
-        ("E2(0.5,0.5,p4)", r"a is '0\.5'; allowed: a whole number from 1, N or N/x"),
-        ("E2(1,0.5,p4,twice)", "once is 'twice'; allowed: once"),
-        ("E2(1,0.5)", r"found 2 values; allowed: E2\(a,p,w,\[once\]\)"),
-        ("G(4", "not a block"),
-        ("G(4),", "not a block"),
-        (4, "block 4 is not a block"),
-        (None, "block None is not a block"),
+        ("X(3)", ["unknown", "X", "S", "G(g)", "B(b)", "BG(b,g)"]),
+        ("g(4)", ["unknown", "g"]),
+        ("G", ["0 values", "G(g)"]),
+        ("S(2)", ["1 values", "S"]),
+        ("BG(2)", ["1 values", "BG(b,g)"]),
+        ("G(0)", ["g", "0", "1", "N", "N/x"]),
+        ("G(04)", ["g", "04"]),
+        ("G(-2)", ["g", "-2"]),
+        ("G(M/2)", ["g", "M/2", "1", "N", "N/x"]),
+        ("G(N/0)", ["g", "N/0"]),
+        ("B(N/2)", ["b", "N/2", "1"]),
+        ("BG(2,N/8)", ["g", "N/8", "1", "M", "M/x"]),
+        ("G(N_8)", ["g", "N_8"]),
+        ("G-N/8", ["block", "S", "G"]),
+        ("", ["not a block"]),
+        ("E2(1,0.5,q)", ["w", "q", "p4", "p4m"]),
+        ("E2(1,0.0,p4)", ["p", "0.0", "0", "1"]),
+        ("E2(1,3/2,p4)", ["p", "3/2"]),
+        ("E2(0.5,0.5,p4)", ["a", "0.5", "1", "N", "N/x"]),
+        ("E2(1,0.5,p4,twice)", ["once", "twice"]),
+        ("E2(1,0.5)", ["2 values", "E2(a,p,w,[once])"]),
+        ("G(4", ["G(4", "not a block"]),
+        ("G(4),", ["G(4),", "not a block"]),
+        (4, ["4", "not a block"]),
+        (None, ["None", "not a block"]),
     ],
 )
 def test_unreadable_blocks_say_what_is_allowed(text, message):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         parse(text)
 
 

@@ -12,6 +12,7 @@ import yaml
 from moonshine import MoonshineError
 from moonshine.config.data import Generated, ImageFolder, Imagenet, PictureFiles
 from moonshine.config.study import Study, parse_study
+from tests.messages import naming
 
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
 FOLDER = {
@@ -109,12 +110,12 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
 
 @pytest.mark.parametrize("key", [key for key in FOLDER if key != "name"])
 def test_no_key_has_a_default(key: str) -> None:
-    with pytest.raises(MoonshineError, match=rf"data\.{key}: missing; it has no default"):
+    with pytest.raises(MoonshineError, match=naming(f"data.{key}", "missing")):
         study({name: value for name, value in FOLDER.items() if name != key})
 
 
 def test_channels_are_three_or_left_out() -> None:
-    with pytest.raises(MoonshineError, match=r"data\.channels: found 1; input should be 3"):
+    with pytest.raises(MoonshineError, match=naming("data.channels", "1", "3")):
         study({**DIGITS["data"], "channels": 1})
 
 

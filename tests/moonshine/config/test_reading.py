@@ -10,6 +10,7 @@ import yaml
 from moonshine import MoonshineError
 from moonshine.config import load_study
 from moonshine.config.reading import read
+from tests.messages import naming
 
 DIGITS = Path(__file__).parents[3] / "studies" / "digits.yaml"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -74,5 +75,5 @@ def test_merge_keys_count_and_what_stands_beside_them_wins(tmp_path: Path) -> No
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MoonshineError, match=f"{tmp_path}: cannot be read"):
+    with pytest.raises(MoonshineError, match=naming(tmp_path, "cannot be read")):
         read(tmp_path)

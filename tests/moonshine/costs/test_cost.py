@@ -14,6 +14,7 @@ import moonshine
 from moonshine import MoonshineError
 from moonshine.costs.cost import cost, file_bytes
 from moonshine.structures.build import build
+from tests.messages import naming
 
 LINES = (Path(__file__).parents[1] / "wrn_costs.csv").read_text().splitlines()
 GOLDEN = list(csv.DictReader(line for line in LINES if not line.startswith("#")))
@@ -81,7 +82,7 @@ def test_file_bytes_of_mixed_types_and_names():
     assert file_bytes(state) == len(save(state))
     assert file_bytes({**state, "tied": state["größe"]}) == len(save(state))
     assert file_bytes({}) == len(save({}))
-    with pytest.raises(MoonshineError, match=r"c is of torch.complex64; allowed: torch.int64, "):
+    with pytest.raises(MoonshineError, match=naming("c", "torch.complex64", "torch.int64")):
         file_bytes({"c": torch.zeros(1, dtype=torch.complex64)})
 
 
@@ -202,10 +203,10 @@ def test_package_export_and_defaults():
 
 @pytest.mark.parametrize("shape", [(), (3, 0, 32), (3, 32.0, 32), ("3", 32, 32), (3, -1, 2)])
 def test_input_that_is_no_shape(shape):
-    with pytest.raises(MoonshineError, match=r"input_shape is .*allowed: whole numbers from 1"):
+    with pytest.raises(MoonshineError, match=naming("input_shape", "1")):
         cost(nn.ReLU(), shape)
 
 
 def test_input_that_the_network_cannot_take():
-    with pytest.raises(MoonshineError, match=r"cannot take an input of 1x32x32: .*3 channels"):
+    with pytest.raises(MoonshineError, match=naming("1x32x32", "3 channels")):
         cost(build("wrn-10-1"), (1, 32, 32))

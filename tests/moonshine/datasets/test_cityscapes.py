@@ -15,6 +15,7 @@ from moonshine.data import load
 from moonshine.data.store import VOID
 from moonshine.datasets import cityscapes, prepare
 from moonshine.errors import MoonshineError
+from tests.messages import naming
 
 
 @pytest.fixture
@@ -55,27 +56,27 @@ def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (shutil.rmtree, r"leftImg8bit/train is no folder; allowed: leftImg8bit_trainvaltest\.zip"),
+        (shutil.rmtree, ["leftImg8bit/train", "no folder", "leftImg8bit_trainvaltest.zip"]),
         (
             lambda root: shutil.rmtree(root / "gtFine"),
-            r"gtFine/train is no folder; allowed: gtFine_trainvaltest\.zip",
+            ["gtFine/train", "no folder", "gtFine_trainvaltest.zip"],
         ),
         (
             lambda root: shutil.rmtree(root / "gtFine/train/ulm"),
-            r"has no gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds\.png",
+            ["gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png"],
         ),
         (
             lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"),
-            r"has no leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit\.png",
+            ["leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png"],
         ),
-        (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), r"holds 1 pictures .*; allowed: 2"),
+        (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), ["1 pictures", "2"]),
     ],
 )
 def test_a_folder_that_is_not_whole(
-    spoil: Callable[[Path], object], said: str, root: Path, tmp_path: Path
+    spoil: Callable[[Path], object], said: list[object], root: Path, tmp_path: Path
 ) -> None:
     spoil(root)
-    with pytest.raises(MoonshineError, match=said):
+    with pytest.raises(MoonshineError, match=naming(*said)):
         prepare(config_of(root), tmp_path / "data")
 
 

@@ -14,6 +14,7 @@ from moonshine.data import load
 from moonshine.datasets import image_folder, prepare
 from moonshine.datasets.pictures import decode
 from moonshine.errors import MoonshineError
+from tests.messages import naming
 from tests.moonshine.datasets.flowers import config_of, plant
 from tests.moonshine.images import images_of
 
@@ -114,9 +115,7 @@ def test_hidden_and_foreign_files_are_passed_over(root: Path, tmp_path: Path) ->
 
 def test_a_wrong_checksum_shows_the_right_one(root: Path, tmp_path: Path) -> None:
     right = image_folder.checksum(root)
-    with pytest.raises(
-        MoonshineError, match=rf"data\.sha256: .* have the checksum {right}, the study says {64 * 'a'}"
-    ):
+    with pytest.raises(MoonshineError, match=naming("data.sha256", right, 64 * "a")):
         prepare(config_of(root, sha256=64 * "a"), tmp_path / "data")
 
 
@@ -136,9 +135,7 @@ def test_every_unreadable_image_is_named(root: Path, tmp_path: Path, monkeypatch
 def test_many_unreadable_images_are_counted(root: Path, tmp_path: Path) -> None:
     for path in root.glob("train/*/*"):
         path.write_bytes(b"")
-    with pytest.raises(
-        MoonshineError, match=r"15 images cannot be read: .* and 5 more; repair or remove"
-    ) as error:
+    with pytest.raises(MoonshineError, match=naming("15 images", "5 more")) as error:
         prepare(config_of(root), tmp_path / "data")
     assert str(error.value).count("cannot identify") == 10
 
@@ -146,9 +143,9 @@ def test_many_unreadable_images_are_counted(root: Path, tmp_path: Path) -> None:
 def test_a_folder_laid_out_otherwise(root: Path, tmp_path: Path) -> None:
     config = config_of(root)
     (root / "test").rename(root / "valid")
-    with pytest.raises(MoonshineError, match=r"data\.root: .*flowers holds no test/ \(found: train, valid\)"):
+    with pytest.raises(MoonshineError, match=naming("data.root", "test/", "train", "valid")):
         prepare(config, tmp_path / "data")
-    with pytest.raises(MoonshineError, match=r"^/.*flowers holds no test/"):
+    with pytest.raises(MoonshineError, match=naming(root, "test/")):
         image_folder.checksum(root)
     assert not (tmp_path / "data").exists()
 

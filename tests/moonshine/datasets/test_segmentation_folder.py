@@ -17,6 +17,7 @@ from moonshine.data import load
 from moonshine.data.store import VOID
 from moonshine.datasets import prepare, segmentation_folder
 from moonshine.errors import MoonshineError
+from tests.messages import naming
 from tests.moonshine.datasets import scenes
 from tests.moonshine.images import images_of
 
@@ -214,48 +215,49 @@ def _cut_short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda root: (root / "labels/train/3.png").unlink(), r"labels/train has no label map for 3\.png"),
-        (lambda root: (root / "images/val/1.png").unlink(), r"images/val has no picture for 1\.png"),
-        (lambda root: shutil.rmtree(root / "labels"), r"holds no labels/train/; allowed: images/<split>/"),
-        (lambda root: shutil.rmtree(root / "images/val"), r"neither test/ nor val/"),
+        (lambda root: (root / "labels/train/3.png").unlink(), ["labels/train", "3.png"]),
+        (lambda root: (root / "images/val/1.png").unlink(), ["images/val", "1.png"]),
+        (lambda root: shutil.rmtree(root / "labels"), ["labels/train/", "images/<split>/"]),
+        (lambda root: shutil.rmtree(root / "images/val"), ["test/", "val/"]),
         (
             lambda root: _paint(root / "labels/train/2.png", 7),
-            r"labels/train/2\.png has the labels 7; allowed: 0 to 2, void 9",
+            ["labels/train/2.png", "7", "0 to 2", "void 9"],
         ),
         (
             lambda root: _resave(root / "labels/val/0.png", lambda x: x.resize((24, 8))),
-            r"images/val/0\.png has 24x16 pixels and labels/val/0\.png 24x8",
+            ["images/val/0.png", "24x16", "labels/val/0.png", "24x8"],
         ),
         (
             lambda root: _shrink(root, "train/1.png"),
-            r"images/train/1\.png has 12x8 pixels, the first one 24x16; allowed: one size for all, or a data\.size",
+            ["images/train/1.png", "12x8", "24x16", "data.size"],
         ),
         (
             lambda root: _resave(root / "labels/train/0.png", lambda x: x.convert("RGB")),
-            r"labels/train/0\.png is of mode RGB; allowed: label ids in 8-bit grey or in a palette",
+            ["labels/train/0.png", "RGB", "8-bit", "palette"],
         ),
         (
             lambda root: (root / "images/train/4.png").write_bytes(b"no picture"),
-            r"images/train/4\.png or labels/train/4\.png cannot be read",
+            ["images/train/4.png", "labels/train/4.png", "cannot be read"],
         ),
-        (lambda root: _cut_short(root / "images/train/4.png"), r"images/train/4\.png or"),
-        (lambda root: (root / "images/train/4.jpg").write_bytes(b""), r"two pictures of one name"),
+        (lambda root: _cut_short(root / "images/train/4.png"), ["images/train/4.png"]),
+        (
+            lambda root: (root / "images/train/4.jpg").write_bytes(b""),
+            ["images/train", "two pictures of one name"],
+        ),
     ],
 )
 def test_a_folder_that_is_wrong_says_where(
-    spoil: Callable[[Path], object], said: str, root: Path, tmp_path: Path
+    spoil: Callable[[Path], object], said: list[object], root: Path, tmp_path: Path
 ) -> None:
     spoil(root)
-    with pytest.raises(MoonshineError, match=said):
+    with pytest.raises(MoonshineError, match=naming(*said)):
         prepare(scenes.config_of(root), tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
 
 
 def test_a_label_out_of_range_is_found_where_resizing_drops_its_pixel(root: Path, tmp_path: Path) -> None:
     _paint(root / "labels/train/2.png", 7)
-    with pytest.raises(
-        MoonshineError, match=r"labels/train/2\.png has the labels 7; allowed: 0 to 2, void 9"
-    ):
+    with pytest.raises(MoonshineError, match=naming("labels/train/2.png", "7", "0 to 2", "void 9")):
         prepare(scenes.config_of(root, size=[8, 8]), tmp_path / "data")
 
 
@@ -274,21 +276,23 @@ def test_it_says_how_many_more_are_wrong(tmp_path: Path) -> None:
     root = scenes.plant(tmp_path / "mine", {"train": 12, "val": 1})
     for path in (root / "images").glob("*/*.png"):  # the first one, which says the size, among them
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(MoonshineError, match=r"13 pictures: images/train/0\.png .* and 3 more$"):
+    with pytest.raises(MoonshineError, match=naming("13 pictures", "images/train/0.png", "3 more")):
         prepare(scenes.config_of(root), tmp_path / "data")
 
 
 def test_a_damaged_first_picture_is_named_among_the_others(root: Path, tmp_path: Path) -> None:
     for name in ("0", "2"):
         (root / f"images/train/{name}.png").write_bytes(b"no picture")
-    with pytest.raises(MoonshineError, match=r"2 pictures: images/train/0\.png.*images/train/2\.png"):
+    with pytest.raises(
+        MoonshineError, match=naming("2 pictures", "images/train/0.png", "images/train/2.png")
+    ):
         prepare(scenes.config_of(root), tmp_path / "data")
 
 
 def test_every_wrong_file_is_named(root: Path, tmp_path: Path) -> None:
     for split, name in (("train", "1"), ("train", "3"), ("val", "0")):
         _paint(root / "labels" / split / f"{name}.png", 8)
-    with pytest.raises(MoonshineError, match=r"3 pictures: .*train/1\.png.*train/3\.png.*val/0\.png"):
+    with pytest.raises(MoonshineError, match=naming("3 pictures", "train/1.png", "train/3.png", "val/0.png")):
         prepare(scenes.config_of(root), tmp_path / "data")
 
 
@@ -301,9 +305,7 @@ def _blank(root: Path, split: str) -> None:
 def test_a_split_without_any_label_cannot_be_scored(folder: str, split: str, tmp_path: Path) -> None:
     root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 2})
     _blank(root, folder)
-    with pytest.raises(
-        MoonshineError, match=rf"data\.root: .*mine: .* {split} split .* allowed: at least one"
-    ):
+    with pytest.raises(MoonshineError, match=naming("data.root", "mine", split, "at least one")):
         prepare(scenes.config_of(root), tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
 
@@ -339,17 +341,19 @@ def test_another_folder_than_the_study_says(root: Path, tmp_path: Path) -> None:
     before = segmentation_folder.checksum(root)
     _paint(root / "labels/train/0.png", 1)
     assert segmentation_folder.checksum(root) != before
-    with pytest.raises(MoonshineError, match=r"data\.sha256: .* have the checksum"):
+    with pytest.raises(MoonshineError, match=naming("data.sha256", "checksum")):
         prepare(scenes.config_of(root, sha256=before), tmp_path / "data")
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"void": 2}, "void: found 2, which is the label of 'ball'"),
-        ({"classes": ["a", "a"]}, "a class twice"),
+        ({"void": 2}, ["void", "2", "ball"]),
+        ({"classes": ["a", "a"]}, ["a", "twice"]),
     ],
 )
-def test_a_section_that_contradicts_itself(changes: dict[str, object], said: str, root: Path) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_section_that_contradicts_itself(
+    changes: dict[str, object], said: list[object], root: Path
+) -> None:
+    with pytest.raises(ValueError, match=naming(*said)):
         scenes.config_of(root, **changes)

@@ -16,6 +16,7 @@ from torch import Tensor
 from moonshine.config.methods import AT
 from moonshine.distillation.at import AT_FORMS, attention_map, attention_transfer
 from moonshine.errors import MoonshineError
+from tests.messages import naming
 
 Array = NDArray[np.float64]
 SHAPES = ((4, 8, 32, 32), (4, 16, 16, 16), (4, 32, 8, 8))
@@ -176,7 +177,9 @@ def test_the_schema_offers_every_form() -> None:
 
 
 def test_an_unknown_form_lists_the_known_ones() -> None:
-    with pytest.raises(MoonshineError, match=r"at\.form: 'squared'.*released, paper, resolution-free"):
+    with pytest.raises(
+        MoonshineError, match=naming("at.form", "squared", "released", "paper", "resolution-free")
+    ):
         attention_transfer(activations(1), activations(2), form="squared", beta=1.0)
 
 
@@ -186,18 +189,18 @@ def test_an_unknown_form_lists_the_known_ones() -> None:
         (
             [(2, 3, 8, 8), (2, 3, 4, 4)],
             [(2, 5, 8, 8), (2, 5, 2, 4)],
-            r"map 1 is \(2, 3, 4, 4\).*\(2, 5, 2, 4\)",
+            ["map 1", "(2, 3, 4, 4)", "(2, 5, 2, 4)"],
         ),
-        ([(2, 3, 8, 8)], [(1, 3, 8, 8)], r"map 0 is \(2, 3, 8, 8\).*\(1, 3, 8, 8\)"),
-        ([(2, 3)], [(2, 3)], r"map 0 is \(2, 3\)"),
-        ([(2, 3, 8, 8)], [(2, 3, 8, 8)] * 2, "1 maps of the student and 2 of the teacher"),
-        ([], [], "0 maps of the student and 0 of the teacher"),
+        ([(2, 3, 8, 8)], [(1, 3, 8, 8)], ["map 0", "(2, 3, 8, 8)", "(1, 3, 8, 8)"]),
+        ([(2, 3)], [(2, 3)], ["map 0", "(2, 3)"]),
+        ([(2, 3, 8, 8)], [(2, 3, 8, 8)] * 2, ["1 maps", "2"]),
+        ([], [], ["0 maps", "0"]),
     ],
 )
 def test_maps_that_do_not_pair(
-    student: list[tuple[int, ...]], teacher: list[tuple[int, ...]], message: str
+    student: list[tuple[int, ...]], teacher: list[tuple[int, ...]], message: list[object]
 ) -> None:
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         attention_transfer(activations(1, student), activations(2, teacher), form="released", beta=1.0)
 
 

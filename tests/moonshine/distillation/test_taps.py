@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from moonshine.distillation.taps import record
 from moonshine.errors import MoonshineError
+from tests.messages import naming
 
 
 class Network(nn.Module):
@@ -89,12 +90,12 @@ def test_two_recordings_do_not_mix(network: Network) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("stage3", r"tap 'stage3': Network has no such module; close to it: .*stage2"),
-        ("blocks", r"tap 'blocks': Network has no such module; it has: stage1, stage1\.0"),
+        ("stage3", ["stage3", "Network", "stage2"]),
+        ("blocks", ["blocks", "Network", "stage1", "stage1.0"]),
     ],
 )
-def test_an_unknown_path_lists_close_ones(network: Network, path: str, message: str) -> None:
-    with pytest.raises(MoonshineError, match=message), record(network, ["stage1", path]):
+def test_an_unknown_path_lists_close_ones(network: Network, path: str, message: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*message)), record(network, ["stage1", path]):
         pass
     assert hooks_of(network) == 0
 
@@ -102,9 +103,7 @@ def test_an_unknown_path_lists_close_ones(network: Network, path: str, message: 
 def test_an_output_that_is_no_tensor_is_refused(network: Network) -> None:
     x = torch.randn(2, 4)
     with (
-        pytest.raises(
-            MoonshineError, match="tap '': MultiheadAttention returns a tuple; allowed: one tensor"
-        ),
+        pytest.raises(MoonshineError, match=naming("MultiheadAttention", "tuple", "tensor")),
         record(network.pair, [""]),
     ):
         network.pair(x, x, x)

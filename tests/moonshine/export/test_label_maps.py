@@ -26,6 +26,7 @@ from moonshine.structures.build import from_structure
 from moonshine.structures.describe import describe
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
+from tests.messages import naming
 from tests.moonshine import odd_pictures
 from tests.moonshine.datasets import scenes
 from tests.moonshine.images import images_of
@@ -195,19 +196,19 @@ def test_latency_of_one_picture(exported, folder):
     [
         (
             replace(ABOUT, scored_classes=None),
-            r"returns \(2, 5, 12, 20\) for 2 images; allowed: logits \(2, 5\), one per class$",
+            ["(2, 5, 12, 20)", "logits (2, 5)"],
         ),
         (
             replace(ABOUT, class_names=NAMES[:4]),
-            r"returns \(2, 5, 12, 20\) for 2 images; allowed: logits \(2, 4, 12, 20\), one per class and pixel$",
+            ["(2, 5, 12, 20)", "logits (2, 4, 12, 20)"],
         ),
-        (replace(ABOUT, scored_classes=6), "scored_classes: found 6; allowed: 1 to 5, or None"),
-        (replace(ABOUT, scored_classes=0), "scored_classes: found 0; allowed: 1 to 5, or None"),
-        (replace(ABOUT, scored_classes=True), "scored_classes: found True; allowed: 1 to 5, or None"),
+        (replace(ABOUT, scored_classes=6), ["scored_classes", "6", "1", "5", "None"]),
+        (replace(ABOUT, scored_classes=0), ["scored_classes", "0", "1", "5", "None"]),
+        (replace(ABOUT, scored_classes=True), ["scored_classes", "True", "1", "5", "None"]),
     ],
 )
 def test_what_does_not_belong_together_is_told_before_any_work(network, about, message, tmp_path):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         export_network(
             network, tmp_path / "out", about, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4
         )
@@ -219,17 +220,17 @@ def test_what_does_not_belong_together_is_told_before_any_work(network, about, m
     [
         (
             Split(TEST.images, torch.zeros(7, dtype=torch.int64)),
-            "^test: found a label for each image; allowed: a label for each pixel, because scored_classes is 4$",
+            ["test", "label for each image", "label for each pixel", "scored_classes", "4"],
         ),
         (
             Split(TEST.images, torch.full_like(TEST.labels, VOID)),
-            "^test: found no pixel of the 4 scored classes; allowed: at least one$",
+            ["test", "no pixel", "4", "at least one"],
         ),
-        (Split(TEST.images, torch.full_like(TEST.labels, SCORED)), "^test: found no pixel of the 4 scored"),
+        (Split(TEST.images, torch.full_like(TEST.labels, SCORED)), ["test", "no pixel", "4"]),
     ],
 )
 def test_labels_of_another_kind_are_told_before_any_work(network, test, message, tmp_path):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         export_network(
             network, tmp_path / "out", ABOUT, train=TRAIN, test=test, calibration=6, tolerance=1e-4
         )

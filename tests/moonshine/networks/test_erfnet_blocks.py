@@ -20,6 +20,7 @@ from moonshine.networks.erfnet import NonBottleneck1D
 from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks, sites
 from moonshine.substitution.replacement import end_of
+from tests.messages import naming
 
 TINY = "erfnet-0.5"  # stages of 32, 64, 32 and 8 channels
 STAGES = {64: 7, 128: 8, 16: 2}  # channels -> blocks of erfnet
@@ -169,12 +170,12 @@ def test_fisher_potential_is_read_at_the_end_of_the_branch():
     [
         (
             "G(32)",
-            r"G\(32\) does not fit stage4.0: 32 groups do not divide N = 16 channels; allowed: 1, 2, 4",
+            ["G(32)", "stage4.0", "32 groups", "N = 16", "1", "2", "4"],
         ),
-        ("BG(2,16)", r"BG\(2,16\) does not fit stage4.0: 16 groups do not divide M = 8 channels; allowed: 1"),
-        ({"down1": "S"}, "erfnet has no residual block 'down1'; allowed: stage1.0 to stage4.1"),
+        ("BG(2,16)", ["BG(2,16)", "stage4.0", "16 groups", "M = 8", "1"]),
+        ({"down1": "S"}, ["erfnet", "down1", "stage1.0", "stage4.1"]),
     ],
 )
 def test_blocks_that_cannot_be(block, message):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         build("erfnet", block)

@@ -16,6 +16,7 @@ from moonshine.networks.models import build_model
 from moonshine.networks.sources import sources
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
+from tests.messages import naming
 
 OWN = """
 import functools
@@ -70,20 +71,20 @@ def test_a_builder_of_the_users_own_gets_its_arguments_and_no_others(write: Writ
 @pytest.mark.parametrize(
     ("attribute", "kwargs", "said"),
     [
-        ("biuld", {}, r"has no biuld; close to it: build"),
-        ("Zoo.large", {}, r"has no Zoo\.large; close to it: "),
-        ("", {}, "has no "),
-        ("number", {}, "number is a int; allowed: a function"),
-        ("nothing", {}, r"returned a dict; allowed: a torch\.nn\.Module"),
-        ("build", {"fail": True}, r"building it with \{'fail': True\} failed: RuntimeError: no such width"),
-        ("build", {"depth": 3}, "failed: TypeError: .*'depth'"),
+        ("biuld", {}, ["biuld", "build"]),
+        ("Zoo.large", {}, ["Zoo.large", "close to it"]),
+        ("", {}, ["has no"]),
+        ("number", {}, ["number", "int", "function"]),
+        ("nothing", {}, ["dict", "torch.nn.Module"]),
+        ("build", {"fail": True}, ["{'fail': True}", "RuntimeError: no such width"]),
+        ("build", {"depth": 3}, ["TypeError", "depth"]),
     ],
 )
 def test_a_builder_that_does_not_build(
-    write: Write, attribute: str, kwargs: dict[str, object], said: str
+    write: Write, attribute: str, kwargs: dict[str, object], said: list[object]
 ) -> None:
     name = f"{write(OWN)}:{attribute}"
-    with pytest.raises(MoonshineError, match=said) as error:
+    with pytest.raises(MoonshineError, match=naming(*said)) as error:
         build_model(name, kwargs, 10)
     assert str(error.value).startswith(f"model {name}: ")
 
@@ -91,16 +92,16 @@ def test_a_builder_that_does_not_build(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_package_here", "ModuleNotFoundError: No module named 'no_such_package_here'"),
-        ("def build(:", "SyntaxError"),
-        ("raise KeyError('settings')", "KeyError: 'settings'"),
+        ("import no_such_package_here", ["ModuleNotFoundError", "no_such_package_here"]),
+        ("def build(:", ["SyntaxError"]),
+        ("raise KeyError('settings')", ["KeyError", "settings"]),
         # A training script without a main guard.
-        ("import sys; sys.exit('usage: train.py DATA')", "SystemExit: usage: train"),
+        ("import sys; sys.exit('usage: train.py DATA')", ["SystemExit: usage: train"]),
     ],
 )
-def test_a_module_that_does_not_import(write: Write, text: str, said: str, tmp_path: Path) -> None:
+def test_a_module_that_does_not_import(write: Write, text: str, said: list[object], tmp_path: Path) -> None:
     name = write(text)
-    with pytest.raises(MoonshineError, match=said) as error:
+    with pytest.raises(MoonshineError, match=naming(*said)) as error:
         build_model(f"{name}:build", {}, 10)
     assert f"model {name}:build: {name} does not import from {tmp_path}" in str(error.value)
 
@@ -113,9 +114,7 @@ def test_a_module_that_is_not_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "keras/resnet18", "", "wrn-40-2"])
 def test_a_name_of_no_library(name: str) -> None:
-    with pytest.raises(
-        MoonshineError, match=rf"model '{name}' is none; allowed: torchvision/<name>, timm/<name>"
-    ):
+    with pytest.raises(MoonshineError, match=naming(name, "torchvision/<name>", "timm/<name>")):
         build_model(name, {}, 10)
 
 
@@ -130,7 +129,7 @@ def named(network: str, sources: dict[str, str] | None = None, **kwargs: object)
     "network", ["os:mkdir", "pathlib:Path.mkdir", "torchvision.models:os.mkdir", "x/y:z"]
 )
 def test_code_that_only_a_structure_names_is_not_run(network: str, tmp_path: Path) -> None:
-    with pytest.raises(MoonshineError, match=f"model {network}: .* not trusted; allowed: torchvision/<name>"):
+    with pytest.raises(MoonshineError, match=naming(network, "not trusted", "torchvision/<name>")):
         from_structure(named(network, path=str(tmp_path / "made")))
     assert not (tmp_path / "made").exists()
 
@@ -138,7 +137,7 @@ def test_code_that_only_a_structure_names_is_not_run(network: str, tmp_path: Pat
 def test_a_module_that_is_not_trusted_is_not_even_imported(write: Write, tmp_path: Path) -> None:
     name = write("open('imported', 'w')")
     for trust in ("", "own", "other", ("other", f"{name}:another"), f"{name}.inner"):
-        with pytest.raises(MoonshineError, match=f"runs the code of {name}, .* trust='{name}'"):
+        with pytest.raises(MoonshineError, match=naming(name, f"trust='{name}'")):
             from_structure(named(f"{name}:build"), trust)
     assert not (tmp_path / "imported").exists()
 
@@ -153,7 +152,7 @@ def test_trust_is_in_a_package_or_in_one_builder(write: Write) -> None:
 
 def test_trusted_code_must_be_the_code_that_the_structure_was_written_with(write: Write) -> None:
     name = write(OWN)
-    with pytest.raises(MoonshineError, match="source_sha256 is None; allowed: the checksum of each module"):
+    with pytest.raises(MoonshineError, match=naming("source_sha256", "None", "checksum")):
         from_structure(named(f"{name}:build"), name)
 
 
@@ -162,19 +161,19 @@ def test_trust_in_a_package_is_none_in_what_it_imports(write: Write, tmp_path: P
         f"import os\nfrom functools import partial\nmade = partial(os.mkdir, {str(tmp_path / 'made')!r})"
     )
     for builder in ("os.mkdir", "made"):
-        with pytest.raises(MoonshineError, match=f"defined in posix, .* trust='{name}:{builder}'"):
+        with pytest.raises(MoonshineError, match=naming("posix", f"trust='{name}:{builder}'")):
             from_structure(named(f"{name}:{builder}", path=str(tmp_path / "made")), name)
     assert not (tmp_path / "made").exists()
 
 
 def test_a_structures_arguments_are_plain_data() -> None:
     pytest.importorskip("torchvision")
-    with pytest.raises(MoonshineError, match=r"structure of torchvision/resnet18: kwargs: .*what JSON holds"):
+    with pytest.raises(MoonshineError, match=naming("torchvision/resnet18", "kwargs", "JSON")):
         from_structure(named("torchvision/resnet18", norm_layer=nn.InstanceNorm2d))
 
 
 def test_timm_reads_no_file_of_weights_by_itself() -> None:
-    with pytest.raises(MoonshineError, match=r"kwargs has checkpoint_path, .*allowed: teacher\.weights"):
+    with pytest.raises(MoonshineError, match=naming("kwargs", "checkpoint_path", "teacher.weights")):
         build_model("timm/resnet18", {"checkpoint_path": "weights.pth"}, 10)
 
 
@@ -204,7 +203,7 @@ def test_torchvision_gets_the_number_of_classes_unless_the_arguments_say_another
 
 def test_an_unknown_name_is_answered_with_close_ones() -> None:
     pytest.importorskip("torchvision")
-    with pytest.raises(MoonshineError, match=r"torchvision/resnet19 is unknown; close to it: .*resnet18"):
+    with pytest.raises(MoonshineError, match=naming("torchvision/resnet19", "unknown", "resnet18")):
         build_model("torchvision/resnet19", {}, 10)
     with pytest.raises(MoonshineError, match=r"torchvision/ is unknown; close to it: \w+"):
         build_model("torchvision/", {}, 10)
@@ -212,9 +211,7 @@ def test_an_unknown_name_is_answered_with_close_ones() -> None:
 
 def test_arguments_that_a_library_does_not_know() -> None:
     pytest.importorskip("torchvision")
-    with pytest.raises(
-        MoonshineError, match=r"torchvision/resnet18: building it with .*colour.* failed: TypeError"
-    ):
+    with pytest.raises(MoonshineError, match=naming("torchvision/resnet18", "colour", "TypeError")):
         build_model("torchvision/resnet18", {"colour": 1}, 10)
 
 
@@ -224,7 +221,7 @@ def test_timm_gets_classes_and_channels() -> None:
         network = build_model("timm/resnet18", {}, 7, in_channels=1)
     assert network.fc.out_features == 7  # type: ignore[union-attr]
     assert network.conv1.in_channels == 1  # type: ignore[union-attr]
-    with pytest.raises(MoonshineError, match=r"timm/resnet18x is unknown; close to it: .*resnet18"):
+    with pytest.raises(MoonshineError, match=naming("timm/resnet18x", "unknown", "resnet18")):
         build_model("timm/resnet18x", {}, 10)
 
 

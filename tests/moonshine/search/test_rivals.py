@@ -16,6 +16,7 @@ from moonshine.errors import MoonshineError
 from moonshine.networks.families import parse
 from moonshine.search.rivals import rival, rival_candidates
 from moonshine.structures.build import build
+from tests.messages import naming
 
 SHAPE = (3, 8, 8)
 FIELDS = {"parameters": "parameters", "macs": "macs", "fp32": "bytes", "peak": "peak_activation_bytes"}
@@ -132,31 +133,30 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
             "torchvision/vgg16",
             "width",
             "1MB",
-            "torchvision/vgg16 has no family of networks; allowed: torchvision/resnet18, torchvision/resnet34; wrn-",
+            ["torchvision/vgg16", "no family", "torchvision/resnet18", "torchvision/resnet34", "wrn-"],
         ),
-        ("my_nets:build", "depth", "1MB", "my_nets:build has no family of networks"),
-        ("vgg-16", "depth", "1MB", "network 'vgg-16' is unknown; allowed: wrn-"),
-        ("wrn-16-1", "size", "1MB", "scale is 'size'; allowed: width, depth"),
-        ("wrn-10-1", "depth", "1MB", "no network of the family of wrn-10-1 is smaller in depth"),
-        ("resnet-10", "depth", "1MB", "no network of the family of resnet-10 is smaller in depth"),
+        ("my_nets:build", "depth", "1MB", ["my_nets:build", "no family"]),
+        ("vgg-16", "depth", "1MB", ["vgg-16", "unknown", "wrn-"]),
+        ("wrn-16-1", "size", "1MB", ["scale", "size", "width", "depth"]),
+        ("wrn-10-1", "depth", "1MB", ["wrn-10-1", "smaller in depth"]),
+        ("resnet-10", "depth", "1MB", ["resnet-10", "smaller in depth"]),
         (
             "wrn-10-1",
             "width",
             ["300 params", "1GB"],
-            r"no network of wrn-10-1 scaled in width fits 300 params and 1GB; the smallest, wrn-10-0.03125, has "
-            r"[0-9]+ \(trainable parameters\)$",
+            ["wrn-10-1", "width", "300 params", "1GB", "wrn-10-0.03125", "(trainable parameters)"],
         ),
-        ("wrn-16-1", "depth", "1kB", r"the smallest, wrn-10-1, has 0\.3[0-9]+ MB \(bytes of the fp32"),
+        ("wrn-16-1", "depth", "1kB", ["wrn-10-1", "MB", "fp32"]),
         (
             "wrn-16-1",
             "depth",
             "3ms",
-            "the budget 3ms limits the milliseconds of CPU latency .* must be measured",
+            ["3ms", "CPU latency", "measured"],
         ),
     ],
 )
 def test_rivals_that_cannot_be(teacher, scale, budget, message):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         rival(teacher, scale, parse_budgets(budget), 10, SHAPE)
 
 

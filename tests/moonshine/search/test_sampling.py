@@ -20,6 +20,7 @@ from moonshine.search.place_costs import PlaceCost, SpaceCosts, place_costs
 from moonshine.search.sampling import sample
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
+from tests.messages import naming
 
 UNITS = {"fp32": "B", "parameters": " params", "macs": " macs"}
 
@@ -143,7 +144,7 @@ def test_a_budget_above_the_largest_network_means_the_largest(planned):
 
 
 def test_an_impossible_budget_says_what_holds_it_up(planned):
-    with pytest.raises(MoonshineError, match=r"budget 1k params: the smallest network has .* at stage3\.0"):
+    with pytest.raises(MoonshineError, match=naming("budget 1k params", "smallest", "stage3.0")):
         sample(planned, parse_budgets(["1k params", "1GB"]), 5, rng())
 
 
@@ -167,7 +168,7 @@ def test_a_peak_alone_limits_places_and_needs_no_window():
     assert (found.measure, found.window, found.widened) == (None, None, False)
     assert len(sample(planned, [parse_budget("60B peak")], 4, rng()).networks) == 4
     peaks = {path: row(a=(1, 1, 90), b=(2, 2, 40)) for path in "xyz"}
-    with pytest.raises(MoonshineError, match=r"smallest network has 11 .* where the peak is limited too"):
+    with pytest.raises(MoonshineError, match=naming("smallest", "11", "peak")):
         sample(replace(planned, table=peaks), parse_budgets(["40B peak", "10 params"]), 4, rng())
 
 
@@ -175,13 +176,13 @@ def test_budgets_that_no_network_keeps_to_together():
     """Each can be met alone: what is small in one measure is large in the other."""
     planned = SpaceCosts(PlaceCost(0, 0, 0), {path: row(a=(1, 9, 0), b=(9, 1, 0)) for path in "xyz"})
     with pytest.raises(
-        MoonshineError, match=r"12 params, 12 macs: of 8 networks drawn none .* macs 4, parameters 4; allowed"
+        MoonshineError, match=naming("12 params", "12 macs", "8 networks", "macs 4", "parameters 4")
     ):
         sample(planned, parse_budgets(["12 params", "12 macs"]), 5, rng(), window=0.9)
     many = SpaceCosts(
         PlaceCost(0, 0, 0), {f"p{i}": row(a=(1, 9, 0), b=(9, 1, 0), c=(5, 6, 0)) for i in range(20)}
     )
-    with pytest.raises(MoonshineError, match=r"of 600 networks drawn none is within all of them"):
+    with pytest.raises(MoonshineError, match=naming("600 networks", "none")):
         sample(many, parse_budgets(["80 params", "80 macs"]), 5, rng(), window=0.9, most_drawn=300)
 
 

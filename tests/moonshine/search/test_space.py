@@ -18,6 +18,7 @@ from moonshine.search.place_costs import PlaceCost, SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
+from tests.messages import naming
 
 BLOCKS = ("S", "G(4)", "G(N/8)", "B(2)", "BG(2,M/16)")
 SHAPE = (3, 16, 16)
@@ -100,13 +101,13 @@ def test_a_block_that_fits_in_some_places_only():
     only = space_of("wrn-10-2", ("G(32)",))
     assert only.places == ("stage2.0", "stage3.0")
     assert place_costs(only).rest.parameters > planned.rest.parameters  # where nothing fits, S stays
-    with pytest.raises(MoonshineError, match="wrn-10-2: none of the blocks fits any of its 3 places"):
+    with pytest.raises(MoonshineError, match=naming("wrn-10-2", "3 places")):
         space_of("wrn-10-2", ("G(7)",))
 
 
 def test_a_place_that_the_structure_lacks():
     structure, fitting = places_of("wrn-10-1", {}, 10, SHAPE, ("S",))
-    with pytest.raises(MoonshineError, match=r"found stage9\.0; allowed: stage1\.0, stage2\.0, stage3\.0"):
+    with pytest.raises(MoonshineError, match=naming("stage9.0", "stage1.0", "stage2.0", "stage3.0")):
         Space(structure, {**fitting, "stage9.0": ("S",)}, SHAPE)
 
 
@@ -121,9 +122,7 @@ def test_other_layers_that_change_with_the_blocks_are_refused(monkeypatch):
         return network
 
     monkeypatch.setattr(Space, "build", fickle)
-    with pytest.raises(
-        MoonshineError, match=r"with G\(4\) at .* its other layers cost .* allowed: networks that"
-    ):
+    with pytest.raises(MoonshineError, match=naming("G(4)", "other layers")):
         place_costs(space)
 
 
@@ -222,5 +221,5 @@ def test_latencies():
     total = times.rest_ms + sum(times.table[path][block] for path, block in blocks.items())
     assert planned.of("latency", blocks) == pytest.approx(total)
     assert refusal(planned, "1us")
-    with pytest.raises(MoonshineError, match="found no latency; allowed: parameters, macs, peak, fp32"):
+    with pytest.raises(MoonshineError, match=naming("latency", "parameters", "macs", "peak", "fp32")):
         costs_of("wrn-16-1").reachable("latency")

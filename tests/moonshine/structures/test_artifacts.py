@@ -16,6 +16,7 @@ from moonshine.files import write_json
 from moonshine.networks.sources import sources
 from moonshine.structures.artifacts import fill, load_weights, save_weights
 from moonshine.structures.build import build, to_structure
+from tests.messages import naming
 from tests.moonshine.odd_networks import SHAPE, Dense, Tied
 
 ARCHITECTURE = ("wrn-10-1", "BG(2,M)", 3, 1)
@@ -43,17 +44,17 @@ def test_a_loaded_network_gives_the_same_logits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"blocks": -1}, "blocks: found -1; input should be"),
-        ({"blocks": {"stage1.0": 4}}, r"blocks\.stage1\.0: found 4; input should be a valid string"),
-        ({"blocks": {"stage1.0": "x"}}, "no block given for stage2.0"),
-        ({"num_classes": None}, "num_classes: found None; input should be a valid integer"),
-        ({"network": {}}, "network: found {}; input should be a valid string"),
-        ({"num_classes": 10**12}, "num_classes: found 10{12}; input should be less than"),
+        ({"blocks": -1}, ["blocks", "-1"]),
+        ({"blocks": {"stage1.0": 4}}, ["blocks.stage1.0", "4"]),
+        ({"blocks": {"stage1.0": "x"}}, ["stage2.0"]),
+        ({"num_classes": None}, ["num_classes", "None"]),
+        ({"network": {}}, ["network", "{}"]),
+        ({"num_classes": 10**12}, ["num_classes", 10**12]),
     ],
 )
-def test_a_damaged_structure_names_its_file(change: dict[str, Any], said: str, folder: Path) -> None:
+def test_a_damaged_structure_names_its_file(change: dict[str, Any], said: list[object], folder: Path) -> None:
     write_json(folder / "structure.json", to_structure(*ARCHITECTURE).content() | change)
-    with pytest.raises(MoonshineError, match=rf"structure\.json: .*{said}"):
+    with pytest.raises(MoonshineError, match=naming("structure.json", *said)):
         load(folder)
 
 
@@ -73,7 +74,7 @@ def test_a_tensor_of_several_names_is_written_once_and_fills_them_all(tmp_path: 
     load_weights(again, tmp_path / "a")
     images = torch.ones(1, *SHAPE)
     assert torch.equal(again(images), network(images))
-    with pytest.raises(MoonshineError, match=r"missing body\.0\.weight; missing body\.1\.weight"):
+    with pytest.raises(MoonshineError, match=naming("missing", "body.0.weight", "body.1.weight")):
         fill(
             again,
             {name: own for name, own in network.state_dict().items() if ".weight" not in name},
@@ -90,7 +91,7 @@ def test_weights_of_another_architecture_list_what_does_not_fit(folder: Path) ->
 
 
 def test_another_number_of_classes_names_both_shapes(folder: Path) -> None:
-    with pytest.raises(MoonshineError, match=r"head\.weight is \(3, 64\), the network has \(5, 64\)"):
+    with pytest.raises(MoonshineError, match=naming("head.weight", "(3, 64)", "(5, 64)")):
         load_weights(build("wrn-10-1", "BG(2,M)", 5, 1), folder / "weights.safetensors")
 
 
@@ -98,9 +99,7 @@ def test_what_structure_json_names_is_run_only_if_it_is_trusted(folder: Path) ->
     structure = to_structure(*ARCHITECTURE).content()
     hostile = {**structure, "network": "os:mkdir", "kwargs": {"path": str(folder / "made")}, "blocks": {}}
     write_json(folder / "structure.json", hostile)
-    with pytest.raises(
-        MoonshineError, match=r"os:mkdir: .* the code of os, which is not trusted; .* trust='os'"
-    ):
+    with pytest.raises(MoonshineError, match=naming("os:mkdir", "not trusted", "trust='os'")):
         load(folder)
     assert not (folder / "made").exists()
     odd = "tests.moonshine.odd_networks"
@@ -116,7 +115,7 @@ def test_codes_are_no_weights(folder: Path, dtype: torch.dtype) -> None:
     tensors = load_file(folder / "weights.safetensors")
     tensors["head.bias"] = torch.ones(3).to(dtype)
     save_file(tensors, folder / "weights.safetensors")
-    with pytest.raises(MoonshineError, match=f"head.bias is of {dtype}, the network's of torch.float32"):
+    with pytest.raises(MoonshineError, match=naming("head.bias", dtype, "torch.float32")):
         load(folder)
 
 

@@ -16,6 +16,7 @@ from moonshine.blocks.expressions import Conv
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.registry import KINDS, parse
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
+from tests.messages import naming
 
 LINES = (Path(__file__).parents[1] / "wrn_costs.csv").read_text().splitlines()
 GOLDEN = list(csv.DictReader(line for line in LINES if not line.startswith("#")))
@@ -205,49 +206,52 @@ def test_a_registered_kind_is_a_network_block_too(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vgg-16", "network 'vgg-16' is unknown; allowed: wrn-<depth>-<width>.*; resnet-<depth> or"),
-        ("resnet-99", "network 'resnet-99': no such network of depth 99; allowed: .*10, 18, 34"),
-        ("wrn-40", "network 'wrn-40' has no width; allowed: wrn-<depth>-<width>"),
-        ("wrn-41-2", "no such network of depth 41; allowed: .*10, 16, 22, 28, 34, 40"),
-        ("wrn-4-2", "no such network of depth 4;"),
-        ("wrn-40-0", "is unknown"),
-        ("WRN-40-2", "is unknown"),
-        ("wrn-40-2.0", "is unknown"),
-        ("wrn-40-0.750", "is unknown"),
-        ("wrn-40-.75", "is unknown"),
-        ("wrn-40-00.75", "is unknown"),
-        ("wrn-40-0.1234567", "is unknown"),
-        ("resnet-18-1", "is unknown"),
-        ("wrn-40-0.03", "would have 0, 1, 2 channels; allowed: at least 1"),
-        ("resnet-18-0.003", "would have 0, 0, 1, 2 channels"),
-        (40, "network 40 is unknown"),
+        ("vgg-16", ["vgg-16", "unknown", "wrn-<depth>-<width>", "resnet-<depth>"]),
+        ("resnet-99", ["resnet-99", "99", "10", "18", "34"]),
+        ("wrn-40", ["wrn-40", "width", "wrn-<depth>-<width>"]),
+        ("wrn-41-2", ["depth 41", "10", "16", "22", "28", "34", "40"]),
+        ("wrn-4-2", ["depth 4"]),
+        ("wrn-40-0", ["wrn-40-0", "unknown"]),
+        ("WRN-40-2", ["WRN-40-2", "unknown"]),
+        ("wrn-40-2.0", ["wrn-40-2.0", "unknown"]),
+        ("wrn-40-0.750", ["wrn-40-0.750", "unknown"]),
+        ("wrn-40-.75", ["wrn-40-.75", "unknown"]),
+        ("wrn-40-00.75", ["wrn-40-00.75", "unknown"]),
+        ("wrn-40-0.1234567", ["wrn-40-0.1234567", "unknown"]),
+        ("resnet-18-1", ["resnet-18-1", "unknown"]),
+        ("wrn-40-0.03", ["0, 1, 2 channels", "at least 1"]),
+        ("resnet-18-0.003", ["0, 0, 1, 2 channels"]),
+        (40, ["40", "unknown"]),
     ],
 )
 def test_unknown_networks(name, message):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         assign(name)
 
 
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ("G(32)", r"G\(32\) does not fit stage1.0: 32 groups do not divide N = 16 channels; allowed: 1, 2"),
-        ("B(64)", r"B\(64\) does not fit stage1.0: a bottleneck of 64 does not divide N = 32 output"),
-        ({"stage1.0": "S", "stage2.0": "S", "stage3.0": "G(3)"}, r"G\(3\) does not fit stage3.0: .* N = 64"),
-        ({"stage1.0": "S"}, "no block given for stage2.0, stage3.0"),
-        ({"stage1.O": "S"}, "wrn-10-2 has no residual block 'stage1.O'; allowed: stage1.0"),
-        ({"layer4": "S"}, "no residual block 'layer4'; allowed: stage1.0 to stage3.0"),
-        ({1: "S"}, "no residual block 1"),
-        (3, "block 3; allowed: one such as"),
+        ("G(32)", ["G(32)", "stage1.0", "32 groups", "N = 16", "1", "2"]),
+        ("B(64)", ["B(64)", "stage1.0", "64", "N = 32"]),
+        (
+            {"stage1.0": "S", "stage2.0": "S", "stage3.0": "G(3)"},
+            ["G(3)", "stage3.0", "N = 64"],
+        ),
+        ({"stage1.0": "S"}, ["stage2.0, stage3.0"]),
+        ({"stage1.O": "S"}, ["wrn-10-2", "stage1.O", "stage1.0"]),
+        ({"layer4": "S"}, ["layer4", "stage1.0", "stage3.0"]),
+        ({1: "S"}, ["block 1"]),
+        (3, ["block 3"]),
     ],
 )
 def test_blocks_that_cannot_be(block, message):
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         build("wrn-10-2", block)
 
 
 @pytest.mark.parametrize("key", ["num_classes", "in_channels"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "10", True])
 def test_counts_must_be_whole_numbers(key, value):
-    with pytest.raises(MoonshineError, match=f"{key} is {value!r}; allowed: a whole number from 1"):
+    with pytest.raises(MoonshineError, match=naming(key, repr(value), "1")):
         build("wrn-10-1", **{key: value})

@@ -17,6 +17,7 @@ from moonshine.files import sha256
 from moonshine.structures.build import from_structure
 from moonshine.structures.describe import check_logits, describe, places_of
 from moonshine.structures.structure import Structure
+from tests.messages import naming
 from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
 
 SHAPE = (3, 32, 32)
@@ -104,7 +105,7 @@ def test_a_builder_that_changes_its_arguments_gets_them_anew_each_time(own: Path
 def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
     structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
     own.write_text(OWN + "\n# changed\n")
-    with pytest.raises(MoonshineError, match="structured_nets:build: its code has changed since"):
+    with pytest.raises(MoonshineError, match=naming("structured_nets:build", "has changed")):
         from_structure(through_json(structure), OWN_MODULE)
     own.write_text(OWN)
     assert shapes(from_structure(structure, OWN_MODULE))
@@ -112,67 +113,69 @@ def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
 
 @pytest.mark.parametrize(
     ("blocks", "said"),
-    [({"body.9": "G(4)"}, r"no module 'body\.9'"), ({"body.1": "G(3)"}, "3 groups do not divide N = 8")],
+    [({"body.9": "G(4)"}, ["body.9"]), ({"body.1": "G(3)"}, ["3 groups", "N = 8"])],
 )
-def test_blocks_that_do_not_fit_the_model(own: Path, blocks: dict[str, str], said: str) -> None:
+def test_blocks_that_do_not_fit_the_model(own: Path, blocks: dict[str, str], said: list[object]) -> None:
     structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
-    with pytest.raises(MoonshineError, match=said):
+    with pytest.raises(MoonshineError, match=naming(*said)):
         from_structure(structure.with_blocks(blocks), OWN_MODULE)
 
 
 @pytest.mark.parametrize(
     ("shape", "classes", "said"),
     [
-        ((1, 32, 32), 5, r"Backwards: the network cannot take an input of 1x32x32: .*3 channels"),
-        (SHAPE, 10, r"one image gives \(1, 5\); allowed: logits \(1, 10\), for the data's 10 classes"),
+        ((1, 32, 32), 5, ["Backwards", "1x32x32", "3 channels"]),
+        (SHAPE, 10, ["(1, 5)", "(1, 10)", "10 classes"]),
     ],
 )
-def test_a_model_that_does_not_suit_the_data(shape: tuple[int, ...], classes: int, said: str) -> None:
-    with pytest.raises(MoonshineError, match=said):
+def test_a_model_that_does_not_suit_the_data(
+    shape: tuple[int, ...], classes: int, said: list[object]
+) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         describe(f"{ODD}:Backwards", {}, classes, shape)
 
 
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (NamedOutputs(), "one image gives a dict; allowed: logits"),
-        (nn.Conv2d(3, 5, 3), r"one image gives \(1, 5, 30, 30\)"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(5, 5)), "cannot take an input of 3x32x32"),
+        (NamedOutputs(), ["dict", "logits"]),
+        (nn.Conv2d(3, 5, 3), ["(1, 5, 30, 30)"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 5)), ["3x32x32"]),
     ],
 )
-def test_logits_are_checked(network: nn.Module, said: str) -> None:
-    with pytest.raises(MoonshineError, match=f"model mine: .*{said}"):
+def test_logits_are_checked(network: nn.Module, said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         check_logits(network, "mine", SHAPE, 5)
 
 
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (Net(spatial()), r"one image gives \(1, 5\); allowed: logits \(1, 5, 32, 32\)$"),
-        (nn.Conv2d(3, 5, 3), r"gives \(1, 5, 30, 30\); allowed: logits \(1, 5, 32, 32\)"),
+        (Net(spatial()), ["(1, 5)", "(1, 5, 32, 32)"]),
+        (nn.Conv2d(3, 5, 3), ["(1, 5, 30, 30)", "(1, 5, 32, 32)"]),
         (
             NamedOutputs(),
-            r"a dict; allowed: logits \(1, 5, 32, 32\), .*; a module of yours around it may return one",
+            ["(1, 5, 32, 32)"],
         ),
     ],
 )
-def test_of_label_maps_every_pixel_has_logits(network: nn.Module, said: str) -> None:
+def test_of_label_maps_every_pixel_has_logits(network: nn.Module, said: list[object]) -> None:
     check_logits(Dense(), "mine", SHAPE, 5, dense=True)
-    with pytest.raises(MoonshineError, match=f"model mine: .*{said}"):
+    with pytest.raises(MoonshineError, match=naming(*said)):
         check_logits(network, "mine", SHAPE, 5, dense=True)
 
 
 def test_without_data_both_will_do() -> None:
     for network in (Dense(), Net(spatial())):
         check_logits(network, "mine", SHAPE, 5, dense=None)
-    with pytest.raises(MoonshineError, match=r"allowed: logits \(1, 6\) or \(1, 6, 32, 32\), for"):
+    with pytest.raises(MoonshineError, match=naming("(1, 6)", "(1, 6, 32, 32)")):
         check_logits(Dense(), "mine", SHAPE, 6, dense=None)
 
 
 def test_a_model_that_labels_every_pixel_is_laid_out() -> None:
     structure, _, _ = describe(f"{ODD}:Dense", {}, 5, SHAPE, dense=True)
     assert structure.blocks == {"block": "S", "tail": "S"}
-    with pytest.raises(MoonshineError, match=r"one image gives \(1, 5, 32, 32\); allowed: logits \(1, 5\)$"):
+    with pytest.raises(MoonshineError, match=naming("(1, 5, 32, 32)", "(1, 5)")):
         describe(f"{ODD}:Dense", {}, 5, SHAPE)
 
 
@@ -186,7 +189,7 @@ def test_checking_leaves_the_modes_of_frozen_parts() -> None:
     "kwargs", [{"norm": nn.BatchNorm2d}, {"sizes": (3, 3)}, {1: "a"}, {"rate": float("nan")}]
 )
 def test_arguments_that_json_would_not_give_back(kwargs: dict[Any, Any]) -> None:
-    with pytest.raises(MoonshineError, match=r"teacher\.kwargs: found \{.*allowed: what JSON holds"):
+    with pytest.raises(MoonshineError, match=naming("teacher.kwargs", "{", "JSON")):
         describe(f"{ODD}:Backwards", kwargs, 5, SHAPE)
 
 
@@ -202,9 +205,7 @@ def test_the_blocks_that_fit_at_each_place(own: Path) -> None:
 
 
 def test_a_model_with_nothing_to_swap() -> None:
-    with pytest.raises(
-        MoonshineError, match=r"has no convolution that a cheap block can replace .*the stem: stem"
-    ):
+    with pytest.raises(MoonshineError, match=naming("convolution", "stem: stem")):
         places_of(f"{ODD}:Net", {}, 5, SHAPE, ["G(4)"])
 
 

@@ -21,6 +21,7 @@ from moonshine.structures.build import build
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import choose, fitting, substitute
+from tests.messages import naming
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import (
     NETWORKS,
@@ -215,7 +216,7 @@ def test_a_mapping_puts_each_block_at_its_place() -> None:
     network = Net(spatial(), spatial(), Residual(nn.Sequential(spatial(), spatial())))
     student = substitute(network, {"body.0": "G(4)", "body.1": "S", "body.2": "BG-2-M"}, input_shape=SHAPE)
     assert replaced(student) == ["body.0", "body.2.branch.0", "body.2.branch.1"]
-    with pytest.raises(MoonshineError, match="include, exclude: found beside a mapping"):
+    with pytest.raises(MoonshineError, match=naming("include", "exclude", "mapping")):
         substitute(network, {"body.0": "G(4)"}, exclude=["body.1"])
     with pytest.raises(MoonshineError, match=r"no module 'body\.9'"):
         substitute(network, {"body.9": "G(4)"})
@@ -225,7 +226,7 @@ def test_patterns_say_where() -> None:
     network = Net(spatial(), spatial())
     assert replaced(substitute(network, "G(4)", include=["body.1"])) == ["body.1"]
     assert replaced(substitute(network, "G(4)", exclude=(each for each in ["body.1"]))) == ["body.0"]
-    with pytest.raises(MoonshineError, match=r"excluded: body\.0, body\.1\)"):
+    with pytest.raises(MoonshineError, match=naming("excluded", "body.0", "body.1")):
         substitute(network, "G(4)", exclude=["body"])
 
 
@@ -261,17 +262,17 @@ def test_a_network_without_an_image_input_needs_no_input_shape() -> None:
 
     network = TwoInputs(spatial())
     assert substitute(network, "G(4)")(torch.zeros(1, *SHAPE), torch.ones(())).shape == (1, 5)
-    with pytest.raises(MoonshineError, match=r"cannot take an input of 3x16x16: .*weight"):
+    with pytest.raises(MoonshineError, match=naming("3x16x16", "weight")):
         substitute(network, "G(4)", input_shape=SHAPE)
 
 
 def test_code_that_reads_the_weights_is_found_with_an_input_shape() -> None:
-    with pytest.raises(MoonshineError, match=r"with blocks in place, .* no attribute 'weight'; exclude"):
+    with pytest.raises(MoonshineError, match=naming("weight", "exclude")):
         substitute(ReadsWeights(), "G(4)", input_shape=SHAPE)
 
 
 def test_a_convolution_that_torch_does_not_know_of_is_found_with_an_input_shape() -> None:
-    with pytest.raises(MoonshineError, match=r"Hidden does not run what was put at body\.0: "):
+    with pytest.raises(MoonshineError, match=naming("Hidden", "body.0")):
         substitute(Hidden(), "G(4)", input_shape=SHAPE)
 
 
@@ -294,9 +295,7 @@ def test_weights_that_a_hook_computes_are_copied() -> None:
 def test_a_network_that_cannot_be_copied() -> None:
     network: Any = Net(spatial())
     network.lock = threading.Lock()
-    with pytest.raises(
-        MoonshineError, match=r"Net cannot be copied: cannot pickle '_thread.lock' object; allowed"
-    ):
+    with pytest.raises(MoonshineError, match=naming("Net", "copied", "_thread.lock")):
         substitute(network, "G(4)")
 
 

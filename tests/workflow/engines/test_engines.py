@@ -16,6 +16,7 @@ from moonshine.files import sha256
 from moonshine_workflow.engines import rules, snakemake_state
 from moonshine_workflow.engines.parallel import plan
 from moonshine_workflow.engines.status import survey, workers
+from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.clones import call, clone, due, edit_code, edit_study, inside, outputs, succeed
 
@@ -241,16 +242,16 @@ def test_a_node_is_given_the_cores_that_it_keeps_busy(
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("training", {"epochs": -1}, "params.yaml: training.epochs: found -1"),
-        ("students", {"G5": {"block": "G(5)"}}, "students.G5: "),
+        ("training", {"epochs": -1}, ["params.yaml", "training.epochs", "-1"]),
+        ("students", {"G5": {"block": "G(5)"}}, ["students.G5"]),
     ],
 )
 def test_snakemake_says_what_is_wrong_with_the_study(
-    section: str, values: dict[str, Any], message: str, tmp_path: Path
+    section: str, values: dict[str, Any], message: list[object], tmp_path: Path
 ) -> None:
     folder = clone(tmp_path)
     edit_study(folder, lambda study: study[section].update(values))
-    with inside(folder), pytest.raises(MoonshineError, match=message):
+    with inside(folder), pytest.raises(MoonshineError, match=naming(*message)):
         snakemake_state.jobs()
 
 

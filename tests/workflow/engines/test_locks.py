@@ -14,6 +14,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 from moonshine_workflow.engines import dvc_state, locks
 from moonshine_workflow.graph import nodes
+from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.clones import call, edit_study, inside, outputs
 
@@ -70,7 +71,7 @@ def test_parameters_that_a_running_stage_has_used_are_not_replaced(tmp_path: Pat
     with inside(tmp_path):
         path = nodes.resolved("tiny")
         write_json(path, {"seeds": "then"})
-        with pytest.raises(MoonshineError, match=r"DVC runs in this folder \(dvc repro\)"):
+        with pytest.raises(MoonshineError, match=naming("DVC", "dvc repro")):
             dvc_state.changes()
         assert read_json(path) == {"seeds": "then"}
 

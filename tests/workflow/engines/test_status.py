@@ -23,6 +23,7 @@ from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.tables import collect
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.progress_file import read_progress
+from tests.messages import naming
 from tests.workflow import tiny
 
 
@@ -154,11 +155,9 @@ def test_nodes_of_another_study_are_neither_collected_nor_handed_over(study: Stu
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["methods"]["at"]["at"]["beta"] = 7.0
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(MoonshineError, match=r"distil@tiny-BG2-M-at-0 was trained with another method than"):
+    with pytest.raises(MoonshineError, match=naming("distil@tiny-BG2-M-at-0", "another method")):
         collect.require_same(load_study())
-    with pytest.raises(
-        MoonshineError, match=r"2 nodes are not of this study: distil@tiny-BG2-M-at-0 \(other method"
-    ):
+    with pytest.raises(MoonshineError, match=naming("2 nodes", "study", "distil@tiny-BG2-M-at-0")):
         handover.require_same(load_study())
 
 

@@ -14,6 +14,7 @@ from moonshine.config.study import Study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import check, nodes
 from moonshine_workflow.graph.check import check_study
+from tests.messages import naming
 from tests.workflow import tiny
 
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -41,26 +42,24 @@ def test_shipped_studies_pass(name: str) -> None:
     [
         (
             dense(teacher={"network": "wrn-16-1", "seed": 0}),
-            r"^teacher\.network: found wrn-16-1, which gives one label for a whole picture, where data\.name: "
-            r"generated has a label for every pixel; allowed: erfnet or erfnet-<width>: erfnet, erfnet-0\.5$",
+            ["teacher.network", "wrn-16-1", "data.name", "label", "erfnet", "erfnet-<width>", "erfnet-0.5"],
         ),
         (
             dense(students={"small": {"network": "resnet-18-0.5"}}),
-            r"^students\.small\.network: found resnet-18-0\.5, which gives one label .*; allowed: erfnet or",
+            ["students.small.network", "resnet-18-0.5", "erfnet"],
         ),
         (
             images(teacher={"network": "erfnet-0.25", "seed": 0}),
-            r"^teacher\.network: found erfnet-0\.25, which gives a label for every pixel, where data\.name: arrays has "
-            r"one label for a whole picture; allowed: wrn-<depth>.*; resnet-<depth>",
+            ["teacher.network", "erfnet-0.25", "label", "data.name", "wrn-<depth>", "resnet-<depth>"],
         ),
         (
             images(students={"G4": {"block": "G(4)"}, "small": {"network": "erfnet", "block": "G(4)"}}),
-            r"^students\.small\.network: found erfnet, which gives a label for every",
+            ["students.small.network", "erfnet", "label"],
         ),
     ],
 )
-def test_networks_label_what_the_data_label(study: Study, said: str) -> None:
-    with pytest.raises(MoonshineError, match=said):
+def test_networks_label_what_the_data_label(study: Study, said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         check_study(study)
 
 
@@ -69,16 +68,15 @@ def test_networks_label_what_the_data_label(study: Study, said: str) -> None:
     [
         (
             {"data": {**CITYSCAPES, "size": [500, 1000]}},
-            r"^data\.size: found \[500, 1000\]; allowed for erfnet-0\.25: multiples of 8, such as "
-            r"\[504, 1000\]$",
+            ["data.size", "[500, 1000]", "erfnet-0.25", "8", "[504, 1000]"],
         ),
         (
             {"data": {**DENSE["data"], "size": 20}},
-            r"^data\.size: found 20; allowed for erfnet-0\.25: multiples of 8, such as 24$",
+            ["data.size", "20", "erfnet-0.25", "8", "24"],
         ),
         (
             {"augment": {"crop_padding": 0, "flip": True, "crop": [20, 16]}},
-            r"^augment\.crop: found \[20, 16\]; .* such as \[24, 16\]$",
+            ["augment.crop", "[20, 16]", "[24, 16]"],
         ),
         (
             {
@@ -86,12 +84,12 @@ def test_networks_label_what_the_data_label(study: Study, said: str) -> None:
                 "teacher": {"model": "tests.moonshine.odd_networks:Dense", "seed": 0},
                 "students": {"small": {"network": "erfnet-0.5"}},
             },
-            r"^data\.size: found 36; allowed for erfnet-0\.5: multiples of 8",
+            ["data.size", "36", "erfnet-0.5", "8"],
         ),
     ],
 )
-def test_networks_take_the_sizes_that_are_stated(sections: dict[str, Any], said: str) -> None:
-    with pytest.raises(MoonshineError, match=said):
+def test_networks_take_the_sizes_that_are_stated(sections: dict[str, Any], said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         check_study(dense(**sections))
 
 
@@ -117,20 +115,20 @@ def test_sizes_that_only_the_data_know_and_those_of_anybodys_model_are_left_to_t
         (
             {"model": "torchvision/vgg11_bn", "seed": 0},
             "width",
-            r"^students\.rival: rival: torchvision/vgg11_bn has no family of networks; allowed: torchvision",
+            ["students.rival", "torchvision/vgg11_bn", "no family", "torchvision"],
         ),
         (
             {"network": "wrn-10-1", "seed": 0},
             "depth",
-            r"^students\.rival: rival: no network of the family of wrn-10-1 is smaller in depth",
+            ["students.rival", "wrn-10-1", "smaller in depth"],
         ),
     ],
 )
 def test_a_rival_of_a_teacher_that_has_none_is_refused_before_anything_runs(
-    teacher: dict[str, Any], scale: str, said: str
+    teacher: dict[str, Any], scale: str, said: list[object]
 ) -> None:
     rival = {"rival": {"scale": scale, "budget": "1MB"}}
-    with pytest.raises(MoonshineError, match=said):
+    with pytest.raises(MoonshineError, match=naming(*said)):
         check_study(images(teacher=teacher, students={"rival": rival}))
 
 
@@ -146,7 +144,7 @@ def test_published_errors_lie_where_both_engines_see_a_change(
     for found in ("mine.csv", "studies/published/absent.csv"):
         with pytest.raises(
             MoonshineError,
-            match=rf"^report\.published: found {found}; allowed: null, or a CSV in studies/published",
+            match=naming("report.published", found, "null", "CSV", "studies/published"),
         ):
             check_study(images(report={"published": found}))
 
@@ -157,9 +155,7 @@ def test_a_model_in_the_folder_of_the_study_is_found_by_a_console_script_too(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     study = images(teacher={"model": "checked_nets:build", "seed": 0})
-    with pytest.raises(
-        MoonshineError, match=r"teacher\.model: .* no Python package 'checked_nets' is found from here"
-    ):
+    with pytest.raises(MoonshineError, match=naming("teacher.model", "checked_nets")):
         check_study(study)
     (tmp_path / "checked_nets.py").touch()
     check_study(study)

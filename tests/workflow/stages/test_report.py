@@ -22,6 +22,7 @@ from moonshine_workflow.report.results import load_results, repository
 from moonshine_workflow.stages.report import main as report_main
 from moonshine_workflow.tables.collect import collect, write
 from moonshine_workflow.tables.records import Difference
+from tests.messages import naming
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
 from tests.workflow.report.test_searches import SEARCH
 from tests.workflow.report.test_what_to_ship import export
@@ -227,12 +228,12 @@ def test_a_partial_report_that_cannot_be_written_says_where(tmp_path, monkeypatc
 
 def test_a_partial_report_is_of_the_study_in_params(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(make_study().model_dump()))
-    with pytest.raises(MoonshineError, match="study is 'digits'; expected 'other'"):
+    with pytest.raises(MoonshineError, match=naming("study", "digits", "other")):
         load_results("other", tmp_path, partial=True)
 
 
 def test_a_report_without_tables_names_the_table(tmp_path):
-    with pytest.raises(MoonshineError, match=r"results/digits/tables/runs\.csv: cannot be read"):
+    with pytest.raises(MoonshineError, match=naming("results/digits/tables/runs.csv", "cannot be read")):
         load_results("digits", tmp_path)
 
 
@@ -465,13 +466,13 @@ def test_two_studies_are_compared_side_by_side(tmp_path):
 @pytest.mark.parametrize(
     ("studies", "message"),
     [
-        (["digits", "digits"], "expected at least two different ones"),
-        (["digits", "gone"], r"results/gone/tables/runs.csv: missing; study 'gone' has not been collected"),
+        (["digits", "digits"], ["digits", "two"]),
+        (["digits", "gone"], ["results/gone/tables/runs.csv", "missing", "gone"]),
     ],
 )
 def test_a_comparison_needs_two_collected_studies(tmp_path, monkeypatch, studies, message, capsys):
     prepare(tmp_path)
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         compare(studies, tmp_path / "out.html", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert compare_main(studies) == stage.USAGE_ERROR

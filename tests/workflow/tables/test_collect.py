@@ -1,6 +1,5 @@
 import csv
 import json
-import re
 import shutil
 import subprocess
 from itertools import combinations
@@ -18,6 +17,7 @@ from moonshine_workflow.tables.latex import escape
 from moonshine_workflow.tables.records import Difference, Run, read_rows, read_table
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.tables.summary import comparisons
+from tests.messages import naming
 from tests.workflow.fake_results import STUDENTS, make_study, write_results
 
 PUBLISHED = Path(__file__).parents[3] / "studies" / "published" / "cifar10.csv"
@@ -98,7 +98,9 @@ def test_a_diverged_run_is_counted_and_left_out(tmp_path):
 def test_a_missing_node_is_named(tmp_path):
     study = make_study()
     write_results(tmp_path, study, absent=["distil@digits-B2-at-2"])
-    with pytest.raises(MoonshineError, match=r"students/B2/at/seed2/metrics.json: missing.*--partial"):
+    with pytest.raises(
+        MoonshineError, match=naming("students/B2/at/seed2/metrics.json", "missing", "--partial")
+    ):
         collect(study, tmp_path)
 
 
@@ -126,24 +128,24 @@ def test_results_of_another_node_are_refused(tmp_path):
     write_results(tmp_path, study)
     here, there = (nodes.scratch("digits", name, 0).folder / "metrics.json" for name in ("G4", "B2"))
     shutil.copy(tmp_path / there, tmp_path / here)
-    with pytest.raises(MoonshineError, match=r"G4/scratch/seed0/metrics.json: node is 'scratch@digits-B2-0'"):
+    with pytest.raises(MoonshineError, match=naming("G4/scratch/seed0/metrics.json", "scratch@digits-B2-0")):
         collect(study, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
-        ("measure/teacher.json", "bytes", None, "damaged"),
-        ("students/G4/cost.json", "bytes", "x", "damaged"),
-        ("students/G4/cost.json", "macs", {}, "macs: found {}; allowed: int or NoneType"),
-        ("students/G4/cost.json", "compression", "x", "compression: found 'x'; allowed: float or NoneType"),
-        ("students/G4/cost.json", "bytes", [], "damaged"),
-        ("students/G4/structure.json", "network", -1, "network: found -1; input should be a valid string"),
-        ("students/G4/structure.json", "blocks", -1, "damaged"),
-        ("students/G4/structure.json", "blocks", {"stage1.0": {}}, "damaged"),
-        ("teacher/metrics.json", "network", ..., "it has no 'network'"),
-        ("teacher/metrics.json", "status", 1, "status: found 1; allowed: str"),
-        ("teacher/metrics.json", "test", [1], "damaged"),
+        ("measure/teacher.json", "bytes", None, ["damaged"]),
+        ("students/G4/cost.json", "bytes", "x", ["damaged"]),
+        ("students/G4/cost.json", "macs", {}, ["macs", "{}", "int", "NoneType"]),
+        ("students/G4/cost.json", "compression", "x", ["compression", "x", "float", "NoneType"]),
+        ("students/G4/cost.json", "bytes", [], ["damaged"]),
+        ("students/G4/structure.json", "network", -1, ["network", "-1"]),
+        ("students/G4/structure.json", "blocks", -1, ["damaged"]),
+        ("students/G4/structure.json", "blocks", {"stage1.0": {}}, ["damaged"]),
+        ("teacher/metrics.json", "network", ..., ["network"]),
+        ("teacher/metrics.json", "status", 1, ["status", "1", "str"]),
+        ("teacher/metrics.json", "test", [1], ["damaged"]),
     ],
 )
 def test_a_damaged_file_is_named(file, key, value, said, tmp_path):
@@ -155,16 +157,16 @@ def test_a_damaged_file_is_named(file, key, value, said, tmp_path):
     if value is ...:
         del content[key]
     path.write_text(json.dumps(content))
-    with pytest.raises(MoonshineError, match=rf"{file}: .*{re.escape(said)}"):
+    with pytest.raises(MoonshineError, match=naming(file, *said)):
         collect(study, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("table", "content", "said"),
     [
-        ("runs.csv", "[[[[", "the column 'node' is missing"),
-        ("runs.csv", None, "seed: found '0x'; allowed: a number"),
-        ("table.csv", "", "the column 'student' is missing"),
+        ("runs.csv", "[[[[", ["node", "missing"]),
+        ("runs.csv", None, ["seed", "0x", "number"]),
+        ("table.csv", "", ["student", "missing"]),
     ],
 )
 def test_a_damaged_table_is_named(table, content, said, tmp_path):
@@ -175,7 +177,7 @@ def test_a_damaged_table_is_named(table, content, said, tmp_path):
     if content is None:
         content = path.read_text().replace(",scratch,scratch,0,", ",scratch,scratch,0x,")
     path.write_text(content)
-    with pytest.raises(MoonshineError, match=f"{table}: {said}"):
+    with pytest.raises(MoonshineError, match=naming(table, *said)):
         read_rows(Run, path) if table == "runs.csv" else read_table(path)
 
 
@@ -303,12 +305,12 @@ HEADER = "data,teacher,network,block,scratch_error_pct,kd_error_pct,at_error_pct
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "published.csv: cannot be read"),
-        ("network,block\nwrn-40-2,S\n", "published.csv: the column 'data' is missing"),
-        (f"{HEADER}c,t,n,S,,,\nc,t,n,S,,,\n", "published.csv: two rows are of c, t, n, S"),
+        (None, ["published.csv", "cannot be read"]),
+        ("network,block\nwrn-40-2,S\n", ["published.csv", "data", "missing"]),
+        (f"{HEADER}c,t,n,S,,,\nc,t,n,S,,,\n", ["published.csv", "two rows", "c, t, n, S"]),
         (
             f"{HEADER}cifar10,wrn-40-2,wrn-40-2,G(4),5.5 %,,\n",
-            r"published.csv: cifar10, wrn-40-2, wrn-40-2, G\(4\): scratch_error_pct: found '5.5 %'",
+            ["published.csv", "cifar10", "wrn-40-2", "G(4)", "scratch_error_pct", "5.5 %"],
         ),
     ],
 )
@@ -317,7 +319,7 @@ def test_a_bad_published_file_is_named(tmp_path, text, message):
     write_results(tmp_path, study, sizes=SIZES)
     if text is not None:
         (tmp_path / "published.csv").write_text(text)
-    with pytest.raises(MoonshineError, match=message):
+    with pytest.raises(MoonshineError, match=naming(*message)):
         collect(study, tmp_path)
 
 

@@ -14,6 +14,7 @@ from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
 from moonshine_workflow.engines.handover import require_files
 from moonshine_workflow.training.prepared import load_prepared
+from tests.messages import naming
 from tests.workflow import tiny
 
 DATA = Path("results/tiny/data")
@@ -66,10 +67,10 @@ def test_data_that_are_others_now_replace_nothing(monkeypatch: pytest.MonkeyPatc
     changed = load_study().model_copy(
         update={"data": load_study().data.model_copy(update={"validation": 0.5})}
     )
-    with pytest.raises(MoonshineError, match=rf"{ARRAYS}: cannot be prepared as it was.*--forcerun fetch"):
+    with pytest.raises(MoonshineError, match=naming(ARRAYS, "--forcerun fetch")):
         load_prepared(changed)
     Path("stripes.npz").unlink()
-    with pytest.raises(MoonshineError, match=r"data\.path: stripes\.npz is no file"):
+    with pytest.raises(MoonshineError, match=naming("data.path", "stripes.npz", "no file")):
         load_prepared(load_study())
     assert contents() == before
 
@@ -77,7 +78,7 @@ def test_data_that_are_others_now_replace_nothing(monkeypatch: pytest.MonkeyPatc
 def test_a_hand_over_prepares_them_again() -> None:
     before = contents()
     ARRAYS.unlink()
-    with pytest.raises(MoonshineError, match=r"files are missing: results/tiny/measure"):
+    with pytest.raises(MoonshineError, match=naming("missing", "results/tiny/measure")):
         require_files(load_study())
     assert contents() == before
 

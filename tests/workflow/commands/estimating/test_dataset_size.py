@@ -8,6 +8,7 @@ import pytest
 
 from moonshine import MoonshineError
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize, dataset_size
+from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.commands.estimating.studies import a_study
 
@@ -55,6 +56,6 @@ def test_public_datasets_are_known_before_they_are_there(data: dict[str, Any], e
 
 def test_a_dataset_of_ones_own_is_prepared_first() -> None:
     with pytest.raises(
-        MoonshineError, match=r"data\.name: .*arrays.*snakemake results/tiny/data/dataset\.json"
+        MoonshineError, match=naming("data.name", "arrays", "snakemake results/tiny/data/dataset.json")
     ):
         dataset_size(a_study())

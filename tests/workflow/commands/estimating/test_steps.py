@@ -13,6 +13,7 @@ from moonshine_workflow.commands.estimating.steps import distinct, steps_of
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import Images, uniform
 from moonshine_workflow.students.mixing import settings_of
+from tests.messages import naming
 from tests.workflow.commands.estimating.studies import SIZE, a_study
 from tests.workflow.report.test_searches import SEARCH
 
@@ -38,7 +39,9 @@ def test_every_network_and_loss_is_timed_once() -> None:
 
 def test_a_mixed_student_is_known_once_it_was_searched_for() -> None:
     study = a_study(students={"mix": {"mixed": {"budget": "60k params"}}})
-    with pytest.raises(MoonshineError, match=r"students\.mix\.mixed: .*snakemake results/tiny/students/mix/"):
+    with pytest.raises(
+        MoonshineError, match=naming("students.mix.mixed", "snakemake results/tiny/students/mix/")
+    ):
         steps_of(study, SIZE)
     mixed = study.students["mix"].mixed
     assert mixed
