@@ -27,37 +27,36 @@ def test_shipped_studies_are_read_as_they_are(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 2024-99-99", ["line 1: found 2024-99-99", "timestamp", "text in quotes"]),
-        ("\na: !!int abc", ["line 2: found abc", "as int"]),
-        ("a: !!float abc", ["found abc", "as float"]),
-        ("a: !!bool abc", ["found abc", "as bool"]),
-        ("a: !!timestamp abc", ["found abc", "as timestamp"]),
-        ("a: !!binary é", ["not readable as YAML"]),
-        (f"a: {'9' * 5000}", [f"found {'9' * 70}...", "up to 300 digits"]),
-        (f"a: 0x{'9' * 5000}", ["found 0x999", "up to 300 digits"]),
-        ("a: 1\n? [b]\n: 1", ["line 2: found a sequence as a key"]),
-        ("? {b: 1}\n: 1", ["line 1: found a mapping as a key"]),
+        ("a: 2024-99-99", ["line 1", "2024-99-99", "timestamp"]),
+        ("\na: !!int abc", ["line 2", "abc", "int"]),
+        ("a: !!float abc", ["abc", "float"]),
+        ("a: !!bool abc", ["abc", "bool"]),
+        ("a: !!timestamp abc", ["abc", "timestamp"]),
+        ("a: !!binary é", ["YAML"]),
+        (f"a: {'9' * 5000}", ["9" * 70 + "...", "300 digits"]),
+        (f"a: 0x{'9' * 5000}", ["0x" + "9" * 68 + "...", "300 digits"]),
+        ("a: 1\n? [b]\n: 1", ["line 2", "sequence", "key"]),
+        ("? {b: 1}\n: 1", ["line 1", "mapping", "key"]),
         (f"a: {'[' * 1500}", ["nested too deeply", "50 levels"]),
-        (f"a: {'[' * 60}{']' * 60}", ["51 levels deep", "allowed: 100,000 and 50"]),
+        (f"a: {'[' * 60}{']' * 60}", ["51 levels", "100,000", "50"]),
         (f"a: {'{b: ' * 900}{'}' * 900}", ["nested too deeply"]),
-        ("a: &a [*a]", ["line 1: holds itself"]),
-        ("a: &a {<<: *a}", ["line 1: holds itself"]),
-        (BOMB, ["597,871 values", "allowed: 100,000"]),
+        ("a: &a [*a]", ["line 1", "itself"]),
+        ("a: &a {<<: *a}", ["line 1", "itself"]),
+        (BOMB, ["597,871 values", "100,000"]),
         (BOMB.replace("[", "{<<: [").replace("]", "]}"), ["values"]),
-        ("a: {b: 1, b: 2}", ["the key 'b' stands twice"]),
-        ("a: {<<: {}, <<: {}}", ["the key '<<' stands twice"]),
-        ("a: {<<: 3}", ["not readable as YAML", "expected a mapping"]),
-        ("a: !foo b", ["not readable as YAML", "!foo"]),
-        ("a: \x00", ["not readable as YAML"]),
+        ("a: {b: 1, b: 2}", ["b", "twice"]),
+        ("a: {<<: {}, <<: {}}", ["<<", "twice"]),
+        ("a: {<<: 3}", ["YAML", "mapping"]),
+        ("a: !foo b", ["YAML", "!foo"]),
+        ("a: \x00", ["YAML"]),
     ],
 )
-def test_what_cannot_be_read_is_said_with_its_line(text: str, said: list[str], tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said_with_its_line(text: str, said: list[object], tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(MoonshineError) as error:
+    with pytest.raises(MoonshineError, match=naming(path, *said)) as error:
         read(path)
-    for words in [str(path), *said]:
-        assert words in str(error.value)
+
     assert len(str(error.value)) < 500
 
 

@@ -53,95 +53,94 @@ def test_params_yaml_is_a_shipped_study() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("trainin", 1, ["trainin: unknown key", "did you mean 'training'"]),
-        ("training/epoch", 3, ["training.epoch: unknown key", "epochs, batch_size"]),
-        ("students/G4/blok", "G(4)", ["students.G4.blok: unknown key", "network, block"]),
-        ("data/sized", 3, ["data.sized: unknown key", "size, validation"]),
-        ("training/epochs", -1, ["training.epochs: found -1", "greater than or equal to 1"]),
+        ("trainin", 1, ["trainin", "unknown", "training"]),
+        ("training/epoch", 3, ["training.epoch", "unknown", "batch_size"]),
+        ("students/G4/blok", "G(4)", ["students.G4.blok", "unknown", "network, block"]),
+        ("data/sized", 3, ["data.sized", "unknown", "size, validation"]),
+        ("training/epochs", -1, ["training.epochs", "-1", "1"]),
         (
             "training/devices",
             3,
-            ["training: devices: found 3, which does not divide batch_size 32; allowed: 1, 2, 4"],
+            ["devices", "3", "batch_size 32", "1, 2, 4"],
         ),
         (
             "training/optimizer/kind",
             "adamw",
-            ["training.optimizer: found 'adamw'; expected one of 'sgd', 'adam'"],
+            ["training.optimizer", "adamw", "sgd", "adam"],
         ),
-        ("training/optimizer", {"kind": "adam", "lr": 0.1}, ["training.optimizer.betas: missing"]),
+        ("training/optimizer", {"kind": "adam", "lr": 0.1}, ["training.optimizer.betas", "missing"]),
         (
             "training/class_weights",
             {"log_offset": 1.1},
-            ["training.class_weights belongs to data with label maps"],
+            ["training.class_weights", "label maps"],
         ),
-        ("augment/crop", [8, 8], ["augment.crop belongs to data with label maps"]),
-        ("training/epochs", "12", ["training.epochs: found '12'", "integer"]),
-        ("training/optimizer/lr", "1e-3", ["training.optimizer.lr: found '1e-3'", "write 0.001"]),
-        ("training/optimizer", MISSING, ["training.optimizer: missing"]),
-        ("training/schedule/kind", "cosine", ["training.schedule: found 'cosine'", "'step', 'one-cycle'"]),
+        ("augment/crop", [8, 8], ["augment.crop", "label maps"]),
+        ("training/epochs", "12", ["training.epochs", "12", "integer"]),
+        ("training/optimizer/lr", "1e-3", ["training.optimizer.lr", "1e-3", "0.001"]),
+        ("training/optimizer", MISSING, ["training.optimizer", "missing"]),
+        ("training/schedule/kind", "cosine", ["training.schedule", "cosine", "step", "one-cycle"]),
         ("training/schedule", {"kind": "step", "drops": [60, 3], "factor": 0.2}, ["ascending", "[60, 3]"]),
-        ("training/schedule", {"kind": "step", "drops": [60], "factor": 0.2}, ["drops [60]", "epochs is"]),
-        ("students", {}, ["students: found {}"]),
-        ("students/G.4", {"block": "G(4)"}, ["'G.4'", "DVC splits on dots"]),
-        ("students/-G4", {"block": "G(4)"}, ["'-G4'", "but for the start, '-'"]),
-        ("methods/--help", {"at": {}}, ["'--help'", "but for the start, '-'"]),
-        ("study", "-a", ["study: found '-a'"]),
-        ("students/G4", {}, ["students.G4", "'block'", "'network'"]),
+        ("training/schedule", {"kind": "step", "drops": [60], "factor": 0.2}, ["[60]", "epochs"]),
+        ("students", {}, ["students", "{}"]),
+        ("students/G.4", {"block": "G(4)"}, ["G.4", "dots"]),
+        ("students/-G4", {"block": "G(4)"}, ["-G4", "start"]),
+        ("methods/--help", {"at": {}}, ["--help", "start"]),
+        ("study", "-a", ["study", "-a"]),
+        ("students/G4", {}, ["students.G4", "block", "network"]),
         ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
-        ("methods/at/at/form", "strong", ["methods.at.at.form: found 'strong'", "'resolution-free'"]),
-        ("methods/none", {}, ["methods.none", "'kd', 'at'"]),
-        ("data/name", "mnist", ["data: found 'mnist'", "'cifar10'"]),
-        ("data/size", 4, ["data.size: found 4", "8"]),
+        ("methods/at/at/form", "strong", ["methods.at.at.form", "strong", "resolution-free"]),
+        ("methods/none", {}, ["methods.none", "kd", "at"]),
+        ("data/name", "mnist", ["data", "mnist", "cifar10"]),
+        ("data/size", 4, ["data.size", "4", "8"]),
         ("seeds", [0, 0], ["seeds", "twice"]),
-        ("seeds", [0, "a"], ["seeds.1: found 'a'"]),
-        ("study", "a.b", ["study: found 'a.b'"]),
-        ("runtime/device", "tpu", ["runtime.device: found 'tpu'", "auto"]),
-        ("runtime/workers", -1, ["runtime.workers: found -1"]),
-        ("runtime/workers", 257, ["runtime.workers: found 257", "less than or equal to 256"]),
-        ("runtime/threads", 10**30, ["runtime.threads: found 10000", "less than or equal to 1024"]),
-        ("runtime/device", "cuda:999", ["runtime.device: found 'cuda:999'"]),
+        ("seeds", [0, "a"], ["seeds.1", "a"]),
+        ("study", "a.b", ["study", "a.b"]),
+        ("runtime/device", "tpu", ["runtime.device", "tpu", "auto"]),
+        ("runtime/workers", -1, ["runtime.workers", "-1"]),
+        ("runtime/workers", 257, ["runtime.workers", "257", "256"]),
+        ("runtime/threads", 10**30, ["runtime.threads", 10**30, "1024"]),
+        ("runtime/device", "cuda:999", ["runtime.device", "cuda:999"]),
         (
             "seeds",
             [2**64],
-            ["seeds.0: found 18446744073709551616", "less than or equal to 9223372036854775807"],
+            ["seeds.0", "18446744073709551616", "9223372036854775807"],
         ),
-        ("data/split_seed", 2**63, ["data.split_seed: found 9223372036854775808"]),
-        ("data/size", 10**30, ["data.size: found 10000", "less than or equal to 16384"]),
-        ("training/epochs", 10**30, ["training.epochs: found 10000", "less than or equal to 10000000"]),
-        ("training/batch_size", 10**9, ["training.batch_size: found 1000000000", "equal to 1000000"]),
-        ("training/optimizer/lr", 1e300, ["training.optimizer.lr: found 1e+300", "equal to 1000000"]),
-        ("training/optimizer/weight_decay", 1e300, ["training.optimizer.weight_decay: found 1e+300"]),
-        ("methods/at/at/beta", 1e300, ["methods.at.at.beta: found 1e+300", "equal to 1000000000"]),
-        ("augment/crop_padding", 10**30, ["augment.crop_padding: found 10000", "equal to 1024"]),
-        ("study", "s" * 65, ["study: found 'sss", "at most 64 characters"]),
-        (f"students/{'s' * 65}", {"block": "G(4)"}, ["the key 'ssss", "64 at most"]),
-        ("students/G4/block", f"G({'9' * 5000})", ["students.G4.block: found 'G(999", "at most 255"]),
+        ("data/split_seed", 2**63, ["data.split_seed", "9223372036854775808"]),
+        ("data/size", 10**30, ["data.size", 10**30, "16384"]),
+        ("training/epochs", 10**30, ["training.epochs", 10**30, "10000000"]),
+        ("training/batch_size", 10**9, ["training.batch_size", "1000000000", "1000000"]),
+        ("training/optimizer/lr", 1e300, ["training.optimizer.lr", "1e+300", "1000000"]),
+        ("training/optimizer/weight_decay", 1e300, ["training.optimizer.weight_decay", "1e+300"]),
+        ("methods/at/at/beta", 1e300, ["methods.at.at.beta", "1e+300", "1000000000"]),
+        ("augment/crop_padding", 10**30, ["augment.crop_padding", 10**30, "1024"]),
+        ("study", "s" * 65, ["study", "s" * 65, "64"]),
+        (f"students/{'s' * 65}", {"block": "G(4)"}, ["students", "s" * 65, "64"]),
+        ("students/G4/block", f"G({'9' * 5000})", ["students.G4.block", "'G(", "255"]),
         (
             "report/published",
             f"studies/published/{'a' * 256}",
-            ["report.published: found", "a file system takes"],
+            ["report.published", "file system"],
         ),
-        ("report/published", "a\0b", ["report.published: found 'a\\x00b'"]),
-        ("ship", {"budget": "9" * 5000}, ["ship.budget: found '999", "at most 255"]),
+        ("report/published", "a\0b", ["report.published", "a\\x00b"]),
+        ("ship", {"budget": "9" * 5000}, ["ship.budget", "'", "255"]),
         ("teacher/kwargs", {"a": float("nan")}, ["kwargs", "not finite"]),
-        ("teacher/kwargs", {"a": datetime.date(2026, 1, 1)}, ["teacher.kwargs.a: found datetime.date"]),
-        ("augment/flip", "no", ["augment.flip: found 'no'"]),
-        ("augment/resized_crop", {"scale": [0.1, 1.0]}, ["augment.resized_crop.ratio: missing"]),
+        ("teacher/kwargs", {"a": datetime.date(2026, 1, 1)}, ["teacher.kwargs.a", "datetime.date"]),
+        ("augment/flip", "no", ["augment.flip", "no"]),
+        ("augment/resized_crop", {"scale": [0.1, 1.0]}, ["augment.resized_crop.ratio", "missing"]),
         (
             "augment/resized_crop",
             {"scale": [1.0, 0.1], "ratio": [0.75, 1.3333]},
-            ["augment.resized_crop: scale: found [1.0, 0.1]; allowed: [least, most]"],
+            ["augment.resized_crop", "scale", "[1.0, 0.1]", "[least, most]"],
         ),
-        ("augment/resized_crop", RESIZED_CROP, ["augment.resized_crop belongs to", "data.name: digits"]),
+        ("augment/resized_crop", RESIZED_CROP, ["augment.resized_crop", "data.name", "digits"]),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
-    path: str, value: Any, said: list[str]
+    path: str, value: Any, said: list[object]
 ) -> None:
-    with pytest.raises(MoonshineError) as error:
+    with pytest.raises(MoonshineError, match=naming(*said)) as error:
         parse_study(changed(path, value))
-    for words in said:
-        assert words in str(error.value)
+
     assert len(str(error.value)) < 2000
 
 
@@ -152,47 +151,45 @@ RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
 @pytest.mark.parametrize(
     ("teacher", "said"),
     [
-        ({}, ["needs either 'network'", "or 'model'", "torchvision/resnet18"]),
-        ({"network": "wrn-16-1", "model": MODEL}, ["needs either 'network'", "or 'model'"]),
-        ({"model": "resnet18"}, ["model is 'resnet18'", "torchvision/<name>"]),
-        ({"network": MODEL}, ["names a model", f"write model: {MODEL}"]),
-        ({"network": "wrn-16-1", "kwargs": {"a": 1}}, ["kwargs belongs to a 'model'", "network: wrn-16-1"]),
-        ({"network": "wrn-16-1", "include": ["stage1"]}, ["include belongs to a 'model'"]),
-        ({"network": "wrn-16-1", "exclude": ["stage1"]}, ["exclude belongs to a 'model'"]),
+        ({}, ["network", "model", "torchvision/resnet18"]),
+        ({"network": "wrn-16-1", "model": MODEL}, ["network", "model"]),
+        ({"model": "resnet18"}, ["model", "resnet18", "torchvision/<name>"]),
+        ({"network": MODEL}, ["network", "model", MODEL]),
+        ({"network": "wrn-16-1", "kwargs": {"a": 1}}, ["kwargs", "model", "network", "wrn-16-1"]),
+        ({"network": "wrn-16-1", "include": ["stage1"]}, ["include", "model"]),
+        ({"network": "wrn-16-1", "exclude": ["stage1"]}, ["exclude", "model"]),
         (
             {"model": MODEL, "weights": "a.safetensors"},
-            ["'weights' and 'weights_sha256'", "moonshine checksum"],
+            ["weights", "weights_sha256", "moonshine checksum"],
         ),
-        ({"model": MODEL, "weights_sha256": "a" * 64}, ["'weights' and 'weights_sha256'"]),
+        ({"model": MODEL, "weights_sha256": "a" * 64}, ["weights", "weights_sha256"]),
         (
             {"model": MODEL, "weights": "a", "weights_sha256": "A" * 64},
-            ["teacher.weights_sha256: found 'AAA"],
+            ["teacher.weights_sha256", "A" * 64],
         ),
         (
             {"model": MODEL, "weights": "a", "weights_sha256": "a" * 63},
-            ["teacher.weights_sha256: found 'aaa"],
+            ["teacher.weights_sha256", "a" * 63],
         ),
         (
             {"network": "wrn-16-1", "weights": "torchvision"},
-            ["found them with wrn-16-1", "torchvision/<name>"],
+            ["weights", "wrn-16-1", "torchvision/<name>"],
         ),
-        ({"model": "nets:build", "weights": "torchvision"}, ["found them with nets:build"]),
+        ({"model": "nets:build", "weights": "torchvision"}, ["weights", "nets:build"]),
         (
             {"model": MODEL, "weights": "torchvision", "weights_sha256": "a" * 64},
             ["weights_sha256", "leave it out"],
         ),
         ({"model": MODEL, "weights_prefix": "model."}, ["weights_prefix", "a file of weights"]),
-        ({"model": MODEL, "taps": "layer1"}, ["teacher.taps: found 'layer1'", "list"]),
-        ({"model": MODEL, "include": "layer1"}, ["teacher.include: found 'layer1'", "list"]),
-        ({"model": MODEL, "tap": []}, ["teacher.tap: unknown key", "did you mean 'taps'"]),
-        ({"model": 18}, ["teacher.model: found 18"]),
+        ({"model": MODEL, "taps": "layer1"}, ["teacher.taps", "layer1", "list"]),
+        ({"model": MODEL, "include": "layer1"}, ["teacher.include", "layer1", "list"]),
+        ({"model": MODEL, "tap": []}, ["teacher.tap", "unknown", "taps"]),
+        ({"model": 18}, ["teacher.model", "18"]),
     ],
 )
-def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[str]) -> None:
-    with pytest.raises(MoonshineError) as error:
+def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming("teacher", *said)):
         parse_study(changed("teacher", {**teacher, "seed": 0}))
-    for words in ["teacher", *said]:
-        assert words in str(error.value)
 
 
 def test_a_teacher_with_the_weights_that_torchvision_publishes() -> None:
@@ -211,40 +208,43 @@ def test_a_teacher_of_the_users_own() -> None:
 @pytest.mark.parametrize(
     ("student", "said"),
     [
-        ({}, ["needs 'block'", "'network'", "'mixed'", "'rival'"]),
-        ({"block": "G(4)", "mixed": {"budget": "1MB"}}, ["needs 'block'", "or 'mixed'"]),
-        ({"network": "wrn-10-1", **RIVAL}, ["needs 'block'", "or 'rival'"]),
-        ({"mixed": {"budget": "1MB"}, **RIVAL}, ["needs 'block'"]),
-        ({"warm_start": {"fit": "least-squares", "batches": 1}}, ["needs 'block'"]),
-        ({"mixed": {}}, [".mixed.budget: missing"]),
-        ({"mixed": {"budget": "soon"}}, [".mixed: budget 'soon' is none", "300k params"]),
-        ({"mixed": {"budget": "0MB"}}, [".mixed: budget '0MB' allows nothing"]),
-        ({"mixed": {"budget": "-1MB"}}, [".mixed: budget '-1MB' is none"]),
-        ({"mixed": {"budget": 15}}, [".mixed.budget: found 15"]),
-        ({"mixed": {"budget": []}}, [".mixed: budget: found none"]),
-        ({"mixed": {"budget": ["1MB", "900kB"]}}, [".mixed: budget: 1MB and 900kB both limit"]),
-        ({"mixed": {"budget": "1MB", "score": "best"}}, [".mixed.score: found 'best'", "'fisher'"]),
-        ({"mixed": {"budget": "1MB", "window": 0}}, [".mixed.window: found 0"]),
-        ({"mixed": {"budget": "1MB", "candidates": 0}}, [".mixed.candidates: found 0"]),
-        ({"mixed": {"budget": "1MB", "finalists": {"count": 2}}}, [".mixed.finalists.epochs: missing"]),
-        ({"rival": {"scale": "both", "budget": "1MB"}}, [".rival.scale: found 'both'", "'width' or 'depth'"]),
-        ({"rival": {"scale": "width", "budget": "1 mb"}}, [".rival: budget '1 mb' is none"]),
+        ({}, ["block", "network", "mixed", "rival"]),
+        ({"block": "G(4)", "mixed": {"budget": "1MB"}}, ["block", "mixed"]),
+        ({"network": "wrn-10-1", **RIVAL}, ["block", "rival"]),
+        ({"mixed": {"budget": "1MB"}, **RIVAL}, ["block"]),
+        ({"warm_start": {"fit": "least-squares", "batches": 1}}, ["block"]),
+        ({"mixed": {}}, ["students.mix.mixed.budget", "missing"]),
+        ({"mixed": {"budget": "soon"}}, ["mixed", "budget", "soon", "300k params"]),
+        ({"mixed": {"budget": "0MB"}}, ["students.mix.mixed", "budget", "0MB"]),
+        ({"mixed": {"budget": "-1MB"}}, ["students.mix.mixed", "budget", "-1MB"]),
+        ({"mixed": {"budget": 15}}, ["students.mix.mixed.budget", "15"]),
+        ({"mixed": {"budget": []}}, ["mixed", "budget", "none"]),
+        ({"mixed": {"budget": ["1MB", "900kB"]}}, ["students.mix.mixed", "budget", "1MB", "900kB"]),
+        ({"mixed": {"budget": "1MB", "score": "best"}}, ["students.mix.mixed.score", "best", "fisher"]),
+        ({"mixed": {"budget": "1MB", "window": 0}}, ["students.mix.mixed.window", "0"]),
+        ({"mixed": {"budget": "1MB", "candidates": 0}}, ["students.mix.mixed.candidates", "0"]),
+        (
+            {"mixed": {"budget": "1MB", "finalists": {"count": 2}}},
+            ["students.mix.mixed.finalists.epochs", "missing"],
+        ),
+        (
+            {"rival": {"scale": "both", "budget": "1MB"}},
+            ["students.mix.rival.scale", "both", "width", "depth"],
+        ),
+        ({"rival": {"scale": "width", "budget": "1 mb"}}, ["students.mix.rival", "budget", "1 mb"]),
         (
             {"block": "G(4)", "warm_start": {"fit": "steps", "batches": 2}},
-            [".warm_start: 'steps' (how many)"],
+            ["students.mix.warm_start", "steps"],
         ),
         (
             {"block": "G(4)", "warm_start": {"fit": "least-squares", "batches": 2, "steps": 3}},
-            [".warm_start: 'steps' (how many) comes with fit: steps"],
+            ["students.mix.warm_start", "steps"],
         ),
     ],
 )
-def test_a_student_that_is_not_one_thing(student: dict[str, Any], said: list[str]) -> None:
-    with pytest.raises(MoonshineError) as error:
+def test_a_student_that_is_not_one_thing(student: dict[str, Any], said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming("students.mix", *said)):
         parse_study(changed("students/mix", student))
-    for words in said:
-        assert words in str(error.value)
-    assert "students.mix" in str(error.value)
 
 
 def test_a_mixed_student_and_a_rival_take_several_budgets() -> None:
@@ -256,21 +256,20 @@ def test_a_mixed_student_and_a_rival_take_several_budgets() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("budget", "1 mb", "ship: budget '1 mb' is none"),
-        ("budget", ["1MB", "2MB"], "ship: budget: 1MB and 2MB both limit"),
-        ("allowed_error_pct", 0, "ship.allowed_error_pct: found 0"),
-        ("calibration_images", 0, "ship.calibration_images: found 0"),
-        ("logit_tolerance", -1, "ship.logit_tolerance: found -1"),
-        ("allowed_error_pct", MISSING, "ship.allowed_error_pct: missing"),
+        ("budget", "1 mb", ["ship", "budget", "1 mb"]),
+        ("budget", ["1MB", "2MB"], ["ship", "budget", "1MB", "2MB"]),
+        ("allowed_error_pct", 0, ["ship.allowed_error_pct", "0"]),
+        ("calibration_images", 0, ["ship.calibration_images", "0"]),
+        ("logit_tolerance", -1, ["ship.logit_tolerance", "-1"]),
+        ("allowed_error_pct", MISSING, ["ship.allowed_error_pct", "missing"]),
     ],
 )
-def test_what_is_wanted_of_the_shipped_student(key: str, value: Any, said: str) -> None:
+def test_what_is_wanted_of_the_shipped_student(key: str, value: Any, said: list[object]) -> None:
     ship = {"budget": "1MB", "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.01}
     assert parse_study(changed("ship", ship)).ship is not None
     ship |= {key: value}
-    with pytest.raises(MoonshineError) as error:
+    with pytest.raises(MoonshineError, match=naming(*said)):
         parse_study(changed("ship", {name: each for name, each in ship.items() if each is not MISSING}))
-    assert said in str(error.value)
 
 
 def test_all_mistakes_are_said_at_once() -> None:

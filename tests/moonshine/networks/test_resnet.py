@@ -92,7 +92,7 @@ def test_mixed_structure_round_trip():
 def test_a_block_that_does_not_fit_is_found_without_building():
     with pytest.raises(MoonshineError, match=naming("G(16)", "layer1.0", "16 groups", "N = 8")):
         assign(TINY, "G(16)")
-    with pytest.raises(MoonshineError, match=naming("resnet-18", "layer1", "layer1.0")):
+    with pytest.raises(MoonshineError, match=naming("resnet-18", "layer1", "layer4.1")):
         assign("resnet-18", {"layer1": "S"})
 
 
