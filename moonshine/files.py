@@ -18,15 +18,15 @@ from typing import IO, Any, NoReturn
 
 from moonshine.errors import MoonshineError
 
-LOCK = "lock"
+DRAFT_LOCK = "lock"
 
 
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` to make it in, which goes when the block ends. Errors: OSError.
+    """Yield a folder beside ``target`` to write it in; it is removed when the context ends. Errors: OSError.
 
-    What a killed process has left, the next draft of the same target removes, on whatever machine: the lock of a
-    process ends with it, also on a shared file system. One that has no locks keeps what was left.
+    The next draft of the same target removes what a killed process left, on whatever machine: a lock ends with its
+    process, also on a shared file system. On a file system without locks, what was left stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
@@ -43,25 +43,23 @@ def _begin(target: Path) -> tuple[Path, IO[bytes]]:
     while True:
         folder = Path(tempfile.mkdtemp(".part", f".{target.name}.", target.parent))
         with suppress(FileNotFoundError):  # another process has just taken it for a dead one's
-            lock = (folder / LOCK).open("wb")
+            lock = (folder / DRAFT_LOCK).open("wb")
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if (folder / LOCK).exists():
+            if (folder / DRAFT_LOCK).exists():
                 return folder, lock
             lock.close()
 
 
 def _remove_dead(left: Path) -> None:
-    """Remove a draft whose process has ended, or a file of the name that drafts once were."""
+    """Remove a draft whose process has ended, or a file from when drafts were files."""
     try:
         if not left.is_dir():
             return left.unlink()
-        with (left / LOCK).open("rb+") as lock:
+        with (left / DRAFT_LOCK).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
-    except (
-        FileNotFoundError
-    ):  # its process had not come to the lock, or the lock's name was all that could not go
+    except FileNotFoundError:  # its process died before the lock, or all but the folder is gone
         with suppress(OSError):
             left.rmdir()
     except OSError:
@@ -69,7 +67,7 @@ def _remove_dead(left: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` in one step: a reader sees the old file or the new one, never half of one."""
+    """Replace ``path`` in one step: a reader sees the old file or the new one, never a part of it."""
     try:
         with draft(path) as folder:
             part = folder / path.name
@@ -80,12 +78,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Sorted keys and a final newline, so that equal content is equal bytes."""
+    """Write JSON with sorted keys and a final newline, so that equal content is equal bytes."""
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 class Content(dict[str, Any]):
-    """An object of a JSON file: a key that it lacks is an error that names the file."""
+    """An object of a JSON file; asking for a key that it lacks is an error that names the file."""
 
     path: Path
 
@@ -94,13 +92,13 @@ class Content(dict[str, Any]):
 
 
 class MissingKey(MoonshineError, KeyError):
-    """A file lacks what it should hold."""
+    """A file lacks a key that it should have."""
 
-    __str__ = MoonshineError.__str__  # KeyError's is that of a key
+    __str__ = MoonshineError.__str__  # KeyError's quotes the message
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ``MoonshineError`` names the file when it is missing or damaged, or lacks a key asked for."""
+    """Return a JSON object; MoonshineError names the file if it is missing or damaged, or lacks a key asked for."""
     content = _json(path)
     if not isinstance(content, dict):
         raise MoonshineError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -108,7 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """A JSON list of objects, with the errors of `read_json`."""
+    """Return a JSON list of objects, with the errors of `read_json`."""
     content = _json(path)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise MoonshineError(f"{path}: damaged, expected a JSON list of objects")
@@ -125,13 +123,13 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), object_hook=content_of)
     except OSError as error:
         raise unreadable(path, error) from None
-    except (ValueError, RecursionError) as error:  # of JSON, UTF-8, and numbers and nesting without end
+    except (ValueError, RecursionError) as error:  # of JSON, UTF-8, and numbers or nesting without end
         raise MoonshineError(f"{path}: damaged, not readable as JSON ({error})") from None
 
 
 @contextmanager
 def interpreted(path: Path) -> Iterator[None]:
-    """Name the file whose content is used here in whatever that raises: damage leaves values of any kind."""
+    """Name a file in every error that its content causes in the context: damage leaves values of any kind."""
     try:
         yield
     except MoonshineError as error:
@@ -151,14 +149,14 @@ def interpreted(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> MoonshineError:
-    """What to say where the system does not give a file."""
+    """Return the error for a file that cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return MoonshineError(f"{path}: no such file")
     return MoonshineError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
-    """Floats with 7 significant digits; None is an empty cell."""
+    """Write rows as CSV: floats with 7 significant digits, None as an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
@@ -170,9 +168,9 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[s
 
 
 def read_csv(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file as text, its comment lines (``#``) left out.
+    """Return the rows of a CSV file as text, without its comment lines (``#``).
 
-    Errors: ``MoonshineError`` naming the path when it is missing or damaged, or lacks one of ``columns``.
+    MoonshineError naming the path if it is missing or damaged, or lacks one of ``columns``.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -188,6 +186,6 @@ def read_csv(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

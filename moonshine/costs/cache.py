@@ -1,4 +1,4 @@
-"""A cache, in the user's home, of slow measurements: latencies and sizes of exported files on this machine."""
+"""Cache, in the user's home, of slow measurements: latencies and sizes of exported files on this machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from moonshine import __version__
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 
-PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
-"""What networks are built, run and written with: of another version, another measurement."""
+VERSIONED_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
+"""What builds, runs and writes networks: another version needs another measurement."""
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/moonshine``, or ``~/.cache/moonshine``: losing it costs time and nothing else."""
+    """Return ``$XDG_CACHE_HOME/moonshine`` or ``~/.cache/moonshine``: losing it costs nothing but time."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "moonshine"
 
@@ -33,10 +33,10 @@ def remembered(
     worth_keeping: Callable[[dict[str, Any]], bool] = lambda found: True,
     again: bool = False,
 ) -> dict[str, Any]:
-    """What ``measure`` gave when it was last called for ``about`` here; else it is called, and kept if it is worth it.
+    """Return what ``measure`` returned for ``about`` on this machine before; else call it, and keep what is worth it.
 
-    ``about`` is what the measurement depends on, beside machine and versions. ``again`` measures anew whatever is kept.
-    A cache that is damaged or cannot be written is as good as none.
+    ``about`` is what the measurement depends on, beside machine and versions. ``again`` measures anew, whatever is
+    kept. A cache that is damaged or cannot be written counts as none.
     """
     here = {
         **about,
@@ -57,7 +57,7 @@ def remembered(
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    for name in VERSIONED_PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

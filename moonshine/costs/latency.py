@@ -17,17 +17,17 @@ from moonshine.networks.passes import placed
 
 logger = logging.getLogger(__name__)
 
-WARM_UP = 2
+WARM_UP_PASSES = 2
 VISITS = (2, 4)
-"""A network is timed at least and at most so many times, with a pause or other networks in between where there are."""
+"""Fewest and most times that a network is timed, with other networks in between where there are any."""
 RELIABLE = SPREAD
-"""The spread up to which a time is taken for the network's own, and not for that of a busy machine."""
+"""The largest spread of a time that is taken to be the network's own, not that of a busy machine."""
 LEAST_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Milliseconds of each part of a network in one look at it; ``waited``: the share of it in which others ran."""
+    """Milliseconds of each part of a network in one visit; ``waited`` is the share of it that others took."""
 
     ms: Mapping[str, float]
     waited: float = 0.0
@@ -39,16 +39,16 @@ class Visit:
 
 @contextmanager
 def visiting() -> Iterator[Callable[[], float]]:
-    """A function that gives the share of the context's time in which the process did not compute."""
+    """Yield a function that returns the share of the time in the context in which the process did not compute."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield lambda: max(0.0, 1 - (time.process_time() - cpu) / (time.perf_counter() - wall))
 
 
 def settled(visits: Sequence[Visit]) -> tuple[dict[str, float], float]:
-    """The mean of the two fastest visits, by part, and its spread: a share of it within which no difference is one.
+    """Return the mean of the two fastest visits, by part, and its spread: smaller relative differences mean nothing.
 
-    What disturbs a measurement only ever makes it longer. The spread is that of the two, or the share in which one of
-    them had to wait, where that is more.
+    What disturbs a measurement only ever makes it longer. The spread is that of the two visits, or the share of one of
+    them in which it had to wait, whichever is larger.
     """
     first, second = sorted(visits, key=lambda visit: visit.total)[:2]
     spread = max(second.total / first.total - 1, first.waited, second.waited, LEAST_SPREAD)
@@ -56,15 +56,15 @@ def settled(visits: Sequence[Visit]) -> tuple[dict[str, float], float]:
 
 
 def is_settled(visits: Sequence[Visit]) -> bool:
-    """Whether there are enough: the fewest, if they agree, or the most."""
+    """Whether there are enough visits: the fewest, if they agree, or the most."""
     return len(visits) >= VISITS[1] or (len(visits) >= VISITS[0] and settled(visits)[1] <= RELIABLE)
 
 
 def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int = 5) -> float:
-    """Wall time in milliseconds of an eager fp32 forward pass in eval mode on the CPU, channels last.
+    """Return the wall time in milliseconds of an eager fp32 forward pass in eval mode on the CPU, channels last.
 
-    The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; a warning where even these differ, as on a
-    busy machine. ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to
+    The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; logs a warning where even these differ, as on
+    a busy machine. ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to
     channels last, or to torch's own layout where it does not run so.
     """
     module = module.to("cpu").eval()
@@ -72,7 +72,7 @@ def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int 
     images = images.contiguous(memory_format=placed(module, images))
     visits: list[Visit] = []
     with threads_set_to(threads), torch.inference_mode():
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_PASSES):
             module(images.clone())  # a network may write into its input
         while not is_settled(visits):
             seconds = []
@@ -90,13 +90,13 @@ def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int 
 
 
 def unreliable(spread: float) -> str:
-    """What is said of a time with a large spread."""
+    """Say that a time has a large spread."""
     return f"is unreliable: measured again, it differed by {spread:.0%}, as on a busy machine"
 
 
 @contextmanager
 def threads_set_to(count: int) -> Iterator[None]:
-    """Within the context torch computes with ``count`` threads."""
+    """Let torch compute with ``count`` threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

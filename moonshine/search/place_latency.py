@@ -14,7 +14,7 @@ from torch import nn
 from moonshine.costs.latency import (
     RELIABLE,
     VISITS,
-    WARM_UP,
+    WARM_UP_PASSES,
     Visit,
     is_settled,
     settled,
@@ -44,11 +44,11 @@ class Latencies:
 
 
 def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> Latencies:
-    """The medians over ``repeats`` forward passes of a network per block that has it wherever it fits.
+    """Measure medians over ``repeats`` forward passes of a network per block, which has it wherever it fits.
 
     Every network is visited twice, after all the others, and up to four times where two visits differ, see
-    `moonshine.costs.latency.settled`. Their sum over a network's places is an estimate of its latency: a block leaves
-    caches as its neighbour finds them. torch's threads and random generator are afterwards as they were.
+    `moonshine.costs.latency.settled`. The sum over the places of a network only estimates its latency: what a block
+    leaves in the caches, its neighbour finds. torch's threads and random generator are left as they were.
     """
     images = torch.zeros(1, *space.input_shape)
     visits: dict[str, list[Visit]] = {block: [] for block in space.blocks}
@@ -86,7 +86,7 @@ def _time(
     def stop(path: str) -> None:
         passes[-1][path] += (time.perf_counter() - started.pop()) * 1000
 
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP_PASSES):
         network(images.clone())  # it may write into its input
     for path in paths:
         module = network.get_submodule(path)

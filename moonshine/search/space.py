@@ -1,4 +1,4 @@
-"""The search space: networks that differ in the block at each of their places."""
+"""Search space: networks that differ in the block at each of their places."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from moonshine.networks.models import Trust
 
 Choice = Mapping[str, str]
+"""The block at each place, by path."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Space:
         return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
 
     def build(self, blocks: Choice) -> nn.Module:
-        """The network with these blocks, newly initialised from torch's global generator."""
+        """Build the network with these blocks, initialised from torch's global generator."""
         return from_structure(self.structure.with_blocks(blocks), self.trust)
 
     def uniform(self, block: str) -> dict[str, str]:
-        """The choice of one block at every place where it fits."""
+        """Choose one block at every place where it fits."""
         return {path: block for path in self.places if block in self.fitting[path]}
