@@ -26,7 +26,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
-from moonshine.config.data import Augment, ResizedCrop
+from moonshine.config.augment import Augment, ResizedCrop
 from moonshine.data import EncodedSplit, batches
 from moonshine.data.decoding import decode
 from moonshine.data.encoded import Packed

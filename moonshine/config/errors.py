@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-MAX_SHOWN = 70
+from moonshine.errors import shorten
 
 
 def describe(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
@@ -33,8 +33,10 @@ def describe(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str
         )
     if kind == "union_tag_invalid":
         # a field's name in quotes, or a function's with brackets
-        found = found.get(str(context["discriminator"]).strip("'").removesuffix("()"))
-        return f"{name}: found {shorten(repr(found))}; expected one of {context['expected_tags']}"
+        key = str(context["discriminator"]).strip("'").removesuffix("()")
+        return (
+            f"{name}.{key}: found {shorten(repr(found.get(key)))}; expected one of {context['expected_tags']}"
+        )
     message = item["msg"][0].lower() + item["msg"][1:]
     if kind == "float_type" and isinstance(found, str) and _is_number(found):
         message += f" (YAML reads {found} as text: write {float(found)!r})"
@@ -44,12 +46,6 @@ def describe(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str
         else shorten(repr(found))
     )
     return f"{name}: found {shown}; {message}"
-
-
-def shorten(text: str) -> str:
-    """Text of the user's for one line of a message."""
-    text = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _visible_path(loc: tuple[Any, ...], content: Any, schema: type[BaseModel]) -> tuple[list[str], list[str]]:

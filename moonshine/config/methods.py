@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moonshine.config.types import NonNegative, Positive, Section
+from moonshine.fields import NonNegative, Positive, Section
 
 
 class KD(Section):

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from moonshine.config.types import FilePath, NonNegative, Positive, Section, Seed, Sha256, Text, Whole
 from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
+from moonshine.fields import FilePath, NonNegative, Positive, Section, Seed, Sha256, Text, Whole
 from moonshine.networks.families import is_model
 
 Budgets = Text | list[Text]

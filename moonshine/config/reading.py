@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from moonshine.config.errors import shorten
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, shorten
 
 MAX_VALUES = 100_000
 MAX_DEPTH = 50

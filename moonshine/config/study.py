@@ -12,22 +12,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from moonshine.config.data import (
-    Augment,
-    Cityscapes,
-    Data,
-    Generated,
-    Imagenet,
-    PictureFiles,
-    SegmentationFolder,
-)
+from moonshine.config.augment import Augment
 from moonshine.config.errors import describe
 from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.reading import read
 from moonshine.config.training import Runtime, Training
-from moonshine.config.types import FilePath, Key, Section, Seed
+from moonshine.datasets import KINDS, Data
 from moonshine.errors import MoonshineError
+from moonshine.fields import FilePath, Key, Section, Seed
 from moonshine.networks.families import is_model
 
 SHOWN = 20
@@ -67,36 +60,21 @@ class Study(Section):
             raise ValueError(f"seeds: {self.seeds} has a seed twice")
         return self
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether every pixel has a label: semantic segmentation."""
-        data = self.data
-        return isinstance(data, SegmentationFolder | Cityscapes) or (
-            isinstance(data, Generated) and data.kind == "maps"
-        )
-
-    @property
-    def is_encoded(self) -> bool:
-        """Whether pictures are decoded as they are needed, not ahead."""
-        data = self.data
-        return isinstance(data, PictureFiles | Imagenet) or (
-            isinstance(data, Generated) and data.kind == "pictures"
-        )
-
     @model_validator(mode="after")
     def _crops_fit_the_data(self) -> Study:
-        augment, kind = self.augment, self.data.name
-        if augment.resized_crop is not None and not self.is_encoded:
+        augment, data = self.augment, self.data
+        if augment.resized_crop is not None and not data.is_encoded:
+            encoded = ", ".join(called for kind in KINDS if kind.is_encoded for called in kind.called())
             raise ValueError(
-                "augment.resized_crop belongs to pictures that are decoded as they are needed (imagenet, "
-                f"picture_files, generated pictures); found data.name: {kind}; allowed there: crop_padding"
+                f"augment.resized_crop belongs to images that are decoded during training ({encoded}); found "
+                f"data.name: {data.name}; allowed there: crop_padding"
             )
-        if self.is_encoded and augment.resized_crop is None:
+        if data.is_encoded and augment.resized_crop is None:
             raise ValueError(
-                f"augment.resized_crop: missing; data.name: {kind} needs it, such as "
+                f"augment.resized_crop: missing; data.name: {data.name} needs it, such as "
                 "{scale: [0.08, 1.0], ratio: [0.75, 1.3333]}"
             )
-        if self.is_encoded and augment.crop_padding:
+        if data.is_encoded and augment.crop_padding:
             raise ValueError(
                 f"augment.crop_padding: found {augment.crop_padding}; allowed beside resized_crop: 0"
             )
@@ -109,8 +87,11 @@ class Study(Section):
             "augment.crop": self.augment.crop,
         }
         for key, value in only_dense.items():
-            if value is not None and not self.is_dense:
-                raise ValueError(f"{key} belongs to data with label maps; found data.name: {self.data.name}")
+            if value is not None and not self.data.is_dense:
+                dense = ", ".join(called for kind in KINDS if kind.is_dense for called in kind.called())
+                raise ValueError(
+                    f"{key} belongs to data with label maps ({dense}); found data.name: {self.data.name}"
+                )
         return self
 
     def network_of(self, student: str) -> str:

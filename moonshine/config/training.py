@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from moonshine.config.types import NonNegative, Positive, Processes, Section, Share, Whole
+from moonshine.fields import NonNegative, Positive, Processes, Section, Share, Whole
 
 
 class Optimizer(Section):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.data.decoding import Pixels, decoded
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.store import VOID, AnySplit, Split

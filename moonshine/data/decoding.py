@@ -22,7 +22,7 @@ from moonshine.data.rgb import open_rgb
 from moonshine.errors import MoonshineError, first_line
 
 if TYPE_CHECKING:
-    from moonshine.config.data import ResizedCrop
+    from moonshine.config.augment import ResizedCrop
 
 SHOWN = 10
 """Unreadable pictures that an error names."""

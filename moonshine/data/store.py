@@ -21,7 +21,7 @@ from moonshine.files import draft, read_json, sha256
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
 SPLITS = ("train", "validation", "test")
-HOW = "python -m moonshine_workflow.stages.fetch --study STUDY, or moonshine.datasets.prepare"
+HOW = "python -m moonshine_workflow.stages.fetch --study STUDY, or moonshine.preparation.prepare.prepare_dataset"
 VOID = 255
 """The label of a pixel that belongs to no class."""
 
@@ -89,7 +89,7 @@ class LostArrays(MoonshineError):
 
 
 def load(folder: Path | str) -> Dataset:
-    """Open what ``prepare`` left in ``folder``; the arrays are verified once per process, and memory-mapped.
+    """Open what ``prepare_dataset`` left in ``folder``; the arrays are verified once per process, and memory-mapped.
 
     Raises MoonshineError where a file is missing or damaged, or the two files do not belong together: `LostArrays`
     where preparing the same data again would mend it.

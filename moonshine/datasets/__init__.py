@@ -1,5 +1,43 @@
-"""The kinds of dataset, and how each is prepared, once."""
+"""The kinds of dataset, a file each; they are listed here."""
 
-from moonshine.datasets.preparation import prepare
+from __future__ import annotations
 
-__all__ = ["prepare"]
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
+
+from moonshine.datasets.arrays import Arrays
+from moonshine.datasets.cifar import Cifar
+from moonshine.datasets.cityscapes import Cityscapes
+from moonshine.datasets.digits import Digits
+from moonshine.datasets.generated import GeneratedImages, GeneratedMaps, GeneratedPictures
+from moonshine.datasets.image_folder import ImageFolder, PictureFiles
+from moonshine.datasets.imagenet import Imagenet
+from moonshine.datasets.kind import DataSection
+from moonshine.datasets.segmentation_folder import SegmentationFolder
+
+Generated = Annotated[GeneratedImages | GeneratedPictures | GeneratedMaps, Field(discriminator="kind")]
+Data = Annotated[
+    Digits
+    | Cifar
+    | Arrays
+    | ImageFolder
+    | PictureFiles
+    | Imagenet
+    | SegmentationFolder
+    | Cityscapes
+    | Generated,
+    Field(discriminator="name"),
+]
+
+
+def _sections(union: Any) -> Iterator[type[DataSection]]:
+    for member in get_args(union):
+        if isinstance(member, type) and issubclass(member, DataSection):
+            yield member
+        else:
+            yield from _sections(member)
+
+
+KINDS = tuple(_sections(Data))

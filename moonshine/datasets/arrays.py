@@ -4,58 +4,70 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from moonshine.datasets.source import Array, Source
+from moonshine.datasets.kind import DataSection, ImageArrays, check_checksum
 from moonshine.errors import MoonshineError
+from moonshine.fields import FilePath, Sha256, Side, Whole
 from moonshine.files import sha256
 
 if TYPE_CHECKING:
-    from moonshine.config.data import Arrays
+    from moonshine.datasets.kind import Array
 
-REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-OPTIONAL = ("val_images", "val_labels")
+SPLITS = {"train": "train", "test": "test", "val": "validation"}
+"""How names of arrays begin -> split; the last is optional."""
+REQUIRED, OPTIONAL = [
+    [f"{prefix}_{what}" for prefix in prefixes for what in ("images", "labels")]
+    for prefixes in (("train", "test"), ("val",))
+]
 
 
-def read(config: Arrays) -> Source:
-    """Arrays of ``config.path`` once its SHA-256 is ``config.sha256``; pickled objects are refused.
+class Arrays(DataSection):
+    """The user's own ``.npz`` in the MedMNIST key convention; ``size: null`` keeps the images' own size.
 
-    Raises MoonshineError for a file that is missing, another one, or unreadable, and for missing arrays.
+    ``channels: 3`` repeats the channel of grey images, for networks that take colour; images of more than 4 channels
+    must say here how many they have.
     """
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise MoonshineError(f"data.path: {path} is no file; allowed: a .npz file")
-    found = sha256(path)
-    if found != config.sha256:
-        raise MoonshineError(
-            f"data.sha256: {path} has the checksum {found}, the study says {config.sha256}; the file is "
-            "damaged or another one (where it is the right one, write its checksum into the study)"
+
+    name: Literal["arrays"]
+    path: FilePath
+    sha256: Sha256
+    size: Side | None
+    channels: Whole | None = None
+
+    def source(self) -> ImageArrays:
+        """Load the arrays once the checksum is right; pickled objects are refused."""
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise MoonshineError(f"data.path: {path} is no file; allowed: a .npz file")
+        found = sha256(path)
+        check_checksum(f"{path} has", found, self.sha256)
+        arrays = _read(path)
+        missing = [key for key in REQUIRED if key not in arrays]
+        if len(set(OPTIONAL) & set(arrays)) == 1:
+            missing += [key for key in OPTIONAL if key not in arrays]
+        if missing:
+            raise MoonshineError(
+                f"data.path: {path} lacks {', '.join(missing)}; allowed: {', '.join(REQUIRED)}, "
+                f"and {' with '.join(OPTIONAL)} or neither"
+            )
+        return ImageArrays(
+            where=str(path),
+            splits={
+                split: (arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"])
+                for prefix, split in SPLITS.items()
+                if f"{prefix}_images" in arrays
+            },
+            description=path.name,
+            sha256=found,
+            size=self.size,
+            channels=self.channels,
         )
-    arrays = _read(path)
-    missing = [key for key in REQUIRED if key not in arrays]
-    if len(set(OPTIONAL) & set(arrays)) == 1:
-        missing += [key for key in OPTIONAL if key not in arrays]
-    if missing:
-        raise MoonshineError(
-            f"data.path: {path} lacks {', '.join(missing)}; allowed: {', '.join(REQUIRED)}, "
-            f"and {' with '.join(OPTIONAL)} or neither"
-        )
-    return Source(
-        where=str(path),
-        description=path.name,
-        sha256=found,
-        train_images=arrays["train_images"],
-        train_labels=arrays["train_labels"],
-        test_images=arrays["test_images"],
-        test_labels=arrays["test_labels"],
-        validation_images=arrays.get("val_images"),
-        validation_labels=arrays.get("val_labels"),
-    )
 
 
 def _read(path: Path) -> dict[str, Array]:
+    import numpy as np
+
     if not zipfile.is_zipfile(path):
         raise MoonshineError(f"data.path: {path} is truncated or not a .npz file (a zip of arrays)")
     try:

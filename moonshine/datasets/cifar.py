@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-import numpy as np
-
-from moonshine.datasets.source import Source
+from moonshine.datasets.kind import DataSection, ImageArrays, PublicSize
 from moonshine.errors import MoonshineError
+from moonshine.fields import FilePath
 from moonshine.files import sha256
 
-if TYPE_CHECKING:
-    from moonshine.config.data import Cifar
 
+class Cifar(DataSection):
+    """CIFAR-10 or CIFAR-100 as torchvision downloads and checks them into ``root``."""
 
-def read(config: Cifar) -> Source:
-    """Official training and test set from ``config.root``, fetched into it where they are not there yet.
+    name: Literal["cifar10", "cifar100"]
+    root: FilePath
+    size: Literal[32]
 
-    Raises MoonshineError where the download fails or a file has another checksum than torchvision knows.
-    """
-    from torchvision import datasets
+    def source(self) -> ImageArrays:
+        """Read the official training and test set, downloaded where they are not there yet."""
+        from torchvision import datasets
 
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.name]
-    root = Path(config.root).expanduser()
-    try:
-        train = kind(root, train=True, download=True)
-        test = kind(root, train=False, download=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise MoonshineError(
-            f"data.root: {config.name} could not be downloaded into {root}, or is damaged there: {error}"
-        ) from None
-    files = [name for name, _ in (*kind.train_list, *kind.test_list)]
-    return Source(
-        where=str(root / kind.base_folder),
-        description=f"{config.name}, python version, through torchvision",
-        sha256={name: sha256(root / kind.base_folder / name) for name in files},
-        train_images=train.data,
-        train_labels=np.asarray(train.targets),
-        test_images=test.data,
-        test_labels=np.asarray(test.targets),
-        class_names=tuple(train.classes),
-    )
+        dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[self.name]
+        root = Path(self.root).expanduser()
+        try:
+            train, test = (dataset(root, train=is_train, download=True) for is_train in (True, False))
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise MoonshineError(
+                f"data.root: {self.name} could not be downloaded into {root}, or is damaged there: {error}"
+            ) from None
+        files = root / dataset.base_folder
+        return ImageArrays(
+            where=str(files),
+            splits={"train": (train.data, train.targets), "test": (test.data, test.targets)},
+            description=f"{self.name}, python version, through torchvision",
+            sha256={name: sha256(files / name) for name, _ in (*dataset.train_list, *dataset.test_list)},
+            class_names=train.classes,
+            size=self.size,
+        )
+
+    def public_size(self) -> PublicSize:
+        """Return the numbers of both datasets' authors."""
+        return PublicSize(50_000, 10_000, (3, self.size, self.size), int(self.name.removeprefix("cifar")))

@@ -6,15 +6,12 @@ Source of ids and classes: the benchmark's cityscapesscripts, helpers/labels.py.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar, Literal
 
-from moonshine.datasets.checksums import of_files
-from moonshine.datasets.label_maps import Pair, Scenes, prepare_scenes
-from moonshine.datasets.source import some
-from moonshine.errors import MoonshineError
-
-if TYPE_CHECKING:
-    from moonshine.config.data import Cityscapes
+from moonshine.datasets.kind import DataSection, Pair, PublicSize, Scenes
+from moonshine.datasets.listing import checksum_of_contents
+from moonshine.errors import MoonshineError, first_ten
+from moonshine.fields import FilePath, Sides
 
 CLASSES = {
     7: "road",
@@ -40,69 +37,76 @@ CLASSES = {
 """Label id in the files -> class, in the order of the benchmark's train ids 0 to 18."""
 
 VOID = frozenset(range(34)) - CLASSES.keys()
-PICTURE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
+IMAGE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 SOURCES = (
-    ("leftImg8bit", PICTURE, "leftImg8bit_trainvaltest.zip"),
+    ("leftImg8bit", IMAGE, "leftImg8bit_trainvaltest.zip"),
     ("gtFine", LABELS, "gtFine_trainvaltest.zip"),
 )
 """Folder, how its files end, and the archive that holds it."""
 COUNTS = {"train": 2975, "val": 500}
-"""Pictures of the benchmark's splits; its own test set has no public labels."""
+"""Images of the benchmark's splits; its own test set has no public labels."""
 
 
-def prepare(config: Cityscapes, folder: Path) -> dict[str, Any]:
-    """As `moonshine.datasets.label_maps.prepare_scenes`; the benchmark's val split is the test set.
+class Cityscapes(DataSection):
+    """Cityscapes with fine annotations, extracted into ``root``; resized to ``size`` [height, width].
 
-    A network has 20 outputs, as the authors of ERFNet count them: the 19 classes and void, which is never a target and
-    is not scored. MoonshineError also for a folder that is missing, laid out otherwise or not extracted whole.
+    The benchmark's val split is the test set. A network has 20 outputs, as the authors of ERFNet count them: the 19
+    classes and void, which is never a target and is not scored.
     """
-    root = Path(config.root).expanduser()
-    found = _pairs(root)
-    pairs = {"train": found["train"], "test": found["val"]}
-    scenes = Scenes(
-        root=root,
-        pairs=pairs,
-        class_names=(*CLASSES.values(), "void"),
-        scored=len(CLASSES),
-        ids={label: index for index, label in enumerate(CLASSES)},
-        void=VOID,
-        description="Cityscapes, fine annotations",
-        sha256=of_files(root, (name for split in pairs.values() for pair in split for name in pair)),
-    )
-    return prepare_scenes(
-        scenes,
-        folder,
-        name=config.name,
-        size=config.size,
-        validation=config.validation,
-        split_seed=config.split_seed,
-        normalisation=config.normalisation,
-    )
+
+    is_dense: ClassVar[bool] = True
+
+    name: Literal["cityscapes"]
+    root: FilePath
+    size: Sides
+
+    def source(self) -> Scenes:
+        """List images and label maps; the checksum is that of their names and contents."""
+        root = Path(self.root).expanduser()
+        found = _pairs(root)
+        splits = {"train": found["train"], "test": found["val"]}
+        names = (name for pairs in splits.values() for pair in pairs for name in pair)
+        return Scenes(
+            root=root,
+            splits=splits,
+            ids={label: index for index, label in enumerate(CLASSES)},
+            void=VOID,
+            scored=len(CLASSES),
+            description="Cityscapes, fine annotations",
+            sha256=checksum_of_contents(root, names),
+            class_names=(*CLASSES.values(), "void"),
+            size=self.size,
+        )
+
+    def public_size(self) -> PublicSize:
+        """Return the numbers of the benchmark; void has an output of its own."""
+        height, width = self.size
+        return PublicSize(COUNTS["train"], COUNTS["val"], (3, height, width), len(CLASSES) + 1)
 
 
 def _pairs(root: Path) -> dict[str, list[Pair]]:
-    """Split of the benchmark -> (picture, label map), by name; MoonshineError naming all that is missing at once."""
+    """Split of the benchmark -> (image, label map), by name; MoonshineError naming all that is missing at once."""
     pairs: dict[str, list[Pair]] = {}
     no_labels: list[str] = []
-    no_picture: list[str] = []
+    no_image: list[str] = []
     miscounted: list[str] = []
     for split, count in COUNTS.items():
-        pictures, labels = (_files(root, split, *source) for source in SOURCES)
+        images, labels = (_files(root, split, *source) for source in SOURCES)
         pairs[split] = [
-            (f"leftImg8bit/{split}/{stem}{PICTURE}", f"gtFine/{split}/{stem}{LABELS}") for stem in pictures
+            (f"leftImg8bit/{split}/{stem}{IMAGE}", f"gtFine/{split}/{stem}{LABELS}") for stem in images
         ]
-        no_labels += [f"gtFine/{split}/{stem}{LABELS}" for stem in pictures if stem not in labels]
-        no_picture += [f"leftImg8bit/{split}/{stem}{PICTURE}" for stem in labels if stem not in pictures]
-        if len(pictures) != count:
+        no_labels += [f"gtFine/{split}/{stem}{LABELS}" for stem in images if stem not in labels]
+        no_image += [f"leftImg8bit/{split}/{stem}{IMAGE}" for stem in labels if stem not in images]
+        if len(images) != count:
             miscounted.append(
-                f"leftImg8bit/{split} holds {len(pictures)} pictures (*{PICTURE}); allowed: {count} (extract "
+                f"leftImg8bit/{split} holds {len(images)} images (*{IMAGE}); allowed: {count} (extract "
                 "leftImg8bit_trainvaltest.zip again)"
             )
     problems = [
-        f"it has no {some(missing)}; allowed: {what} (extract {archive} again)"
+        f"it has no {first_ten(missing)}; allowed: {what} (extract {archive} again)"
         for missing, what, (_, _, archive) in (
-            (no_labels, "a label map for every picture", SOURCES[1]),
-            (no_picture, "a picture for every label map", SOURCES[0]),
+            (no_labels, "a label map for every image", SOURCES[1]),
+            (no_image, "an image for every label map", SOURCES[0]),
         )
         if missing
     ] + miscounted

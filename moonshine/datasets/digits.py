@@ -1,34 +1,48 @@
-"""The ``digits`` kind: scikit-learn's 1,797 handwritten digits, which need no download."""
+"""The ``digits`` kind: scikit-learn's handwritten digits, which need no download."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
-import numpy as np
+from pydantic import Field
 
-from moonshine.datasets.source import Source
-from moonshine.datasets.splitting import hold_out
+from moonshine.datasets.kind import DataSection, ImageArrays, PublicSize
+from moonshine.fields import Side
 
-if TYPE_CHECKING:
-    from moonshine.config.data import Digits
+COUNT = 1_797
 
 
-def read(config: Digits) -> Source:
-    """8x8 images of one channel, 0 to 16 scaled to 0 to 255; a share ``config.test`` is the test set."""
-    from sklearn.datasets import load_digits
+class Digits(DataSection):
+    """scikit-learn's 1,797 handwritten digits, resized from 8x8 to ``size``; a share ``test`` is the test set."""
 
-    bunch = load_digits()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    labels = bunch.target.astype(np.int64)
-    train, test = hold_out(labels, config.test, seed=config.split_seed, key="data.test")
-    return Source(
-        where="digits",
-        description="scikit-learn's digits (UCI optical recognition of handwritten digits, 8x8 pixels)",
-        sha256=hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest(),
-        train_images=images[train],
-        train_labels=labels[train],
-        test_images=images[test],
-        test_labels=labels[test],
-        class_names=tuple("0123456789"),
-    )
+    name: Literal["digits"]
+    size: Side
+    test: Annotated[float, Field(gt=0, lt=1)]
+    channels: Literal[3] | None = None
+
+    def source(self) -> ImageArrays:
+        """Load 8x8 images of one channel, 0 to 16 scaled to 0 to 255."""
+        import numpy as np
+        from sklearn.datasets import load_digits
+
+        from moonshine.datasets.splitting import hold_out
+
+        bunch = load_digits()
+        images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+        labels = bunch.target.astype(np.int64)
+        train, test = hold_out(labels, self.test, seed=self.split_seed, key="data.test")
+        return ImageArrays(
+            where="digits",
+            splits={"train": (images[train], labels[train]), "test": (images[test], labels[test])},
+            description="scikit-learn's digits (UCI optical recognition of handwritten digits, 8x8 pixels)",
+            sha256=hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest(),
+            class_names=tuple("0123456789"),
+            size=self.size,
+            channels=self.channels,
+        )
+
+    def public_size(self) -> PublicSize:
+        """Return the size that a share ``test`` leaves."""
+        test = round(COUNT * self.test)
+        return PublicSize(COUNT - test, test, (self.channels or 1, self.size, self.size), 10)

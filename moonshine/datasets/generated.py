@@ -1,111 +1,215 @@
-"""The ``generated`` kind: synthetic data drawn from a seed, to try a pipeline without a dataset.
+"""The ``generated`` kinds: synthetic data drawn from a seed, to try a pipeline without a dataset.
 
 Every class has two colours of its own; an image blends them in blobs at random and adds noise. That survives crops,
-mirroring and resizing, so that networks learn it in a few steps.
+mirroring and resizing, so that networks learn it in a few steps. Scenes have boxes of every class on a background.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
-import torch
-import torch.nn.functional as F
+from pydantic import Field, model_validator
 
-from moonshine.datasets.encoding import Encoded, prepare_encoded
-from moonshine.datasets.source import Array, Source
+from moonshine.datasets.kind import (
+    MAP_CLASSES,
+    DataSection,
+    ImageArrays,
+    ImageFiles,
+    Normalisation,
+    Pair,
+    PublicSize,
+    Scenes,
+)
+from moonshine.datasets.splitting import random_state
+from moonshine.fields import Seed, Side, Whole
 
 if TYPE_CHECKING:
-    from moonshine.config.data import Generated
+    from numpy.random import RandomState
+
+    from moonshine.datasets.kind import Array
 
 BLOBS = 5
 """Values per side of the random map that blends a class's colours."""
-
 NOISE = 16
 """Largest random change of a pixel, of 255."""
-
 LARGER = 2.0
-"""Sides of generated pictures, at most, as a multiple of the input's."""
-
+"""Sides of generated JPEGs, at most, as a multiple of the input's."""
 QUALITY = 90
 """Of generated JPEGs."""
+VOID = 255
+"""Of generated label maps."""
 
 
-def read(config: Generated) -> Source:
-    """``config.train`` and ``config.test`` decoded images, classes in turn."""
-    draws, colours = _start(config)
-    images, labels = {}, {}
-    for split, count in (("train", config.train), ("test", config.test)):
-        labels[split] = np.arange(count) % config.classes
-        images[split] = np.stack(
-            [_image(draws, colours[label], config.size, config.size) for label in labels[split]]
+class _Generated(DataSection):
+    """Data drawn from ``seed``: ``train`` and ``test`` images of ``classes``, in turn."""
+
+    name: Literal["generated"]
+    kind: str
+    classes: Annotated[int, Field(ge=2, le=10**6)]
+    size: Side
+    train: Whole
+    test: Whole
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _enough(self) -> _Generated:
+        if self.train < self.classes:
+            raise ValueError(
+                f"train: found {self.train}; allowed: at least one for each of {self.classes} classes"
+            )
+        return self
+
+    def public_size(self) -> PublicSize:
+        """Return what the study asks for."""
+        return PublicSize(self.train, self.test, (3, self.size, self.size), self.classes)
+
+    @property
+    def _description(self) -> str:
+        return f"{self.kind} generated from seed {self.seed}"
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {"train": self.train, "test": self.test}
+
+
+class GeneratedImages(_Generated):
+    """Decoded images of ``size`` x ``size`` pixels."""
+
+    kind: Literal["images"]
+
+    def source(self) -> ImageArrays:
+        """Draw the images."""
+        import numpy as np
+
+        draws = random_state(f"generated {self.seed}")
+        colours = draws.randint(256, size=(self.classes, 2, 3))
+        splits = {}
+        for split, count in self._counts.items():
+            labels = np.arange(count) % self.classes
+            images = [_image(draws, colours[label], self.size, self.size) for label in labels]
+            splits[split] = np.stack(images), labels
+        content = b"".join(images.tobytes() for images, _ in splits.values())
+        return ImageArrays(
+            where="generated images",
+            splits=splits,
+            description=self._description,
+            sha256=hashlib.sha256(content).hexdigest(),
         )
-    content = b"".join(images[split].tobytes() for split in ("train", "test"))
-    return Source(
-        where="generated images",
-        description=_description(config),
-        sha256=hashlib.sha256(content).hexdigest(),
-        train_images=images["train"],
-        train_labels=labels["train"],
-        test_images=images["test"],
-        test_labels=labels["test"],
-    )
 
 
-def prepare_pictures(config: Generated, folder: Path) -> dict[str, Any]:
-    """JPEGs, each side between one and two times ``config.size`` pixels, that are decoded as they are needed.
+class GeneratedPictures(_Generated):
+    """JPEGs that become inputs as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` squared.
 
-    As `moonshine.datasets.encoding.prepare_encoded`.
+    Each side has between one and two times ``size`` pixels.
     """
-    from PIL import Image
 
-    draws, colours = _start(config)
-    pictures = {}
-    for split, count in (("train", config.train), ("test", config.test)):
-        labels = [index % config.classes for index in range(count)]
-        contents = []
-        for label in labels:
-            height, width = (int(config.size * draws.uniform(1, LARGER)) for _ in range(2))
-            file = io.BytesIO()
-            Image.fromarray(_image(draws, colours[label], height, width)).save(file, "JPEG", quality=QUALITY)
-            contents.append(file.getvalue())
-        pictures[split] = (contents, labels)
-    content = b"".join(each for contents, _ in pictures.values() for each in contents)
-    encoded = Encoded(
-        pictures=pictures,
-        class_names=[str(label) for label in range(config.classes)],
-        root=None,
-        resize=round(config.size * 8 / 7),  # as 256 is to 224
-        crop=config.size,
-        description=_description(config),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
-    assert config.normalisation
-    return prepare_encoded(
-        encoded, config.name, config.validation, config.split_seed, config.normalisation, folder
-    )
+    is_encoded: ClassVar[bool] = True
 
+    kind: Literal["pictures"]
+    normalisation: Normalisation
 
-def _start(config: Generated) -> tuple[np.random.RandomState, Array]:
-    """Random numbers, of a stream that numpy promises never to change, and the colours of every class."""
-    digest = hashlib.sha256(f"generated {config.seed}".encode()).digest()
-    draws = np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
-    return draws, draws.randint(256, size=(config.classes, 2, 3))
+    def source(self) -> ImageFiles:
+        """Draw and encode the images."""
+        from PIL import Image
+
+        draws = random_state(f"generated {self.seed}")
+        colours = draws.randint(256, size=(self.classes, 2, 3))
+        splits: dict[str, tuple[list[bytes], list[int]]] = {}
+        for split, count in self._counts.items():
+            splits[split] = [], [index % self.classes for index in range(count)]
+            for label in splits[split][1]:
+                height, width = (int(self.size * draws.uniform(1, LARGER)) for _ in range(2))
+                file = BytesIO()
+                image = Image.fromarray(_image(draws, colours[label], height, width))
+                image.save(file, "JPEG", quality=QUALITY)
+                splits[split][0].append(file.getvalue())
+        content = b"".join(each for contents, _ in splits.values() for each in contents)
+        return ImageFiles(
+            root=None,
+            splits=splits,
+            resize=round(self.size * 8 / 7),  # as 256 is to 224
+            crop=self.size,
+            description=self._description,
+            sha256=hashlib.sha256(content).hexdigest(),
+            class_names=[str(label) for label in range(self.classes)],
+        )
 
 
-def _image(draws: np.random.RandomState, colours: Array, height: int, width: int) -> Array:
+class GeneratedMaps(_Generated):
+    """Scenes ``size`` high and twice as wide with a label for every pixel; the last row is void.
+
+    Class 0 is the background, and every scene has a box of each other class.
+    """
+
+    is_dense: ClassVar[bool] = True
+
+    kind: Literal["maps"]
+    classes: Annotated[int, Field(ge=2, le=MAP_CLASSES)]
+
+    def source(self) -> Scenes:
+        """Draw the scenes."""
+        import numpy as np
+        from PIL import Image
+
+        draws = random_state(f"generated maps {self.seed}")
+        colours = draws.randint(256, size=(self.classes, 3))
+        digest = hashlib.sha256()
+        contents: dict[str, bytes] = {}
+        splits: dict[str, list[Pair]] = {}
+        for split, count in self._counts.items():
+            splits[split] = [
+                (f"{split}-{index}.png", f"{split}-{index}-labels.png") for index in range(count)
+            ]
+            for pair in splits[split]:
+                labels = self._label_map(draws)
+                noise = draws.randint(-NOISE, NOISE + 1, size=(*labels.shape, 3))
+                pixels = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
+                labels[-1] = VOID
+                for name, array in zip(pair, (pixels, labels), strict=True):
+                    file = BytesIO()
+                    Image.fromarray(array).save(file, "PNG")
+                    contents[name] = file.getvalue()
+                    digest.update(array.tobytes())
+        return Scenes(
+            root=Path("generated"),
+            splits=splits,
+            ids={label: label for label in range(self.classes)},
+            void=frozenset({VOID}),
+            scored=self.classes,
+            description=self._description,
+            sha256=digest.hexdigest(),
+            class_names=[str(label) for label in range(self.classes)],
+            contents=contents,
+        )
+
+    def public_size(self) -> PublicSize:
+        """Return what the study asks for."""
+        return PublicSize(self.train, self.test, (3, self.size, 2 * self.size), self.classes)
+
+    def _label_map(self, draws: RandomState) -> Array:
+        """One label map, uint8 (size, 2 * size)."""
+        import numpy as np
+
+        labels = np.zeros((self.size, 2 * self.size), np.uint8)
+        for label in range(1, self.classes):
+            height, width = draws.randint(self.size // 4, self.size // 2, size=2)
+            top, left = draws.randint(self.size - height), draws.randint(2 * self.size - width)
+            labels[top : top + height, left : left + width] = label
+        return labels
+
+
+def _image(draws: RandomState, colours: Array, height: int, width: int) -> Array:
     """One image, uint8 (height, width, 3)."""
+    import numpy as np
+    import torch
+    from torch.nn.functional import interpolate
+
     coarse = torch.from_numpy(draws.uniform(size=(1, 1, BLOBS, BLOBS)))
-    share = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[
-        0, 0, :, :, None
-    ].numpy()
+    blended = interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+    share = blended[0, 0, :, :, None].numpy()
     noise = draws.randint(-NOISE, NOISE + 1, size=(height, width, 3))
     pixels = share * colours[0] + (1 - share) * colours[1] + noise
     return np.clip(pixels.round(), 0, 255).astype(np.uint8)
-
-
-def _description(config: Generated) -> str:
-    return f"{config.kind} generated from seed {config.seed}"

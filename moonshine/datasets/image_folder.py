@@ -1,70 +1,83 @@
-"""The ``image_folder`` kind: a folder of the user's images in the layout of torchvision's ``ImageFolder``."""
+"""The ``image_folder`` and ``picture_files`` kinds: the user's images as torchvision's ``ImageFolder`` wants them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from moonshine.datasets.checksums import of_files
-from moonshine.datasets.folder_listing import Listing, survey
-from moonshine.datasets.pictures import Pictures
-from moonshine.datasets.source import Source
+from moonshine.datasets.kind import CroppedImages, ImageFiles, Normalisation, check_checksum
+from moonshine.datasets.listing import checksum_of_contents, checksum_of_sizes, list_images
 from moonshine.errors import MoonshineError
+from moonshine.fields import FilePath, Sha256
 
-if TYPE_CHECKING:
-    from moonshine.config.data import ImageFolder
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+"""Folder -> split."""
 
 
-def read(config: ImageFolder) -> Source:
-    """Pictures of ``config.root`` once the checksum of all is ``config.sha256``; decoded later, piece by piece.
+class ImageFolder(CroppedImages):
+    """The user's own images in the layout of torchvision's ``ImageFolder``, decoded ahead.
 
-    Raises MoonshineError for a folder that is missing, laid out otherwise, unreadable or another one.
+    ``root`` holds train/, test/ and perhaps val/ (used instead of ``validation``).
     """
-    try:
-        listing = survey(config.root)
-        found = _checksum(listing)
-    except MoonshineError as error:
-        raise MoonshineError(f"data.root: {error}") from None
-    if found != config.sha256:
-        raise MoonshineError(
-            f"data.sha256: the images of {listing.root} have the checksum {found}, the study says {config.sha256}; "
-            "they have changed or are others (where they are the right ones, write their checksum into the study)"
+
+    name: Literal["image_folder"]
+    root: FilePath
+    sha256: Sha256
+
+    def source(self) -> ImageFiles:
+        """List the images once the checksum of all is right; they are decoded later."""
+        try:
+            listing = list_images(self.root)
+            found = checksum_of_contents(listing.root, listing.names)
+        except MoonshineError as error:
+            raise MoonshineError(f"data.root: {error}") from None
+        check_checksum(f"the images of {listing.root} have", found, self.sha256)
+        return ImageFiles(
+            root=self.root,
+            splits=listing.by_split(SPLITS),
+            resize=self.resize,
+            crop=self.crop,
+            description=f"image folder {listing.root.name}",
+            sha256=found,
+            class_names=listing.classes,
         )
-    pictures = {
-        split: Pictures(listing.root, names, config.resize, config.crop)
-        for split, names in listing.files.items()
-    }
-    labels = {split: np.array(values, dtype=np.int64) for split, values in listing.labels.items()}
-    return Source(
-        where=str(listing.root),
-        description=f"image folder {listing.root.name}",
-        sha256=found,
-        train_images=pictures["train"],
-        train_labels=labels["train"],
-        test_images=pictures["test"],
-        test_labels=labels["test"],
-        validation_images=pictures.get("val"),
-        validation_labels=labels.get("val"),
-        class_names=listing.classes,
-        resize_rule={
-            "resize": config.resize,
-            "crop": [config.crop, config.crop],
-            "interpolation": "bilinear",
-            "antialias": True,
-        },
-    )
 
 
-def checksum(root: Path | str) -> str:
-    """SHA-256 of the images that are read from a folder: of their names below it and their contents.
+class PictureFiles(CroppedImages):
+    """A folder of images like `ImageFolder`'s that is too large to decode ahead: files are read during training.
+
+    ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` says which part is shown.
+    """
+
+    is_encoded: ClassVar[bool] = True
+
+    name: Literal["picture_files"]
+    root: FilePath
+    normalisation: Normalisation
+
+    def source(self) -> ImageFiles:
+        """List the images without reading one: the checksum is that of names and sizes, not of contents."""
+        try:
+            listing = list_images(self.root)
+            found = checksum_of_sizes(listing.root, listing.names)
+        except MoonshineError as error:
+            raise MoonshineError(f"data.root: {error}") from None
+        return ImageFiles(
+            root=self.root,
+            splits=listing.by_split(SPLITS),
+            resize=self.resize,
+            crop=self.crop,
+            description=f"picture files {listing.root.name}, listed by name and size",
+            sha256=found,
+            class_names=listing.classes,
+        )
+
+
+def checksum_image_folder(root: Path | str) -> str:
+    """Return the SHA-256 of the images in a folder: of their names below it and their contents.
 
     It is that of the text which ``sha256sum`` prints for them, one line per file, sorted by the bytes of the path.
-    Raises MoonshineError where ``read`` would.
+    MoonshineError for a folder that is missing, laid out otherwise or unreadable.
     """
-    return _checksum(survey(root))
-
-
-def _checksum(listing: Listing) -> str:
-    return of_files(listing.root, (name for files in listing.files.values() for name in files))
+    listing = list_images(root)
+    return checksum_of_contents(listing.root, listing.names)

@@ -4,73 +4,85 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, ClassVar, Literal
 
-from moonshine.datasets.checksums import of_files
-from moonshine.datasets.folder_listing import SUFFIXES, composed, kind_of, say_unread
-from moonshine.datasets.label_maps import Pair, Scenes, prepare_scenes
-from moonshine.datasets.source import some
-from moonshine.errors import MoonshineError
+from pydantic import Field, model_validator
 
-if TYPE_CHECKING:
-    from moonshine.config.data import SegmentationFolder
+from moonshine.datasets.kind import MAP_CLASSES, DataSection, Pair, Scenes, check_checksum
+from moonshine.datasets.listing import SUFFIXES, checksum_of_contents, composed, images_among, log_ignored
+from moonshine.errors import MoonshineError, first_ten
+from moonshine.fields import FilePath, Sha256, Sides, Text
 
 logger = logging.getLogger(__name__)
 
 FOLDERS = ("images", "labels")
 
 
-def prepare(config: SegmentationFolder, folder: Path) -> dict[str, Any]:
-    """As `moonshine.datasets.label_maps.prepare_scenes`, for ``images/<split>/`` and ``labels/<split>/``.
+class SegmentationFolder(DataSection):
+    """The user's own images with a label for every pixel: images/<split>/ and labels/<split>/, same file names.
 
-    Splits are train, test and perhaps val; where there is no test, val is the test set. MoonshineError also for a
-    folder that is laid out otherwise or is another one than the study's checksum says.
+    Splits are train, test and perhaps val; where there is no test, val is the test set. Label maps are 8-bit PNG: 0 is
+    the first of ``classes``, ``void`` none of them. ``size`` is [height, width]; null keeps the images' own, which must
+    then be one for all.
     """
-    root = Path(config.root).expanduser()
-    pairs = survey(root)
-    found = checksum(root)
-    if found != config.sha256:
-        raise MoonshineError(
-            f"data.sha256: the pictures and label maps of {root} have the checksum {found}, the study says "
-            f"{config.sha256}; they have changed or are others (where they are the right ones, write their checksum "
-            "into the study)"
+
+    is_dense: ClassVar[bool] = True
+
+    name: Literal["segmentation_folder"]
+    root: FilePath
+    sha256: Sha256
+    classes: Annotated[list[Text], Field(min_length=2, max_length=MAP_CLASSES)]
+    void: Annotated[int, Field(ge=0, le=255)]
+    size: Sides | None
+
+    @model_validator(mode="after")
+    def _void_is_no_class(self) -> SegmentationFolder:
+        if self.void < len(self.classes):
+            raise ValueError(
+                f"void: found {self.void}, which is the label of {self.classes[self.void]!r}; allowed: from "
+                f"{len(self.classes)}"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: {self.classes} has a class twice")
+        return self
+
+    def source(self) -> Scenes:
+        """List images and label maps once the checksum of all is right; they are decoded later."""
+        root = Path(self.root).expanduser()
+        splits = list_pairs(root)
+        found = _checksum(root, splits)
+        check_checksum(f"the images and label maps of {root} have", found, self.sha256)
+        return Scenes(
+            root=root,
+            splits=splits,
+            ids={label: label for label in range(len(self.classes))},
+            void=frozenset({self.void}),
+            scored=len(self.classes),
+            description=f"segmentation folder {root.name}",
+            sha256=found,
+            class_names=self.classes,
+            size=self.size,
         )
-    scenes = Scenes(
-        root=root,
-        pairs=pairs,
-        class_names=tuple(config.classes),
-        scored=len(config.classes),
-        ids={label: label for label in range(len(config.classes))},
-        void=frozenset({config.void}),
-        description=f"segmentation folder {root.name}",
-        sha256=found,
-    )
-    return prepare_scenes(
-        scenes,
-        folder,
-        name=config.name,
-        size=config.size,
-        validation=config.validation,
-        split_seed=config.split_seed,
-        normalisation=config.normalisation,
-    )
 
 
-def checksum(root: Path | str) -> str:
-    """SHA-256 of all pictures and label maps of a folder, by name and content, as ``sha256sum`` would list them.
+def checksum_segmentation_folder(root: Path | str) -> str:
+    """Return the SHA-256 of images and label maps: of their names below ``root`` and contents, as ``sha256sum``'s.
 
     MoonshineError for a folder that is laid out otherwise.
     """
-    pairs = survey(Path(root))
-    return of_files(Path(root), (name for split in pairs.values() for pair in split for name in pair))
+    return _checksum(Path(root), list_pairs(Path(root)))
 
 
-def survey(root: Path) -> dict[str, list[Pair]]:
-    """Split -> (picture, label map) below a folder, by name, found without reading them.
+def _checksum(root: Path, splits: Mapping[str, list[Pair]]) -> str:
+    return checksum_of_contents(root, (name for pairs in splits.values() for pair in pairs for name in pair))
 
-    Hidden files are passed over, and files that are no pictures, which the log says. MoonshineError naming what is
+
+def list_pairs(root: Path) -> dict[str, list[Pair]]:
+    """Return split -> (image, label map) below a folder, by name, found without reading them.
+
+    Hidden files are passed over, and files that are no images, which the log says. MoonshineError naming what is
     missing, and of all splits at once what has no partner.
     """
     for name in FOLDERS:
@@ -92,39 +104,38 @@ def survey(root: Path) -> dict[str, list[Pair]]:
     files = {
         name: (_files(root / "images" / name), _files(root / "labels" / name)) for name in folders.values()
     }
-    if lonely := [said for name, (pictures, maps) in files.items() for said in _lonely(name, pictures, maps)]:
+    if lonely := [said for name, (images, maps) in files.items() for said in _lonely(name, images, maps)]:
         raise MoonshineError(
-            f"data.root: {root}: {'; '.join(lonely)}; allowed: for each picture one PNG of the same name, and no others"
+            f"data.root: {root}: {'; '.join(lonely)}; allowed: for each image one PNG of the same name, and no others"
         )
     return {split: _pairs(root, name, *files[name]) for split, name in folders.items()}
 
 
-def _lonely(split: str, pictures: dict[str, str], maps: dict[str, str]) -> Iterator[str]:
+def _lonely(split: str, images: Mapping[str, str], maps: Mapping[str, str]) -> Iterator[str]:
     """What is missing of a split, in words."""
-    if names := sorted(pictures.keys() - maps.keys()):
-        yield f"labels/{split} has no label map for {some([pictures[name] for name in names])}"
-    if names := sorted(maps.keys() - pictures.keys()):
-        yield f"images/{split} has no picture for {some([maps[name] for name in names])}"
+    if names := sorted(images.keys() - maps.keys()):
+        yield f"labels/{split} has no label map for {first_ten([images[name] for name in names])}"
+    if names := sorted(maps.keys() - images.keys()):
+        yield f"images/{split} has no image for {first_ten([maps[name] for name in names])}"
 
 
-def _pairs(root: Path, split: str, pictures: dict[str, str], maps: dict[str, str]) -> list[Pair]:
-    if not pictures:
-        raise MoonshineError(f"data.root: {root}/images/{split} holds no pictures ({', '.join(SUFFIXES)})")
-    return [(f"images/{split}/{pictures[name]}", f"labels/{split}/{maps[name]}") for name in sorted(pictures)]
+def _pairs(root: Path, split: str, images: Mapping[str, str], maps: Mapping[str, str]) -> list[Pair]:
+    if not images:
+        raise MoonshineError(f"data.root: {root}/images/{split} holds no images ({', '.join(SUFFIXES)})")
+    return [(f"images/{split}/{images[name]}", f"labels/{split}/{maps[name]}") for name in sorted(images)]
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Name without its suffix, in one Unicode form -> file name, of the pictures in a folder."""
+    """Name without its suffix, in one Unicode form -> file name, of the images in a folder."""
+    ignored: Counter[str] = Counter()
     try:
-        shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        names = images_among((path.name for path in folder.iterdir() if not path.is_dir()), ignored)
     except OSError as error:
         raise MoonshineError(f"data.root: {folder} cannot be read ({error.strerror})") from None
-    names = [path.name for path in shown if path.suffix.lower() in SUFFIXES]
     found = {composed(Path(name).stem): name for name in names}
     if len(found) < len(names):
         raise MoonshineError(
-            f"data.root: {folder} has two pictures of one name and different suffixes, or Unicode forms of the name"
+            f"data.root: {folder} has two images of one name and different suffixes, or Unicode forms of the name"
         )
-    others = [path for path in shown if path.suffix.lower() not in SUFFIXES and not path.is_dir()]
-    say_unread(folder, Counter(kind_of(path.name) for path in others))
+    log_ignored(folder, ignored)
     return found

@@ -1,16 +1,24 @@
-"""Stratified splitting: holding out a share of the images of every class."""
+"""Random numbers that a text chooses, and with them stratified splits."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
 
-Indices = NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.int64]
+
+
+def random_state(text: str) -> np.random.RandomState:
+    """Return random numbers that ``text`` alone chooses, of a stream that numpy promises never to change."""
+    import numpy as np
+
+    return np.random.RandomState(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4"))
 
 
 def hold_out(labels: NDArray[Any], share: float, *, seed: int, key: str) -> tuple[Indices, Indices]:
@@ -21,37 +29,35 @@ def hold_out(labels: NDArray[Any], share: float, *, seed: int, key: str) -> tupl
     by largest remainders and add up to ``round(share * N)``.
     Raises MoonshineError, naming ``key``, where a class would have no image on either side.
     """
+    import numpy as np
+
     sizes = np.bincount(labels)
     held = _largest_remainders(sizes, share)
     empty = np.flatnonzero((held == 0) | (held == sizes))
     if len(empty):
         label = int(empty[0])
         side = "held out" if held[label] == 0 else "left"
+        smallest = int(sizes.min())
         raise MoonshineError(
             f"{key}: {share} leaves class {label}, which has {sizes[label]} images, with none {side}; "
-            + _allowed(int(sizes.min()))
+            + (
+                "no share can: that needs two images of every class"
+                if smallest < 2
+                else f"allowed: about {1 / smallest:.2g} to {1 - 1 / smallest:.2g}"
+            )
         )
-    # RandomState, because numpy promises that its stream never changes; hashed, so that no two keys share it.
-    digest = hashlib.sha256(f"{key} {seed}".encode()).digest()
-    draws = np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
-    chosen = [
-        draws.permutation(np.flatnonzero(labels == label))[:count]
-        for label, count in enumerate(held.tolist())
-    ]
+    draws = random_state(f"{key} {seed}")
     mask = np.zeros(len(labels), dtype=bool)
-    mask[np.concatenate(chosen)] = True
+    for label, count in enumerate(held.tolist()):
+        mask[draws.permutation(np.flatnonzero(labels == label))[:count]] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
 def _largest_remainders(sizes: Indices, share: float) -> Indices:
+    import numpy as np
+
     exact = sizes * share
     counts = np.floor(exact).astype(np.int64)
     missing = round(float(exact.sum())) - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts
-
-
-def _allowed(smallest: int) -> str:
-    if smallest < 2:
-        return "no share can: that needs two images of every class"
-    return f"allowed: about {1 / smallest:.2g} to {1 - 1 / smallest:.2g}"

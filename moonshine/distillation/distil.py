@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset
@@ -123,7 +123,7 @@ def distil(
 ) -> History:
     """Train ``student`` in place on ``data`` with the distillation ``method`` from ``teacher``.
 
-    ``data`` is a dataset or a folder that ``moonshine.datasets.prepare`` wrote. ``taps`` defaults to
+    ``data`` is a dataset or a folder that ``moonshine.preparation.prepare.prepare_dataset`` wrote. ``taps`` defaults to
     ``teacher.taps``; a network without that attribute needs them given when attention is transferred.
     The teacher is afterwards as it was.
     Errors: ``MoonshineError`` for arguments of other types, for a network that returns probabilities, and for taps that

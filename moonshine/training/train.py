@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data import AnySplit, Dataset, batches
 from moonshine.data.batches import UNLABELLED

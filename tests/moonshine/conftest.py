@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data import Dataset, Split
 from moonshine.training.execution import Execution

@@ -74,7 +74,7 @@ def test_every_block_of_the_paper_fits_everywhere(study: Study, teacher: StudySt
 
 def test_the_twin_has_the_shape_of_the_study(study: Study) -> None:
     twin = load_study(STUDIES / "imagenet-smoke.yaml")
-    assert twin.is_encoded
+    assert twin.data.is_encoded
     assert twin.augment == study.augment
     assert twin.teacher.name == study.teacher.name
     assert twin.methods == study.methods

@@ -2,6 +2,7 @@ rule fetch:
     input:
         code=[
             *package("moonshine/datasets"),
+            *package("moonshine/preparation"),
             "moonshine/data/encoded.py",
             "moonshine/data/rgb.py",
             "moonshine/data/store.py",

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from moonshine import MoonshineError
-from moonshine.config.data import Generated, ImageFolder, Imagenet, PictureFiles
 from moonshine.config.study import Study, parse_study
+from moonshine.datasets.generated import GeneratedPictures
+from moonshine.datasets.image_folder import ImageFolder, PictureFiles
+from moonshine.datasets.imagenet import Imagenet
 from tests.messages import naming
 
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
@@ -119,17 +121,17 @@ def test_channels_are_three_or_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("data", "section"),
-    [(FILES, PictureFiles), ({**FILES, "name": "imagenet"}, Imagenet), (GENERATED, Generated)],
+    [(FILES, PictureFiles), ({**FILES, "name": "imagenet"}, Imagenet), (GENERATED, GeneratedPictures)],
 )
 def test_pictures_that_are_decoded_as_they_are_needed(data: dict[str, Any], section: type) -> None:
     found = study(data, CROPS)
     assert isinstance(found.data, section)
-    assert found.is_encoded
+    assert found.data.is_encoded
 
 
 def test_generated_images_are_decoded_ahead() -> None:
     data = {name: value for name, value in GENERATED.items() if name != "normalisation"}
-    assert not study({**data, "kind": "images"}, {"crop_padding": 1, "flip": True}).is_encoded
+    assert not study({**data, "kind": "images"}, {"crop_padding": 1, "flip": True}).data.is_encoded
 
 
 @pytest.mark.parametrize(
@@ -148,11 +150,11 @@ def test_generated_images_are_decoded_ahead() -> None:
         ({**FILES, "name": "imagenet", "normalisation": None}, CROPS, ["data.normalisation", "None"]),
         ({**FILES, "sha256": 64 * "0"}, CROPS, ["data.sha256", "unknown"]),
         ({**GENERATED, "train": 3}, CROPS, ["train", "3", "4 classes"]),
-        ({**GENERATED, "normalisation": None}, CROPS, ["data", "normalisation", "missing"]),
+        ({**GENERATED, "normalisation": None}, CROPS, ["data.normalisation", "None"]),
         (
             {**GENERATED, "kind": "maps", "classes": 256, "train": 256},
             {"crop_padding": 0, "flip": True},
-            ["classes", "256", "2 to 255"],
+            ["data.classes", "256", "255"],
         ),
         ({**GENERATED, "kind": "maps2"}, CROPS, ["data.kind", "maps2"]),
     ],

@@ -56,7 +56,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("trainin", 1, ["trainin", "unknown", "training"]),
         ("training/epoch", 3, ["training.epoch", "unknown", "batch_size"]),
         ("students/G4/blok", "G(4)", ["students.G4.blok", "unknown", "network, block"]),
-        ("data/sized", 3, ["data.sized", "unknown", "size, validation"]),
+        ("data/sized", 3, ["data.sized", "unknown", "size, test"]),
         ("training/epochs", -1, ["training.epochs", "-1", "1"]),
         (
             "training/devices",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.data.batches import UNLABELLED, batches, draw
 from moonshine.data.store import VOID, Split
 from moonshine.errors import MoonshineError

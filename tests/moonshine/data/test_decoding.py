@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torchvision.transforms import v2
 
-from moonshine.config.data import Augment, ResizedCrop
+from moonshine.config.augment import Augment, ResizedCrop
 from moonshine.data import EncodedSplit, batches, inputs
 from moonshine.data.decoding import decode
 from moonshine.errors import MoonshineError

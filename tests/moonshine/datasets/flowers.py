@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from moonshine.config.data import ImageFolder
-from moonshine.datasets import image_folder
+from moonshine.datasets.image_folder import ImageFolder, checksum_image_folder
 
 SIZES = ((20, 31), (40, 24), (17, 17))
 """Height and width of the pictures, in turn."""
@@ -34,5 +33,5 @@ def plant(root: Path, counts: dict[str, int]) -> Path:
 def config_of(root: Path, **changes: Any) -> ImageFolder:
     """The section of a study, with the right checksum where none is given."""
     options = {"root": str(root), "resize": 16, "crop": 12, "validation": 0.0, "split_seed": 0}
-    sha256 = changes.pop("sha256", None) or image_folder.checksum(root)
+    sha256 = changes.pop("sha256", None) or checksum_image_folder(root)
     return ImageFolder(name="image_folder", sha256=sha256, **{**options, **changes})

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from moonshine.config.data import SegmentationFolder
-from moonshine.datasets import segmentation_folder
+from moonshine.datasets.segmentation_folder import SegmentationFolder, checksum_segmentation_folder
 
 CLASSES = ["ground", "box", "ball"]
 VOID = 9
@@ -38,6 +37,6 @@ def plant(root: Path, counts: dict[str, int], **sizes: int) -> Path:
 def config_of(root: Path, **changes: Any) -> SegmentationFolder:
     """The section of a study, with the right checksum where none is given."""
     options = {"root": str(root), "classes": CLASSES, "void": VOID, "size": None, "validation": 0.0}
-    sha256 = changes.pop("sha256", None) or segmentation_folder.checksum(root)
+    sha256 = changes.pop("sha256", None) or checksum_segmentation_folder(root)
     name = "segmentation_folder"
     return SegmentationFolder(**{"name": name, "sha256": sha256, "split_seed": 0, **options, **changes})

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config.data import Arrays
 from moonshine.data import load
-from moonshine.datasets import prepare
+from moonshine.datasets.arrays import Arrays
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.images import images_of
 
@@ -51,7 +51,7 @@ def write(tmp_path: Path) -> Write:
 
 def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> None:
     config = write()
-    description = prepare(config, tmp_path / "data")
+    description = prepare_dataset(config, tmp_path / "data")
     data = load(tmp_path / "data")
     expected = content()
     assert torch.equal(
@@ -69,7 +69,7 @@ def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> Non
 
 
 def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Path) -> None:
-    prepare(write({"validation": 0.2}), tmp_path / "data")
+    prepare_dataset(write({"validation": 0.2}), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert len(data.train) == 24
@@ -79,7 +79,7 @@ def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Pat
 
 
 def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
-    prepare(write({"validation": 0.2}), tmp_path / "data")
+    prepare_dataset(write({"validation": 0.2}), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.bincount().tolist() == [2, 2, 2]
@@ -90,7 +90,7 @@ def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
 
 def test_validation_of_the_file_comes_before_the_share(write: Write, tmp_path: Path) -> None:
     own = {"val_images": content()["test_images"][:5], "val_labels": np.arange(5) % 3}
-    description = prepare(write({"validation": 0.2}, **own), tmp_path / "data")
+    description = prepare_dataset(write({"validation": 0.2}, **own), tmp_path / "data")
     assert description["counts"] == {"train": 30, "validation": 5, "test": 12}
     data = load(tmp_path / "data")
     assert data.validation is not None
@@ -102,7 +102,7 @@ def test_grey_images_and_column_labels(write: Write, tmp_path: Path) -> None:
     full = content()
     changes = {key: full[key][..., 0] for key in ("train_images", "test_images")}
     changes |= {key: full[key][:, None].astype(np.uint8) for key in ("train_labels", "test_labels")}
-    prepare(write(**changes), tmp_path / "data")
+    prepare_dataset(write(**changes), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.input_shape == (1, 8, 9)
     assert torch.equal(images_of(data.train)[:, 0], torch.from_numpy(changes["train_images"]))
@@ -115,7 +115,7 @@ def test_images_are_resized(write: Write, tmp_path: Path, size: int) -> None:
         key: np.repeat(np.arange(n, dtype=np.uint8), 8 * 9 * 3).reshape(n, 8, 9, 3)
         for key, n in (("train_images", 30), ("test_images", 12))
     }
-    prepare(write({"size": size}, **flat), tmp_path / "data")
+    prepare_dataset(write({"size": size}, **flat), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.input_shape == (3, size, size)
     assert torch.equal(
@@ -124,18 +124,18 @@ def test_images_are_resized(write: Write, tmp_path: Path, size: int) -> None:
 
 
 def test_more_images_than_one_chunk(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = prepare(write(), tmp_path / "whole")
-    monkeypatch.setattr("moonshine.datasets.preparation.CHUNK", 7)
-    assert prepare(write(), tmp_path / "chunks") == whole
+    whole = prepare_dataset(write(), tmp_path / "whole")
+    monkeypatch.setattr("moonshine.preparation.images.CHUNK", 7)
+    assert prepare_dataset(write(), tmp_path / "chunks") == whole
 
 
 def test_the_same_study_gives_the_same_bytes(write: Write, tmp_path: Path) -> None:
     config = write({"validation": 0.2})
     for folder in ("one", "two"):
-        prepare(config, tmp_path / folder)
+        prepare_dataset(config, tmp_path / folder)
     for name in ("data.safetensors", "dataset.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    prepare(write({"validation": 0.2, "split_seed": 1}), tmp_path / "two")
+    prepare_dataset(write({"validation": 0.2, "split_seed": 1}), tmp_path / "two")
     assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "two" / name).read_bytes()
 
 
@@ -184,7 +184,7 @@ def test_bad_arrays_name_what_is_wrong(
 ) -> None:
     config = write(**changes)
     with pytest.raises(MoonshineError, match=naming(*message)) as error:
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
     assert "my.npz" in str(error.value)
     assert not (tmp_path / "data").exists()
 
@@ -207,33 +207,33 @@ def test_many_channels_must_be_stated(
         for split, count in (("train", 30), ("test", 12))
     }
     with pytest.raises(MoonshineError, match=naming("data.channels", *said)):
-        prepare(write({"channels": stated}, **images), tmp_path / "data")
+        prepare_dataset(write({"channels": stated}, **images), tmp_path / "data")
     if shape == (8, 9, 5):
-        assert prepare(write({"channels": 5}, **images), tmp_path / "data")["channels"] == 5
+        assert prepare_dataset(write({"channels": 5}, **images), tmp_path / "data")["channels"] == 5
 
 
 def test_a_share_that_leaves_a_class_empty(write: Write, tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=naming("data.validation", "0.01", "class 0")):
-        prepare(write({"validation": 0.01}), tmp_path / "data")
+        prepare_dataset(write({"validation": 0.01}), tmp_path / "data")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=naming("data.path", "absent.npz", "no file")):
-        prepare(config_of(tmp_path / "absent.npz"), tmp_path / "data")
+        prepare_dataset(config_of(tmp_path / "absent.npz"), tmp_path / "data")
 
 
 def test_a_wrong_checksum_shows_the_right_one(write: Write, tmp_path: Path) -> None:
     config = write()
     wrong = config.model_copy(update={"sha256": 64 * "a"})
     with pytest.raises(MoonshineError, match=naming(config.sha256, 64 * "a")):
-        prepare(wrong, tmp_path / "data")
+        prepare_dataset(wrong, tmp_path / "data")
 
 
 def test_bad_data_leaves_finished_files_alone(write: Write, tmp_path: Path) -> None:
-    prepare(write(), tmp_path / "data")
+    prepare_dataset(write(), tmp_path / "data")
     before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
     with pytest.raises(MoonshineError):
-        prepare(write(test_labels=None), tmp_path / "data")
+        prepare_dataset(write(test_labels=None), tmp_path / "data")
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
 
 
@@ -243,7 +243,7 @@ def test_a_truncated_file(write: Write, tmp_path: Path, share: float) -> None:
     full = path.read_bytes()
     path.write_bytes(full[: int(share * len(full))])
     with pytest.raises(MoonshineError, match=naming("my.npz", "truncated", ".npz")):
-        prepare(config_of(path), tmp_path / "data")
+        prepare_dataset(config_of(path), tmp_path / "data")
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
@@ -254,12 +254,12 @@ def test_a_corrupt_file(tmp_path: Path, compression: int) -> None:
             buffer = io.BytesIO()
             np.save(buffer, array)
             archive.writestr(f"{key}.npy", buffer.getvalue())
-    prepare(config_of(path), tmp_path / "sound")
+    prepare_dataset(config_of(path), tmp_path / "sound")
     damaged = bytearray(path.read_bytes())
     damaged[800:1200] = bytes(400)
     path.write_bytes(damaged)
     with pytest.raises(MoonshineError, match=naming("cannot be read", ".npz")):
-        prepare(config_of(path), tmp_path / "data")
+        prepare_dataset(config_of(path), tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_member_that_claims_what_is_not_there(tmp_path: Path, shape: str) -> N
         for key in content():
             archive.writestr(f"{key}.npy", b"\x93NUMPY\2\0" + len(header).to_bytes(4, "little") + header)
     with pytest.raises(MoonshineError, match=naming("data.path", "my.npz", "cannot be read", ".npz")):
-        prepare(config_of(path), tmp_path / "data")
+        prepare_dataset(config_of(path), tmp_path / "data")
 
 
 @pytest.mark.parametrize("what", ["text", "npy", "zip"])
@@ -288,4 +288,4 @@ def test_a_file_of_another_kind(tmp_path: Path, what: str) -> None:
             for key in content():
                 archive.writestr(key, b"not an array")
     with pytest.raises(MoonshineError, match=r"truncated or not a \.npz|is no array"):
-        prepare(config_of(path), tmp_path / "data")
+        prepare_dataset(config_of(path), tmp_path / "data")

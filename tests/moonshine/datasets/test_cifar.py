@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config.data import Cifar
 from moonshine.data import load
-from moonshine.datasets import prepare
+from moonshine.datasets.cifar import Cifar
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.images import images_of
 
@@ -63,7 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_extracted_verified_and_prepared(root: Path, tmp_path: Path) -> None:
-    description = prepare(config_of(root, validation=0.2), tmp_path / "data")
+    description = prepare_dataset(config_of(root, validation=0.2), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 4, 10)
@@ -75,19 +75,19 @@ def test_extracted_verified_and_prepared(root: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_there_needs_no_archive(root: Path, tmp_path: Path) -> None:
-    first = prepare(config_of(root), tmp_path / "data")
+    first = prepare_dataset(config_of(root), tmp_path / "data")
     (root / ARCHIVE).unlink()
-    assert prepare(config_of(root), tmp_path / "data") == first
+    assert prepare_dataset(config_of(root), tmp_path / "data") == first
 
 
 @pytest.mark.parametrize("damaged", ["tiny/bb", "tiny/ccc", ARCHIVE])
 def test_a_damaged_file_that_cannot_be_fetched(root: Path, tmp_path: Path, damaged: str) -> None:
     if damaged != ARCHIVE:
-        prepare(config_of(root), tmp_path / "before")
+        prepare_dataset(config_of(root), tmp_path / "before")
         (root / ARCHIVE).unlink()
     (root / damaged).write_bytes((root / damaged).read_bytes()[:-1])
     with pytest.raises(MoonshineError, match=naming("data.root", "cifar10", "downloaded", "root")):
-        prepare(config_of(root), tmp_path / "data")
+        prepare_dataset(config_of(root), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -96,4 +96,4 @@ def test_cifar100_has_its_own_reader(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(CIFAR100, "url", (tmp_path / "absent.tar.gz").as_uri())
     with pytest.raises(MoonshineError, match=naming("data.root", "cifar100", "downloaded")):
-        prepare(config_of(tmp_path / "root", "cifar100"), tmp_path / "data")
+        prepare_dataset(config_of(tmp_path / "root", "cifar100"), tmp_path / "data")

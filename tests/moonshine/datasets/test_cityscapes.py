@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moonshine.config.data import Cityscapes
 from moonshine.data import load
 from moonshine.data.store import VOID
-from moonshine.datasets import cityscapes, prepare
+from moonshine.datasets import cityscapes
+from moonshine.datasets.cityscapes import Cityscapes
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two training pictures and one for validation; every label id from 0 to 33 in each."""
+    """Two training images and one for validation; every label id from 0 to 33 in each."""
     monkeypatch.setattr(cityscapes, "COUNTS", {"train": 2, "val": 1})
     labels = np.tile(np.arange(34, dtype=np.uint8).repeat(2), (16, 1))
     for split, city, number in (("train", "aachen", 0), ("train", "ulm", 1), ("val", "munster", 0)):
@@ -40,7 +41,7 @@ def config_of(root: Path) -> Cityscapes:
 
 
 def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) -> None:
-    description = prepare(config_of(root), tmp_path / "data")
+    description = prepare_dataset(config_of(root), tmp_path / "data")
     dataset = load(tmp_path / "data")
     assert (dataset.num_classes, dataset.scored_classes) == (20, 19)
     assert description["counts"] == {"train": 2, "validation": 0, "test": 1}
@@ -69,7 +70,7 @@ def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) 
             lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"),
             ["leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png"],
         ),
-        (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), ["1 pictures", "2"]),
+        (lambda root: shutil.rmtree(root / "leftImg8bit/train/ulm"), ["1 images", "2"]),
     ],
 )
 def test_a_folder_that_is_not_whole(
@@ -77,7 +78,7 @@ def test_a_folder_that_is_not_whole(
 ) -> None:
     spoil(root)
     with pytest.raises(MoonshineError, match=naming(*said)):
-        prepare(config_of(root), tmp_path / "data")
+        prepare_dataset(config_of(root), tmp_path / "data")
 
 
 def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -
         r"has no gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds\.png, "
         r"gtFine/val/munster/munster_000000_000019_gtFine_labelIds\.png.*"
         rf"has no leftImg8bit/train/{stem}_leftImg8bit\.png.*"
-        r"leftImg8bit/train holds 1 pictures .*; allowed: 2"
+        r"leftImg8bit/train holds 1 images .*; allowed: 2"
     )
     with pytest.raises(MoonshineError, match=said):
-        prepare(config_of(root), tmp_path / "data")
+        prepare_dataset(config_of(root), tmp_path / "data")

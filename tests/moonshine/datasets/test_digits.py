@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.config.data import Digits
 from moonshine.data import load
-from moonshine.datasets import prepare
+from moonshine.datasets.digits import Digits
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.moonshine.images import images_of
 
 
@@ -21,7 +21,7 @@ def config_of(**changes: Any) -> Digits:
 
 
 def test_splits_counts_and_description(tmp_path: Path) -> None:
-    description = prepare(config_of(), tmp_path)
+    description = prepare_dataset(config_of(), tmp_path)
     data = load(tmp_path)
     assert data.validation is not None
     assert description == json.loads((tmp_path / "dataset.json").read_text())
@@ -39,7 +39,7 @@ def test_splits_counts_and_description(tmp_path: Path) -> None:
 def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    prepare(config_of(), tmp_path)
+    prepare_dataset(config_of(), tmp_path)
     data = load(tmp_path)
     assert data.validation is not None
     splits = (data.train, data.validation, data.test)
@@ -50,8 +50,8 @@ def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
 
 
 def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
-    prepare(config_of(), tmp_path / "8")
-    prepare(config_of(size=16), tmp_path / "16")
+    prepare_dataset(config_of(), tmp_path / "8")
+    prepare_dataset(config_of(size=16), tmp_path / "16")
     small, large = images_of(load(tmp_path / "8").test), images_of(load(tmp_path / "16").test)
     assert large.shape == (449, 1, 16, 16)
     # Inside, every output pixel is 9/16, 3/16, 3/16 and 1/16 of its four nearest input pixels.
@@ -63,11 +63,11 @@ def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
 
 def test_another_split_seed_is_another_split(tmp_path: Path) -> None:
     for seed in (0, 1):
-        prepare(config_of(split_seed=seed), tmp_path / str(seed))
+        prepare_dataset(config_of(split_seed=seed), tmp_path / str(seed))
     first, second = (images_of(load(tmp_path / str(seed)).test) for seed in (0, 1))
     assert not torch.equal(first, second)
 
 
 def test_a_share_that_leaves_a_class_empty(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=r"data\.test: 0\.001 leaves class \d, which has \d+ images"):
-        prepare(config_of(test=0.001), tmp_path)
+        prepare_dataset(config_of(test=0.001), tmp_path)

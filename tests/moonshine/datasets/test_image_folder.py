@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from moonshine.data import load
-from moonshine.datasets import image_folder, prepare
-from moonshine.datasets.pictures import decode
+from moonshine.datasets.image_folder import checksum_image_folder
 from moonshine.errors import MoonshineError
+from moonshine.preparation.files import decode_file
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.datasets.flowers import config_of, plant
 from tests.moonshine.images import images_of
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
     config = config_of(root)
-    description = prepare(config, tmp_path / "data")
+    description = prepare_dataset(config, tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.class_names == ("daisy", "iris", "rose")
     assert data.input_shape == (3, 12, 12)
@@ -36,7 +37,7 @@ def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
     assert data.train.labels.tolist() == 4 * [0] + 6 * [1] + 5 * [2]
     assert data.test.labels.tolist() == [0, 0, 0, 1, 2, 2]
     expected = np.stack(
-        [decode(root / "test" / "daisy" / name, 16, 12) for name in ("0.png", "1.jpg", "2.bmp")]
+        [decode_file(root / "test" / "daisy" / name, 16, 12) for name in ("0.png", "1.jpg", "2.bmp")]
     )
     assert torch.equal(images_of(data.test)[:3], torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
     assert description["sha256"]["source"] == config.sha256
@@ -50,9 +51,9 @@ def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_val_folder_comes_before_the_share(root: Path, tmp_path: Path) -> None:
-    assert prepare(config_of(root, validation=0.3), tmp_path / "share")["counts"]["validation"] == 4
+    assert prepare_dataset(config_of(root, validation=0.3), tmp_path / "share")["counts"]["validation"] == 4
     plant(root, {"val/iris": 2})
-    description = prepare(config_of(root, validation=0.3), tmp_path / "own")
+    description = prepare_dataset(config_of(root, validation=0.3), tmp_path / "own")
     assert description["counts"] == {"train": 15, "validation": 2, "test": 6}
     own = load(tmp_path / "own").validation
     assert own is not None
@@ -62,10 +63,10 @@ def test_a_val_folder_comes_before_the_share(root: Path, tmp_path: Path) -> None
 def test_chunks_and_threads_change_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = prepare(config_of(root), tmp_path / "whole")
-    monkeypatch.setattr("moonshine.datasets.preparation.CHUNK", 2 * 12 * 12 * 3)
-    monkeypatch.setattr("moonshine.datasets.pictures.THREADS", 1)
-    assert prepare(config_of(root), tmp_path / "chunks") == whole
+    whole = prepare_dataset(config_of(root), tmp_path / "whole")
+    monkeypatch.setattr("moonshine.preparation.images.CHUNK", 2 * 12 * 12 * 3)
+    monkeypatch.setattr("moonshine.preparation.files.THREADS", 1)
+    assert prepare_dataset(config_of(root), tmp_path / "chunks") == whole
 
 
 def test_the_checksum_is_that_of_the_list_of_sha256sum(root: Path) -> None:
@@ -73,12 +74,12 @@ def test_the_checksum_is_that_of_the_list_of_sha256sum(root: Path) -> None:
     # As `find train test -type f | LC_ALL=C sort | xargs sha256sum | sha256sum` has it.
     lines = [f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     assert len(lines) == 21
-    assert image_folder.checksum(root) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert checksum_image_folder(root) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_the_checksum_sees_every_image_and_nothing_else(root: Path, tmp_path: Path) -> None:
-    first = image_folder.checksum(root)
-    assert image_folder.checksum(root.rename(tmp_path / "moved")) == first
+    first = checksum_image_folder(root)
+    assert checksum_image_folder(root.rename(tmp_path / "moved")) == first
     root = (tmp_path / "moved").rename(root)
     for path in (
         ".DS_Store",
@@ -88,16 +89,16 @@ def test_the_checksum_sees_every_image_and_nothing_else(root: Path, tmp_path: Pa
         "readme.txt",
     ):
         (root / path).write_bytes(b"x")
-    assert image_folder.checksum(root) == first
+    assert checksum_image_folder(root) == first
     image = root / "train" / "rose" / "0.png"
     image.rename(root / "train" / "iris" / "9.png")
-    moved = image_folder.checksum(root)
+    moved = checksum_image_folder(root)
     (root / "train" / "iris" / "9.png").write_bytes(b"other")
-    assert len({first, moved, image_folder.checksum(root)}) == 3
+    assert len({first, moved, checksum_image_folder(root)}) == 3
 
 
 def test_hidden_and_foreign_files_are_passed_over(root: Path, tmp_path: Path) -> None:
-    before = prepare(config_of(root), tmp_path / "before")
+    before = prepare_dataset(config_of(root), tmp_path / "before")
     for folder in ("train/.ipynb_checkpoints", "train/rose/.thumbnails", "test/.cache", ".git"):
         (root / folder).mkdir()
         (root / folder / "x.png").write_bytes(b"no image")
@@ -110,22 +111,22 @@ def test_hidden_and_foreign_files_are_passed_over(root: Path, tmp_path: Path) ->
         "train/rose/list.txt",
     ):
         (root / path).write_bytes(b"no image")
-    assert prepare(config_of(root), tmp_path / "after") == before
+    assert prepare_dataset(config_of(root), tmp_path / "after") == before
 
 
 def test_a_wrong_checksum_shows_the_right_one(root: Path, tmp_path: Path) -> None:
-    right = image_folder.checksum(root)
+    right = checksum_image_folder(root)
     with pytest.raises(MoonshineError, match=naming("data.sha256", right, 64 * "a")):
-        prepare(config_of(root, sha256=64 * "a"), tmp_path / "data")
+        prepare_dataset(config_of(root, sha256=64 * "a"), tmp_path / "data")
 
 
 def test_every_unreadable_image_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moonshine.datasets.preparation.CHUNK", 4 * 12 * 12 * 3)
+    monkeypatch.setattr("moonshine.preparation.images.CHUNK", 4 * 12 * 12 * 3)
     broken = ["train/daisy/0.png", "train/rose/4.png", "test/daisy/1.jpg"]
     for name in broken:
         (root / name).write_bytes(b"no image")
     with pytest.raises(MoonshineError) as error:
-        prepare(config_of(root, validation=0.3), tmp_path / "data")
+        prepare_dataset(config_of(root, validation=0.3), tmp_path / "data")
     assert f"data.root: {root}: 3 images cannot be read: " in str(error.value)
     for name in broken:
         assert f"{name} (cannot identify image file" in str(error.value)
@@ -136,7 +137,7 @@ def test_many_unreadable_images_are_counted(root: Path, tmp_path: Path) -> None:
     for path in root.glob("train/*/*"):
         path.write_bytes(b"")
     with pytest.raises(MoonshineError, match=naming("15 images", "5 more")) as error:
-        prepare(config_of(root), tmp_path / "data")
+        prepare_dataset(config_of(root), tmp_path / "data")
     assert str(error.value).count("cannot identify") == 10
 
 
@@ -144,9 +145,9 @@ def test_a_folder_laid_out_otherwise(root: Path, tmp_path: Path) -> None:
     config = config_of(root)
     (root / "test").rename(root / "valid")
     with pytest.raises(MoonshineError, match=naming("data.root", "test/", "train", "valid")):
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
     with pytest.raises(MoonshineError, match=naming(root, "test/")):
-        image_folder.checksum(root)
+        checksum_image_folder(root)
     assert not (tmp_path / "data").exists()
 
 
@@ -156,6 +157,6 @@ def test_links_that_lead_nowhere(root: Path, tmp_path: Path) -> None:
         (root / "train" / "rose" / name).symlink_to("gone")
     said = r"2 images cannot be read: train/rose/8\.jpg \(No such file or directory\), train/rose/9\.jpg"
     with pytest.raises(MoonshineError, match=rf"data\.root: .*{said}"):
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
     with pytest.raises(MoonshineError, match=said):
-        image_folder.checksum(root)
+        checksum_image_folder(root)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from moonshine.config.data import Imagenet, Normalisation
 from moonshine.data import EncodedSplit, batches, load
-from moonshine.datasets import imagenet, prepare
+from moonshine.datasets import imagenet
+from moonshine.datasets.imagenet import Imagenet
+from moonshine.datasets.kind import Normalisation
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.moonshine.data.photographs import encoded, photograph
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
@@ -24,7 +26,7 @@ def config_of(root: Path, **changes: Any) -> Imagenet:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three classes with four training pictures and two others each, and a library that knows of no more."""
+    """Three classes with four training images and two others each, and a library that knows of no more."""
     root = tmp_path / "imagenet"
     for split, count in (("train", 4), ("val", 2)):
         for label, wnid in enumerate(WNIDS):
@@ -43,7 +45,7 @@ def test_what_torchvision_extracted_is_prepared(root: Path, tmp_path: Path) -> N
     for extra in ("test/flat.JPEG", "meta.bin", "ILSVRC2012_img_train.tar", "train/.DS_Store"):
         (root / extra).parent.mkdir(exist_ok=True)
         (root / extra).write_bytes(b"passed over")
-    description = prepare(config_of(root, validation=0.25), tmp_path / "data")
+    description = prepare_dataset(config_of(root, validation=0.25), tmp_path / "data")
     data = load(tmp_path / "data")
     assert description["counts"] == {"train": 9, "validation": 3, "test": 6}
     assert data.class_names == ("tench", "goldfish", "great white shark")
@@ -128,16 +130,16 @@ HALF_WAY = {
     no_root: "imagenet is no folder",
     tars_only: r"ILSVRC2012_img_train\.tar is not extracted: there is no train/",
     tars_inside: r"train is half extracted: it still holds n01484850\.tar",
-    flat_val: "val is half extracted: 6 pictures lie beside its class folders",
-    half_flat_val: "val is half extracted: 1 pictures lie beside",
+    flat_val: "val is half extracted: 6 images lie beside its class folders",
+    half_flat_val: "val is half extracted: 1 images lie beside",
     no_val: r"holds no val/ \(found: train, validation\)",
     missing_class: "train has 2 class folders; allowed: 3",
     missing_val_class: "val has 2 class folders; allowed: 3",
     other_val_class: "val has class folders that train/ has not: n99999999",
     empty_class: "empty class folders: train/n01440764",
     other_names: "folders that are no WordNet ids: tench",
-    half_train: r"train holds 11 pictures; allowed: 12 \(too few in n01443537 \(3\)\)",
-    one_too_many: "val holds 7 pictures; allowed: 6",
+    half_train: r"train holds 11 images; allowed: 12 \(too few in n01443537 \(3\)\)",
+    one_too_many: "val holds 7 images; allowed: 6",
 }
 
 
@@ -147,12 +149,11 @@ def test_what_is_missing_or_half_extracted_is_answered_with_what_belongs_where(
 ) -> None:
     damage(root)
     with pytest.raises(MoonshineError, match=HALF_WAY[damage]) as error:
-        prepare(config_of(root), tmp_path / "data")
+        prepare_dataset(config_of(root), tmp_path / "data")
     said = str(error.value)
     assert said.startswith("data.root: ")
     assert (
-        f"12 pictures as train/<wnid>/*.JPEG and 6 as val/<wnid>/*.JPEG in 3 folders each below {root}"
-        in said
+        f"12 images as train/<wnid>/*.JPEG and 6 as val/<wnid>/*.JPEG in 3 folders each below {root}" in said
     )
     assert "licence leaves the download to you" in said
     assert f"ImageNet('{root}', split)" in said

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from moonshine.config.data import Normalisation, PictureFiles
 from moonshine.data import EncodedSplit, inputs, load
-from moonshine.datasets import prepare
+from moonshine.datasets.image_folder import PictureFiles
+from moonshine.datasets.kind import Normalisation
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.datasets.flowers import config_of, plant
 from tests.moonshine.images import images_of
@@ -33,8 +34,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_pictures_are_those_of_the_folder_decoded_ahead(root: Path, tmp_path: Path) -> None:
     plant(root, {"val/iris": 2})
-    prepare(config_of(root), tmp_path / "decoded")
-    description = prepare(files_of(root), tmp_path / "encoded")
+    prepare_dataset(config_of(root), tmp_path / "decoded")
+    description = prepare_dataset(files_of(root), tmp_path / "encoded")
     decoded, encoded = load(tmp_path / "decoded"), load(tmp_path / "encoded")
     assert encoded.class_names == decoded.class_names
     assert encoded.input_shape == decoded.input_shape == (3, 12, 12)
@@ -55,8 +56,8 @@ def test_the_pictures_are_those_of_the_folder_decoded_ahead(root: Path, tmp_path
 
 
 def test_the_validation_share_is_that_of_the_folder_decoded_ahead(root: Path, tmp_path: Path) -> None:
-    prepare(config_of(root, validation=0.3), tmp_path / "decoded")
-    prepare(files_of(root, validation=0.3), tmp_path / "encoded")
+    prepare_dataset(config_of(root, validation=0.3), tmp_path / "decoded")
+    prepare_dataset(files_of(root, validation=0.3), tmp_path / "encoded")
     decoded, encoded = (load(tmp_path / name).validation for name in ("decoded", "encoded"))
     assert isinstance(encoded, EncodedSplit)
     assert decoded is not None
@@ -66,20 +67,20 @@ def test_the_validation_share_is_that_of_the_folder_decoded_ahead(root: Path, tm
 
 
 def test_the_checksum_is_of_names_and_sizes(root: Path, tmp_path: Path) -> None:
-    first = prepare(files_of(root), tmp_path / "data")
+    first = prepare_dataset(files_of(root), tmp_path / "data")
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     # As `find train test -type f -printf '%s  %p\n' | LC_ALL=C sort -k 2 | sha256sum` has it.
     lines = "".join(f"{(root / name).stat().st_size}  {name}\n" for name in names)
     assert first["sha256"]["source"] == hashlib.sha256(lines.encode()).hexdigest()
-    assert prepare(files_of(root), tmp_path / "data") == first
+    assert prepare_dataset(files_of(root), tmp_path / "data") == first
     (root / names[0]).write_bytes(b"shorter")
-    assert prepare(files_of(root), tmp_path / "data")["sha256"]["source"] != first["sha256"]["source"]
+    assert prepare_dataset(files_of(root), tmp_path / "data")["sha256"]["source"] != first["sha256"]["source"]
 
 
 def test_other_crops_are_other_data(root: Path, tmp_path: Path) -> None:
     """Checkpoints are told apart by the checksum of the prepared arrays."""
     found = {
-        prepare(files_of(root, **changes), tmp_path / "data")["sha256"]["data.safetensors"]
+        prepare_dataset(files_of(root, **changes), tmp_path / "data")["sha256"]["data.safetensors"]
         for changes in ({}, {"crop": 10}, {"resize": 20})
     }
     assert len(found) == 3
@@ -87,16 +88,16 @@ def test_other_crops_are_other_data(root: Path, tmp_path: Path) -> None:
 
 def test_no_picture_is_read(root: Path, tmp_path: Path) -> None:
     for path in root.rglob("*.jpg"):
-        path.write_bytes(b"no picture")
-    assert prepare(files_of(root), tmp_path / "data")["counts"]["train"] == 15
+        path.write_bytes(b"no image")
+    assert prepare_dataset(files_of(root), tmp_path / "data")["counts"]["train"] == 15
 
 
 def test_a_folder_laid_out_otherwise(root: Path, tmp_path: Path) -> None:
     (root / "test").rename(root / "valid")
     with pytest.raises(MoonshineError, match=naming("data.root", "test/", "train", "valid")):
-        prepare(files_of(root), tmp_path / "data")
+        prepare_dataset(files_of(root), tmp_path / "data")
     with pytest.raises(MoonshineError, match=naming("data.root", "gone", "no folder")):
-        prepare(files_of(tmp_path / "gone"), tmp_path / "data")
+        prepare_dataset(files_of(tmp_path / "gone"), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -105,12 +106,12 @@ def test_links_that_lead_nowhere(root: Path, tmp_path: Path) -> None:
     with pytest.raises(
         MoonshineError, match=naming("data.root", "1 image", "train/rose/8.jpg", "No such file")
     ):
-        prepare(files_of(root), tmp_path / "data")
+        prepare_dataset(files_of(root), tmp_path / "data")
 
 
 def test_a_root_below_the_home_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root.parent))
-    prepare(files_of(Path("~/flowers")), tmp_path / "data")
+    prepare_dataset(files_of(Path("~/flowers")), tmp_path / "data")
     split = load(tmp_path / "data").train
     assert isinstance(split, EncodedSplit)
     assert split.root == "~/flowers"

@@ -15,8 +15,9 @@ from PIL import Image
 
 from moonshine.data import load
 from moonshine.data.store import VOID
-from moonshine.datasets import prepare, segmentation_folder
+from moonshine.datasets import segmentation_folder
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.datasets import scenes
 from tests.moonshine.images import images_of
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> None:
-    description = prepare(scenes.config_of(root), tmp_path / "data")
+    description = prepare_dataset(scenes.config_of(root), tmp_path / "data")
     dataset = load(tmp_path / "data")
     assert dataset.train.is_dense
     assert dataset.input_shape == (3, 16, 24)
@@ -45,7 +46,7 @@ def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> Non
 
 
 def test_shares_are_those_of_all_training_pixels_void_among_them(root: Path, tmp_path: Path) -> None:
-    prepare(scenes.config_of(root), tmp_path / "data")
+    prepare_dataset(scenes.config_of(root), tmp_path / "data")
     dataset = load(tmp_path / "data")
     labels = dataset.train.labels
     expected = [int((labels == label).sum()) / labels.numel() for label in range(3)]
@@ -54,12 +55,12 @@ def test_shares_are_those_of_all_training_pixels_void_among_them(root: Path, tmp
 
 
 def test_the_same_folder_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
-    first, second = (prepare(scenes.config_of(root), tmp_path / name) for name in ("a", "b"))
+    first, second = (prepare_dataset(scenes.config_of(root), tmp_path / name) for name in ("a", "b"))
     assert first == second
 
 
 def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> None:
-    prepare(scenes.config_of(root, size=[8, 12]), tmp_path / "data")
+    prepare_dataset(scenes.config_of(root, size=[8, 12]), tmp_path / "data")
     dataset = load(tmp_path / "data")
     assert images_of(dataset.train).shape == (5, 3, 8, 12)
     assert dataset.train.labels.shape == (5, 8, 12)
@@ -68,12 +69,12 @@ def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> 
 
 def test_val_is_the_test_set_where_there_is_none_and_else_validation(tmp_path: Path) -> None:
     root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 3})
-    counts = prepare(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
     assert counts == {"train": 5, "validation": 2, "test": 3}
 
 
 def test_validation_is_cut_from_the_training_pictures(root: Path, tmp_path: Path) -> None:
-    counts = prepare(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
     assert counts == {"train": 3, "validation": 2, "test": 2}
 
 
@@ -84,11 +85,11 @@ def _palette(path: Path) -> None:
 
 
 def test_label_ids_may_have_colours(root: Path, tmp_path: Path) -> None:
-    plain = prepare(scenes.config_of(root), tmp_path / "plain")
+    plain = prepare_dataset(scenes.config_of(root), tmp_path / "plain")
     for path in (root / "labels").glob("*/*.png"):
         _palette(path)
     assert Image.open(path).mode == "P"
-    coloured = prepare(scenes.config_of(root), tmp_path / "coloured")
+    coloured = prepare_dataset(scenes.config_of(root), tmp_path / "coloured")
     assert coloured["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
 
 
@@ -116,16 +117,16 @@ def test_grey_of_other_than_8_bits_is_refused(bits: int, root: Path, tmp_path: P
     _grey(root / "labels/train/2.png", bits)
     said = rf"labels/train/2\.png is {bits}-bit grey; allowed: label ids in 8-bit grey or in a palette"
     with pytest.raises(MoonshineError, match=said):
-        prepare(scenes.config_of(root), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
 
 
 def test_a_palette_may_have_4_bits(root: Path, tmp_path: Path) -> None:
-    plain = prepare(scenes.config_of(root), tmp_path / "plain")
+    plain = prepare_dataset(scenes.config_of(root), tmp_path / "plain")
     for path in (root / "labels").glob("*/*.png"):
         _palette(path)
         Image.open(path).save(path, bits=4)
         assert path.read_bytes()[24] == 4
-    packed = prepare(scenes.config_of(root), tmp_path / "packed")
+    packed = prepare_dataset(scenes.config_of(root), tmp_path / "packed")
     assert packed["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
 
 
@@ -163,20 +164,20 @@ def _store(path: Path, orientation: int, *, turned: bool = True, tag: int | None
 def test_label_maps_are_turned_upright_with_their_pictures(
     orientation: int, turned: bool, tag: int | None, size: list[int] | None, root: Path, tmp_path: Path
 ) -> None:
-    upright = prepare(scenes.config_of(root, size=size), tmp_path / "upright")
+    upright = prepare_dataset(scenes.config_of(root, size=size), tmp_path / "upright")
     for name in ("0", "2"):
         _store(root / f"images/train/{name}.png", orientation, tag=orientation)
         _store(root / f"labels/train/{name}.png", orientation, turned=turned, tag=tag)
-    found = prepare(scenes.config_of(root, size=size), tmp_path / "turned")
+    found = prepare_dataset(scenes.config_of(root, size=size), tmp_path / "turned")
     assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
 
 
 def test_a_label_map_of_an_upright_picture_is_turned_by_its_own_orientation(
     root: Path, tmp_path: Path
 ) -> None:
-    upright = prepare(scenes.config_of(root), tmp_path / "upright")
+    upright = prepare_dataset(scenes.config_of(root), tmp_path / "upright")
     _store(root / "labels/train/0.png", 3, tag=3)
-    found = prepare(scenes.config_of(root), tmp_path / "turned")
+    found = prepare_dataset(scenes.config_of(root), tmp_path / "turned")
     assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
 
 
@@ -190,7 +191,7 @@ def test_a_label_map_that_may_lie_either_way_is_refused(
     _store(root / "labels/train/1.png", orientation, turned=turned)
     said = rf"images/train/1\.png has the EXIF orientation {orientation} and labels/train/1\.png has none"
     with pytest.raises(MoonshineError, match=said):
-        prepare(scenes.config_of(root), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
 
 
 def _paint(path: Path, label: int) -> None:
@@ -236,13 +237,13 @@ def _cut_short(path: Path) -> None:
             ["labels/train/0.png", "RGB", "8-bit", "palette"],
         ),
         (
-            lambda root: (root / "images/train/4.png").write_bytes(b"no picture"),
+            lambda root: (root / "images/train/4.png").write_bytes(b"no image"),
             ["images/train/4.png", "labels/train/4.png", "cannot be read"],
         ),
         (lambda root: _cut_short(root / "images/train/4.png"), ["images/train/4.png"]),
         (
             lambda root: (root / "images/train/4.jpg").write_bytes(b""),
-            ["images/train", "two pictures of one name"],
+            ["images/train", "two images of one name"],
         ),
     ],
 )
@@ -251,49 +252,47 @@ def test_a_folder_that_is_wrong_says_where(
 ) -> None:
     spoil(root)
     with pytest.raises(MoonshineError, match=naming(*said)):
-        prepare(scenes.config_of(root), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
 
 
 def test_a_label_out_of_range_is_found_where_resizing_drops_its_pixel(root: Path, tmp_path: Path) -> None:
     _paint(root / "labels/train/2.png", 7)
     with pytest.raises(MoonshineError, match=naming("labels/train/2.png", "7", "0 to 2", "void 9")):
-        prepare(scenes.config_of(root, size=[8, 8]), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root, size=[8, 8]), tmp_path / "data")
 
 
 def test_files_without_a_partner_are_named_at_once(root: Path, tmp_path: Path) -> None:
     for name in ("labels/train/1.png", "images/train/3.png", "labels/val/0.png", "images/val/1.png"):
         (root / name).unlink()
     said = (
-        r"labels/train has no label map for 1\.png.*images/train has no picture for 3\.png"
-        r".*labels/val has no label map for 0\.png.*images/val has no picture for 1\.png"
+        r"labels/train has no label map for 1\.png.*images/train has no image for 3\.png"
+        r".*labels/val has no label map for 0\.png.*images/val has no image for 1\.png"
     )
     with pytest.raises(MoonshineError, match=said):
-        segmentation_folder.survey(root)
+        segmentation_folder.list_pairs(root)
 
 
 def test_it_says_how_many_more_are_wrong(tmp_path: Path) -> None:
     root = scenes.plant(tmp_path / "mine", {"train": 12, "val": 1})
     for path in (root / "images").glob("*/*.png"):  # the first one, which says the size, among them
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(MoonshineError, match=naming("13 pictures", "images/train/0.png", "3 more")):
-        prepare(scenes.config_of(root), tmp_path / "data")
+    with pytest.raises(MoonshineError, match=naming("13 images", "images/train/0.png", "3 more")):
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
 
 
 def test_a_damaged_first_picture_is_named_among_the_others(root: Path, tmp_path: Path) -> None:
     for name in ("0", "2"):
-        (root / f"images/train/{name}.png").write_bytes(b"no picture")
-    with pytest.raises(
-        MoonshineError, match=naming("2 pictures", "images/train/0.png", "images/train/2.png")
-    ):
-        prepare(scenes.config_of(root), tmp_path / "data")
+        (root / f"images/train/{name}.png").write_bytes(b"no image")
+    with pytest.raises(MoonshineError, match=naming("2 images", "images/train/0.png", "images/train/2.png")):
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
 
 
 def test_every_wrong_file_is_named(root: Path, tmp_path: Path) -> None:
     for split, name in (("train", "1"), ("train", "3"), ("val", "0")):
         _paint(root / "labels" / split / f"{name}.png", 8)
-    with pytest.raises(MoonshineError, match=naming("3 pictures", "train/1.png", "train/3.png", "val/0.png")):
-        prepare(scenes.config_of(root), tmp_path / "data")
+    with pytest.raises(MoonshineError, match=naming("3 images", "train/1.png", "train/3.png", "val/0.png")):
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
 
 
 def _blank(root: Path, split: str) -> None:
@@ -306,15 +305,15 @@ def test_a_split_without_any_label_cannot_be_scored(folder: str, split: str, tmp
     root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 2})
     _blank(root, folder)
     with pytest.raises(MoonshineError, match=naming("data.root", "mine", split, "at least one")):
-        prepare(scenes.config_of(root), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root), tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
 
 
 def test_a_class_that_no_training_picture_shows(root: Path, tmp_path: Path) -> None:
     config = scenes.config_of(root, classes=[*scenes.CLASSES, "dragon"])
-    said = r"no training picture shows dragon \(label 3\); the label maps hold 0, 1, 2, void \(9\); allowed: each class"
+    said = r"no training image shows dragon \(label 3\); the label maps hold 0, 1, 2, void \(9\); allowed: each class"
     with pytest.raises(MoonshineError, match=said):
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
 
 
 def test_masks_of_0_and_255_are_told_what_255_is(root: Path, tmp_path: Path) -> None:
@@ -323,7 +322,7 @@ def test_masks_of_0_and_255_are_told_what_255_is(root: Path, tmp_path: Path) -> 
     config = scenes.config_of(root, classes=["background", "thing"], void=255)
     said = r"shows thing \(label 1\); the label maps hold 0, void \(255\); .* has to say 1 where it says 255"
     with pytest.raises(MoonshineError, match=said):
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
 
 
 def test_partners_have_one_name_in_every_unicode_form(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -331,18 +330,18 @@ def test_partners_have_one_name_in_every_unicode_form(root: Path, caplog: pytest
     (root / "labels/train/1.png").rename(root / "labels/train/cafe\u0301.png")
     (root / "images/train/1.gif").write_bytes(b"")
     (root / "images/train/folder").mkdir()
-    assert ("images/train/caf\u00e9.png", "labels/train/cafe\u0301.png") in segmentation_folder.survey(root)[
-        "train"
-    ]
-    assert "images/train: files that are no pictures were passed over: 1 .gif; read" in caplog.text
+    assert ("images/train/caf\u00e9.png", "labels/train/cafe\u0301.png") in segmentation_folder.list_pairs(
+        root
+    )["train"]
+    assert "images/train: files that are no images were passed over: 1 .gif; read" in caplog.text
 
 
 def test_another_folder_than_the_study_says(root: Path, tmp_path: Path) -> None:
-    before = segmentation_folder.checksum(root)
+    before = segmentation_folder.checksum_segmentation_folder(root)
     _paint(root / "labels/train/0.png", 1)
-    assert segmentation_folder.checksum(root) != before
+    assert segmentation_folder.checksum_segmentation_folder(root) != before
     with pytest.raises(MoonshineError, match=naming("data.sha256", "checksum")):
-        prepare(scenes.config_of(root, sha256=before), tmp_path / "data")
+        prepare_dataset(scenes.config_of(root, sha256=before), tmp_path / "data")
 
 
 @pytest.mark.parametrize(

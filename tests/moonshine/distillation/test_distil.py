@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from moonshine import MoonshineError, distil
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset

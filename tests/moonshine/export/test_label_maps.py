@@ -14,7 +14,6 @@ from moonshine import MoonshineError
 from moonshine.config.training import Runtime
 from moonshine.data import Dataset, Split, load
 from moonshine.data.store import VOID
-from moonshine.datasets import prepare
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
@@ -22,6 +21,7 @@ from moonshine.files import read_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import exported_bytes
+from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.build import from_structure
 from moonshine.structures.describe import describe
 from moonshine.training.evaluation import evaluate
@@ -169,7 +169,7 @@ def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_pat
     for path in paths:
         upright = (31, 20) if path.stem.startswith("turned") else (20, 31)
         Image.fromarray(np.zeros(upright, np.uint8)).save(root / f"labels/test/{path.stem}.png")
-    prepare(scenes.config_of(root, size=[12, 20]), tmp_path / "data")
+    prepare_dataset(scenes.config_of(root, size=[12, 20]), tmp_path / "data")
     images = images_of(load(tmp_path / "data").test)
     for path, expected in zip(paths, images, strict=True):
         (found,) = odd_pictures.seen_by(

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from moonshine.data import Split, load
-from moonshine.datasets import prepare
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import calibration_images, export_network, write_files
@@ -22,6 +21,7 @@ from moonshine.files import read_json, sha256
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import exported_bytes
+from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.artifacts import load_weights
 from moonshine.structures.build import build, from_structure, to_structure
 from moonshine.structures.structure import Structure
@@ -262,7 +262,7 @@ def test_the_example_classifies_a_picture(exported, folder, session, untouched_h
 def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_path):
     root = flowers.plant(tmp_path / "mine", {"train/rose": 2, "train/tulip": 2, "test/tulip": 1})
     paths = odd_pictures.plant(root / "test/rose")
-    prepare(flowers.config_of(root, resize=10, crop=8), tmp_path / "data")
+    prepare_dataset(flowers.config_of(root, resize=10, crop=8), tmp_path / "data")
     images = images_of(load(tmp_path / "data").test)
     for path, expected in zip(paths, images, strict=False):  # the tulip is the last
         (found,) = odd_pictures.seen_by(folder / "classify.py", folder / "network.onnx", path)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine import distil
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.costs.latency import latency

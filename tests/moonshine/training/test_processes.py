@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset, batches, load

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data import Dataset, Split
 from moonshine.structures.build import build

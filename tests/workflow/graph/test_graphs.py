@@ -45,7 +45,6 @@ OWN = "import graph_blocks\n"
 # Files that training nodes import and that define none of their numbers.
 HARMLESS = {
     "moonshine/__init__.py": "lazy exports",
-    "moonshine/datasets/__init__.py": "exports",
     "moonshine/errors.py": "the exception",
     "moonshine/export/__init__.py": "exports",
     "moonshine/files.py": "atomic writing",
@@ -70,10 +69,13 @@ HARMLESS = {
     "workflow/moonshine_workflow/training/placement.py": "chooses among GPUs",
     **dict.fromkeys(package("workflow/moonshine_workflow", "__init__.py"), "a docstring"),
     # the schema; it has no defaults
+    "moonshine/fields.py": "the schema",
+    "moonshine/preparation/__init__.py": "a docstring",
     **dict.fromkeys(package("moonshine/config"), "the schema"),
 }
 DATA = set(package("moonshine/data"))
-DATASETS = set(package("moonshine/datasets"))
+# to all nodes but fetch, the schema
+DATASETS = {*package("moonshine/datasets"), *package("moonshine/preparation")}
 DISTILLATION = set(package("moonshine/distillation"))
 NETWORKS = {
     path
@@ -101,7 +103,7 @@ UNUSED: dict[str, set[str]] = {
     "teacher": DATASETS | DISTILLATION | BUDGETS | {"workflow/moonshine_workflow/students/sizes.py"},
     "scratch": DATASETS | DISTILLATION | BUDGETS,
     "distil": DATASETS | BUDGETS,
-    "collect": NETWORKS | BUDGETS,
+    "collect": NETWORKS | DATASETS | BUDGETS,
     "export": DATASETS,
     "examples": DATASETS
     | BUDGETS
@@ -112,6 +114,7 @@ UNUSED: dict[str, set[str]] = {
     # collecting is what the report does with --partial
     "report": NETWORKS
     | BUDGETS
+    | DATASETS
     | {
         "workflow/moonshine_workflow/tables/choice.py",
         "workflow/moonshine_workflow/tables/collect.py",

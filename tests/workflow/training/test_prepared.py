@@ -10,8 +10,8 @@ import pytest
 
 from moonshine.config import load_study
 from moonshine.data import Dataset
-from moonshine.datasets import prepare
 from moonshine.errors import MoonshineError
+from moonshine.preparation.prepare import prepare_dataset
 from moonshine_workflow.engines.handover import require_files
 from moonshine_workflow.training.prepared import load_prepared
 from tests.messages import naming
@@ -25,7 +25,7 @@ ARRAYS = DATA / "data.safetensors"
 def _study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    prepare(load_study().data, DATA)
+    prepare_dataset(load_study().data, DATA)
 
 
 def contents() -> dict[Path, bytes]:

@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from moonshine.datasets.image_folder import checksum_image_folder
+from moonshine.datasets.segmentation_folder import FOLDERS, checksum_segmentation_folder
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 DESCRIPTION = """
-Print the SHA-256 of a file, or that of a folder of images in the layout of torchvision's ImageFolder, or of pictures
+Print the SHA-256 of a file, or that of a folder of images in the layout of torchvision's ImageFolder, or of images
 and label maps in images/ and labels/: of the names and contents of the files in train, val and test, as `sha256sum`
 lists them, sorted.
 """
@@ -30,10 +32,8 @@ def add_checksum(subparsers: Any) -> None:
 def _checksum(arguments: argparse.Namespace) -> int:
     path = arguments.path.expanduser()
     if path.is_dir():
-        from moonshine.datasets import image_folder, segmentation_folder
-
-        dense = all((path / name).is_dir() for name in segmentation_folder.FOLDERS)
-        print(segmentation_folder.checksum(path) if dense else image_folder.checksum(path))
+        dense = all((path / name).is_dir() for name in FOLDERS)
+        print(checksum_segmentation_folder(path) if dense else checksum_image_folder(path))
         return 0
     try:
         print(sha256(path))

@@ -117,7 +117,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         blocks,
         teacher.include,
         teacher.exclude,
-        dense=study.is_dense,
+        dense=study.data.is_dense,
     )
     return Space(structure, fitting, shape, study.trusted), images
 

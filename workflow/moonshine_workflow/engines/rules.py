@@ -83,7 +83,7 @@ def cores(study: Study) -> int:
     """How many processor cores one training process keeps busy: its threads, and the processes that decode for it."""
     runtime = study.runtime
     workers = runtime.threads if runtime.workers is None else runtime.workers
-    return runtime.threads + workers * study.is_encoded
+    return runtime.threads + workers * study.data.is_encoded
 
 
 def has_finalists(study: Study, student: str) -> bool:

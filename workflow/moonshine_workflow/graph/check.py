@@ -14,7 +14,6 @@ from typing import TypeVar
 from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import parse
 from moonshine.config import Study, load_study
-from moonshine.config.data import Cityscapes, Generated, SegmentationFolder
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
@@ -81,11 +80,11 @@ def _suits_the_data(study: Study, key: str, network: str) -> None:
     if is_model(network):
         return
     family = families.parse(network).family
-    if family.dense != study.is_dense:
-        allowed = [each.allowed for each in families.FAMILIES.values() if each.dense == study.is_dense]
+    if family.dense != study.data.is_dense:
+        allowed = [each.allowed for each in families.FAMILIES.values() if each.dense == study.data.is_dense]
         raise MoonshineError(
             f"{key}: found {network}, which gives {LABELS[family.dense]}, where data.name: {study.data.name} has "
-            f"{LABELS[study.is_dense]}; allowed: {'; '.join(allowed)}"
+            f"{LABELS[study.data.is_dense]}; allowed: {'; '.join(allowed)}"
         )
     for size_key, size in _sizes(study).items():
         sides = [size] if isinstance(size, int) else size
@@ -99,12 +98,8 @@ def _suits_the_data(study: Study, key: str, network: str) -> None:
 
 def _sizes(study: Study) -> dict[str, int | list[int]]:
     """The sizes of images with label maps that a study states, by key; where they are its data's own, none."""
-    data, stated = study.data, {}
-    if isinstance(data, Cityscapes | SegmentationFolder | Generated) and data.size:
-        stated["data.size"] = data.size
-    if study.augment.crop:
-        stated["augment.crop"] = study.augment.crop
-    return stated
+    stated = {"data.size": getattr(study.data, "size", None), "augment.crop": study.augment.crop}
+    return {key: size for key, size in stated.items() if size and study.data.is_dense}
 
 
 def _distinct(study: Study) -> None:

@@ -151,7 +151,7 @@ def _speak(prefix: str, *more: logging.Handler) -> None:
 
 def _computes(node: Node, study: Study) -> bool:
     """Whether a node uses torch: without label maps nothing is drawn, and without ``ship`` nothing exported."""
-    idle = {"examples": not study.is_dense, "export": study.ship is None}
+    idle = {"examples": not study.data.is_dense, "export": study.ship is None}
     return node.computes and not idle.get(node.stage, False)
 
 

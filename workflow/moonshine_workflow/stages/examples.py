@@ -18,7 +18,7 @@ PICTURES = 3
 def run(job: stage.Job) -> None:
     folder = job.node.outputs[0]
     shutil.rmtree(folder, ignore_errors=True)
-    if not job.study.is_dense:
+    if not job.study.data.is_dense:
         write_json(folder / nodes.EXAMPLES_FILE, {"pictures": [], "classes": [], "networks": []})
         stage.logger.info("nothing to draw: the data have no label maps")
         return

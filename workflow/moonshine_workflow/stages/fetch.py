@@ -12,7 +12,7 @@ from moonshine_workflow.graph.parameters import resolved
 
 
 def run(job: stage.Job) -> None:
-    from moonshine.datasets import prepare
+    from moonshine.preparation.prepare import prepare_dataset
 
     teacher = job.study.teacher
     if teacher.weights == PUBLISHED:
@@ -23,7 +23,7 @@ def run(job: stage.Job) -> None:
             published_weights(teacher.name)
         except MoonshineError as error:
             stage.logger.warning("%s", error)
-    found = prepare(job.study.data, job.node.folder)
+    found = prepare_dataset(job.study.data, job.node.folder)
     if job.study.ship and not found["counts"]["validation"]:
         stage.logger.warning(
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"

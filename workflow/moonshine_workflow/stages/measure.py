@@ -39,7 +39,7 @@ def run(job: stage.Job) -> None:
     ).write(job.node.outputs[0])
     job.timing["latency_ms"] = {
         str(batch): latency(module, (batch, *shape), study.runtime.threads)
-        for batch in timed_batches(study.is_dense)
+        for batch in timed_batches(study.data.is_dense)
     }
 
 

@@ -94,7 +94,7 @@ def _check_training(study: Study, module: nn.Module, images: Images) -> None:
     if crop := study.augment.crop:
         shape = (images.shape[0], *crop)
         try:
-            check_logits(module, study.teacher.name, shape, images.classes, study.is_dense)
+            check_logits(module, study.teacher.name, shape, images.classes, study.data.is_dense)
         except MoonshineError as error:
             raise MoonshineError(f"augment.crop: {error}") from None
     count, batch_size = images.dataset.get("counts", {}).get("train", 0), study.training.batch_size
@@ -125,7 +125,7 @@ def described(study: Study, network: str, images: Images) -> Described:
         images.shape,
         teacher.include,
         teacher.exclude,
-        dense=study.is_dense,
+        dense=study.data.is_dense,
     )
 
 

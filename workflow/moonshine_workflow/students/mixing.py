@@ -12,7 +12,7 @@ from torch import nn
 
 from moonshine.blocks.registry import PAPER
 from moonshine.config import Study
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.networks import Finalists, Mixed
 from moonshine.config.training import OneCycle, Optimizer, Training
 from moonshine.data import Dataset, batches
@@ -53,7 +53,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         blocks,
         teacher.include,
         teacher.exclude,
-        dense=study.is_dense,
+        dense=study.data.is_dense,
     )
     space = Space(structure, fitting, images.shape, study.trusted)
     dataset = load_prepared(study)

@@ -53,7 +53,7 @@ def _train_once(study: Study, network: nn.Module, images: Images, execution: Exe
     height, width = study.augment.crop or images.shape[1:]
     shape = (images.shape[0], height, width)
     count = min(SHOWN, study.training.batch_size)
-    labels = torch.zeros((count, height, width) if study.is_dense else count, dtype=torch.long)
+    labels = torch.zeros((count, height, width) if study.data.is_dense else count, dtype=torch.long)
     wanted = (count, images.classes, *labels.shape[1:])
     try:
         with execution.autocast():

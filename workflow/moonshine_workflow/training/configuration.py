@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from moonshine.config import Study
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.networks import Teacher
 from moonshine.config.training import Training

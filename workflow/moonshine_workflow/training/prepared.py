@@ -36,13 +36,13 @@ def load_prepared(study: Study) -> Dataset:
 
 
 def _restore(study: Study, node: nodes.Node) -> None:
-    from moonshine.datasets import prepare
+    from moonshine.preparation.prepare import prepare_dataset
 
     wanted = read_json(node.folder / DESCRIPTION)["sha256"][ARRAYS]
     draft = node.work / "draft"
     try:
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed here
-        found = prepare(study.data, draft)["sha256"][ARRAYS]
+        found = prepare_dataset(study.data, draft)["sha256"][ARRAYS]
         if found != wanted:
             raise MoonshineError(
                 f"{node.folder / ARRAYS}: cannot be prepared as it was: it would have the checksum {found}, "

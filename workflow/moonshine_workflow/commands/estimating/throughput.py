@@ -16,12 +16,12 @@ import torch
 from pydantic import Field, ValidationError
 
 from moonshine.config import Study
-from moonshine.config.types import NonNegative, Positive, Section, Whole
 from moonshine.costs.cache import remembered
 from moonshine.costs.latency import RELIABLE, visiting
 from moonshine.data import Dataset, Split
 from moonshine.distillation.distil import distillation
 from moonshine.errors import MoonshineError
+from moonshine.fields import NonNegative, Positive, Section, Whole
 from moonshine.files import read_json
 from moonshine.structures.build import from_structure
 from moonshine.training.evaluation import evaluate
@@ -136,7 +136,7 @@ def _training(study: Study, noise: Dataset, execution: Execution, step: TimedSte
     weights = class_weights(study.training, noise.class_shares)
     recipe = study.training.model_copy(update={"epochs": 1})
     # pictures that are decoded during training are flipped by the processes that decode them
-    augment = study.augment.model_copy(update={"flip": False}) if study.is_encoded else study.augment
+    augment = study.augment.model_copy(update={"flip": False}) if study.data.is_encoded else study.augment
     start, clock = time.perf_counter(), _Clock(execution.device)
     with ExitStack() as stack:
         loss: Loss = LabelLoss(weights)
@@ -187,7 +187,7 @@ def _noise(study: Study, size: DatasetSize, count: int) -> Dataset:
     """Return ``count`` images of noise like the study's, with a label for each or for every pixel."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, *size.shape), generator=random, dtype=torch.uint8)
-    dense, dtype = (size.shape[1:], torch.uint8) if study.is_dense else ((), torch.int64)
+    dense, dtype = (size.shape[1:], torch.uint8) if study.data.is_dense else ((), torch.int64)
     labels = torch.randint(size.classes, (count, *dense), generator=random, dtype=dtype)
     split = Split(images, labels)
     return Dataset(

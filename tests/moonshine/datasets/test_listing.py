@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moonshine.datasets.folder_listing import survey
+from moonshine.datasets.listing import list_images
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 from tests.moonshine.datasets.flowers import picture, plant
@@ -29,7 +29,7 @@ def test_the_order_and_the_labels_are_torchvisions(root: Path) -> None:
     for folder in ("a", "a-b", "a/c", "B"):
         (root / "train" / "iris" / folder).mkdir(parents=True)
         picture(7).save(root / "train" / "iris" / folder / "x.PNG")
-    listing = survey(root)
+    listing = list_images(root)
     for split in ("train", "test"):
         theirs = ImageFolder(str(root / split))
         assert [
@@ -47,16 +47,16 @@ def link_up(root: Path) -> None:
 
 
 def test_links_that_run_in_circles_end(root: Path) -> None:
-    before = survey(root)
+    before = list_images(root)
     link_up(root)
-    assert survey(root) == before
+    assert list_images(root) == before
 
 
 def test_links_to_elsewhere_are_followed(root: Path, tmp_path: Path) -> None:
-    before = survey(root)
+    before = list_images(root)
     (root / "train" / "rose").rename(tmp_path / "elsewhere")
     (root / "train" / "rose").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert survey(root) == before
+    assert list_images(root) == before
 
 
 def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -65,7 +65,7 @@ def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogC
     (root / "test" / "iris").rmdir()
     (root / "extra").mkdir()
     with caplog.at_level(logging.WARNING):
-        listing = survey(root)
+        listing = list_images(root)
     assert listing.labels["test"] == [0, 0, 0, 2, 2]
     assert "test: no images of iris" in caplog.text
     assert "only train, val and test are read; passed over: extra" in caplog.text
@@ -74,7 +74,7 @@ def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogC
 def test_a_class_is_the_same_in_every_unicode_form(root: Path) -> None:
     (root / "train/iris").rename(root / "train/caf\u00e9")
     (root / "test/iris").rename(root / "test/cafe\u0301")
-    listing = survey(root)
+    listing = list_images(root)
     assert listing.classes == ("caf\u00e9", "daisy", "rose")
     assert listing.labels["test"] == [0, 1, 1, 1, 2, 2]
     assert listing.files["test"][0] == "test/cafe\u0301/0.png"
@@ -82,16 +82,16 @@ def test_a_class_is_the_same_in_every_unicode_form(root: Path) -> None:
     picture(1).save(root / "train/cafe\u0301/0.png")
     said = r"train has class folders of one name in several Unicode forms: 'cafe\\u0301', 'caf\\xe9'"
     with pytest.raises(MoonshineError, match=said):
-        survey(root)
+        list_images(root)
 
 
 def test_files_that_are_not_read_are_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = survey(root)
+    before = list_images(root)
     for name in ("train/rose/a.gif", "train/rose/B.GIF", "test/iris/notes", "test/iris/.hidden.gif"):
         (root / name).write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        assert survey(root) == before
-    assert "files that are no pictures were passed over: 2 .gif, 1 notes; read: .bmp, .jpeg" in caplog.text
+        assert list_images(root) == before
+    assert "files that are no images were passed over: 2 .gif, 1 notes; read: .bmp, .jpeg" in caplog.text
 
 
 def test_a_folder_that_may_not_be_read(root: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_folder_that_may_not_be_read(root: Path) -> None:
         if os.access(root / "train" / "rose", os.R_OK):
             pytest.skip("needs a user whom permissions hold back")
         with pytest.raises(MoonshineError, match=naming("train/rose", "cannot be read", "Permission denied")):
-            survey(root)
+            list_images(root)
     finally:
         (root / "train" / "rose").chmod(0o700)
 
@@ -192,5 +192,5 @@ def bytes_as_class(root: Path) -> None:
 def test_a_mistake_is_named(mistake: Callable[[Path], None], message: list[object], root: Path) -> None:
     mistake(root)
     with pytest.raises(MoonshineError, match=naming(*message)) as error:
-        survey(root)
+        list_images(root)
     assert str(error.value).startswith(str(root))

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from moonshine.datasets.pictures import Pictures, decode
-from moonshine.datasets.source import UnreadableImages
+from moonshine.datasets.kind import UnreadableImages
+from moonshine.preparation.files import DecodedFiles, decode_file
 from tests.moonshine.datasets.flowers import picture
 
 
 def decoded(path: Path, **options: Any) -> np.ndarray:
-    return decode(path, options.get("resize", 16), options.get("crop", 12))
+    return decode_file(path, options.get("resize", 16), options.get("crop", 12))
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,7 +36,7 @@ def test_equal_to_torchvisions_evaluation_transform(
     path = tmp_path_factory.mktemp("one") / "a.png"
     original.save(path)
     expected = np.asarray(Compose([Resize(resize), CenterCrop(crop)])(original))
-    assert np.array_equal(decode(path, resize, crop), expected)
+    assert np.array_equal(decode_file(path, resize, crop), expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
@@ -110,9 +110,8 @@ def test_the_content_decides_what_a_file_is(tmp_path: Path) -> None:
 def test_indexing_is_that_of_an_array(tmp_path: Path) -> None:
     for i in range(5):
         picture(i).save(tmp_path / f"{i}.png")
-    pictures = Pictures(tmp_path, [f"{i}.png" for i in range(5)], 16, 12)
-    assert (pictures.shape, len(pictures)) == ((5, 12, 12, 3), 5)
-    assert pictures.dtype == np.uint8
+    pictures = DecodedFiles(tmp_path, [f"{i}.png" for i in range(5)], 16, 12)
+    assert pictures.shape == (5, 12, 12, 3)
     found = pictures[np.array([3, 0])]
     assert found.shape == (2, 12, 12, 3)
     assert np.array_equal(found[0], decoded(tmp_path / "3.png"))
@@ -167,7 +166,7 @@ def test_a_damaged_file_is_named_with_the_reason(how: str, tmp_path: Path) -> No
     (tmp_path / "x").mkdir()
     spoil(tmp_path / "x" / "a.jpg", how)
     picture(1).save(tmp_path / "b.png")
-    pictures = Pictures(tmp_path, ["b.png", "x/a.jpg"], 4000 if how == "thin" else 16, 12)
+    pictures = DecodedFiles(tmp_path, ["b.png", "x/a.jpg"], 4000 if how == "thin" else 16, 12)
     with pytest.raises(UnreadableImages) as error:
         pictures[np.array([0, 1])]
     assert list(error.value.failures) == ["x/a.jpg"]

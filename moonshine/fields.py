@@ -1,4 +1,4 @@
-"""Shared field types of the schema. Numbers are bounded, so that none overflows or exceeds what makes sense."""
+"""Field types of the sections of ``params.yaml``. Numbers are bounded: none overflows, or exceeds what makes sense."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from moonshine.config.errors import shorten
+from moonshine.errors import shorten
 
 
 def _is_a_path(text: str) -> str:
@@ -34,6 +34,9 @@ NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Whole = Annotated[int, Field(ge=1, le=10**7)]
 Processes = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Side = Annotated[int, Field(ge=8, le=16384)]
+Sides = Annotated[list[Side], Field(min_length=2, max_length=2)]
+"""[height, width] in pixels."""
 
 
 class Section(BaseModel):

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from moonshine.config.data import Arrays, Data, Digits, Normalisation
 from moonshine.data import load
-from moonshine.datasets import prepare
-from moonshine.datasets.preparation import KINDS, OWN
+from moonshine.datasets.arrays import Arrays
+from moonshine.datasets.digits import Digits
+from moonshine.datasets.kind import Normalisation
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
+from moonshine.preparation.prepare import prepare_dataset
 from tests.messages import naming
 from tests.moonshine.datasets import flowers
 from tests.moonshine.images import images_of
@@ -39,21 +40,10 @@ def arrays(path: Path, shape: tuple[int, ...] = (10, 12, 3), **changes: Any) -> 
     return Arrays(name="arrays", path=str(path), sha256=sha256(path), **{**options, **changes})
 
 
-def test_the_schema_offers_every_kind() -> None:
-    sections = get_args(get_args(Data)[0])
-    offered = []
-    for section in sections:
-        kind = section.model_fields.get("kind")
-        kinds = get_args(kind.annotation) if kind else ("",)
-        names = get_args(section.model_fields["name"].annotation)
-        offered += [f"{name} {kind}".strip() for name in names for kind in kinds]
-    assert sorted(offered) == sorted([*KINDS, *OWN])
-
-
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MoonshineError, match=naming("file/data", "cannot write")):
-        prepare(digits(), tmp_path / "file" / "data")
+        prepare_dataset(digits(), tmp_path / "file" / "data")
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +52,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(MoonshineError, match=naming("data", "No space left")):
-        prepare(digits(), tmp_path / "data")
+        prepare_dataset(digits(), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -81,7 +71,7 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
     from torchvision.transforms.v2.functional import resize
 
     config = arrays(tmp_path / "my.npz", size=size)
-    assert prepare(config, tmp_path / "data")["resize_rule"] == rule
+    assert prepare_dataset(config, tmp_path / "data")["resize_rule"] == rule
     data = load(tmp_path / "data")
     assert data.resize_rule == rule
     images = torch.from_numpy(np.load(config.path)["test_images"]).permute(0, 3, 1, 2)
@@ -91,13 +81,13 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
 
 
 def test_square_images_that_keep_their_size(tmp_path: Path) -> None:
-    assert prepare(digits(), tmp_path)["resize_rule"] == UNCHANGED
+    assert prepare_dataset(digits(), tmp_path)["resize_rule"] == UNCHANGED
     config = arrays(tmp_path / "my.npz", (9, 9, 3), size=9)
-    assert prepare(config, tmp_path / "data")["resize_rule"] == UNCHANGED
+    assert prepare_dataset(config, tmp_path / "data")["resize_rule"] == UNCHANGED
 
 
 def test_a_stated_normalisation_is_taken(tmp_path: Path) -> None:
-    prepare(arrays(tmp_path / "my.npz", normalisation=IMAGENET), tmp_path / "data")
+    prepare_dataset(arrays(tmp_path / "my.npz", normalisation=IMAGENET), tmp_path / "data")
     data = load(tmp_path / "data")
     assert data.mean == (0.485, 0.456, 0.406)
     assert data.std == (0.229, 0.224, 0.225)
@@ -107,15 +97,15 @@ def test_every_kind_takes_a_normalisation(tmp_path: Path) -> None:
     root = flowers.plant(
         tmp_path / "flowers", {f"{split}/{name}": 1 for split in ("train", "test") for name in "ab"}
     )
-    prepare(flowers.config_of(root, normalisation=IMAGENET), tmp_path / "data")
+    prepare_dataset(flowers.config_of(root, normalisation=IMAGENET), tmp_path / "data")
     assert load(tmp_path / "data").mean == (0.485, 0.456, 0.406)
-    prepare(digits(normalisation=Normalisation(mean=[0.3], std=[0.4])), tmp_path / "data")
+    prepare_dataset(digits(normalisation=Normalisation(mean=[0.3], std=[0.4])), tmp_path / "data")
     assert (load(tmp_path / "data").mean, load(tmp_path / "data").std) == ((0.3,), (0.4,))
 
 
 def test_a_normalisation_of_other_channels(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=naming("data.normalisation", "3 values", "1 channels")):
-        prepare(digits(normalisation=IMAGENET), tmp_path / "data")
+        prepare_dataset(digits(normalisation=IMAGENET), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -126,25 +116,25 @@ def test_a_constant_channel_needs_a_stated_normalisation(tmp_path: Path) -> None
     np.savez(config.path, **content)
     config = config.model_copy(update={"sha256": sha256(Path(config.path))})
     with pytest.raises(MoonshineError, match=naming("channel 1", "7")):
-        prepare(config, tmp_path / "data")
-    prepare(config.model_copy(update={"normalisation": IMAGENET}), tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
+    prepare_dataset(config.model_copy(update={"normalisation": IMAGENET}), tmp_path / "data")
 
 
 def test_grey_images_for_a_network_that_takes_colour(tmp_path: Path) -> None:
-    prepare(digits(size=12), tmp_path / "grey")
-    prepare(digits(size=12, channels=3, normalisation=IMAGENET), tmp_path / "colour")
+    prepare_dataset(digits(size=12), tmp_path / "grey")
+    prepare_dataset(digits(size=12, channels=3, normalisation=IMAGENET), tmp_path / "colour")
     grey, colour = load(tmp_path / "grey"), load(tmp_path / "colour")
     assert colour.input_shape == (3, 12, 12)
     assert torch.equal(images_of(colour.train), images_of(grey.train).expand(-1, 3, -1, -1))
     assert colour.mean == (0.485, 0.456, 0.406)
-    prepare(arrays(tmp_path / "my.npz", channels=3), tmp_path / "same")
+    prepare_dataset(arrays(tmp_path / "my.npz", channels=3), tmp_path / "same")
     assert load(tmp_path / "same").input_shape == (3, 10, 12)
 
 
 def test_channels_that_are_neither_grey_nor_colour(tmp_path: Path) -> None:
     config = arrays(tmp_path / "my.npz", (8, 8, 4), channels=3)
     with pytest.raises(MoonshineError, match=naming("data.channels", "my.npz", "4 channels", "1", "3")):
-        prepare(config, tmp_path / "data")
+        prepare_dataset(config, tmp_path / "data")
 
 
 def test_images_are_converted_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +149,9 @@ def test_images_are_converted_piece_by_piece(tmp_path: Path, monkeypatch: pytest
         sizes.append(max(images.numel(), resized.numel()))
         return resized
 
-    monkeypatch.setattr("moonshine.datasets.preparation.CHUNK", 4000)
+    monkeypatch.setattr("moonshine.preparation.images.CHUNK", 4000)
     monkeypatch.setattr(functional, "interpolate", watched)
     for size, one in ((8, 10 * 12 * 3), (32, 32 * 32 * 3), (64, 64 * 64 * 3)):
-        prepare(arrays(tmp_path / "my.npz", size=size), tmp_path / "data")
+        prepare_dataset(arrays(tmp_path / "my.npz", size=size), tmp_path / "data")
         assert max(sizes) <= max(4000, one)
         sizes.clear()

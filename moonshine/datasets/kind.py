@@ -1,0 +1,194 @@
+"""What a kind of dataset is: a section of the study, and the source in which it finds its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+
+from pydantic import Field, model_validator
+
+from moonshine.errors import MoonshineError, first_ten
+from moonshine.fields import Section, Seed, Share, Side
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Pair = tuple[str, str]
+"""The file names of an image and of its label map."""
+MAP_CLASSES = 255
+"""Classes of label maps at most: they have 8 bits, and one id means none of them."""
+
+
+class Normalisation(Section):
+    """Mean and standard deviation per channel of pixels in [0, 1]: those that a teacher's weights were made with."""
+
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> Normalisation:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}; allowed: one of each per channel"
+            )
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """Decoded images: split -> images, uint8 (N, H, W) or (N, H, W, C), and labels (N,) or (N, 1).
+
+    ``where`` names the origin in errors (a path). In all sources ``description`` names it in words that are the same
+    on every machine, ``sha256`` is its checksum, of one file or by file name, and the splits are train, test and, where
+    the source brings its own, validation. ``class_names`` None: the labels themselves. ``size``: of the side that
+    images are resized to; ``channels``: those that they should have, where grey ones become colour.
+    """
+
+    where: str
+    splits: Mapping[str, tuple[Any, Any]]
+    description: str
+    sha256: str | Mapping[str, str]
+    class_names: Sequence[str] | None = None
+    size: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Encoded images: split -> byte strings, and labels (N,) 0 to K - 1.
+
+    The strings are the encoded images themselves, or where ``root`` is given, their files' paths below it. An image
+    becomes an input by bringing its shorter side to ``resize`` pixels and keeping the middle ``crop`` x ``crop``.
+    """
+
+    root: str | None
+    splits: Mapping[str, tuple[Sequence[bytes], Sequence[int]]]
+    resize: int
+    crop: int
+    description: str
+    sha256: str
+    class_names: Sequence[str]
+
+    @property
+    def where(self) -> str:
+        """The origin in errors."""
+        return str(Path(self.root or "generated images").expanduser())
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Images with label maps: split -> the names of both, files below ``root`` or keys of ``contents``.
+
+    ``ids`` maps the labels in the files to classes; those of ``void`` belong to no class, others are mistakes. The
+    classes from ``scored`` on have an output of the network and are neither trained nor scored. ``size`` None: images
+    keep theirs, which must be one for all.
+    """
+
+    root: Path
+    splits: Mapping[str, Sequence[Pair]]
+    ids: Mapping[int, int]
+    void: frozenset[int]
+    scored: int
+    description: str
+    sha256: str
+    class_names: Sequence[str]
+    size: Sequence[int] | None = None
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The origin in errors."""
+        return str(self.root)
+
+    def file(self, name: str) -> Path | BytesIO:
+        """Return what to open for a name."""
+        return BytesIO(self.contents[name]) if name in self.contents else self.root / name
+
+
+@dataclass(frozen=True)
+class PublicSize:
+    """Training and test images, (channels, height, width) in evaluation, and outputs of a well-known dataset."""
+
+    train: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int
+
+
+class DataSection(Section):
+    """The section ``data`` of a study: a kind of dataset, with its keys.
+
+    A kind is a subclass in a file of this folder, and is listed in ``Data`` (`moonshine.datasets`). ``is_dense``: every
+    pixel has a label. ``is_encoded``: images are decoded during training, not ahead.
+    """
+
+    is_dense: ClassVar[bool] = False
+    is_encoded: ClassVar[bool] = False
+
+    name: str
+    validation: Share
+    split_seed: Seed
+    normalisation: Normalisation | None = None
+
+    @classmethod
+    def called(cls) -> tuple[str, ...]:
+        """Return what a study calls the kind: its names, with the ``kind`` where a name has several."""
+        names, kinds = (
+            get_args(cls.model_fields[key].annotation) if key in cls.model_fields else ()
+            for key in ("name", "kind")
+        )
+        return tuple(f"{name} {kind}" for name in names for kind in kinds) or names
+
+    def source(self) -> ImageArrays | ImageFiles | Scenes:
+        """Find and verify the images; no code of the user's runs, and torch is not needed.
+
+        Raises MoonshineError naming the key, what was found and what is allowed, for a source that is missing, damaged,
+        incomplete or not the one that the study names.
+        """
+        raise NotImplementedError
+
+    def public_size(self) -> PublicSize | None:
+        """Return the size of a dataset that is known before it is prepared; None for the user's own."""
+        return None
+
+
+class CroppedImages(DataSection):
+    """Images of any size: the shorter side becomes ``resize`` pixels, then the middle ``crop`` x ``crop`` is kept."""
+
+    resize: Side
+    crop: Side
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> CroppedImages:
+        if self.crop > self.resize:
+            raise ValueError(
+                f"crop: found {self.crop}; allowed: 8 to {self.resize}, which is resize, the shorter side"
+            )
+        return self
+
+
+class UnreadableImages(MoonshineError):
+    """Some images below ``where`` cannot be read; ``failures``: file -> reason."""
+
+    def __init__(self, where: str, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        count = len(failures)
+        super().__init__(
+            f"{where}: {count} {'image' if count == 1 else 'images'} cannot be read: "
+            + first_ten([f"{name} ({reason})" for name, reason in failures.items()])
+            + "; repair or remove them (the checksum changes with that)"
+        )
+
+
+def check_checksum(what: str, found: str, stated: str) -> None:
+    """Raise MoonshineError where the user's data are not those that the study names."""
+    if found != stated:
+        raise MoonshineError(
+            f"data.sha256: {what} the checksum {found}, the study says {stated}: changed, damaged or others (where "
+            "they are the right ones, write their checksum into the study)"
+        )

@@ -1,0 +1,248 @@
+"""Image files below a folder: listed as torchvision's ``ImageFolder`` does, and checksums over them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+
+from moonshine.datasets.kind import UnreadableImages
+from moonshine.errors import MoonshineError, first_ten
+from moonshine.files import sha256
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Those of torchvision's ``ImageFolder``."""
+THREADS = min(8, len(os.sched_getaffinity(0)))
+"""Files read or decoded at once; each decoder holds one image at full size."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Class names and, by folder (train, ...), the files (POSIX paths below ``root``) with their labels."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: dict[str, list[str]]
+    labels: dict[str, list[int]]
+
+    @property
+    def names(self) -> list[str]:
+        """The files of all folders."""
+        return [name for names in self.files.values() for name in names]
+
+    def by_split(self, splits: Mapping[str, str]) -> dict[str, tuple[list[bytes], list[int]]]:
+        """Return split -> files, as bytes, and labels; ``splits`` maps folders to splits."""
+        return {
+            splits[folder]: ([os.fsencode(name) for name in names], self.labels[folder])
+            for folder, names in self.files.items()
+        }
+
+
+def list_images(
+    root: Path | str, required: Sequence[str] = ("train", "test"), optional: Sequence[str] = ("val",)
+) -> Listing:
+    """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
+
+    ``required`` and ``optional`` are the folders below ``root`` that are read; classes are the folders of the first,
+    sorted; names that differ in their Unicode form alone are the same. Hidden files and folders are passed over, and
+    files that are no images, which the log says. torchvision's own functions would import torch, follow links in
+    circles, take hidden folders for classes, and pass over folders that may not be read.
+    MoonshineError naming what is missing, empty, unknown, twice there or out of place.
+    """
+    try:
+        return _list_images(Path(root).expanduser(), required, optional)
+    except OSError as error:
+        raise MoonshineError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _list_images(root: Path, required: Sequence[str], optional: Sequence[str]) -> Listing:
+    wanted = " and ".join(f"{folder}/" for folder in required)
+    if not root.is_dir():
+        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds {wanted}")
+    known = (required[0], *optional, *required[1:])
+    present = [folder for folder in known if (root / folder).is_dir()]
+    others = [entry.name for entry in _visible(root) if entry.is_dir() and entry.name not in known]
+    if absent := [f"{folder}/" for folder in required if folder not in present]:
+        perhaps = "".join(f", perhaps {folder}/" for folder in optional)
+        raise MoonshineError(
+            f"{root} holds no {' and no '.join(absent)} (found: {first_ten(present + others) or 'no folders'}); "
+            f"allowed: {wanted}{perhaps}, each with one folder per class"
+        )
+    if others:
+        only = " and ".join((", ".join(known[:-1]), known[-1]))
+        logger.warning("%s: only %s are read; passed over: %s", root, only, first_ten(others))
+    classes = _classes(root / required[0])
+    if len(classes) == 1:
+        raise MoonshineError(f"{root / required[0]} has the single class {classes[0]}; allowed: at least two")
+    ignored: Counter[str] = Counter()
+    by_class = {folder: _images_by_class(root, folder, classes, ignored) for folder in present}
+    log_ignored(root, ignored)
+    return Listing(
+        root,
+        tuple(classes),
+        {folder: [name for names in found.values() for name in names] for folder, found in by_class.items()},
+        {
+            folder: [label for label, name in enumerate(classes) for _ in found.get(name, ())]
+            for folder, found in by_class.items()
+        },
+    )
+
+
+def _images_by_class(
+    root: Path, folder: str, classes: Sequence[str], ignored: Counter[str]
+) -> dict[str, list[str]]:
+    """Class -> its images in one folder; the classes that it has no folder for are left out, which the log says."""
+    names = {composed(name): name for name in classes}
+    folders = {names.get(composed(name), name): name for name in _classes(root / folder)}
+    if unknown := [name for name in folders if name not in classes]:
+        raise MoonshineError(
+            f"{root / folder} has class folders that train/ has not: {first_ten(unknown)}; "
+            f"allowed: {first_ten(classes)}"
+        )
+    if unseen := [name for name in classes if name not in folders]:
+        logger.warning(
+            "%s: no images of %s: results say nothing about them", root / folder, first_ten(unseen)
+        )
+    found = {name: _images(root, root / folder / own, ignored) for name, own in folders.items()}
+    if empty := [f"{folder}/{name}" for name, images in found.items() if not images]:
+        raise MoonshineError(
+            f"{root} has empty class folders: {first_ten(empty)}; "
+            f"allowed: at least one image in each ({', '.join(SUFFIXES)})"
+        )
+    return found
+
+
+def _classes(folder: Path) -> list[str]:
+    entries = _visible(folder)
+    classes = [entry.name for entry in entries if entry.is_dir()]
+    if astray := [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]:
+        raise MoonshineError(
+            f"{folder} has images beside its class folders: {first_ten(astray)}; allowed: images inside of them"
+        )
+    if not classes:
+        raise MoonshineError(f"{folder} has no class folders; allowed: one folder of images per class")
+    if unwritable := [name for name in classes if os.fsencode(name) != name.encode(errors="replace")]:
+        raise MoonshineError(f"{folder} has folders whose names are not UTF-8: {first_ten(unwritable)!r}")
+    alike = Counter(map(composed, classes))
+    if twice := [ascii(name) for name in classes if alike[composed(name)] > 1]:
+        raise MoonshineError(
+            f"{folder} has class folders of one name in several Unicode forms: {first_ten(twice)}; "
+            "allowed: one of each"
+        )
+    return classes
+
+
+def _images(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
+    """Images below a class folder, others counted in ``ignored``; a folder that links lead to twice is read once."""
+    seen = {os.path.realpath(above) for above in (root, folder.parent)}
+    found: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = images_among(names, ignored)
+        found += [(Path(where).relative_to(root) / name).as_posix() for name in images]
+    return sorted(found, key=os.path.split)
+
+
+def images_among(names: Iterable[str], ignored: Counter[str]) -> list[str]:
+    """Return the names of images; hidden ones are left out, and others are counted in ``ignored`` by suffix."""
+    shown = [name for name in names if not name.startswith(".")]
+    ignored.update(Path(name).suffix.lower() or name for name in shown if not is_image(name))
+    return [name for name in shown if is_image(name)]
+
+
+def is_image(name: str) -> bool:
+    """Say whether a file's name is that of an image."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def log_ignored(root: Path, ignored: Counter[str]) -> None:
+    """Log how many files below a folder were passed over, by suffix."""
+    if ignored:
+        kinds = first_ten([f"{count} {suffix}" for suffix, count in sorted(ignored.items())])
+        logger.warning(
+            "%s: files that are no images were passed over: %s; read: %s", root, kinds, ", ".join(SUFFIXES)
+        )
+
+
+def composed(name: str) -> str:
+    """Return a name in one of the Unicode forms of the same characters: file systems and archives change it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, sorted by name."""
+    shown = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def checksum_of_contents(root: Path, names: Iterable[str]) -> str:
+    """Return the SHA-256 of the text that ``sha256sum`` prints for these files below ``root``, sorted by path.
+
+    UnreadableImages names all of those that cannot be read.
+    """
+
+    def content(name: str) -> str:
+        _size(root / name)
+        return sha256(root / name)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return _checksum(root, names, content, pool.map)
+
+
+def checksum_of_sizes(root: Path, names: Iterable[str]) -> str:
+    """Return the SHA-256 of a line ``<bytes>  <name>`` for each of these files below ``root``, sorted by path.
+
+    For files that are too many to read. UnreadableImages names all of those that are not there.
+    """
+    return _checksum(root, names, lambda name: str(_size(root / name)), map)
+
+
+def _checksum(
+    root: Path,
+    names: Iterable[str],
+    state: Callable[[str], str],
+    over: Callable[[Callable[[str], bytes], Sequence[str]], Iterable[bytes]],
+) -> str:
+    """SHA-256 of a line ``<state>  <name>`` for each file, sorted by the bytes of the path, found ``over`` all."""
+    failures: dict[str, str] = {}
+
+    def line(name: str) -> bytes:
+        try:
+            return f"{state(name)}  ".encode() + os.fsencode(name) + b"\n"
+        except OSError as error:
+            failures[name] = error.strerror or str(error)
+            return b""
+
+    digest = hashlib.sha256()
+    for found in over(line, sorted(names, key=os.fsencode)):
+        digest.update(found)
+    if failures:
+        raise UnreadableImages(
+            str(root), dict(sorted(failures.items(), key=lambda each: os.fsencode(each[0])))
+        )
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    found = path.stat()
+    if not S_ISREG(found.st_mode):  # a pipe would be waited for
+        raise OSError("no regular file")
+    return found.st_size

@@ -1,0 +1,106 @@
+"""Preparation of a dataset of any kind: its splits, tensors and description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moonshine.data.store import SPLITS, write
+from moonshine.datasets.kind import DataSection, ImageArrays, ImageFiles, Scenes
+from moonshine.datasets.splitting import hold_out
+from moonshine.errors import MoonshineError
+from moonshine.preparation.files import pack_files, prepare_files
+from moonshine.preparation.images import channels_of, check_images, prepare_images
+from moonshine.preparation.label_maps import prepare_scenes
+from moonshine.preparation.tensors import Parts, mean_and_std
+
+COLOUR = 3
+KEYS = (
+    *(
+        "name",
+        "counts",
+        "channels",
+        "height",
+        "width",
+        "root",
+        "resize_rule",
+        "num_classes",
+        "scored_classes",
+    ),
+    *("class_names", "class_shares", "mean", "std", "source"),
+)
+"""Of a description, in order; none has all of them."""
+
+
+def prepare_dataset(config: DataSection, folder: Path | str) -> dict[str, Any]:
+    """Read, verify and split the data of a study, write them into ``folder``, and return their description.
+
+    ``config.validation`` of the training images, stratified where an image has one label, become the validation split
+    unless the source brings its own. ``mean`` and ``std`` are ``config.normalisation``, else those of the training
+    images that remain; ``resize_rule`` says what was done to the size. The same study gives the same bytes. Nothing is
+    left behind before everything is verified, and images that do not fit in memory wait in a nameless file beside
+    ``folder``.
+    MoonshineError for data that are missing, damaged or inconsistent, and for a folder that cannot be written.
+    """
+    folder = Path(folder)
+    source = config.source()
+    if isinstance(source, ImageArrays):
+        source = check_images(source)
+    channels = channels_of(source) if isinstance(source, ImageArrays) else COLOUR
+    _check_normalisation(config, channels)
+    if isinstance(source, Scenes):
+        labels = {split: np.zeros(len(pairs), np.int64) for split, pairs in source.splits.items()}
+    else:
+        labels = {split: np.asarray(each, np.int64) for split, (_, each) in source.splits.items()}
+    parts = _parts(labels, config)
+    match source:
+        case Scenes():
+            tensors, about = prepare_scenes(source, parts, folder)
+        case ImageArrays():
+            tensors, about = prepare_images(source, parts, channels, folder)
+        case ImageFiles():
+            prepare = pack_files if config.is_encoded else prepare_files
+            tensors, about = prepare(source, parts, folder)
+    if not isinstance(source, Scenes):
+        for split, (origin, indices) in parts.items():
+            tensors[f"{split}_labels"] = torch.from_numpy(labels[origin][indices])
+    if config.normalisation:
+        mean, std = config.normalisation.mean, config.normalisation.std
+    else:
+        mean, std = mean_and_std(source.where, tensors["train_images"])
+    names = source.class_names or ()
+    about |= {
+        "name": config.name,
+        "counts": {split: len(parts[split][1]) if split in parts else 0 for split in SPLITS},
+        "channels": channels,
+        "num_classes": len(names),
+        "class_names": list(names),
+        "mean": list(mean),
+        "std": list(std),
+        "source": source.description,
+    }
+    return write(folder, tensors, {key: about[key] for key in KEYS if key in about}, source.sha256)
+
+
+def _parts(labels: Mapping[str, NDArray[np.int64]], config: DataSection) -> Parts:
+    """Split -> the split of the source that its images are in, and their indices there."""
+    parts = {split: (split, np.arange(len(each))) for split, each in labels.items()}
+    if "validation" not in parts and config.validation > 0:
+        kept, held = hold_out(
+            labels["train"], config.validation, seed=config.split_seed, key="data.validation"
+        )
+        parts |= {"train": ("train", kept), "validation": ("train", held)}
+    return parts
+
+
+def _check_normalisation(config: DataSection, channels: int) -> None:
+    if config.normalisation and len(config.normalisation.mean) != channels:
+        raise MoonshineError(
+            f"data.normalisation: mean and std have {len(config.normalisation.mean)} values for images of {channels} "
+            "channels; allowed: one of each per channel"
+        )
