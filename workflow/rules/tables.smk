@@ -9,6 +9,7 @@ rule collect:
     input:
         code=[
             "moonshine/costs/budgets.py",
+            "moonshine/costs/measured.py",
             *TABLES,
             f"{PIPELINE}/stages/collect.py",
             f"{PIPELINE}/training/configuration.py",
@@ -44,7 +45,7 @@ rule collect:
             **SHOWN,
         ),
         curves="results/{study}/tables/curves.csv",
-        classes="results/{study}/tables/classes.csv",
+        tables="results/{study}/tables/tables.json",
         metrics="results/{study}/metrics.json",
         choice="results/{study}/choice.json",
     log:
@@ -78,7 +79,7 @@ rule export:
         ],
         choice=rules.collect.output.choice,
         dataset=rules.fetch.output.dataset,
-        runs=rules.collect.output.runs,
+        tables=rules.collect.output.tables,
         trained=files(TRAINED, "weights.safetensors", "structure.json", "config.json"),
     output:
         directory("results/{study}/export"),
@@ -136,13 +137,7 @@ rule report:
         ],
         published=PUBLISHED,
         dataset=rules.fetch.output.dataset,
-        tables=[
-            rules.collect.output.runs,
-            rules.collect.output.table,
-            rules.collect.output.differences,
-            rules.collect.output.curves,
-            rules.collect.output.classes,
-        ],
+        tables=[rules.collect.output.tables, rules.collect.output.curves],
         choice=rules.collect.output.choice,
         examples=rules.examples.output,
         export=rules.export.output,

@@ -116,7 +116,7 @@ UNUSED: dict[str, set[str]] = {
     | BUDGETS
     | DATASETS
     | {
-        "workflow/moonshine_workflow/tables/choice.py",
+        "moonshine/costs/measured.py",
         "workflow/moonshine_workflow/tables/collect.py",
         "workflow/moonshine_workflow/tables/latex.py",
         "workflow/moonshine_workflow/tables/summary.py",

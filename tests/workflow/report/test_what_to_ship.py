@@ -43,15 +43,20 @@ def export(
     receipt = {**RECEIPT, "file": name, "max_logit_difference": 1e-6, "error_pct": 4.7, "examples": 10_000}
     content = {"error_pct": 4.5, "examples": 10_000, "receipts": [receipt]}
     (folder / "receipts.json").write_text(json.dumps(content))
-    first = found.choice["ranked"][0]
+    first = found.choice.ranked[0]
     verdict: Verdict = (
         "not accurate enough" if allowed and file > allowed else "falls" if file - network > 1 else "good"
     )
-    judged = Judged(first["student"], first["method"], first["seed"], network, {name: file}, verdict)
+    judged = Judged(first.student, first.method, first.best_seed, network, {name: file}, verdict)
     chosen = None if verdict == "not accurate enough" else judged
-    demands = (tuple(found.choice["budgets"]), allowed, 1.0, (name,))
-    record = Shipped("shipped" if chosen else verdict, *demands, chosen, (judged,))
-    (folder / "shipped.json").write_text(json.dumps(record.to_json()))
+    Shipped(
+        status="shipped" if chosen else verdict,
+        budgets=found.choice.budgets,
+        allowed_error_pct=allowed,
+        counted=(name,),
+        chosen=chosen,
+        judged=(judged,),
+    ).write(folder / "shipped.json")
 
 
 def test_a_study_that_ships_nothing_has_no_such_section(tmp_path: Path) -> None:
@@ -62,9 +67,9 @@ def test_the_shipped_student_comes_with_its_cost_and_its_files(tmp_path: Path) -
     found = results(tmp_path, "500kB")
     export(tmp_path, found)
     said = what_to_ship(found).html
-    chosen = found.choice["ranked"][0]
-    assert (chosen["student"], chosen["method"]) == ("GN", "at")
-    assert f"Under 500kB ship G(N) trained with at, seed {chosen['seed']}." in said
+    chosen = found.choice.ranked[0]
+    assert (chosen.student, chosen.method) == ("GN", "at")
+    assert f"Under 500kB ship G(N) trained with at, seed {chosen.seed}." in said
     (row,) = [row for row in found.rows if row.model.student == "GN"]
     error, teacher = row.errors["at"], found.rows[0].errors["scratch"]
     assert error.mean is not None
@@ -82,7 +87,7 @@ def test_the_shipped_student_comes_with_its_cost_and_its_files(tmp_path: Path) -
 def test_every_candidate_is_listed_with_what_it_takes(tmp_path: Path) -> None:
     found = results(tmp_path, "500kB")
     said = what_to_ship(found).html
-    assert said.count("<tr>") - 1 == len(found.choice["candidates"]) == 12
+    assert said.count("<tr>") - 1 == len(found.choice.candidates) == 12
     assert "Nothing is exported yet" in said
     assert "is G(N) trained with at; whether it ships is decided by its files" in said
 

@@ -233,7 +233,7 @@ def test_a_partial_report_is_of_the_study_in_params(tmp_path):
 
 
 def test_a_report_without_tables_names_the_table(tmp_path):
-    with pytest.raises(MoonshineError, match=naming("results/digits/tables/runs.csv", "cannot be read")):
+    with pytest.raises(MoonshineError, match=naming("results/digits/tables/tables.json", "no such file")):
         load_results("digits", tmp_path)
 
 
@@ -380,7 +380,9 @@ def test_no_name_in_the_results_becomes_markup(tmp_path):
         (folder / path).write_text(json.dumps(content))
     for name in ("picture", "truth", "evil"):
         (folder / "examples" / f"{name}-0.png").write_bytes(b"")
-    (folder / "tables" / "classes.csv").write_text("student,method,seed,class,iou_pct\nevil,evil,0,evil,50\n")
+    tables = json.loads((folder / "tables/tables.json").read_text())
+    tables["runs"][1]["test_iou_pct"] = {"evil": 50}
+    (folder / "tables/tables.json").write_text(json.dumps(tables))
     poison(folder)
     shown = [
         one.html
@@ -467,7 +469,7 @@ def test_two_studies_are_compared_side_by_side(tmp_path):
     ("studies", "message"),
     [
         (["digits", "digits"], ["digits", "two"]),
-        (["digits", "gone"], ["results/gone/tables/runs.csv", "missing", "gone"]),
+        (["digits", "gone"], ["results/gone/tables/tables.json", "missing", "gone"]),
     ],
 )
 def test_a_comparison_needs_two_collected_studies(tmp_path, monkeypatch, studies, message, capsys):

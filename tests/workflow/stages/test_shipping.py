@@ -15,9 +15,10 @@ from torch import Tensor
 
 from moonshine.config import Study, load_study
 from moonshine.export.receipts import Exported, Receipt
-from moonshine.files import read_json, write_bytes
+from moonshine.files import read_json
 from moonshine_workflow.stages import shipping
-from moonshine_workflow.tables.records import Run, rows_to_csv
+from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.records import Run, Tables
 from moonshine_workflow.tables.shipped import Judged, Shipped, read_shipped, warnings
 from tests.workflow import tiny
 from tests.workflow.running import run
@@ -78,12 +79,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
                 for name in ("bad", "good")
             ),
         ]
-        write_bytes(folder / "results/tiny/tables/runs.csv", rows_to_csv(Run, rows).encode())
+        Tables(runs=tuple(rows), rows=(), differences=()).write(folder / "results/tiny/tables/tables.json")
         yield load_study()
 
 
-def candidate(student: str, diverged: int = 0) -> dict[str, Any]:
-    return {"student": student, "method": "scratch", "seed": 0, "seeds": 1, "diverged": diverged}
+def candidate(student: str, diverged: int = 0) -> Candidate:
+    return Candidate(student, "scratch", 0, {}, True, 4.0, None, 1, 4.0, diverged)
+
+
+def choice(ranked: str, **settings: Any) -> Choice:
+    return Choice(status="ranked", ranked=tuple(map(candidate, ranked)), **settings)
 
 
 def test_a_file_that_eight_bits_ruin_is_passed_over_and_the_next_one_ships(
@@ -91,7 +96,7 @@ def test_a_file_that_eight_bits_ruin_is_passed_over_and_the_next_one_ships(
 ) -> None:
     """Float error 0 % of both, INT8 error of the first 50 %, and 10 % are allowed."""
     folder = tmp_path / "export"
-    shipping.ship(study, {"ranked": [candidate("bad"), candidate("good")]}, folder)
+    shipping.ship(study, Choice(status="ranked", ranked=(candidate("bad"), candidate("good"))), folder)
     shipped = read_shipped(folder)
     assert shipped is not None
     bad, good = shipped.judged
@@ -171,7 +176,7 @@ def test_which_of_the_ranked_ships(
 ) -> None:
     assert study.ship
     study = study.model_copy(update={"ship": study.ship.model_copy(update=ship)})
-    shipping.ship(study, {"ranked": [candidate(name) for name in ranked]}, tmp_path / "export")
+    shipping.ship(study, choice(ranked), tmp_path / "export")
     shipped = read_shipped(tmp_path / "export")
     assert shipped is not None
     assert tried == log
@@ -181,7 +186,13 @@ def test_which_of_the_ranked_ships(
 
 def record(network: float, **files: float) -> Shipped:
     chosen = Judged("A", "scratch", 0, network, {"network-int8.onnx": files["int8"]}, "falls")
-    return Shipped("shipped", ("1MB onnx-int8",), None, 1.0, ("network-int8.onnx",), chosen, (chosen,))
+    return Shipped(
+        status="shipped",
+        budgets=("1MB onnx-int8",),
+        counted=("network-int8.onnx",),
+        chosen=chosen,
+        judged=(chosen,),
+    )
 
 
 def test_what_falls_and_what_diverged_is_told() -> None:
@@ -193,11 +204,7 @@ def test_what_falls_and_what_diverged_is_told() -> None:
 
 
 def test_a_record_of_other_demands_is_not_the_answer() -> None:
-    choice = {
-        "budgets": ["1MB onnx-int8"],
-        "allowed_error_pct": None,
-        "ranked": [candidate("A"), candidate("B")],
-    }
-    assert record(4.0, int8=5.0).answers(choice)
-    for other in ({"budgets": ["2MB onnx-int8"]}, {"allowed_error_pct": 9.0}, {"ranked": [candidate("B")]}):
-        assert not record(4.0, int8=5.0).answers({**choice, **other})
+    same = choice("AB", budgets=("1MB onnx-int8",))
+    assert record(4.0, int8=5.0).answers(same)
+    for other in ({"budgets": ("2MB onnx-int8",)}, {"allowed_error_pct": 9.0}, {"ranked": (candidate("B"),)}):
+        assert not record(4.0, int8=5.0).answers(same.model_copy(update=other))

@@ -202,7 +202,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
 
 @pytest.mark.parametrize("name", ["examples", "export"])
 def test_a_stage_with_nothing_to_do_loads_no_torch(name: str, here: Path) -> None:
-    files.write_json(Path("results/tiny/choice.json"), {"status": "off"})
+    files.write_json(Path("results/tiny/choice.json"), {"status": "not asked"})
     code = "import sys; from moonshine_workflow.graph import nodes, stage; "
     code += f"from moonshine_workflow.stages import {name}; "
     code += f"print(stage.main({name}.run, nodes.{name}, ['--study', 'tiny']), 'torch' in sys.modules)"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moonshine.config.networks import Ship
-from moonshine_workflow.tables.choice import Choice, choose, sizes_of
+from moonshine_workflow.tables.choice import Choice, choose
 from moonshine_workflow.tables.records import Model, Run
 
 MODELS = [Model("big", "wrn-10-1", "G(4)"), Model("small", "wrn-10-1", "BG(2,M)")]
@@ -130,15 +130,4 @@ def test_a_teacher_that_fits_is_said(budget: str, fits: bool) -> None:
 
 
 def test_a_study_that_ships_nothing_says_so() -> None:
-    assert choose(None, MODELS, runs(), SIZES) == Choice("not asked")
-
-
-def test_sizes_are_those_that_were_measured() -> None:
-    cost = {
-        "bytes": {"fp32": 5, "bf16": 3, "onnx": 7},
-        "parameters": 2,
-        "macs": 9,
-        "peak_activation_bytes": 4,
-    }
-    assert sizes_of(cost) == {"fp32": 5, "onnx": 7, "parameters": 2, "macs": 9, "peak": 4}
-    assert sizes_of({}) == {}
+    assert choose(None, MODELS, runs(), SIZES) == Choice(status="not asked")

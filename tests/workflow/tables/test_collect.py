@@ -14,7 +14,7 @@ from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages.collect import run
 from moonshine_workflow.tables.collect import collect, terms_of, write
 from moonshine_workflow.tables.latex import escape
-from moonshine_workflow.tables.records import Difference, Run, read_rows, read_table
+from moonshine_workflow.tables.records import Tables
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.tables.summary import comparisons
 from tests.messages import naming
@@ -72,26 +72,26 @@ def test_the_same_results_give_the_same_bytes_and_read_back_as_they_were(tmp_pat
     first, second = collect(study, tmp_path), collect(study, tmp_path)
     assert first == second
     write(first, tmp_path)
-    tables = tmp_path / "tables"
-    order = [row.model.student for row in read_table(tables / "table.csv")]
+    tables = Tables.read(tmp_path / "tables" / nodes.TABLES)
+    order = [row.model.student for row in tables.rows]
     assert order == ["teacher", "G4", "B2", "GN", "BG2-M"]
-    found = read_rows(Run, tables / "runs.csv")
+    found = tables.runs
     assert found[0].network == "wrn-16-2"
     assert isinstance(found[0].test_examples, int)
     assert next(run for run in found if run.status == "diverged").test_error_pct is None
-    assert {row.scope for row in read_rows(Difference, tables / "differences.csv")} == {"student", "pooled"}
+    assert {row.scope for row in tables.differences} == {"student", "pooled"}
 
 
 def test_a_diverged_run_is_counted_and_left_out(tmp_path):
     study = make_study()
     write_results(tmp_path, study, diverged=["distil@digits-GN-at-1"])
     write(collect(study, tmp_path), tmp_path)
-    row = next(row for row in read_table(tmp_path / "tables" / "table.csv") if row.model.student == "GN")
+    tables = Tables.read(tmp_path / "tables" / nodes.TABLES)
+    row = next(row for row in tables.rows if row.model.student == "GN")
     assert (row.errors["at"].n, row.errors["at"].seeds) == (2, 3)
-    effects = read_rows(Difference, tmp_path / "tables" / "differences.csv")
-    alone = next(effect for effect in effects if effect.student == "GN" and effect.method == "at")
+    alone = next(effect for effect in tables.differences if effect.student == "GN" and effect.method == "at")
     assert (alone.seeds, alone.expected_seeds) == (2, 3)
-    pooled = next(effect for effect in effects if effect.scope == "pooled")
+    pooled = next(effect for effect in tables.differences if effect.scope == "pooled")
     assert (pooled.students, pooled.seeds) == (3, 3)
 
 
@@ -135,17 +135,15 @@ def test_results_of_another_node_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
-        ("measure/teacher.json", "bytes", None, ["damaged"]),
-        ("students/G4/cost.json", "bytes", "x", ["damaged"]),
-        ("students/G4/cost.json", "macs", {}, ["macs", "{}", "int", "NoneType"]),
-        ("students/G4/cost.json", "compression", "x", ["compression", "x", "float", "NoneType"]),
-        ("students/G4/cost.json", "bytes", [], ["damaged"]),
-        ("students/G4/structure.json", "network", -1, ["network", "-1"]),
-        ("students/G4/structure.json", "blocks", -1, ["damaged"]),
-        ("students/G4/structure.json", "blocks", {"stage1.0": {}}, ["damaged"]),
-        ("teacher/metrics.json", "network", ..., ["network"]),
-        ("teacher/metrics.json", "status", 1, ["status", "1", "str"]),
-        ("teacher/metrics.json", "test", [1], ["damaged"]),
+        ("measure/teacher.json", "bytes", None, ["bytes", "None", "dictionary"]),
+        ("students/G4/cost.json", "macs", {}, ["macs", "{}", "valid integer"]),
+        ("students/G4/cost.json", "compression", "x", ["compression", "x", "valid number"]),
+        ("students/G4/cost.json", "bytes", {"fp32": "x"}, ["bytes.fp32", "x", "valid integer"]),
+        ("students/G4/structure.json", "network", -1, ["network", "-1", "valid string"]),
+        ("students/G4/structure.json", "blocks", {"stage1.0": {}}, ["blocks.stage1.0", "{}", "valid string"]),
+        ("teacher/metrics.json", "network", ..., ["network", "missing"]),
+        ("teacher/metrics.json", "status", 1, ["status", "1", "completed", "diverged"]),
+        ("teacher/metrics.json", "test", [1], ["test", "[1]", "object"]),
     ],
 )
 def test_a_damaged_file_is_named(file, key, value, said, tmp_path):
@@ -162,23 +160,22 @@ def test_a_damaged_file_is_named(file, key, value, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "content", "said"),
+    ("key", "value", "said"),
     [
-        ("runs.csv", "[[[[", ["node", "missing"]),
-        ("runs.csv", None, ["seed", "0x", "number"]),
-        ("table.csv", "", ["student", "missing"]),
+        ("runs", ..., ["runs", "missing"]),
+        ("runs", [{"node": "x"}], ["runs.0.student", "missing"]),
+        ("rows", "x", ["rows", "x", "array"]),
     ],
 )
-def test_a_damaged_table_is_named(table, content, said, tmp_path):
+def test_damaged_tables_are_named(key, value, said, tmp_path):
     study = make_study()
     write_results(tmp_path, study)
-    write(collect(study, tmp_path), tmp_path)
-    path = tmp_path / "tables" / table
-    if content is None:
-        content = path.read_text().replace(",scratch,scratch,0,", ",scratch,scratch,0x,")
-    path.write_text(content)
-    with pytest.raises(MoonshineError, match=naming(table, *said)):
-        read_rows(Run, path) if table == "runs.csv" else read_table(path)
+    files = collect(study, tmp_path)
+    content = json.loads(files[f"tables/{nodes.TABLES}"]) | {key: value}
+    path = tmp_path / nodes.TABLES
+    path.write_text(json.dumps({name: part for name, part in content.items() if part is not ...}))
+    with pytest.raises(MoonshineError, match=naming(nodes.TABLES, *said)):
+        Tables.read(path)
 
 
 def test_runs_that_do_not_say_what_they_missed_get_the_bound_of_independence(tmp_path):
@@ -218,7 +215,7 @@ def test_a_difference_says_over_how_many_pictures_the_jackknife_went(tmp_path):
     assert images == {""}
     _label_maps(tmp_path, "3.0 5.0")
     write(collect(study, tmp_path), tmp_path)
-    found = read_rows(Difference, tmp_path / "tables" / "differences.csv")
+    found = Tables.read(tmp_path / "tables" / nodes.TABLES).differences
     assert {effect.jackknife_images for effect in found} == {2}
 
 

@@ -23,7 +23,7 @@ def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
     if len(set(studies)) < 2:
         raise MoonshineError(f"studies: found {', '.join(studies)}; expected at least two different ones")
     for study in studies:
-        table = root / nodes.collect(study).outputs[0]
+        table = root / nodes.collect(study).folder / nodes.TABLES
         if not table.is_file():
             raise MoonshineError(f"{table}: missing; study '{study}' has not been collected")
     render(

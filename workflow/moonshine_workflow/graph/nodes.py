@@ -15,7 +15,9 @@ TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "histo
 DATA_FILES = ("data.safetensors", "dataset.json")
 EXAMPLES_FILE = "about.json"
 """What says which pictures the folder of examples holds."""
-TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", "classes.csv")
+TABLES = "tables.json"
+"""All tables but the curves, as the report reads them."""
+TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", TABLES)
 
 
 @dataclass(frozen=True)

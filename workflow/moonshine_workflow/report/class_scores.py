@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from moonshine.files import read_csv, read_json
+from moonshine.files import read_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.markup import Fragment, interval, render
 from moonshine_workflow.report.results import Results
@@ -28,10 +28,11 @@ def top5(results: Results) -> Fragment:
 def class_scores(results: Results) -> Fragment:
     """A row per class and a column per network and method; nothing where images have one label each."""
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in read_csv(results.tables / "classes.csv"):
-        found = scores.setdefault((row["student"], row["method"]), {})
-        if row["iou_pct"]:
-            found.setdefault(row["class"], []).append(float(row["iou_pct"]))
+    for run in results.runs:
+        for name, iou in run.test_iou_pct.items():
+            found = scores.setdefault((run.student, run.method), {})
+            if iou is not None:
+                found.setdefault(name, []).append(iou)
     if not scores:
         return Fragment("")
     rows = [

@@ -11,8 +11,9 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
+from moonshine_workflow.tables.choice import Choice
 from moonshine_workflow.tables.collect import collect, write
-from moonshine_workflow.tables.records import Difference, Run, StudentRow, columns, read_rows, read_table
+from moonshine_workflow.tables.records import Difference, Run, StudentRow, Tables, columns
 from moonshine_workflow.tables.shipped import Shipped, read_shipped
 
 
@@ -25,9 +26,9 @@ class Results:
     folder: Path
     tables: Path
     partial: bool
-    runs: list[Run]
-    rows: list[StudentRow]
-    differences: list[Difference]
+    runs: tuple[Run, ...]
+    rows: tuple[StudentRow, ...]
+    differences: tuple[Difference, ...]
     dataset: dict[str, Any]
 
     @cached_property
@@ -50,10 +51,9 @@ class Results:
         }
 
     @cached_property
-    def choice(self) -> dict[str, Any]:
-        """Which students may ship, best first, as collected; empty where a study of an older version did not ask."""
-        path = self.tables.parent / "choice.json"
-        return read_json(path) if path.is_file() else {}
+    def choice(self) -> Choice:
+        """Which students may ship, best first, as collected."""
+        return Choice.read(self.tables.parent / "choice.json")
 
     @cached_property
     def shipped(self) -> Shipped | None:
@@ -201,14 +201,15 @@ def load_results(study: str, root: Path | str | None = None, *, partial: bool = 
         write(collect(configured, base, partial=True), work)
         tables = work / "tables"
     dataset = folder / "data" / "dataset.json"
+    found = Tables.read(tables / nodes.TABLES)
     return Results(
         study,
         base,
         folder,
         tables,
         partial,
-        read_rows(Run, tables / "runs.csv"),
-        read_table(tables / "table.csv"),
-        read_rows(Difference, tables / "differences.csv"),
+        found.runs,
+        found.rows,
+        found.differences,
         {} if partial and not dataset.is_file() else read_json(dataset),
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 import sys
 
-from moonshine.files import read_json, write_json
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.tables.choice import Choice
 from moonshine_workflow.tables.shipped import FILE, Shipped
 
 
 def run(job: stage.Job) -> None:
-    choice = read_json(nodes.collect(job.study.study).root / "choice.json")
+    choice = Choice.read(nodes.collect(job.study.study).root / "choice.json")
     folder = job.node.outputs[0]
-    if choice["status"] != "ranked":
+    if choice.status != "ranked":
         shutil.rmtree(folder, ignore_errors=True)
-        write_json(folder / FILE, Shipped(choice["status"]).to_json())
-        stage.logger.info("nothing to export: %s", choice["status"])
+        Shipped(status=choice.status).write(folder / FILE)
+        stage.logger.info("nothing to export: %s", choice.status)
         return
     from moonshine_workflow.stages.shipping import ship
 

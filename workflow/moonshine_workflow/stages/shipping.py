@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,7 @@ from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import Timing, measure
 from moonshine.export.writing import calibration_images, export_network, write_files
-from moonshine.files import write_bytes, write_json
+from moonshine.files import write_bytes
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.onnx import ONNX
@@ -28,7 +28,8 @@ from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import Images, images_of
 from moonshine_workflow.students.sizes import about_of, timed_batches
-from moonshine_workflow.tables.records import Run, read_rows
+from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.records import Tables
 from moonshine_workflow.tables.shipped import FILE, Judged, Shipped, warnings
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.training.prepared import load_prepared
@@ -38,7 +39,7 @@ class _Unfit(Exception):
     """Not an error: these files are not what the study wants, and the next candidate has its turn."""
 
 
-def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+def ship(study: Study, choice: Choice, folder: Path) -> list[dict[str, Any]]:
     """Write the first candidate whose files are good into ``folder``, verified, with a model card; returns the timings.
 
     Each is written in every format and judged on the validation split, until one is good: within the error that the
@@ -52,7 +53,7 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
     images, dataset = images_of(study), load_prepared(study)
     judged: list[Judged] = []
     with replacing(folder) as draft:
-        for candidate in choice["ranked"]:
+        for candidate in choice.ranked:
             try:
                 exported = _export(study, candidate, images, dataset, draft, judged, final=False)
                 chosen = judged[-1]
@@ -63,14 +64,14 @@ def ship(study: Study, choice: Mapping[str, Any], folder: Path) -> list[dict[str
             shipped = _record(study, judged, None)
             fallen = [each for each in judged if each.verdict == "falls"]
             if not fallen:
-                write_json(draft / FILE, shipped.to_json())
+                shipped.write(draft / FILE)
                 return []
             chosen = min(fallen, key=shipped.worst)
-            candidate = choice["ranked"][judged.index(chosen)]
+            candidate = choice.ranked[judged.index(chosen)]
             exported = _export(study, candidate, images, dataset, draft, judged, final=True)
         _check_budgets(study, exported)
         shipped = _record(study, judged, chosen)
-        write_json(draft / FILE, shipped.to_json())
+        shipped.write(draft / FILE)
         structure = StudyStructure.read(node_of(study, candidate).folder / "structure.json")
         about = about_of(images, structure)
         timings = _measure(study, draft, exported, about)
@@ -106,7 +107,7 @@ def _counted(study: Study) -> tuple[str, ...]:
 
 def _export(
     study: Study,
-    candidate: Mapping[str, Any],
+    candidate: Candidate,
     images: Images,
     dataset: Dataset,
     folder: Path,
@@ -143,11 +144,11 @@ def _export(
     )
 
 
-def _judged(study: Study, candidate: Mapping[str, Any], found: Exported) -> Judged:
+def _judged(study: Study, candidate: Candidate, found: Exported) -> Judged:
     """The verdict on a candidate from its receipts on the validation split."""
     assert study.ship
     errors = {receipt.file: receipt.error_pct for receipt in found.receipts}
-    names = (candidate["student"], candidate["method"], candidate["seed"])
+    names = (candidate.student, candidate.method, candidate.best_seed)
     judged = Judged(*names, found.error_pct, errors, "good")
     shipped, allowed = _record(study, (), None), study.ship.allowed_error_pct
     if allowed is not None and not shipped.worst(judged) <= allowed:
@@ -164,11 +165,11 @@ def _verdict(judged: Judged) -> str:
     )
 
 
-def node_of(study: Study, chosen: Mapping[str, Any]) -> nodes.Node:
-    """The trained node that a choice names."""
-    if chosen["method"] == "scratch":
-        return nodes.scratch(study.study, chosen["student"], chosen["seed"])
-    return nodes.distil(study.study, chosen["student"], chosen["method"], chosen["seed"])
+def node_of(study: Study, chosen: Candidate) -> nodes.Node:
+    """Return the trained node of a candidate."""
+    if chosen.method == "scratch":
+        return nodes.scratch(study.study, chosen.student, chosen.best_seed)
+    return nodes.distil(study.study, chosen.student, chosen.method, chosen.best_seed)
 
 
 def _check_budgets(study: Study, exported: Exported) -> None:
@@ -204,7 +205,7 @@ def _teacher_timings(study: Study, images: Images, dataset: Dataset, exported: E
 
 def _card(
     study: Study,
-    chosen: Mapping[str, Any],
+    chosen: Candidate,
     shipped: Shipped,
     structure: StudyStructure,
     images: Images,
@@ -214,8 +215,8 @@ def _card(
     teacher: list[Timing],
 ) -> Card:
     assert study.ship
-    runs = read_rows(Run, nodes.collect(study.study).folder / "runs.csv")
-    own = [run for run in runs if (run.student, run.method) == (chosen["student"], chosen["method"])]
+    runs = Tables.read(nodes.collect(study.study).folder / nodes.TABLES).runs
+    own = [run for run in runs if (run.student, run.method) == (chosen.student, chosen.method)]
     errors = {
         run.seed: run.test_error_pct
         for run in own
@@ -223,9 +224,9 @@ def _card(
     }
     result = estimate(errors.values())
     half = result.half_width
-    method = study.methods.get(chosen["method"])
+    method = study.methods.get(chosen.method)
     return Card(
-        name=f"{chosen['student']} of {study.study}",
+        name=f"{chosen.student} of {study.study}",
         teacher=study.teacher.name,
         blocks=structure.blocks,
         parameters=structure.parameters,
@@ -233,14 +234,14 @@ def _card(
         data=f"{images.dataset['name']}: {images.dataset['source']}",
         data_sha256=images.dataset["sha256"]["source"],
         examples=images.dataset["counts"],
-        method=chosen["method"],
+        method=chosen.method,
         recipe={
             **study.training.model_dump(mode="json"),
             "augment": study.augment.model_dump(mode="json"),
             "method": method.model_dump(mode="json", exclude_none=True) if method else {},
         },
         seeds=sorted(errors),
-        seed=chosen["seed"],
+        seed=chosen.best_seed,
         error_mean_pct=result.mean,
         interval=None if half is None or result.mean is None else (result.mean - half, result.mean + half),
         teacher_error_pct=runs[0].test_error_pct,

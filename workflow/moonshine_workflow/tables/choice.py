@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from moonshine.config.networks import Ship
-from moonshine.costs.budgets import MEASURES, Budget, parse_budgets
+from moonshine.costs.budgets import Budget, parse_budgets
+from moonshine.json_model import JsonModel
 from moonshine_workflow.tables.records import Model, Run
 from moonshine_workflow.tables.statistics import estimate
 
@@ -30,7 +31,7 @@ class Candidate:
     student: str
     method: str
     seed: int | None
-    sizes: dict[str, float]
+    sizes: dict[str, int | float]
     fits: bool
     validation_pct: float | None
     validation_half_width: float | None
@@ -38,10 +39,18 @@ class Candidate:
     seed_validation_pct: float | None = None
     diverged: int = 0
 
+    @property
+    def best_seed(self) -> int:
+        """The ``seed`` of a candidate that is ranked: it has one."""
+        assert self.seed is not None
+        return self.seed
 
-@dataclass(frozen=True)
-class Choice:
-    """What may ship, ``ranked``; where nothing may, ``nearest`` came closest, and ``status`` says why it may not."""
+
+class Choice(JsonModel):
+    """Content of ``choice.json``: what may ship, ``ranked``, best first.
+
+    Where nothing may, ``nearest`` came closest, and ``status`` says why it may not.
+    """
 
     status: Status
     budgets: tuple[str, ...] = ()
@@ -50,9 +59,6 @@ class Choice:
     nearest: Candidate | None = None
     teacher_fits: bool = False
     candidates: tuple[Candidate, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def choose(
@@ -68,7 +74,7 @@ def choose(
     the most accurate network that fits.
     """
     if ship is None:
-        return Choice("not asked")
+        return Choice(status="not asked")
     budgets = parse_budgets(ship.budget)
     found = [
         _candidate(model.student, method, runs, sizes.get(model.student, {}), budgets)
@@ -76,7 +82,7 @@ def choose(
         if model.student != "teacher"
         for method in dict.fromkeys(run.method for run in runs if run.student == model.student)
     ]
-    about = {
+    about: dict[str, Any] = {
         "budgets": tuple(map(str, budgets)),
         "allowed_error_pct": ship.allowed_error_pct,
         "teacher_fits": _excess(sizes.get("teacher", {}), budgets) <= 1,
@@ -85,28 +91,16 @@ def choose(
     judged = [each for each in found if each.validation_pct is not None]
     if not judged:
         trained = any(run.status == "completed" for run in runs if run.student != "teacher")
-        return Choice("no validation" if trained else "nothing trained", **about)  # type: ignore[arg-type]
+        return Choice(status="no validation" if trained else "nothing trained", **about)
     fitting = sorted((each for each in judged if each.fits), key=_rank)
     if not fitting:
         nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))
-        return Choice("nothing fits", nearest=nearest, **about)  # type: ignore[arg-type]
+        return Choice(status="nothing fits", nearest=nearest, **about)
     allowed = float("inf") if ship.allowed_error_pct is None else ship.allowed_error_pct
     ranked = tuple(each for each in fitting if _of_seed(each) <= allowed)
     if not ranked:
-        return Choice("not accurate enough", nearest=min(fitting, key=_of_seed), **about)  # type: ignore[arg-type]
-    return Choice("ranked", ranked=ranked, **about)  # type: ignore[arg-type]
-
-
-def sizes_of(cost: Mapping[str, Any]) -> dict[str, float]:
-    """The value of every measure that a budget may limit, from a node's ``cost.json``, as far as it was measured."""
-    found = {
-        **cost.get("bytes", {}),
-        "parameters": cost.get("parameters"),
-        "macs": cost.get("macs"),
-        "peak": cost.get("peak_activation_bytes"),
-        "latency": cost.get("latency_ms"),
-    }
-    return {measure: found[measure] for measure in MEASURES if found.get(measure) is not None}
+        return Choice(status="not accurate enough", nearest=min(fitting, key=_of_seed), **about)
+    return Choice(status="ranked", ranked=ranked, **about)
 
 
 def _candidate(

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from moonshine.config import Study
 from moonshine.config.methods import Method
+from moonshine.costs.measured import MeasuredCost
 from moonshine.errors import MoonshineError
-from moonshine.files import interpreted, read_csv, read_json, write_bytes
+from moonshine.files import read_csv, read_json, write_bytes
 from moonshine.json_model import JsonModel
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.tables.choice import choose, sizes_of
+from moonshine_workflow.graph.metrics import Metrics
+from moonshine_workflow.tables.choice import choose
 from moonshine_workflow.tables.latex import table_to_latex
 from moonshine_workflow.tables.records import (
     Difference,
     Model,
     Run,
     StudentRow,
-    checked,
+    Tables,
     columns,
     rows_to_csv,
     table_to_csv,
@@ -49,9 +51,6 @@ class _Reader:
     root: Path
     partial: bool
 
-    def json(self, path: Path) -> dict[str, Any] | None:
-        return read_json(self.root / path) if self._there(path) else None
-
     def typed(self, kind: type[Content], path: Path) -> Content | None:
         return kind.read(self.root / path) if self._there(path) else None
 
@@ -69,59 +68,45 @@ class _Reader:
         )
 
 
-def _model(reader: _Reader, student: str, structure: Path, cost: Path) -> Model:
-    what, costs = reader.typed(StudyStructure, structure), reader.json(cost) or {}
-    with interpreted(cost):
-        size = dict(costs.get("bytes", {}))
+def _model(student: str, structure: StudyStructure | None, cost: MeasuredCost | None) -> Model:
     named = Model(student, None, None)
-    if what:
-        named = Model(student, what.network, what.block, what.parameters, what.macs)
-    measured = {name: costs[name] for name in COSTS if name in costs}
-    measured |= {f"bytes_{name}": size.get(name) for name in ("fp32", "bf16")}
-    return checked(replace(named, **measured), cost)
+    if structure:
+        named = Model(student, structure.network, structure.block, structure.parameters, structure.macs)
+    if cost is None:
+        return named
+    measured: dict[str, Any] = {name: getattr(cost, name) for name in COSTS}
+    return replace(named, **measured, bytes_fp32=cost.bytes["fp32"], bytes_bf16=cost.bytes["bf16"])
 
 
 def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:
     path = node.folder / "metrics.json"
-    found = reader.json(path)
+    found = reader.typed(Metrics, path)
     if found is None:
         return Run(node.name, model.student, model.network, model.block, method, terms, seed, "missing")
-    if found.get("node") != node.name:
-        raise MoonshineError(f"{path}: node is {found.get('node')!r}; expected {node.name!r}")
-    with interpreted(path):
-        values = {
-            f"{split}_{key}": found[split].get(key)
-            for split in ("train", "validation", "test")
-            for key in ("loss", "error_pct")
-            if found.get(split)
-        }
-        run = Run(
-            node.name,
-            model.student,
-            found["network"],
-            found["block"],
-            method,
-            terms,
-            seed,
-            found["status"],
-            epochs_run=found.get("epochs_run"),
-            parameters=found.get("parameters"),
-            macs=found.get("macs"),
-            warnings=found.get("warnings"),
-            **{
-                f"test_{key}": (found.get("test") or {}).get(key)
-                for key in (
-                    "examples",
-                    "wrong",
-                    "image_errors",
-                    "top5_error_pct",
-                    "miou_pct",
-                    "pixel_error_pct",
-                )
-            },
-            **values,
-        )
-    return checked(run, path)
+    if found.node != node.name:
+        raise MoonshineError(f"{path}: node is {found.node!r}; expected {node.name!r}")
+    known = {each.name for each in fields(Run)}
+    scores: dict[str, Any] = {
+        f"{split}_{key}": value
+        for split, score in (("train", found.train), ("validation", found.validation), ("test", found.test))
+        for key, value in score or ()
+        if f"{split}_{key}" in known
+    }
+    return Run(
+        node.name,
+        model.student,
+        found.network,
+        found.block,
+        method,
+        terms,
+        seed,
+        found.status,
+        epochs_run=found.epochs_run,
+        parameters=found.parameters,
+        macs=found.macs,
+        warnings=found.warnings,
+        **scores,
+    )
 
 
 def terms_of(method: Method) -> str:
@@ -180,46 +165,37 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     """
     reader = _Reader(root, partial)
     terms = {"scratch": "scratch"} | {name: terms_of(method) for name, method in study.methods.items()}
+    models: list[Model] = []
     runs: list[Run] = []
     curves: list[list[object]] = []
-    classes: list[list[object]] = []
+    sizes: dict[str, Mapping[str, float]] = {}
 
-    def add(node: nodes.Node, model: Model, method: str, seed: int) -> None:
-        runs.append(_run(reader, node, model, method, terms.get(method, method), seed))
+    def add_model(student: str, structure: Path) -> None:
+        named = None if student == "teacher" else student
+        cost = reader.typed(MeasuredCost, nodes.measure(study.study, named).outputs[0])
+        models.append(_model(student, reader.typed(StudyStructure, structure), cost))
+        sizes[student] = cost.by_measure() if cost else {}
+
+    def add_run(node: nodes.Node, method: str, seed: int) -> None:
+        runs.append(_run(reader, node, models[-1], method, terms.get(method, method), seed))
         for row in reader.history(node.folder / "history.csv"):
-            curves.append([model.student, method, seed, *(row.get(name, "") for name in CURVES)])
-        scores = ((reader.json(node.folder / "metrics.json") or {}).get("test") or {}).get("iou_pct", {})
-        classes.extend([model.student, method, seed, name, iou] for name, iou in scores.items())
+            curves.append([models[-1].student, method, seed, *(row.get(name, "") for name in CURVES)])
 
     teacher = nodes.teacher(study.study)
-    costs = {"teacher": nodes.measure(study.study).outputs[0]}
-    models = [
-        _model(
-            reader,
-            "teacher",
-            teacher.folder / "structure.json",
-            costs["teacher"],
-        )
-    ]
-    add(teacher, models[0], "teacher", study.teacher.seed)
+    add_model("teacher", teacher.folder / "structure.json")
+    add_run(teacher, "teacher", study.teacher.seed)
     for student in study.students:
-        structure = nodes.structure(study.study, student)
-        costs[student] = nodes.measure(study.study, student).outputs[0]
-        models.append(_model(reader, student, structure.outputs[0], costs[student]))
+        add_model(student, nodes.structure(study.study, student).outputs[0])
         for seed in study.seeds:
-            add(nodes.scratch(study.study, student, seed), models[-1], "scratch", seed)
+            add_run(nodes.scratch(study.study, student, seed), "scratch", seed)
             for method in study.methods:
-                add(nodes.distil(study.study, student, method, seed), models[-1], method, seed)
+                add_run(nodes.distil(study.study, student, method, seed), method, seed)
 
     path = study.report.published
     published = published_errors(root / path if path else None, study, models, terms)
     rows = student_rows(models, runs, published)
     losses = {name: value for name, value in terms.items() if name != "scratch"}
     effects = differences(runs, losses, published)
-    sizes = {}
-    for student, cost in costs.items():
-        with interpreted(cost):
-            sizes[student] = sizes_of(reader.json(cost) or {})
     choice = choose(study.ship, models[1:], runs, sizes)
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
@@ -227,9 +203,11 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
-        "tables/classes.csv": to_csv(("student", "method", "seed", "class", "iou_pct"), classes),
+        f"tables/{nodes.TABLES}": Tables(
+            runs=tuple(runs), rows=tuple(rows), differences=tuple(effects)
+        ).text(),
         "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
-        "choice.json": json.dumps(choice.to_json(), indent=2) + "\n",
+        "choice.json": json.dumps(choice.content(), indent=2) + "\n",
     }
 
 

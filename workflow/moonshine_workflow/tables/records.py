@@ -1,20 +1,19 @@
-"""Row types of a study's tables, and their CSV form, in which an absent value is an empty cell."""
+"""Rows of a study's tables, as CSV, where an absent value is an empty cell, and as JSON, which the report reads."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from moonshine.errors import MoonshineError
-from moonshine.files import read_csv
+from moonshine.json_model import JsonModel
 from moonshine_workflow.tables.statistics import Verdict, margin_of_both, margin_of_test_set
 
-Row = TypeVar("Row")
-UNTABLED = ("test_wrong", "test_image_errors")  # too long for a table
+UNTABLED = ("test_wrong", "test_image_errors")
+"""Fields of a run that are too long for a table."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Run:
     test_top5_error_pct: float | None = None
     # Label maps, whose error is 100 - mIoU.
     test_miou_pct: float | None = None
+    test_iou_pct: dict[str, float | None] = field(default_factory=dict)
     test_pixel_error_pct: float | None = None
     # Indices of the misclassified test images, such as "3 17".
     test_wrong: str | None = None
@@ -168,15 +168,15 @@ def _cell(value: object) -> str:
 
 
 def rows_to_csv(kind: type[Any], rows: Sequence[Any]) -> str:
-    """Instances of one flat dataclass as CSV text, without what is too long for a table."""
-    header = [field.name for field in fields(kind) if field.name not in UNTABLED]
+    """Return instances of a flat dataclass as CSV text, without what is too long for a table."""
+    header = [each.name for each in fields(kind) if each.name not in (*UNTABLED, "test_iou_pct")]
     return to_csv(header, ([getattr(row, name) for name in header] for row in rows))
 
 
 def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
     """The main table as CSV text: the model's columns, then ``<method>_<value>`` for each method."""
-    models = [field.name for field in fields(Model)]
-    values = [field.name for field in fields(MethodError)]
+    models = [each.name for each in fields(Model)]
+    values = [each.name for each in fields(MethodError)]
     body = []
     for row in rows:
         errors = [row.errors.get(method) for method in methods]
@@ -187,59 +187,14 @@ def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
     return to_csv([*models, *(f"{method}_{value}" for method in methods for value in values)], body)
 
 
-def _build(kind: type[Row], cells: dict[str, str], path: Path) -> Row:
-    """One instance of a flat dataclass; only a field that is plainly ``str`` keeps an empty cell."""
-    values: dict[str, Any] = {}
-    for name, hint in get_type_hints(kind).items():
-        if name in UNTABLED:
-            continue
-        if cells.get(name) is None:
-            raise MoonshineError(f"{path}: the column '{name}' is missing; collect the study again")
-        if cells[name] == "" and hint is not str:
-            values[name] = None
-        else:
-            parts = get_args(hint) or (hint,)
-            try:
-                values[name] = next(
-                    (number(cells[name]) for number in (float, int) if number in parts), cells[name]
-                )
-            except ValueError:
-                raise MoonshineError(
-                    f"{path}: {name}: found {cells[name]!r}; allowed: a number; collect the study again"
-                ) from None
-    return kind(**values)
+class Tables(JsonModel):
+    """The tables of a study in one file, ``tables.json``."""
 
+    runs: tuple[Run, ...]
+    rows: tuple[StudentRow, ...]
+    differences: tuple[Difference, ...]
 
-def checked(row: Row, path: Path) -> Row:
-    """A flat dataclass with values of a JSON file; ``MoonshineError`` where one is of another type than its field."""
-    for name, hint in get_type_hints(type(row)).items():
-        kinds = get_args(hint) or (hint,)
-        value = getattr(row, name)
-        if type(value) not in kinds and not (float in kinds and type(value) is int) and name not in UNTABLED:
-            allowed = " or ".join(kind.__name__ for kind in kinds)
-            raise MoonshineError(f"{path}: damaged: {name}: found {value!r}; allowed: {allowed}")
-    return row
-
-
-def read_rows(kind: type[Row], path: Path) -> list[Row]:
-    """Instances of a flat dataclass from the CSV text of :func:`rows_to_csv`."""
-    columns = [field.name for field in fields(kind) if field.name not in UNTABLED]  # type: ignore[arg-type]
-    return [_build(kind, cells, path) for cells in read_csv(path, columns)]
-
-
-def read_table(path: Path) -> list[StudentRow]:
-    """The main table from the CSV text of :func:`table_to_csv`."""
-    rows = []
-    for cells in read_csv(path, [field.name for field in fields(Model)]):
-        methods = [name.removesuffix("_test_se") for name in cells if name.endswith("_test_se")]
-        errors = {}
-        for method in methods:
-            own = {
-                field.name: cells[name]
-                for field in fields(MethodError)
-                if (name := f"{method}_{field.name}") in cells
-            }
-            if own.get("seeds") != "":
-                errors[method] = _build(MethodError, own, path)
-        rows.append(StudentRow(_build(Model, cells, path), errors))
-    return rows
+    def text(self) -> str:
+        """Return the file's text, without what is too long for a table."""
+        content = self.model_dump(mode="json", exclude={"runs": {"__all__": set(UNTABLED)}})
+        return json.dumps(content, indent=1) + "\n"

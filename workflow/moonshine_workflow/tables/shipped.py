@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from moonshine.files import interpreted, read_json
+from moonshine.json_model import JsonModel
+from moonshine_workflow.tables.choice import Candidate, Choice
 
 FILE = "shipped.json"
 Verdict = Literal["good", "falls", "not accurate enough"]
@@ -33,9 +33,10 @@ class Judged:
         return self.files_pct[file] - self.network_pct
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """``status`` is ``shipped``, or why nothing ships; ``judged`` are the candidates that were tried, in their order.
+class Shipped(JsonModel):
+    """Content of ``shipped.json``: ``status`` is ``shipped``, or why nothing ships.
+
+    ``judged`` are the candidates that were tried, in their order.
 
     ``counted`` are the files that decide: those of the budget, or ``network.onnx`` where it counts the bytes of none.
     """
@@ -48,15 +49,11 @@ class Shipped:
     chosen: Judged | None = None
     judged: tuple[Judged, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def answers(self, choice: Mapping[str, Any]) -> bool:
+    def answers(self, choice: Choice) -> bool:
         """Whether this is about that choice, not an older one: the same demands, and its candidates in their order."""
-        demands = list(choice["budgets"]), choice["allowed_error_pct"]
-        if (list(self.budgets), self.allowed_error_pct) != demands:
+        if (self.budgets, self.allowed_error_pct) != (choice.budgets, choice.allowed_error_pct):
             return False
-        ranked = [(each["student"], each["method"], each["seed"]) for each in choice["ranked"]]
+        ranked = [(each.student, each.method, each.seed) for each in choice.ranked]
         tried = [(each.student, each.method, each.seed) for each in self.judged]
         return bool(tried) and tried == ranked[: len(tried)]
 
@@ -75,8 +72,8 @@ class Shipped:
         return max(judged.files_pct[file] for file in self.counted)
 
 
-def warnings(shipped: Shipped, candidate: Mapping[str, Any]) -> list[str]:
-    """What must be said of the chosen files, each a sentence; ``candidate`` is theirs in ``choice.json``."""
+def warnings(shipped: Shipped, candidate: Candidate) -> list[str]:
+    """Return what must be said of the chosen files, each a sentence; ``candidate`` is theirs."""
     said = []
     if shipped.chosen is not None:
         for file in shipped.falls(shipped.chosen):
@@ -86,28 +83,12 @@ def warnings(shipped: Shipped, candidate: Mapping[str, Any]) -> list[str]:
                 f"from ({shipped.chosen.files_pct[file]:.2f} % against {shipped.chosen.network_pct:.2f} %); the study "
                 f"tolerates {shipped.allowed_fall_points:g}.{uncounted}"
             )
-    if candidate["diverged"]:
-        total = candidate["seeds"] + candidate["diverged"]
-        said.append(f"{candidate['diverged']} of {total} seeds diverged: its mean is that of the others.")
+    if candidate.diverged:
+        total = candidate.seeds + candidate.diverged
+        said.append(f"{candidate.diverged} of {total} seeds diverged: its mean is that of the others.")
     return said
 
 
 def read_shipped(export: Path) -> Shipped | None:
-    """The record in an exported folder; None where nothing was exported yet."""
-    if not (export / FILE).is_file():
-        return None
-    with interpreted(export / FILE):
-        found = read_json(export / FILE)
-        return Shipped(
-            found["status"],
-            tuple(found["budgets"]),
-            found["allowed_error_pct"],
-            found["allowed_fall_points"],
-            tuple(found["counted"]),
-            None if found["chosen"] is None else _judged(found["chosen"]),
-            tuple(map(_judged, found["judged"])),
-        )
-
-
-def _judged(content: Mapping[str, Any]) -> Judged:
-    return Judged(**content)
+    """Return the record in an exported folder; None where nothing was exported yet."""
+    return Shipped.read(export / FILE) if (export / FILE).is_file() else None
