@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from math import cos, pi, sin, sqrt, tan
+from math import sqrt
 from typing import Literal
 
 CONFIDENCE = 0.95
@@ -35,34 +34,13 @@ class Pooled:
     seeds: tuple[int, ...]
 
 
-def _probability_within(angle: float, degrees: int) -> float:
-    """P(|T| < t) of Student's t at t = sqrt(degrees) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    odd = degrees % 2 == 1
-    term = cos(angle) if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for k in range(3 if odd else 2, degrees - 1, 2):
-        term *= cos(angle) ** 2 * (k - 1) / k
-        total += term
-    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
-
-
-@cache
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """The t for which Student's t lies within [-t, t] with probability ``confidence``.
+    """Return the t for which Student's t lies within [-t, t] with probability ``confidence``."""
+    from scipy.special import stdtrit
 
-    By bisection on the closed forms for whole degrees of freedom, so that a table costs no import of SciPy.
-    """
     if degrees < 1:
         raise ValueError(f"degrees of freedom must be at least 1, found {degrees}")
-    low, high = 0.0, pi / 2
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            return sqrt(degrees) * tan(middle)
-        if _probability_within(middle, degrees) < confidence:
-            low = middle
-        else:
-            high = middle
+    return float(stdtrit(degrees, (1 + confidence) / 2))
 
 
 def estimate(values: Iterable[float]) -> Estimate:
