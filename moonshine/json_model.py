@@ -29,7 +29,7 @@ class JsonModel(BaseModel):
         except OSError as error:
             raise unreadable(path, error) from None
         except ValidationError as error:
-            raise MoonshineError(f"{path}: damaged, or of another version: {first_problem(error)}") from None
+            raise MoonshineError(f"{path}: damaged, {first_problem(error)}") from None
 
     def content(self) -> dict[str, Any]:
         """Return the values as JSON holds them, in the order of the fields."""
@@ -41,12 +41,12 @@ class JsonModel(BaseModel):
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return pydantic's first complaint as ``key: found value; what is allowed``."""
+    """Return the first of pydantic's complaints: the key, the value found and what is allowed."""
     item = error.errors(include_url=False)[0]
     if item["type"] == "json_invalid":
         return f"not readable as JSON ({item['ctx']['error']})"
     key, found = ".".join(map(str, item["loc"])) or "content", repr(item["input"])
     message = item["msg"][0].lower() + item["msg"][1:]
     if item["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key}: found {found if len(found) <= SHOWN else found[:SHOWN] + '...'}; {message}"
+        return f"or of another version: {key}: missing"
+    return f"or of another version: {key}: found {found if len(found) <= SHOWN else found[:SHOWN] + '...'}; {message}"

@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from moonshine.data.description import Description
 from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.errors import MoonshineError
-from moonshine.files import draft, read_json, sha256
+from moonshine.files import draft, sha256
 
 ARRAYS = "data.safetensors"
 DESCRIPTION = "dataset.json"
@@ -98,13 +99,13 @@ def load(folder: Path | str) -> Dataset:
     for name, error in ((DESCRIPTION, MoonshineError), (ARRAYS, LostArrays)):
         if not (folder / name).is_file():
             raise error(f"{folder}: {name} is missing; prepare the data first ({HOW})")
-    description = read_json(folder / DESCRIPTION)
+    description = Description.read(folder / DESCRIPTION)
     try:
-        _verify(folder / ARRAYS, description["sha256"][ARRAYS])
+        _verify(folder / ARRAYS, description.sha256[ARRAYS])
         dataset = _assemble(description, load_file(folder / ARRAYS))
         with safe_open(folder / ARRAYS, "pt") as file:
-            written = json.loads(file.metadata()["description"])
-        if {key: value for key, value in description.items() if key != "sha256"} != written:
+            written = json.loads(file.metadata()["description"]) | {"sha256": description.sha256}
+        if Description.model_validate_json(json.dumps(written)) != description:
             raise ValueError("they describe the data differently")
     except LostArrays:
         raise
@@ -134,30 +135,30 @@ def _sha256(path: Path, *state: int) -> str:
     return sha256(path)
 
 
-def _assemble(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Dataset:
+def _assemble(description: Description, tensors: Mapping[str, Tensor]) -> Dataset:
     splits = {}
     for name in SPLITS:
-        if description["counts"][name] > 0 or f"{name}_labels" in tensors:
+        if description.counts[name] > 0 or f"{name}_labels" in tensors:
             make = _encoded if f"{name}_ends" in tensors else _decoded
             splits[name] = make(name, description, tensors)
     return Dataset(
-        name=description["name"],
+        name=description.name,
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits["test"],
-        mean=tuple(description["mean"]),
-        std=tuple(description["std"]),
-        num_classes=description["num_classes"],
-        class_names=tuple(description["class_names"]),
-        resize_rule=description.get("resize_rule", {}),
-        class_shares=tuple(description.get("class_shares", ())),
-        scored_classes=description.get("scored_classes"),
+        mean=description.mean,
+        std=description.std,
+        num_classes=description.num_classes,
+        class_names=description.class_names,
+        resize_rule=description.resize_rule,
+        class_shares=description.class_shares,
+        scored_classes=description.scored_classes,
     )
 
 
-def _decoded(name: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Split:
-    count = description["counts"][name]
-    image_shape = tuple(description[key] for key in ("channels", "height", "width"))
+def _decoded(name: str, description: Description, tensors: Mapping[str, Tensor]) -> Split:
+    count = description.counts[name]
+    image_shape = description.image_shape
     images, labels = tensors[f"{name}_images"], tensors[f"{name}_labels"]
     labelled = (count, *image_shape[1:]) if labels.ndim == 3 else (count,)
     for found, wanted in ((images.shape, (count, *image_shape)), (labels.shape, labelled)):
@@ -166,15 +167,15 @@ def _decoded(name: str, description: Mapping[str, Any], tensors: Mapping[str, Te
     return Split(images, labels)
 
 
-def _encoded(name: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EncodedSplit:
-    count = description["counts"][name]
+def _encoded(name: str, description: Description, tensors: Mapping[str, Tensor]) -> EncodedSplit:
+    count = description.counts[name]
     strings, labels = Packed(tensors[f"{name}_strings"], tensors[f"{name}_ends"]), tensors[f"{name}_labels"]
     if not len(strings) == len(labels) == count:
         raise ValueError(
             f"the {name} split has {len(strings)} pictures and {len(labels)} labels, described as {count}"
         )
-    rule = description["resize_rule"]
-    return EncodedSplit(strings, labels, description["root"], rule["resize"], rule["crop"][0])
+    rule = description.resize_rule
+    return EncodedSplit(strings, labels, description.root, rule["resize"], rule["crop"][0])
 
 
 def write(

@@ -17,7 +17,7 @@ from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from moonshine_workflow.students.layouts import Images, of_study, teacher_structure, uniform
 
 STUDIES = Path(__file__).parents[2] / "studies"
-IMAGES = Images((3, 224, 224), 1000, {})
+IMAGES = Images((3, 224, 224), 1000)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 

@@ -44,6 +44,7 @@ def describe(train: int = 6, validation: int = 2, test: int = 3, **changes: Any)
         "class_names": ["cat", "dog"],
         "mean": [0.5, 0.4, 0.3],
         "std": [0.1, 0.2, 0.3],
+        "source": "toys",
         **changes,
     }
 
@@ -157,8 +158,9 @@ def test_a_truncated_file(folder: Path, name: str, said: list[object], share: fl
         (describe(train=5), ["(6, 3, 8, 10)", "(5, 3, 8, 10)"]),
         (describe(channels=1), ["(6, 1, 8, 10)"]),
         (describe(validation=0), ["validation"]),
-        ({"name": "toy"}, ["counts"]),
-        ([], ["JSON", "list"]),
+        (describe(channels=0), ["channels", "0", "greater than or equal to 1"]),
+        ({"name": "toy"}, ["counts", "missing"]),
+        ([], ["[]", "object"]),
     ],
 )
 def test_files_that_do_not_belong_together(folder: Path, description: Any, message: list[object]) -> None:
@@ -230,7 +232,7 @@ def test_what_stays_encoded_is_loaded(encoded: Path) -> None:
     ("description", "message"),
     [
         (describe(validation=0, root=None, train=5), ["6 pictures", "6 labels", "5"]),
-        (describe(validation=0), ["resize_rule"]),
+        (describe(validation=0), ["resize"]),
     ],
 )
 def test_encoded_files_that_do_not_belong_together(

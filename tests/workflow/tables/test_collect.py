@@ -135,7 +135,7 @@ def test_results_of_another_node_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
-        ("measure/teacher.json", "bytes", None, ["bytes", "None", "dictionary"]),
+        ("measure/teacher.json", "bytes", None, ["bytes", "None", "object"]),
         ("students/G4/cost.json", "macs", {}, ["macs", "{}", "valid integer"]),
         ("students/G4/cost.json", "compression", "x", ["compression", "x", "valid number"]),
         ("students/G4/cost.json", "bytes", {"fp32": "x"}, ["bytes.fp32", "x", "valid integer"]),

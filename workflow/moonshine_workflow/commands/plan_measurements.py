@@ -14,7 +14,7 @@ from moonshine.search.space import Space
 from moonshine_workflow.students.layouts import Images
 from moonshine_workflow.students.sizes import about_of
 
-DESCRIBED = ("mean", "std", "class_names", "resize_rule", "scored_classes")
+DESCRIBED = {"mean", "std", "class_names", "resize_rule", "scored_classes"}
 """What an exported file says of the data."""
 
 
@@ -46,7 +46,8 @@ def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[st
 
     To the byte those of the trained network's file where ``images`` of the study are given, which the file describes.
     """
-    dataset = images.dataset if images else {}
+    dataset = images.dataset if images else None
+    described = dataset.model_dump(mode="json", include=DESCRIBED, exclude_unset=True) if dataset else {}
 
     def export(blocks: Mapping[str, str], format: str) -> int:
         structure = space.structure.with_blocks(blocks)
@@ -55,7 +56,7 @@ def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[st
             "structure": structure.content(),
             "input_shape": list(space.input_shape),
             "format": format,
-            **{name: dataset[name] for name in DESCRIBED if name in dataset},
+            **described,
         }
 
         def measure() -> dict[str, int]:

@@ -33,11 +33,11 @@ def class_scores(results: Results) -> Fragment:
             found = scores.setdefault((run.student, run.method), {})
             if iou is not None:
                 found.setdefault(name, []).append(iou)
-    if not scores:
+    if not scores or not results.dataset:
         return Fragment("")
     rows = [
         [name, *(interval(estimate(found.get(name, [])), 1) for found in scores.values())]
-        for name in results.dataset["class_names"][: results.dataset["scored_classes"]]
+        for name in results.dataset.class_names[: results.dataset.scored_classes]
     ]
     header = ["Class", *(_name(results, *key) for key in scores)]
     return render("class_scores", "class_scores", header, rows)

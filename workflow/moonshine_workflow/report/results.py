@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from moonshine_workflow.graph import nodes
@@ -29,7 +30,7 @@ class Results:
     runs: tuple[Run, ...]
     rows: tuple[StudentRow, ...]
     differences: tuple[Difference, ...]
-    dataset: dict[str, Any]
+    dataset: Description | None
 
     @cached_property
     def curves(self) -> list[dict[str, str]]:
@@ -123,7 +124,7 @@ class Results:
     @property
     def is_dense(self) -> bool:
         """Whether every pixel has a label, so that an error is 100 - mIoU."""
-        return "scored_classes" in self.dataset
+        return self.dataset is not None and self.dataset.scored_classes is not None
 
     @property
     def error_name(self) -> str:
@@ -211,5 +212,5 @@ def load_results(study: str, root: Path | str | None = None, *, partial: bool = 
         found.runs,
         found.rows,
         found.differences,
-        {} if partial and not dataset.is_file() else read_json(dataset),
+        None if partial and not dataset.is_file() else Description.read(dataset),
     )

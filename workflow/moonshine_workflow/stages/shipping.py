@@ -224,16 +224,17 @@ def _card(
     }
     result = estimate(errors.values())
     half = result.half_width
-    method = study.methods.get(chosen.method)
+    method, described = study.methods.get(chosen.method), images.dataset
+    assert described is not None
     return Card(
         name=f"{chosen.student} of {study.study}",
         teacher=study.teacher.name,
         blocks=structure.blocks,
         parameters=structure.parameters,
         macs=structure.macs,
-        data=f"{images.dataset['name']}: {images.dataset['source']}",
-        data_sha256=images.dataset["sha256"]["source"],
-        examples=images.dataset["counts"],
+        data=f"{described.name}: {described.source}",
+        data_sha256=described.sha256["source"],
+        examples=described.counts,
         method=chosen.method,
         recipe={
             **study.training.model_dump(mode="json"),

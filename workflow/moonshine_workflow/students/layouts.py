@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,8 +12,8 @@ from torch import nn
 from moonshine.blocks.registry import parse
 from moonshine.config import Study
 from moonshine.costs.cost import cost
+from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json
 from moonshine.networks.families import is_model
 from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import check_logits, describe
@@ -33,22 +33,18 @@ Made = TypeVar("Made")
 class Images:
     """What a network takes and returns: (channels, height, width) in, ``classes`` logits out, of label maps per pixel.
 
-    ``dataset`` is the description of the prepared data.
+    ``dataset`` is the description of the prepared data, None where these are not known.
     """
 
     shape: tuple[int, int, int]
     classes: int
-    dataset: dict[str, Any]
+    dataset: Description | None = None
 
 
 def images_of(study: Study) -> Images:
-    """The shape of the study's prepared images, and their number of classes."""
-    path = nodes.fetch(study.study).folder / "dataset.json"
-    dataset = read_json(path)
-    for key in ("channels", "height", "width", "num_classes"):
-        if type(dataset[key]) is not int or dataset[key] < 1:
-            raise MoonshineError(f"{path}: {key}: found {dataset[key]!r}; allowed: a whole number from 1")
-    return Images((dataset["channels"], dataset["height"], dataset["width"]), dataset["num_classes"], dataset)
+    """Return the shape of the study's prepared images, and their number of classes."""
+    dataset = Description.read(nodes.fetch(study.study).folder / "dataset.json")
+    return Images(dataset.image_shape, dataset.num_classes, dataset)
 
 
 def named(key: str, make: Callable[[], Made]) -> Made:
@@ -97,7 +93,7 @@ def _check_training(study: Study, module: nn.Module, images: Images) -> None:
             check_logits(module, study.teacher.name, shape, images.classes, study.data.is_dense)
         except MoonshineError as error:
             raise MoonshineError(f"augment.crop: {error}") from None
-    count, batch_size = images.dataset.get("counts", {}).get("train", 0), study.training.batch_size
+    count, batch_size = images.dataset.counts["train"] if images.dataset else 0, study.training.batch_size
     last = count % batch_size or min(count, batch_size)
     if last // study.training.devices == 1:
         _check_single(module, images.shape, batch_size, count)

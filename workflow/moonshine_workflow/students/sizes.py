@@ -21,16 +21,17 @@ def timed_batches(dense: bool) -> tuple[int, ...]:
 
 
 def about_of(images: Images, structure: Structure | None) -> About:
-    """What exported files say about a network of this study."""
+    """Return what exported files say about a network of this study."""
     data = images.dataset
+    assert data is not None
     return About(
         input_shape=images.shape,
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-        class_names=tuple(data["class_names"]),
-        resize_rule=data.get("resize_rule", {}),
+        mean=data.mean,
+        std=data.std,
+        class_names=data.class_names,
+        resize_rule=data.resize_rule,
         structure=structure,
-        scored_classes=data.get("scored_classes"),
+        scored_classes=data.scored_classes,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from moonshine.data import Dataset
+from moonshine.data.description import Description
 from moonshine.files import sha256, write_csv, write_json
 from moonshine.structures.artifacts import save_weights
 from moonshine.structures.structure import StudyStructure
@@ -45,14 +46,12 @@ def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> Identit
     )
 
 
-def inputs(
-    job: stage.Job, dataset: dict[str, Any], structure: StudyStructure, distils: bool
-) -> dict[str, Any]:
-    """Checksums of what the node starts from: data, teacher, and the user's code where it builds the network."""
+def inputs(job: stage.Job, dataset: Description, structure: StudyStructure, distils: bool) -> dict[str, Any]:
+    """Return the checksums of what a node starts from: data, teacher, and the user's code that builds the network."""
     weights = nodes.teacher(job.study.study).folder / "weights.safetensors"
     code = structure.source_sha256
     return {
-        "data": dataset["sha256"]["data.safetensors"],
+        "data": dataset.sha256["data.safetensors"],
         "teacher": sha256(weights) if distils else None,
         **({"code": code} if code else {}),
     }

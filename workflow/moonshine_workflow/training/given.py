@@ -10,8 +10,8 @@ from typing import Any
 from moonshine.config import Study
 from moonshine.config.networks import PUBLISHED
 from moonshine.data import Dataset
+from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json
 from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights
 from moonshine.structures.structure import StudyStructure
@@ -37,7 +37,7 @@ def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
         path = Path(study.teacher.weights or "").expanduser()
         load_given_weights(network, path, study.teacher.weights_sha256 or "", study.teacher.weights_prefix)
     settings = configuration(study, node)
-    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, distils=False)
+    settings["inputs"] = inputs(job, Description.read(folder / "dataset.json"), structure, distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}
     identity = identity_of(job, structure, study.teacher.seed)
     history = History([])

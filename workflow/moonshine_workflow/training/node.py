@@ -14,8 +14,8 @@ import moonshine
 from moonshine import MoonshineError
 from moonshine.config.networks import WarmStart
 from moonshine.data import Dataset, batches
+from moonshine.data.description import Description
 from moonshine.distillation.distil import distillation
-from moonshine.files import read_json
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
@@ -44,7 +44,7 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
     dataset = load_prepared(study)
     losses = study.methods[node.method] if node.method else None
     settings = configuration(study, node)
-    settings["inputs"] = inputs(job, read_json(folder / "dataset.json"), structure, losses is not None)
+    settings["inputs"] = inputs(job, Description.read(folder / "dataset.json"), structure, losses is not None)
     config = {**settings, "runtime": study.runtime.model_dump()}
     seed: int = settings["seed"]
     torch.manual_seed(seed)

@@ -8,9 +8,9 @@ import shutil
 from filelock import FileLock
 
 from moonshine.config import Study
+from moonshine.data.description import Description
 from moonshine.data.store import ARRAYS, DESCRIPTION, Dataset, LostArrays, load
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json
 from moonshine_workflow.graph import nodes, stage
 
 
@@ -38,7 +38,7 @@ def load_prepared(study: Study) -> Dataset:
 def _restore(study: Study, node: nodes.Node) -> None:
     from moonshine.preparation.prepare import prepare_dataset
 
-    wanted = read_json(node.folder / DESCRIPTION)["sha256"][ARRAYS]
+    wanted = Description.read(node.folder / DESCRIPTION).sha256[ARRAYS]
     draft = node.work / "draft"
     try:
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed here

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config.study import Study, parse_study
+from moonshine.data.description import Description
 from moonshine.files import write_json
 from moonshine_workflow import cli
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
@@ -29,8 +30,20 @@ def prepare(size: DatasetSize = SIZE) -> None:
     """Write the dataset's description, as `fetch` would."""
     node = nodes.fetch("tiny")
     counts = {"train": size.train, "validation": size.validation, "test": size.test}
-    names = dict(zip(("channels", "height", "width"), size.shape, strict=True))
-    write_json(node.folder / "dataset.json", {"counts": counts, **names, "num_classes": size.classes})
+    channels, height, width = size.shape
+    Description(
+        name="arrays",
+        counts=counts,
+        channels=channels,
+        height=height,
+        width=width,
+        num_classes=size.classes,
+        class_names=tuple("ab"),
+        mean=(0.5,),
+        std=(0.5,),
+        source="tiny",
+        sha256={},
+    ).write(node.folder / "dataset.json")
     (node.folder / "data.safetensors").touch()
 
 

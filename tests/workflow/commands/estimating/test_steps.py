@@ -86,5 +86,5 @@ def test_students_of_a_model_are_those_of_the_pipeline(
     study = a_study(teacher={"model": "estimated_nets:build", "exclude": ["4"], "seed": 0})
     found = steps_of(study, SIZE)
     for name in study.students:
-        expected = uniform(study, study.network_of(name), study.block_of(name), Images((1, 8, 8), 2, {}))
+        expected = uniform(study, study.network_of(name), study.block_of(name), Images((1, 8, 8), 2))
         assert found[name, "scratch"].evaluation.structure == expected

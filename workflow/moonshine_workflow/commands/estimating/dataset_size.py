@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moonshine.config import Study
+from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.students.layouts import images_of
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,10 @@ def dataset_size(study: Study) -> DatasetSize:
 
     MoonshineError for a dataset of the user's own that is not prepared.
     """
-    if nodes.fetch(study.study).is_done():
-        images = images_of(study)
-        counts = images.dataset["counts"]
-        return DatasetSize(
-            counts["train"], counts["validation"], counts["test"], images.shape, images.classes
-        )
+    fetch = nodes.fetch(study.study)
+    if fetch.is_done():
+        found = Description.read(fetch.folder / "dataset.json")
+        return DatasetSize(**found.counts, shape=found.image_shape, classes=found.num_classes)
     public = study.data.public_size()
     if public is None:
         raise MoonshineError(

@@ -64,7 +64,7 @@ def steps_of(study: Study, size: DatasetSize) -> Steps:
 
     MoonshineError naming the key of the study for a network that cannot be built or is not known yet.
     """
-    images = Images(size.shape, size.classes, {})
+    images = Images(size.shape, size.classes)
     teacher = teacher_structure(study, images)
     # laying out a model takes seconds: once, not for every block
     layout = cache(lambda network: described(study, network, images))

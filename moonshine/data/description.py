@@ -1,0 +1,43 @@
+"""What prepared data are, as their ``dataset.json`` says. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from moonshine.json_model import JsonModel
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Description(JsonModel):
+    """Shape, classes and origin of prepared data; `moonshine.data.store.Dataset` explains what both have.
+
+    ``counts`` has the images of each split, ``sha256`` the checksum of the arrays, by file name, and, as ``source``,
+    that of what they were prepared from, or one for each of its files. Of images that stay encoded ``root`` is the
+    folder.
+    """
+
+    only_given: ClassVar[bool] = True
+    name: str
+    counts: dict[str, int]
+    channels: Count
+    height: Count
+    width: Count
+    root: str | None = None
+    resize_rule: Mapping[str, Any] = {}
+    num_classes: Count
+    scored_classes: int | None = None
+    class_names: tuple[str, ...]
+    class_shares: tuple[float, ...] = ()
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    sha256: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.channels, self.height, self.width
