@@ -478,5 +478,5 @@ def test_a_comparison_needs_two_collected_studies(tmp_path, monkeypatch, studies
         compare(studies, tmp_path / "out.html", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert compare_main(studies) == stage.USAGE_ERROR
-    assert re.search(message, capsys.readouterr().err)
+    assert re.search(naming(*message), capsys.readouterr().err)
     assert not Path("results/compare.html").exists()
