@@ -22,7 +22,7 @@ import torch
 from moonshine.config.training import Optimizer, Runtime
 from moonshine.structures.build import build
 from moonshine.training.execution import resolve
-from moonshine.training.labels import LabelLoss
+from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import SGD
 from moonshine.training.processes import Processes, together
 
@@ -38,14 +38,14 @@ def worker(rank: int, count: int, port: int, network: str, batch: int, channel: 
     with together(processes, execution.device):
         student = execution.place(build(network)).train()
         optimizer = SGD(student.parameters(), Optimizer.model_validate(SETTINGS))
-        wrapped = processes.wrap(student, execution)
+        wrapped = processes.wrap(Together(student, Objective()), execution)
         images = torch.randn(batch // count, 3, 32, 32).contiguous(memory_format=execution.memory_format)
-        labels, loss = torch.randint(10, (batch // count,)), LabelLoss()
+        labels = torch.randint(10, (batch // count,))
         for steps in iter(channel.recv, None):
             start = time.perf_counter()
             for _ in range(steps):
                 with execution.autocast():
-                    _, terms = loss(wrapped, images, labels)
+                    _, terms = wrapped(Batch(images, labels, 0, 0))
                 terms["ce"].backward()
                 optimizer.step(0.1)
             channel.send(time.perf_counter() - start)

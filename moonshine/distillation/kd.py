@@ -1,4 +1,4 @@
-"""Knowledge distillation (KD), as a pure function."""
+"""Knowledge distillation (KD): the student's logits against the teacher's."""
 
 from __future__ import annotations
 
@@ -8,10 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from moonshine.config.methods import KD
 from moonshine.data.batches import UNLABELLED
-from moonshine.distillation.at import _check_form, _full_precision
+from moonshine.distillation.outputs import Needs, Outputs
+from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
-from moonshine.training.labels import cross_entropy
+from moonshine.training.labels import at_least_fp32
+
+
+class Loss(Term):
+    """Leaves the share ``1 - alpha`` of the cross-entropy on the labels."""
+
+    student = teacher = Needs(logits=True)
+
+    def __init__(self, settings: KD, pair: Pair) -> None:
+        super().__init__()
+        self.label_share = 1 - settings.alpha
+        self._settings = settings.model_dump()
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        assert student.logits is not None
+        assert teacher.logits is not None
+        return knowledge_distillation(student.logits, teacher.logits, labels, **self._settings)
 
 
 def knowledge_distillation(
@@ -22,23 +40,19 @@ def knowledge_distillation(
     form: str,
     temperature: float,
     alpha: float,
-    class_weights: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """Weighted terms of the KD loss, ``{"ce": ..., "kd": ...}``: scalars whose sum is the loss.
+) -> Tensor:
+    """Weighted KD loss, beside which the cross-entropy counts ``1 - alpha``: a scalar.
 
     Logits are (N, K), labels (N,) int64; or (N, K, H, W) and (N, H, W), where each pixel with a label is a sample, and
-    the others are left out. ``class_weights`` (K,) weigh the cross-entropy alone. With
-    ``p = softmax(teacher / T)``, ``q = softmax(student / T)``, N samples and K
-    classes, ``ce = (1 - alpha) * cross entropy`` in both forms, and ``kd`` is
+    the others are left out. With ``p = softmax(teacher / T)``, ``q = softmax(student / T)``, N samples and K classes:
 
     * ``textbook``: ``alpha * T^2 * 1/N sum_n KL(p_n || q_n)`` (Hinton et al., 2015);
     * ``released``: ``alpha * 2 T^2 * 1/(N K) sum_n KL(p_n || q_n)``, K/2 times weaker: funcs.py
       ``distillation`` of the released code averages over classes as well as over the batch. The authors' KD
       figures were made with it.
 
-    Raises MoonshineError for an unknown form and for logits or labels whose shapes differ.
+    MoonshineError for logits or labels whose shapes differ.
     """
-    _check_form("kd.form", form, KD_FORMS)
     if student_logits.ndim not in (2, 4) or student_logits.shape != teacher_logits.shape:
         raise MoonshineError(
             f"kd: student logits have shape {tuple(student_logits.shape)} and teacher logits "
@@ -50,17 +64,13 @@ def knowledge_distillation(
             f"kd: labels have shape {tuple(labels.shape)}; allowed: {wanted}, one per row or pixel"
         )
     with torch.autocast(student_logits.device.type, enabled=False):
-        student = _full_precision(student_logits)
         pointwise = F.kl_div(
-            F.log_softmax(student / temperature, dim=1),
-            F.log_softmax(_full_precision(teacher_logits.detach()) / temperature, dim=1),
+            F.log_softmax(at_least_fp32(student_logits) / temperature, dim=1),
+            F.log_softmax(at_least_fp32(teacher_logits.detach()) / temperature, dim=1),
             reduction="none",
             log_target=True,
         )
-        return {
-            "ce": (1 - alpha) * cross_entropy(student, labels, class_weights),
-            "kd": alpha * temperature**2 * _mean_of_labelled(KD_FORMS[form](pointwise), labels),
-        }
+        return alpha * temperature**2 * _mean_of_labelled(KD_FORMS[form](pointwise), labels)
 
 
 KD_FORMS: dict[str, Callable[[Tensor], Tensor]] = {

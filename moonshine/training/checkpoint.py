@@ -17,6 +17,8 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, unreadable, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
+VERSION = 1
+"""Goes up with every change of what a checkpoint holds, or of the names in it; 0 had no version."""
 KEPT = 2
 NAME = re.compile(r"epoch-([0-9]{5,})\.(pt|json)")
 
@@ -37,18 +39,27 @@ class Checkpoints:
         # the receipt comes last: a checkpoint without one was cut short
         write_json(
             self._path(epoch).with_suffix(".json"),
-            {"sha256": hashlib.sha256(data).hexdigest(), "fingerprint": self.fingerprint},
+            {
+                "version": VERSION,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "fingerprint": self.fingerprint,
+            },
         )
         for old in self._epochs()[KEPT:]:
             self._path(old).with_suffix(".json").unlink(missing_ok=True)
             self._path(old).unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """The newest intact checkpoint of this very run as (epoch, state); says what it passes over."""
+        """The newest intact checkpoint of this very run as (epoch, state); says what it passes over.
+
+        MoonshineError for one of another `VERSION`, which stays where it is.
+        """
         for epoch in self._epochs():
             path = self._path(epoch)
             try:
                 return epoch, self._read(path, device)
+            except _OtherVersionError:
+                raise
             except MoonshineError as error:
                 logger.warning(
                     "%s; using the checkpoint before it, or starting afresh if there is none", error
@@ -63,6 +74,11 @@ class Checkpoints:
 
     def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
         receipt = read_json(path.with_suffix(".json"))
+        if (version := receipt.get("version", 0)) != VERSION:
+            raise _OtherVersionError(
+                f"{path}: found a checkpoint of version {version}; allowed: {VERSION}. It is kept: finish the run with "
+                f"the moonshine that began it, or remove {self.folder} to train from the start"
+            )
         if receipt.get("fingerprint") != self.fingerprint:
             raise MoonshineError(f"{path}: a checkpoint of other settings, data or versions")
         try:
@@ -81,6 +97,10 @@ class Checkpoints:
         """Epochs with a checkpoint, newest first; any other file beside them is none."""
         names = (NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*.pt"))
         return sorted((int(name[1]) for name in names if name), reverse=True)
+
+
+class _OtherVersionError(MoonshineError):
+    """A checkpoint that this code can neither continue nor be allowed to overwrite."""
 
 
 def fingerprint(*parts: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED
@@ -19,13 +19,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     Pixels without a label are left out. ``weights`` (K,) weighs each label's class, as torch does: the mean is over
     the weights. A batch without any label gives 0.
     """
-    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    logits = at_least_fp32(logits)
     if labels.ndim == 1 and weights is None:
         return F.cross_entropy(logits, labels)
     total = F.cross_entropy(logits, labels, weights, reduction="sum")
     known = labels[labels != UNLABELLED]
     weight = known.numel() if weights is None else weights[known].sum()
     return total / torch.as_tensor(weight, dtype=total.dtype, device=total.device).clamp(min=1e-12)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """The tensor itself, in fp32 where it is in bf16 or fp16."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def check_no_probabilities(outputs: Tensor, whose: str) -> None:
@@ -49,17 +54,3 @@ def class_weights(training: Training, shares: Sequence[float]) -> Tensor | None:
     if training.class_weights is None:
         return None
     return 1 / (training.class_weights.log_offset + torch.tensor(shares)).log()
-
-
-class LabelLoss:
-    """The loss of training from scratch: cross-entropy on the labels alone."""
-
-    def __init__(self, weights: Tensor | None = None) -> None:
-        self._weights = weights
-
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits = network(images)
-        weights = None if self._weights is None else self._weights.to(logits.device)
-        return logits, {"ce": cross_entropy(logits, labels, weights)}

@@ -38,7 +38,7 @@ class Processes:
         return self.rank, self.count
 
     def wrap(self, network: nn.Module, execution: Execution) -> nn.Module:
-        """The network whose backward pass averages gradients over all processes; itself where there is one.
+        """The module whose backward pass averages gradients over all processes; itself where there is one.
 
         The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
         batch norm are the first process's. Parameters that a network never uses are found in the first step.

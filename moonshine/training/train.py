@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,14 +19,14 @@ from moonshine.errors import MoonshineError
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
+from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import Updates, make_optimizer
 from moonshine.training.processes import ALONE, Processes
 from moonshine.training.schedules import learning_rate
 
-# Called with the network, a batch of images (N, C, H, W) and labels (N,): the logits, and the terms of the loss
-# that add up to what is minimised.
-Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 Row = dict[str, int | float | None]
+OWN_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
+"""Columns of a history beside the terms of the loss."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class History:
 
 def train(
     network: nn.Module,
-    loss: Loss,
+    objective: Objective,
     dataset: Dataset,
     training: Training,
     augment: Augment,
@@ -69,17 +69,19 @@ def train(
     observer: Observer = SILENT,
     processes: Processes = ALONE,
 ) -> History:
-    """Train ``network`` in place for ``training.epochs`` epochs and return its history.
+    """Train ``network`` in place on ``objective`` for ``training.epochs`` epochs and return its history.
 
-    Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an interrupted run continues after its last
-    whole epoch and ends bit-identical to one that was not interrupted, if it has as many ``processes``. A loss or a
-    weight that stops being finite, by the very last step too, ends the run with status ``diverged``. All processes call
-    this alike, each with its own copy of the network; only the first one writes checkpoints and tells the ``observer``.
-    MoonshineError where the last batch of an epoch has fewer images than there are processes.
+    What the objective holds is trained with it. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
+    interrupted run continues after its last whole epoch and ends bit-identical to one that was not interrupted, if it
+    has as many ``processes``. A loss or a weight that stops being finite, by the very last step too, ends the run with
+    status ``diverged``. All processes call this alike, each with its own copy of the network; only the first one writes
+    checkpoints and tells the ``observer``.
+    MoonshineError where the last batch of an epoch has fewer images than there are processes, for two terms of one
+    name, and as `Checkpoints.load` says.
     """
+    _check_columns(objective.columns)
     _check_last_batch(len(dataset.train), training.batch_size, processes.count)
-    channels, *size = dataset.input_shape
-    wanted, execution = execution, execution.suiting(network, (channels, *(augment.crop or size)))
+    wanted, execution = execution, execution.suiting(network, input_shape(dataset, augment))
     if execution.channels_last != wanted.channels_last:
         logger.warning(
             "%s runs in torch's own memory layout only, not in channels_last", type(network).__name__
@@ -89,13 +91,15 @@ def train(
             "%s trains in fp32: a convolution's stride is larger than its input, and bf16 on a CPU is wrong there",
             type(network).__name__,
         )
-    optimizer = make_optimizer(network.parameters(), training.optimizer)
+    execution.place(objective)
+    optimizer = make_optimizer(Together(network, objective).parameters(), training.optimizer)
     rows: list[Row] = []
     resumed = 0
     found = checkpoints.load(execution.device) if checkpoints else None
     if found:
         state = found[1]
         network.load_state_dict(state["network"])
+        objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         rows, resumed = state["rows"], state["resumed"] + 1
         _restore_rng(state["rng"], execution.device, seed, processes, len(rows))
@@ -103,10 +107,20 @@ def train(
     else:
         # dropout differs between the parts of a batch
         torch.manual_seed(seed + processes.rank)
-    forward = processes.wrap(network, execution)
-    if execution.compile:
-        forward = torch.compile(forward)  # type: ignore[assignment]
-    run = _Run(forward, loss, optimizer, dataset, training, augment, execution, seed, observer, processes)
+    compiled: Any = torch.compile(network) if execution.compile else network
+    together = processes.wrap(Together(compiled, objective), execution)
+    run = _Run(
+        together,
+        objective.columns,
+        optimizer,
+        dataset,
+        training,
+        augment,
+        execution,
+        seed,
+        observer,
+        processes,
+    )
     split = dataset.train.to(execution.device)
     for epoch in range(len(rows), training.epochs):
         row = _train_epoch(run, split, epoch)
@@ -126,6 +140,7 @@ def train(
                     epoch,
                     {
                         "network": network.state_dict(),
+                        "objective": objective.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "rows": rows,
                         "resumed": resumed,
@@ -137,6 +152,12 @@ def train(
     return History(rows, "completed" if math.isfinite(last) else "diverged", resumed)
 
 
+def input_shape(dataset: Dataset, augment: Augment) -> tuple[int, ...]:
+    """Shape of an image that a network trains on, (channels, height, width)."""
+    channels, *size = dataset.input_shape
+    return channels, *(augment.crop or size)
+
+
 @torch.no_grad()
 def _weights_are_finite(network: nn.Module) -> bool:
     return bool(torch.stack([weights.isfinite().all() for weights in network.parameters()]).all())
@@ -146,8 +167,8 @@ def _weights_are_finite(network: nn.Module) -> bool:
 class _Run:
     """What stays the same from epoch to epoch."""
 
-    network: nn.Module
-    loss: Loss
+    together: nn.Module
+    columns: tuple[str, ...]
     optimizer: Updates
     dataset: Dataset
     training: Training
@@ -163,7 +184,7 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
 
     Of label maps the error is that of pixels.
     """
-    run.network.train()
+    run.together.train()
     count, batch_size = len(split), run.training.batch_size
     steps = math.ceil(count / batch_size)
     sums: dict[str, Tensor] = {}
@@ -186,20 +207,34 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
     for step, (images, labels) in enumerate(loader):
         rate = learning_rate(run.training, epoch, step, steps)
         with run.execution.autocast():
-            logits, terms = run.loss(run.network, images, labels)
+            logits, terms = run.together(Batch(images, labels, epoch, step))
         total = torch.stack(list(terms.values())).sum()
         share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
         (total * share if share != 1 else total).backward()
         run.optimizer.step(rate)
         for name, value in {"loss": total, **terms}.items():
             sums[name] = sums.get(name, 0) + value.detach() * len(images)
-        known = labels != UNLABELLED
-        wrong = (logits.detach().argmax(1) != labels) & known
-        tally += torch.stack([wrong.sum(), known.sum()])
+        if logits is not None:
+            known = labels != UNLABELLED
+            wrong = (logits.detach().argmax(1) != labels) & known
+            tally += torch.stack([wrong.sum(), known.sum()])
         run.observer.batch(step + 1, steps)
     means = {name: (run.processes.total(value) / count).item() for name, value in sums.items()}
     errors, labelled = run.processes.total(tally).tolist()
-    return {"epoch": epoch, "lr": rate, **means, "train_error_pct": 100 * errors / max(labelled, 1)}
+    error = 100 * errors / max(labelled, 1) if logits is not None else None
+    terms_or_none = {name: means.get(name) for name in ("loss", *run.columns)}
+    return {"epoch": epoch, "lr": rate, **terms_or_none, "train_error_pct": error}
+
+
+def _check_columns(terms: Sequence[str]) -> None:
+    taken = set(OWN_COLUMNS)
+    for name in terms:
+        if name in taken:
+            raise MoonshineError(
+                f"objective: found a second column {name!r}; allowed: terms of different names, other than "
+                + ", ".join(OWN_COLUMNS)
+            )
+        taken.add(name)
 
 
 def _check_last_batch(count: int, batch_size: int, processes: int) -> None:

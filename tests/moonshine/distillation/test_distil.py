@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,10 +17,13 @@ from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset
 from moonshine.distillation.at import attention_transfer
-from moonshine.distillation.distil import distillation
 from moonshine.distillation.kd import knowledge_distillation
+from moonshine.distillation.objective import distillation
+from moonshine.distillation.outputs import attention_map
+from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.execution import Execution
+from moonshine.training.objective import Batch
 from tests.messages import naming
 
 KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
@@ -63,16 +67,20 @@ def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
     method = Method.model_validate(METHODS["kd+at"])
     student.eval()
     teacher.eval()
-    with distillation(student, teacher, method, ("stage1", "stage3"), execution) as loss:
-        logits, terms = loss(student, images, labels)
+    with distillation(Pair(student, teacher, ("stage1", "stage3"), (1, 8, 8)), method, execution) as loss:
+        logits, terms = loss(student, Batch(images, labels, 0, 0))
 
     def tapped(network: nn.Module) -> list[torch.Tensor]:
         first = network.get_submodule("stage1")(network.get_submodule("stem")(images))
-        return [first, network.get_submodule("stage3")(network.get_submodule("stage2")(first))]
+        last = network.get_submodule("stage3")(network.get_submodule("stage2")(first))
+        return [attention_map(first), attention_map(last)]
 
     with torch.no_grad():
-        expected = dict(knowledge_distillation(logits, teacher(images), labels, **KD))  # type: ignore[arg-type]
-        expected["at"] = attention_transfer(tapped(student), tapped(teacher), **AT)  # type: ignore[arg-type]
+        expected = {
+            "ce": 0.1 * F.cross_entropy(logits, labels),
+            "kd": knowledge_distillation(logits, teacher(images), labels, **KD),  # type: ignore[arg-type]
+            "at": attention_transfer(tapped(student), tapped(teacher), **AT),  # type: ignore[arg-type]
+        }
     assert {key: pytest.approx(value.item(), rel=1e-4) for key, value in expected.items()} == {
         key: value.item() for key, value in terms.items()
     }
@@ -80,7 +88,8 @@ def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
 
 def test_hooks_are_gone_afterwards(execution: Execution) -> None:
     student, teacher = pair()
-    with distillation(student, teacher, Method.model_validate(METHODS["at"]), ("stage1",), execution):
+    both = Pair(student, teacher, ("stage1",), (1, 8, 8))
+    with distillation(both, Method.model_validate(METHODS["at"]), execution):
         pass
     assert [name for network in (*pair(), student, teacher) for name, part in network.named_modules()
             if part._forward_hooks] == []  # fmt: skip

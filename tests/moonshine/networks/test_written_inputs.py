@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from moonshine.config.methods import Method
 from moonshine.config.networks import WarmStart
 from moonshine.costs.latency import latency
-from moonshine.distillation.distil import distillation
+from moonshine.distillation.objective import distillation
+from moonshine.distillation.term import Pair
 from moonshine.distillation.warm_start import warm_start
 from moonshine.search.fisher import per_place
 from moonshine.search.place_latency import measure_latencies
@@ -21,6 +22,7 @@ from moonshine.structures.build import build
 from moonshine.structures.describe import places_of
 from moonshine.substitution.replacement import apply, find_changes
 from moonshine.training.execution import Execution
+from moonshine.training.objective import Batch
 from tests.moonshine.odd_networks import SHAPE, WritesIntoItsInput
 
 IMAGES = torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -42,8 +44,9 @@ def distilled(in_place: bool) -> Any:
     }
     student, teacher = network(in_place, 1, BLOCKS), network(in_place, 2)
     execution = Execution(torch.device("cpu"))
-    with distillation(student, teacher, Method.model_validate(method), ["body.0"], execution) as loss:
-        logits, terms = loss(student.train(), IMAGES.clone(), LABELS)
+    pair = Pair(student, teacher, ("body.0",), tuple(IMAGES.shape[1:]))
+    with distillation(pair, Method.model_validate(method), execution) as loss:
+        logits, terms = loss(student.train(), Batch(IMAGES.clone(), LABELS, 0, 0))
     sum(terms.values(), torch.zeros(())).backward()
     return {"logits": logits, **terms, "gradient": student.stem.weight.grad}
 

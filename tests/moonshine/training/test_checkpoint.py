@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
 
-from moonshine.training.checkpoint import KEPT, Checkpoints, fingerprint
+from moonshine.errors import MoonshineError
+from moonshine.training.checkpoint import KEPT, VERSION, Checkpoints, fingerprint
 
 CPU = torch.device("cpu")
 
@@ -82,6 +84,18 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(tmp_path, "other settings").load(CPU) is None
     assert "other settings" in caplog.text
+
+
+def test_one_from_before_checkpoints_had_versions_is_refused_and_kept(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 2)
+    receipt = tmp_path / "epoch-00001.json"
+    receipt.write_text(
+        json.dumps({k: v for k, v in json.loads(receipt.read_text()).items() if k != "version"})
+    )
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(MoonshineError, match=rf"epoch-00001\.pt: found .* version 0; allowed: {VERSION}"):
+        checkpoints.load(CPU)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_clear_leaves_nothing(tmp_path: Path) -> None:

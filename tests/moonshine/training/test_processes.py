@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import socket
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset, batches, load
-from moonshine.distillation.distil import distillation
+from moonshine.distillation.objective import Distillation, distillation
+from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
-from moonshine.training.labels import LabelLoss
+from moonshine.training.objective import Batch, Objective
 from moonshine.training.optimizer import make_optimizer
 from moonshine.training.processes import ALONE, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
@@ -41,6 +43,11 @@ RECIPE = {
 METHOD = Method.model_validate({"at": {"form": "paper", "beta": 1.0}})
 AUGMENT = Augment(crop_padding=1, flip=True)
 EXECUTION = Execution(torch.device("cpu"), channels_last=False)
+
+
+def objective(student: nn.Module, teacher: nn.Module) -> AbstractContextManager[Distillation]:
+    taps: tuple[str, ...] = teacher.taps  # type: ignore[assignment]
+    return distillation(Pair(student, teacher, taps, (1, 8, 8)), METHOD, EXECUTION)
 
 
 def networks() -> tuple[nn.Module, nn.Module]:
@@ -69,7 +76,7 @@ def worker(rank: int, count: int, port: int, folder: str, dies: bool) -> None:
     student, teacher = networks()
     with (
         together(processes, torch.device("cpu")),
-        distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss,  # type: ignore[arg-type]
+        objective(student, teacher) as loss,
     ):
         history = train(
             student, loss, load(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
@@ -124,7 +131,7 @@ def in_turn(dataset: Dataset, count: int) -> tuple[nn.Module, list[float]]:
     shared: dict[str, Any] = {"batch_size": 10, "seed": 0, "augment": AUGMENT, "device": "cpu"}
     shared |= {"mean": dataset.mean, "std": dataset.std}
     losses = []
-    with distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss:  # type: ignore[arg-type]
+    with objective(student, teacher) as loss:
         for epoch in range(3):
             student.train()
             sums = 0.0
@@ -134,10 +141,10 @@ def in_turn(dataset: Dataset, count: int) -> tuple[nn.Module, list[float]]:
             for step, parts in enumerate(zip(*shards, strict=True)):
                 size = sum(len(labels) for _, labels in parts)
                 for images, labels in parts:
-                    _, terms = loss(student, images, labels)
+                    _, terms = loss(student, Batch(images, labels, epoch, step))
                     total = sum(terms.values()) * len(labels) / size
-                    total.backward()  # type: ignore[union-attr]
-                    sums += float(total) * size
+                    total.backward()
+                    sums += total.item() * size
                 optimizer.step(learning_rate(training, epoch, step, 3))
             losses.append(sums / 24)
     return student, losses
@@ -186,7 +193,7 @@ def test_another_number_of_processes_continues_and_says_so(
 
 def alone(folder: Path) -> History:
     student, teacher = networks()
-    with distillation(student, teacher, METHOD, teacher.taps, EXECUTION) as loss:  # type: ignore[arg-type]
+    with objective(student, teacher) as loss:
         return train(
             copy.deepcopy(student), loss, load(folder / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
             seed=0, checkpoints=Checkpoints(folder / "work", "same"),
@@ -199,7 +206,7 @@ def test_the_last_batch_must_have_an_image_for_every_process(folder: Path) -> No
     with pytest.raises(MoonshineError, match=naming("devices", "2", "last batch", "24 images")):
         train(
             student,
-            LabelLoss(),
+            Objective(),
             load(folder / "data"),
             recipe,
             AUGMENT,

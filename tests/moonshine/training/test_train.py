@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data import Dataset, Split
+from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
-from moonshine.training.labels import LabelLoss
+from moonshine.training.objective import Batch, Objective, Terms
 from moonshine.training.train import Observer, Row, train
 
 FIELDS = {"epoch", "lr", "loss", "ce", "train_error_pct", "validation_error_pct", "validation_loss"}
@@ -71,7 +72,7 @@ def test_it_learns_and_writes_a_row_per_epoch(
 ) -> None:
     longer = training.model_copy(update={"epochs": 6})
     trained, told = network(), Recorder()
-    history = train(trained, LabelLoss(), stripes, longer, augment, execution, seed=0, observer=told)
+    history = train(trained, Objective(), stripes, longer, augment, execution, seed=0, observer=told)
     assert history.status == "completed"
     assert [row["epoch"] for row in history.rows] == list(range(6))
     assert all(set(row) == FIELDS for row in history.rows)
@@ -84,7 +85,7 @@ def test_the_history_of_a_study_without_validation_has_no_validation(
     stripes: Dataset, training: Training, augment: Augment, execution: Execution
 ) -> None:
     whole = Dataset(**{**vars(stripes), "validation": None})
-    history = train(network(), LabelLoss(), whole, training, augment, execution, seed=0)
+    history = train(network(), Objective(), whole, training, augment, execution, seed=0)
     assert set(history.rows[0]) == FIELDS - {"validation_error_pct", "validation_loss"}
 
 
@@ -99,7 +100,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     batch: int | None,
 ) -> None:
     whole = network()
-    expected = train(whole, LabelLoss(), stripes, training, augment, execution, seed=3)
+    expected = train(whole, Objective(), stripes, training, augment, execution, seed=3)
     checkpoints = Checkpoints(tmp_path, "these settings")
 
     def attempt(observer: Observer) -> tuple[nn.Module, list[Row], int]:
@@ -107,7 +108,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
         if not list(tmp_path.iterdir()):
             fresh = network()
         done = train(
-            fresh, LabelLoss(), stripes, training, augment, execution,
+            fresh, Objective(), stripes, training, augment, execution,
             seed=3, checkpoints=checkpoints, observer=observer,
         )  # fmt: skip
         return fresh, done.rows, done.resumed
@@ -129,12 +130,13 @@ def test_batches_do_not_depend_on_what_is_trained(
     def seen_by(trained: nn.Module, extra: int) -> list[Tensor]:
         seen = []
 
-        def loss(net: nn.Module, images: Tensor, labels: Tensor):
-            torch.rand(extra)
-            seen.append(images.clone())
-            return LabelLoss()(net, images, labels)
+        class Looks(Objective):
+            def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
+                torch.rand(extra)
+                seen.append(batch.images.clone())
+                return super().forward(network, batch)
 
-        train(trained, loss, stripes, training, augment, execution, seed=5)
+        train(trained, Looks(), stripes, training, augment, execution, seed=5)
         return seen
 
     torch.manual_seed(1)
@@ -144,12 +146,27 @@ def test_batches_do_not_depend_on_what_is_trained(
     assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("columns", [("ce", "at", "at"), ("ce", "loss")])
+def test_two_columns_of_one_name_are_refused(
+    columns: tuple[str, ...], stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    class Twice(Objective):
+        @property
+        def columns(self) -> tuple[str, ...]:
+            return columns
+
+    with pytest.raises(
+        MoonshineError, match=f"second column '{columns[-1]}'; allowed: .* other than epoch, lr"
+    ):
+        train(network(), Twice(), stripes, training, augment, execution, seed=0)
+
+
 def test_divergence_is_a_result(
     stripes: Dataset, training: Training, augment: Augment, execution: Execution
 ) -> None:
     optimizer = training.optimizer.model_copy(update={"lr": 1e30})
     wild = training.model_copy(update={"optimizer": optimizer})
-    history = train(network(), LabelLoss(), stripes, wild, augment, execution, seed=0)
+    history = train(network(), Objective(), stripes, wild, augment, execution, seed=0)
     assert history.status == "diverged"
     assert len(history.rows) < training.epochs or not torch.tensor(history.rows[-1]["loss"]).isfinite()
 
@@ -174,7 +191,7 @@ def test_the_last_step_diverges_too(
 ) -> None:
     once = training.model_copy(update={"epochs": 1, "batch_size": len(stripes.train)})
     dataset = stripes if validated else replace(stripes, validation=None)
-    history = train(Breaks(), LabelLoss(), dataset, once, augment, execution, seed=0)
+    history = train(Breaks(), Objective(), dataset, once, augment, execution, seed=0)
     assert torch.tensor(history.rows[-1]["loss"]).isfinite()
     assert (history.status, len(history.rows)) == ("diverged", 1)
 
@@ -188,7 +205,7 @@ def test_finite_weights_whose_logits_are_not_have_diverged(
             return logits if self.training else logits * float("inf")
 
     trained = Overflows()
-    history = train(trained, LabelLoss(), stripes, training, augment, execution, seed=0)
+    history = train(trained, Objective(), stripes, training, augment, execution, seed=0)
     assert all(weights.isfinite().all() for weights in trained.parameters())
     assert (history.status, len(history.rows)) == ("diverged", training.epochs)
 
@@ -200,7 +217,7 @@ def test_weight_decay_acts_on_every_parameter(
         optimizer = training.optimizer.model_copy(update={"weight_decay": decay})
         recipe = training.model_copy(update={"epochs": 1, "optimizer": optimizer})
         trained = network()
-        train(trained, LabelLoss(), stripes, recipe, augment, execution, seed=0)
+        train(trained, Objective(), stripes, recipe, augment, execution, seed=0)
         return {name: value.detach().clone() for name, value in trained.named_parameters()}
 
     without, decayed = weights(0.0), weights(0.1)

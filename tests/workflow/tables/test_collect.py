@@ -12,7 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages.collect import run
-from moonshine_workflow.tables.collect import collect, terms_of, write
+from moonshine_workflow.tables.collect import collect, write
 from moonshine_workflow.tables.latex import escape
 from moonshine_workflow.tables.records import Tables
 from moonshine_workflow.tables.statistics import estimate
@@ -239,11 +239,11 @@ def test_attention_transfer_against_scratch_comes_first_and_every_pair_once():
     assert {frozenset(pair) for pair in found[3:]} == {frozenset(pair) for pair in combinations(terms, 2)}
 
 
-def test_terms_are_those_of_the_method_whatever_its_key():
+def test_the_loss_is_that_of_the_method_whatever_its_key():
     kd = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
     at = {"form": "paper", "beta": 10.0}
     study = make_study(methods={"mine": {"kd": kd, "at": at}, "strong": {"at": at}})
-    assert {name: terms_of(method) for name, method in study.methods.items()} == {
+    assert {name: method.loss for name, method in study.methods.items()} == {
         "mine": "kd+at",
         "strong": "at",
     }

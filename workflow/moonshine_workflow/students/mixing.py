@@ -25,7 +25,7 @@ from moonshine.structures.describe import places_of
 from moonshine.structures.structure import Structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
-from moonshine.training.labels import LabelLoss
+from moonshine.training.objective import Objective
 from moonshine.training.train import train
 from moonshine_workflow.students.layouts import Images
 from moonshine_workflow.students.sizes import about_of
@@ -121,7 +121,7 @@ def _finalist(
         torch.manual_seed(seed)
         network: nn.Module = space.build(blocks)
         augment = Augment(crop_padding=0, flip=False)
-        history = train(network, LabelLoss(), dataset, training, augment, execution, seed=seed)
+        history = train(network, Objective(), dataset, training, augment, execution, seed=seed)
         if history.status == "diverged":
             return math.inf
         assert dataset.validation is not None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moonshine.config import Study
-from moonshine.config.methods import Method
 from moonshine.costs.measured import MeasuredCost
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, write_bytes
@@ -109,11 +108,6 @@ def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: st
     )
 
 
-def terms_of(method: Method) -> str:
-    """The losses of a method, such as ``kd+at``, whatever its key in params.yaml is."""
-    return "+".join(name for name, value in method if value is not None)
-
-
 def published_errors(
     path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
 ) -> dict[tuple[str, str], float]:
@@ -164,7 +158,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     ``MoonshineError``.
     """
     reader = _Reader(root, partial)
-    terms = {"scratch": "scratch"} | {name: terms_of(method) for name, method in study.methods.items()}
+    terms = {"scratch": "scratch"} | {name: method.loss for name, method in study.methods.items()}
     models: list[Model] = []
     runs: list[Run] = []
     curves: list[list[object]] = []

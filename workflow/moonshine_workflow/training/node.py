@@ -15,14 +15,16 @@ from moonshine import MoonshineError
 from moonshine.config.networks import WarmStart
 from moonshine.data import Dataset, batches
 from moonshine.data.description import Description
-from moonshine.distillation.distil import distillation
+from moonshine.distillation.objective import distillation
+from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
-from moonshine.training.labels import LabelLoss, class_weights
+from moonshine.training.labels import class_weights
+from moonshine.training.objective import Objective
 from moonshine.training.processes import launched, synchronised, together
-from moonshine.training.train import History, Loss, train
+from moonshine.training.train import History, input_shape, train
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.tracking.live import Live
 from moonshine_workflow.training.configuration import configuration
@@ -58,21 +60,21 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
             held.enter_context(stage.alone(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
-        loss: Loss = LabelLoss(weights)
+        objective = Objective(weights)
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
             if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
                 _warm(network, teacher, structure, warm, dataset, seed)
-            taps = structure.taps
         if study.training.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
-            loss = held.enter_context(distillation(network, teacher, losses, taps, execution, weights))
+            pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
+            objective = held.enter_context(distillation(pair, losses, execution, weights, seed))
         train_it = partial(
             train,
             network,
-            loss,
+            objective,
             dataset,
             study.training,
             study.augment,

@@ -82,8 +82,9 @@ def steps_of(study: Study, size: DatasetSize) -> Steps:
             continue
         found[name, SCRATCH] = NodeSteps(scratch, evaluation)
         for key, method in study.methods.items():
-            loss = "+".join(term for term, settings in method if settings is not None)
-            step = TimedStep(_key(study, loss, crop, structure, teacher), True, structure, teacher, method)
+            step = TimedStep(
+                _key(study, method.loss, crop, structure, teacher), True, structure, teacher, method
+            )
             found[name, key] = NodeSteps(step, evaluation)
     return found
 

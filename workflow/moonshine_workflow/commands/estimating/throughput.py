@@ -19,15 +19,17 @@ from moonshine.config import Study
 from moonshine.costs.cache import remembered
 from moonshine.costs.latency import RELIABLE, visiting
 from moonshine.data import Dataset, Split
-from moonshine.distillation.distil import distillation
+from moonshine.distillation.objective import distillation
+from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.fields import NonNegative, Positive, Section, Whole
 from moonshine.files import read_json
 from moonshine.structures.build import from_structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution, resolve
-from moonshine.training.labels import LabelLoss, class_weights
-from moonshine.training.train import Loss, Observer, train
+from moonshine.training.labels import class_weights
+from moonshine.training.objective import Objective
+from moonshine.training.train import Observer, input_shape, train
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.commands.estimating.steps import TimedStep
 
@@ -139,12 +141,13 @@ def _training(study: Study, noise: Dataset, execution: Execution, step: TimedSte
     augment = study.augment.model_copy(update={"flip": False}) if study.data.is_encoded else study.augment
     start, clock = time.perf_counter(), _Clock(execution.device)
     with ExitStack() as stack:
-        loss: Loss = LabelLoss(weights)
+        objective = Objective(weights)
         if step.method and step.teacher:
-            teacher, taps = from_structure(step.teacher, study.trusted), step.teacher.taps
-            loss = stack.enter_context(distillation(network, teacher, step.method, taps, execution, weights))
+            teacher = from_structure(step.teacher, study.trusted)
+            pair = Pair(network, teacher, step.teacher.taps, input_shape(noise, augment))
+            objective = stack.enter_context(distillation(pair, step.method, execution, weights))
         while time.perf_counter() < start + LEAST_SECONDS or not clock.steps:
-            train(network, loss, noise, recipe, augment, execution, seed=0, observer=clock)
+            train(network, objective, noise, recipe, augment, execution, seed=0, observer=clock)
     return statistics.median(clock.steps) / recipe.batch_size
 
 

@@ -1,0 +1,100 @@
+"""Outputs of a network that terms of a loss need: logits, attention maps, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moonshine.distillation.block_fit import run_to
+from moonshine.distillation.taps import overwritten, record
+from moonshine.errors import MoonshineError
+from moonshine.training.execution import Execution
+from moonshine.training.labels import at_least_fp32
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What is needed of a forward pass: logits, and attention maps and features by the path of their module."""
+
+    logits: bool = False
+    maps: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            self.logits or other.logits,
+            tuple(dict.fromkeys(self.maps + other.maps)),
+            tuple(dict.fromkeys(self.features + other.features)),
+        )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Modules whose output is read."""
+        return tuple(dict.fromkeys(self.maps + self.features))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gave, as `Needs` names it; logits in fp32 at least, None where it ended before them."""
+
+    logits: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Read = Callable[[nn.Module, Tensor, Needs], Outputs]
+"""Runs a network, or a compiled or wrapped form of it, on images (N, C, H, W)."""
+
+
+def attention_map(activation: Tensor) -> Tensor:
+    """Where a network looks: the energy of an activation at each pixel, (N, C, H, W) -> (N, H, W).
+
+    ``f(A) = m / ||m||_2`` for each sample, with ``m = mean over channels of A^2``. An activation that is zero
+    everywhere gives a map of zeros with zero gradient. In fp32 at least.
+    Source: funcs.py ``at`` of the released code; Zagoruyko & Komodakis (2017), F_sum^2 up to a constant.
+    """
+    if activation.ndim != 4:
+        raise MoonshineError(
+            f"attention map: the activation has shape {tuple(activation.shape)}; allowed: (N, C, H, W)"
+        )
+    with torch.autocast(activation.device.type, enabled=False):
+        energy = at_least_fp32(activation).square().mean(dim=1)
+        return F.normalize(energy.flatten(1), dim=1).view(energy.shape)
+
+
+@contextmanager
+def reading(
+    network: nn.Module, needs: Needs, execution: Execution, input_shape: tuple[int, ...]
+) -> Iterator[Read]:
+    """Within the context, what is yielded reads any part of ``needs`` in forward passes of ``network``.
+
+    The network is placed as ``execution`` says, in torch's own memory layout where it runs in no other. A pass ends
+    at the last feature where nothing else is asked for, and later layers see nothing of it.
+    MoonshineError for a path that the network does not have.
+    """
+    copied: set[str] = set()
+    with record(network, needs.paths, copied) as recorded:
+        layout = execution.suiting(network, input_shape).memory_format
+        copied |= overwritten(network, needs.paths, torch.zeros(1, *input_shape, device=execution.device))
+
+        def read(forward: nn.Module, images: Tensor, needs: Needs) -> Outputs:
+            images = images.contiguous(memory_format=layout)
+            if needs.logits or needs.maps:
+                # once for all terms, so that their gradients add up in fp32 too
+                logits, found = at_least_fp32(forward(images)), recorded
+            else:
+                layers = [network.get_submodule(path) for path in needs.features]
+                passed = run_to(network, [images], {}, layers)
+                logits, found = None, dict(zip(needs.features, (output for _, output in passed), strict=True))
+            return Outputs(
+                logits,
+                {path: attention_map(found[path]) for path in needs.maps},
+                {path: found[path] for path in needs.features},
+            )
+
+        yield read
