@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from moonshine.config.methods import Method
 from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
@@ -152,6 +153,16 @@ class Results:
         return list(
             dict.fromkeys(effect.method for effect in self.differences if effect.baseline == "scratch")
         )
+
+    def spoken(self, method: str, is_short: bool = False) -> str:
+        """A method in words, those of its term's title in the schema; a key that is not plainly its loss is quoted."""
+        losses, fields = self.terms.get(method), Method.model_fields
+        if method == losses == "scratch":
+            return "training from scratch"
+        title = fields[method].title if method == losses and method in fields else None
+        if not title:
+            return f"“{method}”"
+        return title.partition("(")[2].rstrip(")") if is_short and "(" in title else title
 
     @property
     def looks(self) -> dict[str, int]:

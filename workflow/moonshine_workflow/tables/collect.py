@@ -38,7 +38,6 @@ from moonshine_workflow.training.configuration import changed
 CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 IDENTITY = ("data", "teacher", "network", "block")
 COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
-PUBLISHED = {"scratch": "scratch_error_pct", "kd": "kd_error_pct", "at": "at_error_pct"}
 
 Content = TypeVar("Content", bound=JsonModel)
 
@@ -121,7 +120,7 @@ def published_errors(
         return {}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in read_csv(path):
-        for column in (*IDENTITY, *PUBLISHED.values()):
+        for column in IDENTITY:
             if row.get(column) is None:
                 raise MoonshineError(
                     f"{path}: the column '{column}' is missing; docs/params.md has the format"
@@ -135,7 +134,7 @@ def published_errors(
         key = (study.data.name, study.teacher.name, model.network or "", model.block or "")
         warm = model.student in study.students and study.students[model.student].warm_start is not None
         for method, losses in terms.items():
-            column = PUBLISHED.get(losses, "")
+            column = f"{losses}_error_pct"
             if (value := rows.get(key, {}).get(column)) and not (warm and method != "scratch"):
                 found[model.student, method] = _percent(value, f"{path}: {', '.join(key)}: {column}")
     return found

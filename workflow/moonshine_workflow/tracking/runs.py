@@ -109,8 +109,12 @@ def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
     return [(name, float(value), 0) for name, value in found.items() if value is not None]
 
 
-def epoch_points(rows: Sequence[Mapping[str, float]]) -> list[Point]:
-    """Every column of every row of a history."""
+def epoch_points(rows: Sequence[Mapping[str, float | None]]) -> list[Point]:
+    """Every column of every row of a history; a term that was not active in an epoch has no point there."""
     return [
-        (name, value, int(row["epoch"])) for row in rows for name, value in row.items() if name != "epoch"
+        (name, value, int(epoch))
+        for row in rows
+        if (epoch := row["epoch"]) is not None
+        for name, value in row.items()
+        if name != "epoch" and value is not None
     ]

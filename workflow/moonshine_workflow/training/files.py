@@ -20,18 +20,6 @@ from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Identity, Metrics, Score
 
-COLUMNS = (
-    "epoch",
-    "lr",
-    "loss",
-    "ce",
-    "kd",
-    "at",
-    "train_error_pct",
-    "validation_error_pct",
-    "validation_loss",
-)
-
 
 def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> Identity:
     """Return which node it is, as its metrics and its MLflow run say."""
@@ -91,8 +79,7 @@ def write(
     noted: dict[str, Any] = {"warnings": " ".join(warnings)} if warnings else {}
     save_weights(network, node.folder / "weights.safetensors")
     structure.write(node.folder / "structure.json")
-    columns = [name for name in COLUMNS if name in last] or ["epoch"]
-    write_csv(node.folder / "history.csv", history.rows, columns)
+    write_csv(node.folder / "history.csv", history.rows, last or ["epoch"])
     write_json(node.folder / "config.json", config)
     Metrics(
         **dict(identity),
