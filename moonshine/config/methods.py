@@ -6,10 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from moonshine.fields import NonNegative, Positive, Section
+from moonshine.errors import MoonshineError
+from moonshine.fields import NonNegative, Positive, Section, Text, Whole
 
 
-class KD(Section):
+class Term(Section):
+    """Settings of one term of a loss."""
+
+    @property
+    def pretraining(self) -> int:
+        """Number of the first epochs in which nothing but this term is trained on; 0 for a term of all other epochs."""
+        return 0
+
+
+class KD(Term):
     """Settings of ``moonshine.distillation.kd``."""
 
     form: Literal["textbook", "released"]
@@ -17,11 +27,24 @@ class KD(Section):
     alpha: Annotated[float, Field(ge=0, le=1)]
 
 
-class AT(Section):
+class AT(Term):
     """Settings of ``moonshine.distillation.at``."""
 
     form: Literal["released", "paper", "resolution-free"]
     beta: NonNegative
+
+
+class Hints(Term):
+    """Settings of ``moonshine.distillation.hints``: paths of layers, and the first epochs, of ``training.epochs``."""
+
+    hint: Text
+    guided: Text
+    epochs: Whole
+    weight: Positive
+
+    @property
+    def pretraining(self) -> int:
+        return self.epochs
 
 
 class Method(Section):
@@ -33,9 +56,10 @@ class Method(Section):
 
     kd: KD | None = Field(None, title="knowledge distillation (KD)")
     at: AT | None = Field(None, title="attention transfer (AT)")
+    hints: Hints | None = Field(None, title="hints (FitNets)")
 
     @property
-    def terms(self) -> dict[str, Section]:
+    def terms(self) -> dict[str, Term]:
         """Settings of each term that the method has."""
         return {name: settings for name, settings in self if settings is not None}
 
@@ -43,6 +67,26 @@ class Method(Section):
     def loss(self) -> str:
         """Name of the loss, such as ``kd+at``, whatever its key in params.yaml is."""
         return "+".join(self.terms)
+
+    def phases(self, epochs: int) -> list[tuple[int, Method | None]]:
+        """Number of epochs of each phase of a training, and its terms; None for the cross-entropy on the labels alone.
+
+        Terms with pretraining come first, one after the other and without the labels, then all others together.
+        MoonshineError where nothing is left for these.
+        """
+        alone = {name: settings for name, settings in self.terms.items() if settings.pretraining}
+        found: list[tuple[int, Method | None]] = [
+            (settings.pretraining, type(self).model_validate({name: settings}))
+            for name, settings in alone.items()
+        ]
+        rest = {name: settings for name, settings in self.terms.items() if name not in alone}
+        left = epochs - sum(count for count, _ in found)
+        if left < 1:
+            raise MoonshineError(
+                f"{'+'.join(alone)}: found {epochs - left} epochs of pretraining; allowed: up to {epochs - 1}, one "
+                "less than training.epochs"
+            )
+        return [*found, (left, type(self).model_validate(rest) if rest else None)]
 
     @model_validator(mode="after")
     def _has_a_term(self) -> Method:

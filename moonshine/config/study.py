@@ -56,6 +56,11 @@ class Study(Section):
                     raise ValueError(
                         f"{section}.{name}: the name is reserved; choose another than {', '.join(RESERVED)}"
                     )
+        for name, method in self.methods.items():
+            try:
+                method.phases(self.training.epochs)
+            except MoonshineError as error:
+                raise ValueError(f"methods.{name}.{error}") from None
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has a seed twice")
         return self

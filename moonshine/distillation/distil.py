@@ -59,7 +59,7 @@ def distil(
     found = taps if taps is not None else getattr(teacher, "taps", None)
     pair = Pair(student, teacher, tuple(found or ()), input_shape(dataset, augment))
     weights = class_weights(training, dataset.class_shares)
-    with distillation(pair, method, execution, weights, seed) as objective:
+    with distillation(pair, method, training.epochs, execution, weights, seed) as objective:
         return train(
             student,
             objective,

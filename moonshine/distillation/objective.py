@@ -1,12 +1,14 @@
-"""Objective of distillation: cross-entropy on the labels and the terms of a method."""
+"""Objective of distillation: the terms of a method, and the cross-entropy on the labels beside them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from importlib import import_module
+from itertools import accumulate
 from operator import or_
 
 import torch
@@ -21,63 +23,105 @@ from moonshine.training.labels import check_no_probabilities
 from moonshine.training.objective import Batch, Objective, Terms
 
 
+@dataclass(frozen=True)
+class Phase:
+    """Epochs, up to ``end``, with the same terms; in the last phase of a training with the labels too."""
+
+    end: int
+    terms: Mapping[str, Term]
+    has_labels: bool
+
+    @property
+    def student(self) -> Needs:
+        """What is needed of the student."""
+        return reduce(or_, (term.student for term in self.terms.values()), Needs(logits=self.has_labels))
+
+    @property
+    def teacher(self) -> Needs:
+        """What is needed of the teacher."""
+        return reduce(or_, (term.teacher for term in self.terms.values()), Needs())
+
+
 class Distillation(Objective):
-    """Terms of one method by name, and how the outputs of both networks are read."""
+    """The phases of one method, and how the outputs of both networks are read."""
 
     def __init__(
         self,
-        terms: Mapping[str, Term],
+        phases: Sequence[Phase],
         student: Read,
         teacher: TeacherOutputs,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__(class_weights)
-        self.terms = nn.ModuleDict(terms)
-        self._student, self._teacher = student, teacher
+        self.terms = nn.ModuleDict({name: term for phase in phases for name, term in phase.terms.items()})
+        self._phases, self._student, self._teacher = phases, student, teacher
         self._checked = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         return ("ce", *self.terms)
 
+    @property
+    def has_phases(self) -> bool:
+        return len(self._phases) > 1
+
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
-        terms: Mapping[str, Term] = dict(self.terms.items())  # type: ignore[arg-type]
-        wanted = self._teacher(batch, needs(terms, "teacher"))
-        found = self._student(network, batch.images, needs(terms, "student"))
-        logits = found.logits
-        assert logits is not None
-        if not self._checked:
-            self._checked = True
-            check_no_probabilities(logits, "the student")
-            if wanted.logits is not None:
-                check_no_probabilities(wanted.logits, "the teacher")
-        share = math.prod(term.label_share for term in terms.values())
-        values = {"ce": share * self.cross_entropy(logits, batch.labels)}
-        return logits, values | {name: term(found, wanted, batch.labels) for name, term in terms.items()}
+        phase = next(phase for phase in self._phases if batch.epoch < phase.end)
+        wanted = self._teacher(batch, phase.teacher)
+        found = self._student(network, batch.images, phase.student)
+        values = {}
+        if phase.has_labels:
+            assert found.logits is not None
+            self._check(student=found.logits, teacher=wanted.logits)
+            share = math.prod(term.label_share for term in phase.terms.values())
+            values["ce"] = share * self.cross_entropy(found.logits, batch.labels)
+        values |= {name: term(found, wanted, batch.labels) for name, term in phase.terms.items()}
+        return found.logits, values
 
-
-def needs(terms: Mapping[str, Term], whose: str) -> Needs:
-    """What all terms together need of the ``student`` or the ``teacher``: always the logits, beside the labels."""
-    return reduce(or_, (getattr(term, whose) for term in terms.values()), Needs(logits=True))
+    def _check(self, **logits: Tensor | None) -> None:
+        """MoonshineError in the first batch for a network that returns probabilities."""
+        for whose, outputs in {} if self._checked else logits.items():
+            if outputs is not None:
+                check_no_probabilities(outputs, f"the {whose}")
+        self._checked = True
 
 
 @contextmanager
 def distillation(
-    pair: Pair, method: Method, execution: Execution, class_weights: Tensor | None = None, seed: int = 0
+    pair: Pair,
+    method: Method,
+    epochs: int,
+    execution: Execution,
+    class_weights: Tensor | None = None,
+    seed: int = 0,
 ) -> Iterator[Distillation]:
-    """Objective of ``method`` for a student and its teacher, while the context lasts.
+    """Objective of ``method`` for a training of so many epochs, while the context lasts.
 
     Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``class_weights`` (K,)
     weigh the cross-entropy; ``seed`` initialises what terms train. MoonshineError as each term says.
     """
+    phases = phases_of(pair, method, epochs, seed)
+    whole = phases[-1]  # those before it end at a layer
+    with (
+        teacher_outputs(pair.teacher, whole.teacher, execution, pair.input_shape) as teacher,
+        reading(pair.student, whole.student, execution, pair.input_shape) as student,
+    ):
+        yield Distillation(phases, student, teacher, class_weights)
+
+
+def phases_of(pair: Pair, method: Method, epochs: int, seed: int = 0) -> list[Phase]:
+    """The phases of a method, made for a pair; MoonshineError as each term says."""
+    parts = method.phases(epochs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        terms = {
-            name: import_module(f"moonshine.distillation.{name}").Loss(settings, pair)
-            for name, settings in method.terms.items()
-        }
-    with (
-        teacher_outputs(pair.teacher, needs(terms, "teacher"), execution, pair.input_shape) as teacher,
-        reading(pair.student, needs(terms, "student"), execution, pair.input_shape) as student,
-    ):
-        yield Distillation(terms, student, teacher, class_weights)
+        return [
+            Phase(
+                end,
+                {
+                    name: import_module(f"moonshine.distillation.{name}").Loss(settings, pair)
+                    for name, settings in (part.terms if part else {}).items()
+                },
+                has_labels=end == epochs,
+            )
+            for end, (_, part) in zip(accumulate(count for count, _ in parts), parts, strict=True)
+        ]

@@ -37,16 +37,19 @@ class Processes:
         """Which part of every batch is this process's, as `moonshine.data.batches` takes it."""
         return self.rank, self.count
 
-    def wrap(self, network: nn.Module, execution: Execution) -> nn.Module:
+    def wrap(self, network: nn.Module, execution: Execution, is_static: bool = True) -> nn.Module:
         """The module whose backward pass averages gradients over all processes; itself where there is one.
 
         The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
-        batch norm are the first process's. Parameters that a network never uses are found in the first step.
+        batch norm are the first process's. Parameters without a gradient are found in the first step, or in each where
+        ``is_static`` says that they change.
         """
         if self.count == 1:
             return network
         devices = [execution.device] if execution.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=devices, static_graph=True)
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=devices, static_graph=is_static, find_unused_parameters=not is_static
+        )
 
     def share(self, mine: int, batch: int) -> float:
         """What a mean over ``mine`` of a batch's images counts for in the average over processes."""

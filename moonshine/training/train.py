@@ -108,7 +108,7 @@ def train(
         # dropout differs between the parts of a batch
         torch.manual_seed(seed + processes.rank)
     compiled: Any = torch.compile(network) if execution.compile else network
-    together = processes.wrap(Together(compiled, objective), execution)
+    together = processes.wrap(Together(compiled, objective), execution, not objective.has_phases)
     run = _Run(
         together,
         objective.columns,

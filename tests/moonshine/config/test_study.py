@@ -89,7 +89,12 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("students/G4", {}, ["students.G4", "block", "network"]),
         ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
         ("methods/at/at/form", "strong", ["methods.at.at.form", "strong", "resolution-free"]),
-        ("methods/none", {}, ["methods.none", "kd", "at"]),
+        ("methods/none", {}, ["methods.none", "kd", "at", "hints"]),
+        (
+            "methods/at/hints",
+            {"hint": "stage2", "guided": "stage2", "epochs": 60, "weight": 1.0},
+            ["methods.at.hints", "60", "5", "training.epochs"],
+        ),
         ("data/name", "mnist", ["data", "mnist", "cifar10"]),
         ("data/size", 4, ["data.size", "4", "8"]),
         ("seeds", [0, 0], ["seeds", "twice"]),

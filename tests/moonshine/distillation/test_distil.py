@@ -67,7 +67,7 @@ def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
     method = Method.model_validate(METHODS["kd+at"])
     student.eval()
     teacher.eval()
-    with distillation(Pair(student, teacher, ("stage1", "stage3"), (1, 8, 8)), method, execution) as loss:
+    with distillation(Pair(student, teacher, ("stage1", "stage3"), (1, 8, 8)), method, 1, execution) as loss:
         logits, terms = loss(student, Batch(images, labels, 0, 0))
 
     def tapped(network: nn.Module) -> list[torch.Tensor]:
@@ -89,7 +89,7 @@ def test_the_loss_is_that_of_the_pure_functions(execution: Execution) -> None:
 def test_hooks_are_gone_afterwards(execution: Execution) -> None:
     student, teacher = pair()
     both = Pair(student, teacher, ("stage1",), (1, 8, 8))
-    with distillation(both, Method.model_validate(METHODS["at"]), execution):
+    with distillation(both, Method.model_validate(METHODS["at"]), 1, execution):
         pass
     assert [name for network in (*pair(), student, teacher) for name, part in network.named_modules()
             if part._forward_hooks] == []  # fmt: skip

@@ -45,7 +45,7 @@ def distilled(in_place: bool) -> Any:
     student, teacher = network(in_place, 1, BLOCKS), network(in_place, 2)
     execution = Execution(torch.device("cpu"))
     pair = Pair(student, teacher, ("body.0",), tuple(IMAGES.shape[1:]))
-    with distillation(pair, Method.model_validate(method), execution) as loss:
+    with distillation(pair, Method.model_validate(method), 1, execution) as loss:
         logits, terms = loss(student.train(), Batch(IMAGES.clone(), LABELS, 0, 0))
     sum(terms.values(), torch.zeros(())).backward()
     return {"logits": logits, **terms, "gradient": student.stem.weight.grad}

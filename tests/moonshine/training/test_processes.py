@@ -26,28 +26,33 @@ from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
-from moonshine.training.objective import Batch, Objective
+from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import make_optimizer
 from moonshine.training.processes import ALONE, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
 from moonshine.training.train import History, Observer, Row, train
 from tests.messages import naming
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 10,  # 24 images: the last batch has four
     "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
     "schedule": {"kind": "one-cycle", "warmup": 0.3, "start": 0.1, "end": 0.01},
     "precision": "fp32",
 }
-METHOD = Method.model_validate({"at": {"form": "paper", "beta": 1.0}})
+AT = {"at": {"form": "paper", "beta": 1.0}}
+HINTS = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 0.1}}
+"""In the first epoch parameters behind stage2 have no gradient, and later the regressor has none."""
 AUGMENT = Augment(crop_padding=1, flip=True)
 EXECUTION = Execution(torch.device("cpu"), channels_last=False)
 
 
-def objective(student: nn.Module, teacher: nn.Module) -> AbstractContextManager[Distillation]:
+def objective(
+    student: nn.Module, teacher: nn.Module, method: dict[str, Any]
+) -> AbstractContextManager[Distillation]:
     taps: tuple[str, ...] = teacher.taps  # type: ignore[assignment]
-    return distillation(Pair(student, teacher, taps, (1, 8, 8)), METHOD, EXECUTION)
+    pair = Pair(student, teacher, taps, (1, 8, 8))
+    return distillation(pair, Method.model_validate(method), RECIPE["epochs"], EXECUTION)
 
 
 def networks() -> tuple[nn.Module, nn.Module]:
@@ -68,7 +73,7 @@ class Dies(Observer):
             os._exit(1)
 
 
-def worker(rank: int, count: int, port: int, folder: str, dies: bool) -> None:
+def worker(rank: int, count: int, port: int, folder: str, method: dict[str, Any], dies: bool) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "test"}
@@ -76,7 +81,7 @@ def worker(rank: int, count: int, port: int, folder: str, dies: bool) -> None:
     student, teacher = networks()
     with (
         together(processes, torch.device("cpu")),
-        objective(student, teacher) as loss,
+        objective(student, teacher, method) as loss,
     ):
         history = train(
             student, loss, load(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
@@ -86,13 +91,13 @@ def worker(rank: int, count: int, port: int, folder: str, dies: bool) -> None:
     torch.save((student.state_dict(), history.rows, history.resumed), Path(folder) / f"{rank}.pt")
 
 
-def run(folder: Path, count: int, dies: bool = False) -> Ended:
+def run(folder: Path, count: int, method: dict[str, Any], dies: bool = False) -> Ended:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # forks of a process that has imported torch, with what data parallelism imports of it, and done nothing else
     multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
-    start_processes(worker, (count, port, str(folder), dies), count, start_method="forkserver")
+    start_processes(worker, (count, port, str(folder), method, dies), count, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
 
 
@@ -118,20 +123,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+def copied(folder: Path, to: Path) -> Path:
+    """A folder with the same data."""
+    to.mkdir()
+    (to / "data").symlink_to(folder / "data")
+    return to
+
+
 @pytest.fixture(scope="module")
 def two(folder: Path) -> Ended:
-    return run(folder, 2)
+    return run(copied(folder, folder / "two"), 2, HINTS)
 
 
-def in_turn(dataset: Dataset, count: int) -> tuple[nn.Module, list[float]]:
+def in_turn(dataset: Dataset, count: int, method: dict[str, Any]) -> tuple[nn.Module, list[float]]:
     """One process: the shards of each batch forwarded separately, their gradients averaged; losses by epoch."""
     training = Training.model_validate(RECIPE)
     student, teacher = networks()
-    optimizer = make_optimizer(student.parameters(), training.optimizer)
     shared: dict[str, Any] = {"batch_size": 10, "seed": 0, "augment": AUGMENT, "device": "cpu"}
     shared |= {"mean": dataset.mean, "std": dataset.std}
     losses = []
-    with objective(student, teacher) as loss:
+    with objective(student, teacher, method) as loss:
+        optimizer = make_optimizer(Together(student, loss).parameters(), training.optimizer)
         for epoch in range(3):
             student.train()
             sums = 0.0
@@ -150,9 +162,14 @@ def in_turn(dataset: Dataset, count: int) -> tuple[nn.Module, list[float]]:
     return student, losses
 
 
-def test_two_processes_are_one_that_forwards_their_shards_in_turn(folder: Path, two: Ended) -> None:
+@pytest.mark.parametrize("method", [AT, HINTS], ids=["at", "hints"])
+def test_two_processes_are_one_that_forwards_their_shards_in_turn(
+    method: dict[str, Any], folder: Path, two: Ended, tmp_path: Path
+) -> None:
     """To 1e-4: sums of fp32 are added in another order, and nine steps carry that on."""
-    reference, losses = in_turn(load(folder / "data"), 2)
+    if method is AT:
+        two = run(copied(folder, tmp_path / "at"), 2, AT)
+    reference, losses = in_turn(load(folder / "data"), 2, method)
     (first, rows, _), (second, other_rows, _) = two
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(first[name], parameter.detach(), rtol=1e-4, atol=1e-5)
@@ -163,22 +180,21 @@ def test_two_processes_are_one_that_forwards_their_shards_in_turn(folder: Path, 
 
 def test_one_process_sees_other_batch_statistics(folder: Path, two: Ended) -> None:
     """So the test above would notice processes that did not train on their own shards."""
-    whole, _ = in_turn(load(folder / "data"), 1)
+    whole, _ = in_turn(load(folder / "data"), 1, HINTS)
     assert not torch.allclose(two[0][0]["head.weight"], whole.state_dict()["head.weight"], rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
 def interrupted(folder: Path) -> Path:
     """The checkpoints of two processes, the first of which died in the second epoch."""
-    (folder / "cut short").mkdir()
-    (folder / "cut short" / "data").symlink_to(folder / "data")
+    where = copied(folder, folder / "cut short")
     with pytest.raises(ProcessExitedException):
-        run(folder / "cut short", 2, dies=True)
-    return folder / "cut short"
+        run(where, 2, HINTS, dies=True)
+    return where
 
 
 def test_an_interrupted_run_continues_to_the_same_bits(interrupted: Path, two: Ended, tmp_path: Path) -> None:
-    continued = run(shutil.copytree(interrupted, tmp_path / "copy"), 2)
+    continued = run(shutil.copytree(interrupted, tmp_path / "copy"), 2, HINTS)
     assert continued[0][2] == 1
     assert all(torch.equal(tensor, two[0][0][name]) for name, tensor in continued[0][0].items())
 
@@ -193,7 +209,7 @@ def test_another_number_of_processes_continues_and_says_so(
 
 def alone(folder: Path) -> History:
     student, teacher = networks()
-    with objective(student, teacher) as loss:
+    with objective(student, teacher, HINTS) as loss:
         return train(
             copy.deepcopy(student), loss, load(folder / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
             seed=0, checkpoints=Checkpoints(folder / "work", "same"),

@@ -13,8 +13,11 @@ import torch
 import yaml
 
 from moonshine.structures.artifacts import load
+from tests.messages import names
 from tests.workflow import tiny
 from tests.workflow.running import run
+
+HINTS = {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 1.0}
 
 NETS = """
 import threading
@@ -212,3 +215,23 @@ def test_what_can_be_done_is_done(folder: Path, builder: str, capsys: pytest.Cap
         assert cost["bytes"]["fp32"] == (trained / "weights.safetensors").stat().st_size
     for path in folder.glob("results/tiny/teacher/*"):
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"hint": "stage7"}, ["methods.fit", "hints.hint", "stage7", "teacher", "stage2"]),
+        ({"guided": "stage3"}, ["methods.fit", "hints.guided", "stage3", "2x2", "4x4"]),
+    ],
+)
+@pytest.mark.parametrize("program", ["teacher", "structure"])
+def test_hints_between_layers_that_do_not_go_together_are_refused_before_anything_trains(
+    program: str, changes: dict[str, str], facts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path, tiny.study(methods={"fit": {"hints": {**HINTS, **changes}}}))
+    assert run("fetch") == 0
+    assert run(program, *(["G4"] if program == "structure" else [])) == 2
+    assert names(capsys.readouterr().err, *facts)
+    assert not list(tmp_path.glob("results/tiny/teacher/*"))

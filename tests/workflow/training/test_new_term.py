@@ -14,11 +14,11 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from moonshine.config.data import Augment
+from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
+from moonshine.config.methods import Term as Settings
 from moonshine.config.study import Study
 from moonshine.config.training import Training
-from moonshine.config.types import Section
 from moonshine.data import Dataset, Split
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.outputs import Needs, Outputs
@@ -40,7 +40,7 @@ from tests.workflow.fake_results import make_study, write_results
 from tests.workflow.tracking.finished_nodes import active, enter
 
 
-class Squared(Section):
+class Squared(Settings):
     weight: float
 
 
@@ -86,7 +86,7 @@ def train_and_write(study: Study, node: nodes.Node) -> None:
     execution = Execution(torch.device("cpu"))
     student, teacher = (build("wrn-10-1", block, 2, 1) for block in ("G(4)", "S"))
     pair = Pair(student, teacher, (), (1, 8, 8))
-    with distillation(pair, study.methods["squared"], execution) as objective:
+    with distillation(pair, study.methods["squared"], recipe.epochs, execution) as objective:
         before = [parameter.detach().clone() for parameter in objective.parameters()]
         augment = Augment(crop_padding=0, flip=False)
         history = train(student, objective, data, recipe, augment, execution, seed=0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from moonshine.config import Study
 from moonshine.costs.budgets import dearer, parse_budgets
+from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.search.rivals import rival
 from moonshine.structures.build import from_structure
@@ -25,7 +26,7 @@ from moonshine_workflow.students.layouts import (
 )
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.students.sizes import values
-from moonshine_workflow.students.trial import try_out
+from moonshine_workflow.students.trial import check_methods, try_out
 
 
 def describe(study: Study, student: str, progress: SearchProgress | None = None) -> StudyStructure:
@@ -52,6 +53,7 @@ def describe(study: Study, student: str, progress: SearchProgress | None = None)
     sizes = tap_sizes(original, taps, images.shape)
     named(key, lambda: check_taps(taps, sizes, network, images.shape))
     named(key, lambda: try_out(study, structure, images))
+    check_methods(study, Pair(network, original, taps, images.shape))
     found = of_study(study, structure, taps, images)
     if more := dearer(found.model_dump(), teacher.model_dump()):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)

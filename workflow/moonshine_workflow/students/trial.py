@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.config import Study
+from moonshine.distillation.objective import phases_of
+from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError, first_line
 from moonshine.networks.families import is_model
 from moonshine.structures.artifacts import rebuilt
@@ -13,7 +15,7 @@ from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
 from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
-from moonshine_workflow.students.layouts import Images
+from moonshine_workflow.students.layouts import Images, named
 
 SHOWN = 2
 """Images of the batch that a network is tried on, where a study's batches have as many."""
@@ -36,6 +38,12 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
         _check_kept(study, network, structure, images, execution)
     if study.ship:
         _check_exports(network, structure, images)
+
+
+def check_methods(study: Study, pair: Pair) -> None:
+    """MoonshineError naming the first method with a term that does not suit a student and its teacher."""
+    for key, method in study.methods.items():
+        named(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
 
 
 def _execution(study: Study) -> Execution:

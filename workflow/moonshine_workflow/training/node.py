@@ -70,7 +70,9 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
             synchronised(network)
         if losses:
             pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
-            objective = held.enter_context(distillation(pair, losses, execution, weights, seed))
+            objective = held.enter_context(
+                distillation(pair, losses, study.training.epochs, execution, weights, seed)
+            )
         train_it = partial(
             train,
             network,

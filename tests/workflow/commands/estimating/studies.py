@@ -16,7 +16,7 @@ from moonshine_workflow.graph import nodes
 from tests.workflow import tiny
 
 SIZE = DatasetSize(train=40, validation=10, test=20, shape=(1, 8, 8), classes=2)
-SECONDS = {"ce": 0.5, "kd": 0.75, "at": 1.0, "evaluation": 0.25}
+SECONDS = {"ce": 0.5, "kd": 0.75, "at": 1.0, "hints": 0.25, "evaluation": 0.25}
 
 
 def a_study(**sections: Any) -> Study:

@@ -27,6 +27,18 @@ def test_every_node_takes_its_epochs_and_its_test() -> None:
     assert found.wall_seconds.keys() == {1, 8}
 
 
+def test_epochs_of_pretraining_take_their_own_time() -> None:
+    hints = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 1.0}}
+    kd = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
+    study = a_study(students={"G4": {"block": "G(4)"}}, methods={"fit": hints | kd, "alone": hints})
+    found = estimate(study, SIZE, steps_of(study, SIZE), invented(study), devices=1)
+    validated_and_tested = 2 * 10 * 0.25 + 20 * 0.25
+    assert {row.trained_by: row.seconds_each for row in found.rows[2:]} == {
+        "fit": 40 * (0.25 + 0.75) + validated_and_tested,
+        "alone": 40 * (0.25 + 0.5) + validated_and_tested,
+    }
+
+
 def test_a_teacher_that_comes_with_its_weights_is_only_evaluated() -> None:
     weights = {"weights": "teacher.safetensors", "weights_sha256": "0" * 64}
     study = a_study(teacher={"network": "wrn-10-1", "seed": 0, **weights})

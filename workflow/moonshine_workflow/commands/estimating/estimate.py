@@ -58,9 +58,10 @@ def estimate(study: Study, size: DatasetSize, steps: Steps, throughput: Throughp
     for (student, trained_by), node in steps.items():
         evaluated = 1 / throughput.steps[node.evaluation.key].seconds_per_image
         if node.training:
-            trained = 1 / throughput.steps[node.training.key].seconds_per_image
-            epoch = size.train / trained + size.validation / evaluated
-            seconds = study.training.epochs * epoch + size.test / evaluated
+            epochs = study.training.epochs
+            each = [count * throughput.steps[step.key].seconds_per_image for count, step in node.training]
+            trained = epochs / sum(each)
+            seconds = epochs * (size.train / trained + size.validation / evaluated) + size.test / evaluated
         else:  # a teacher that comes with its weights
             trained, seconds = None, (size.validation + size.test) / evaluated
         networks = 1 if student == TEACHER else len(study.seeds)

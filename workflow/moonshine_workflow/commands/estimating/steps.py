@@ -49,9 +49,9 @@ class TimedStep:
 
 @dataclass(frozen=True)
 class NodeSteps:
-    """Steps of a node; ``training`` is None for a teacher that comes with its weights."""
+    """Steps of a node; those of training by number of epochs, none for a teacher that comes with its weights."""
 
-    training: TimedStep | None
+    training: tuple[tuple[int, TimedStep], ...]
     evaluation: TimedStep
 
 
@@ -72,26 +72,39 @@ def steps_of(study: Study, size: DatasetSize) -> Steps:
         TEACHER: teacher,
         **{name: _student(study, name, images, layout) for name in study.students},
     }
+    epochs = study.training.epochs
     crop = tuple(study.augment.crop or size.shape[1:])
     found: Steps = {}
     for name, structure in structures.items():
         evaluation = TimedStep(_key(study, "evaluation", size.shape[1:], structure), False, structure)
         scratch = TimedStep(_key(study, "ce", crop, structure), True, structure)
         if name == TEACHER:
-            found[TEACHER, TEACHER] = NodeSteps(None if study.teacher.weights else scratch, evaluation)
-            continue
-        found[name, SCRATCH] = NodeSteps(scratch, evaluation)
-        for key, method in study.methods.items():
-            step = TimedStep(
-                _key(study, method.loss, crop, structure, teacher), True, structure, teacher, method
+            found[TEACHER, TEACHER] = NodeSteps(
+                () if study.teacher.weights else ((epochs, scratch),), evaluation
             )
-            found[name, key] = NodeSteps(step, evaluation)
+            continue
+        found[name, SCRATCH] = NodeSteps(((epochs, scratch),), evaluation)
+        for key, method in study.methods.items():
+            training = tuple(
+                (
+                    count,
+                    TimedStep(
+                        _key(study, part.loss, crop, structure, teacher), True, structure, teacher, part
+                    )
+                    if part
+                    else scratch,
+                )
+                for count, part in method.phases(epochs)
+            )
+            found[name, key] = NodeSteps(training, evaluation)
     return found
 
 
 def distinct(steps: Steps) -> list[TimedStep]:
     """Return the steps that differ in their keys."""
-    both = [step for node in steps.values() for step in (node.evaluation, node.training) if step]
+    both = [
+        step for node in steps.values() for step in (node.evaluation, *(step for _, step in node.training))
+    ]
     return list({step.key: step for step in both}.values())
 
 

@@ -145,7 +145,9 @@ def _training(study: Study, noise: Dataset, execution: Execution, step: TimedSte
         if step.method and step.teacher:
             teacher = from_structure(step.teacher, study.trusted)
             pair = Pair(network, teacher, step.teacher.taps, input_shape(noise, augment))
-            objective = stack.enter_context(distillation(pair, step.method, execution, weights))
+            # whose first epoch is timed, that of pretraining where the terms are for that
+            epochs = 1 + sum(term.pretraining for term in step.method.terms.values())
+            objective = stack.enter_context(distillation(pair, step.method, epochs, execution, weights))
         while time.perf_counter() < start + LEAST_SECONDS or not clock.steps:
             train(network, objective, noise, recipe, augment, execution, seed=0, observer=clock)
     return statistics.median(clock.steps) / recipe.batch_size

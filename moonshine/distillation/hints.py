@@ -1,0 +1,75 @@
+"""Hints (FitNets): a layer of the student predicts one of the teacher's before the student learns anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from moonshine.config.methods import Hints
+from moonshine.distillation.outputs import Needs, Outputs
+from moonshine.distillation.term import Pair, Term
+from moonshine.errors import MoonshineError
+from moonshine.substitution.watching import watch
+from moonshine.training.labels import at_least_fp32
+
+BOUND = 0.05
+"""The regressor's weights begin uniform within plus and minus this, as in the authors' code; its biases at 0."""
+
+
+class Loss(Term):
+    """Trains the student up to its guided layer, and a regressor from there to the teacher's hint layer.
+
+    The regressor is a 1x1 convolution. Of the paper's training this leaves out the regressor's non-linearity and its
+    bound on the norm of kernels; layers of different sizes, between which the paper's kernel is larger, are refused.
+    Source: Romero et al., "FitNets", 2015, section 2.2.
+    """
+
+    def __init__(self, settings: Hints, pair: Pair) -> None:
+        super().__init__()
+        hint = _shape("hint", settings.hint, "teacher", pair.teacher, pair.input_shape)
+        guided = _shape("guided", settings.guided, "student", pair.student, pair.input_shape)
+        if guided[1:] != hint[1:]:
+            raise MoonshineError(
+                f"hints.guided: found {settings.guided}, {_size(guided)} in the student, where hints.hint: "
+                f"{settings.hint} is {_size(hint)} in the teacher; allowed: layers of the same resolution"
+            )
+        self.regressor = nn.Conv2d(guided[0], hint[0], 1)
+        nn.init.uniform_(self.regressor.weight, -BOUND, BOUND)
+        nn.init.zeros_(self.regressor.bias)  # type: ignore[arg-type]
+        self.teacher, self.student = Needs(features=(settings.hint,)), Needs(features=(settings.guided,))
+        self._weight = settings.weight
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        ((path,), (hint,)) = self.student.features, self.teacher.features
+        return self._weight * hint_loss(self.regressor(student.features[path]), teacher.features[hint])
+
+
+def hint_loss(predicted: Tensor, hint: Tensor) -> Tensor:
+    """``1/2 * sum_channels (hint - predicted)^2``, averaged over samples and pixels: (N, C, H, W) twice -> a scalar."""
+    with torch.autocast(predicted.device.type, enabled=False):
+        difference = at_least_fp32(predicted) - at_least_fp32(hint.detach())
+        return difference.square().sum(dim=1).mean() / 2
+
+
+def _shape(
+    key: str, path: str, whose: str, network: nn.Module, input_shape: Sequence[int]
+) -> tuple[int, ...]:
+    """Shape (channels, height, width) of the map that a layer gives."""
+    maps = {
+        call.path: call.shape[1:]
+        for call in watch(network, input_shape)
+        if call.path and call.shape and len(call.shape) == 4
+    }
+    if path not in maps:
+        allowed = ", ".join(f"{name} ({_size(shape)})" for name, shape in maps.items() if "." not in name)
+        raise MoonshineError(
+            f"hints.{key}: found {path}, which gives no map in the {whose}, a {type(network).__name__}; allowed: "
+            f"{allowed}, and layers inside them"
+        )
+    return maps[path]
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[2]}"
