@@ -42,5 +42,4 @@ class Cifar(DataSection):
         )
 
     def public_size(self) -> PublicSize:
-        """Return the numbers of both datasets' authors."""
         return PublicSize(50_000, 10_000, (3, self.size, self.size), int(self.name.removeprefix("cifar")))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from moonshine.datasets.kind import DataSection, Pair, PublicSize, Scenes
-from moonshine.datasets.listing import checksum_of_contents
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.datasets.listing import checksum_of_contents, pair_files
+from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sides
 
 CLASSES = {
@@ -37,10 +37,9 @@ CLASSES = {
 """Label id in the files -> class, in the order of the benchmark's train ids 0 to 18."""
 
 VOID = frozenset(range(34)) - CLASSES.keys()
-IMAGE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 SOURCES = (
-    ("leftImg8bit", IMAGE, "leftImg8bit_trainvaltest.zip"),
-    ("gtFine", LABELS, "gtFine_trainvaltest.zip"),
+    ("leftImg8bit", "_leftImg8bit.png", "leftImg8bit_trainvaltest.zip"),
+    ("gtFine", "_gtFine_labelIds.png", "gtFine_trainvaltest.zip"),
 )
 """Folder, how its files end, and the archive that holds it."""
 COUNTS = {"train": 2975, "val": 500}
@@ -50,8 +49,8 @@ COUNTS = {"train": 2975, "val": 500}
 class Cityscapes(DataSection):
     """Cityscapes with fine annotations, extracted into ``root``; resized to ``size`` [height, width].
 
-    The benchmark's val split is the test set. A network has 20 outputs, as the authors of ERFNet count them: the 19
-    classes and void, which is never a target and is not scored.
+    The benchmark's val split is the test set; the checksum is that of names and contents. A network has 20 outputs, as
+    the authors of ERFNet count them: the 19 classes and void, which is never a target and is not scored.
     """
 
     is_dense: ClassVar[bool] = True
@@ -61,7 +60,6 @@ class Cityscapes(DataSection):
     size: Sides
 
     def source(self) -> Scenes:
-        """List images and label maps; the checksum is that of their names and contents."""
         root = Path(self.root).expanduser()
         found = _pairs(root)
         splits = {"train": found["train"], "test": found["val"]}
@@ -79,49 +77,33 @@ class Cityscapes(DataSection):
         )
 
     def public_size(self) -> PublicSize:
-        """Return the numbers of the benchmark; void has an output of its own."""
         height, width = self.size
         return PublicSize(COUNTS["train"], COUNTS["val"], (3, height, width), len(CLASSES) + 1)
 
 
 def _pairs(root: Path) -> dict[str, list[Pair]]:
-    """Split of the benchmark -> (image, label map), by name; MoonshineError naming all that is missing at once."""
-    pairs: dict[str, list[Pair]] = {}
-    no_labels: list[str] = []
-    no_image: list[str] = []
-    miscounted: list[str] = []
+    """Split of the benchmark -> images with label maps, in the order of their names; all are there."""
+    whole = f"both archives extracted whole ({', '.join(archive for *_, archive in SOURCES)})"
+    files = {split: (_files(root, split, *SOURCES[0]), _files(root, split, *SOURCES[1])) for split in COUNTS}
+    pairs = pair_files(root, files, whole)
     for split, count in COUNTS.items():
-        images, labels = (_files(root, split, *source) for source in SOURCES)
-        pairs[split] = [
-            (f"leftImg8bit/{split}/{stem}{IMAGE}", f"gtFine/{split}/{stem}{LABELS}") for stem in images
-        ]
-        no_labels += [f"gtFine/{split}/{stem}{LABELS}" for stem in images if stem not in labels]
-        no_image += [f"leftImg8bit/{split}/{stem}{IMAGE}" for stem in labels if stem not in images]
-        if len(images) != count:
-            miscounted.append(
-                f"leftImg8bit/{split} holds {len(images)} images (*{IMAGE}); allowed: {count} (extract "
-                "leftImg8bit_trainvaltest.zip again)"
+        if len(pairs[split]) != count:
+            raise MoonshineError(
+                f"data.root: {root}: leftImg8bit/{split} holds {len(pairs[split])} images; allowed: {count}, "
+                f"with {whole}"
             )
-    problems = [
-        f"it has no {first_ten(missing)}; allowed: {what} (extract {archive} again)"
-        for missing, what, (_, _, archive) in (
-            (no_labels, "a label map for every image", SOURCES[1]),
-            (no_image, "an image for every label map", SOURCES[0]),
-        )
-        if missing
-    ] + miscounted
-    if problems:
-        raise MoonshineError(f"data.root: {root}: " + "; ".join(problems))
     return pairs
 
 
-def _files(root: Path, split: str, name: str, suffix: str, archive: str) -> dict[str, None]:
-    """``<city>/<stem>`` of the files of a split below one of the two folders, in order."""
+def _files(root: Path, split: str, name: str, suffix: str, archive: str) -> dict[str, str]:
+    """``<city>/<stem>`` -> file below ``root``, of a split in one of the two folders, in order."""
     folder = root / name / split
     if not folder.is_dir():
         raise MoonshineError(
             f"data.root: {folder} is no folder; allowed: {archive} from cityscapes-dataset.com "
             f"(a free registration) extracted into {root}, so that {name}/{split}/<city>/ is there"
         )
-    found = sorted(folder.glob(f"*/*{suffix}"))
-    return dict.fromkeys(path.relative_to(folder).as_posix().removesuffix(suffix) for path in found)
+    return {
+        path.relative_to(folder).as_posix().removesuffix(suffix): path.relative_to(root).as_posix()
+        for path in sorted(folder.glob(f"*/*{suffix}"))
+    }

@@ -43,6 +43,5 @@ class Digits(DataSection):
         )
 
     def public_size(self) -> PublicSize:
-        """Return the size that a share ``test`` leaves."""
         test = round(COUNT * self.test)
         return PublicSize(COUNT - test, test, (self.channels or 1, self.size, self.size), 10)

@@ -63,7 +63,6 @@ class _Generated(DataSection):
         return self
 
     def public_size(self) -> PublicSize:
-        """Return what the study asks for."""
         return PublicSize(self.train, self.test, (3, self.size, self.size), self.classes)
 
     @property
@@ -81,7 +80,6 @@ class GeneratedImages(_Generated):
     kind: Literal["images"]
 
     def source(self) -> ImageArrays:
-        """Draw the images."""
         import numpy as np
 
         draws = random_state(f"generated {self.seed}")
@@ -112,7 +110,6 @@ class GeneratedPictures(_Generated):
     normalisation: Normalisation
 
     def source(self) -> ImageFiles:
-        """Draw and encode the images."""
         from PIL import Image
 
         draws = random_state(f"generated {self.seed}")
@@ -150,7 +147,6 @@ class GeneratedMaps(_Generated):
     classes: Annotated[int, Field(ge=2, le=MAP_CLASSES)]
 
     def source(self) -> Scenes:
-        """Draw the scenes."""
         import numpy as np
         from PIL import Image
 
@@ -186,7 +182,6 @@ class GeneratedMaps(_Generated):
         )
 
     def public_size(self) -> PublicSize:
-        """Return what the study asks for."""
         return PublicSize(self.train, self.test, (3, self.size, 2 * self.size), self.classes)
 
     def _label_map(self, draws: RandomState) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,67 +11,56 @@ from moonshine.datasets.listing import checksum_of_contents, checksum_of_sizes, 
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sha256
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""Folder -> split."""
+
+class _Folder(CroppedImages):
+    root: FilePath
+
+    def _listed(self, checksum: Callable[[Path, Iterable[str]], str], description: str) -> ImageFiles:
+        try:
+            listing = list_images(self.root)
+            found = checksum(listing.root, listing.names)
+        except MoonshineError as error:
+            raise MoonshineError(f"data.root: {error}") from None
+        return ImageFiles(
+            root=self.root,
+            splits=listing.splits,
+            resize=self.resize,
+            crop=self.crop,
+            description=description.replace("{}", listing.root.name),
+            sha256=found,
+            class_names=listing.classes,
+        )
 
 
-class ImageFolder(CroppedImages):
+class ImageFolder(_Folder):
     """The user's own images in the layout of torchvision's ``ImageFolder``, decoded ahead.
 
     ``root`` holds train/, test/ and perhaps val/ (used instead of ``validation``).
     """
 
     name: Literal["image_folder"]
-    root: FilePath
     sha256: Sha256
 
     def source(self) -> ImageFiles:
-        """List the images once the checksum of all is right; they are decoded later."""
-        try:
-            listing = list_images(self.root)
-            found = checksum_of_contents(listing.root, listing.names)
-        except MoonshineError as error:
-            raise MoonshineError(f"data.root: {error}") from None
-        check_checksum(f"the images of {listing.root} have", found, self.sha256)
-        return ImageFiles(
-            root=self.root,
-            splits=listing.by_split(SPLITS),
-            resize=self.resize,
-            crop=self.crop,
-            description=f"image folder {listing.root.name}",
-            sha256=found,
-            class_names=listing.classes,
-        )
+        source = self._listed(checksum_of_contents, "image folder {}")
+        check_checksum(f"the images of {source.where} have", source.sha256, self.sha256)
+        return source
 
 
-class PictureFiles(CroppedImages):
+class PictureFiles(_Folder):
     """A folder of images like `ImageFolder`'s that is too large to decode ahead: files are read during training.
 
-    ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` says which part is shown.
+    ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` says which part is shown. The
+    checksum is that of names and sizes, not of contents.
     """
 
     is_encoded: ClassVar[bool] = True
 
     name: Literal["picture_files"]
-    root: FilePath
     normalisation: Normalisation
 
     def source(self) -> ImageFiles:
-        """List the images without reading one: the checksum is that of names and sizes, not of contents."""
-        try:
-            listing = list_images(self.root)
-            found = checksum_of_sizes(listing.root, listing.names)
-        except MoonshineError as error:
-            raise MoonshineError(f"data.root: {error}") from None
-        return ImageFiles(
-            root=self.root,
-            splits=listing.by_split(SPLITS),
-            resize=self.resize,
-            crop=self.crop,
-            description=f"picture files {listing.root.name}, listed by name and size",
-            sha256=found,
-            class_names=listing.classes,
-        )
+        return self._listed(checksum_of_sizes, "picture files {}, listed by name and size")
 
 
 def checksum_image_folder(root: Path | str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from moonshine.datasets.kind import CroppedImages, ImageFiles, Normalisation, PublicSize
@@ -17,10 +16,8 @@ COUNTS = {"train": 1_281_167, "val": 50_000}
 SMALLEST = {"train": 732, "val": 50}
 """Images of the class that has the fewest."""
 
-SPLITS = {"train": "train", "val": "test"}
+FOLDERS = {"train": "train", "val": "test"}
 """Folder -> split: the labels of ImageNet's own test set are not public."""
-
-ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 WNID = re.compile(r"n\d{8}")
 
 
@@ -28,7 +25,8 @@ class Imagenet(CroppedImages):
     """ImageNet (ILSVRC 2012) as torchvision extracts it into ``root``: train/<wnid>/ and val/<wnid>/.
 
     Its 50,000 validation images are the test set, as everywhere; ``validation`` is a share of train/. ``resize`` and
-    ``crop`` are for evaluation.
+    ``crop`` are for evaluation. The checksum is that of names and sizes, not of contents. Classes are in the order of
+    torchvision's weights.
     """
 
     is_encoded: ClassVar[bool] = True
@@ -38,23 +36,15 @@ class Imagenet(CroppedImages):
     normalisation: Normalisation
 
     def source(self) -> ImageFiles:
-        """List the images without reading one: the checksum is that of names and sizes, not of contents.
-
-        Classes are in the order of torchvision's weights. MoonshineError also says what was expected where.
-        """
-        root = Path(self.root).expanduser()
         try:
-            _check_extracted(root)
-            listing = list_images(root, tuple(SPLITS), ())
+            listing = list_images(self.root, FOLDERS, optional=())
             _check_whole(listing)
-            found = checksum_of_sizes(root, listing.names)
+            found = checksum_of_sizes(listing.root, listing.names)
         except MoonshineError as error:
             raise MoonshineError(f"data.root: {error}; {_expected(self.root)}") from None
-        except OSError as error:
-            raise MoonshineError(f"data.root: {error.filename} cannot be read ({error.strerror})") from None
         return ImageFiles(
             root=self.root,
-            splits=listing.by_split(SPLITS),
+            splits=listing.splits,
             resize=self.resize,
             crop=self.crop,
             description="ImageNet (ILSVRC 2012), listed by name and size",
@@ -63,7 +53,6 @@ class Imagenet(CroppedImages):
         )
 
     def public_size(self) -> PublicSize:
-        """Return the numbers of the benchmark."""
         return PublicSize(COUNTS["train"], COUNTS["val"], (3, self.crop, self.crop), CLASSES)
 
 
@@ -77,27 +66,11 @@ def class_names() -> list[str]:
 def _expected(root: str) -> str:
     return (
         f"expected: {COUNTS['train']:,} images as train/<wnid>/*.JPEG and {COUNTS['val']:,} as val/<wnid>/*.JPEG in "
-        f"{CLASSES} folders each below {root}. ImageNet's licence leaves the download to you: put {ARCHIVES['train']}, "
-        f"{ARCHIVES['val']} and ILSVRC2012_devkit_t12.tar.gz from image-net.org there, remove a train/ or val/ that is "
-        'not whole, and run: python -c "from torchvision.datasets import ImageNet; '
+        f"{CLASSES} folders each below {root}. ImageNet's licence leaves the download to you: put "
+        "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from image-net.org there, "
+        'remove a train/ or val/ that is not whole, and run: python -c "from torchvision.datasets import ImageNet; '
         f"[ImageNet('{root}', split) for split in ('train', 'val')]\""
     )
-
-
-def _check_extracted(root: Path) -> None:
-    """Whether what lies there is half-way between the archives and folders of images."""
-    for split, archive in ARCHIVES.items():
-        if not (root / split).is_dir():
-            if (root / archive).is_file():
-                raise MoonshineError(f"{root / archive} is not extracted: there is no {split}/")
-            continue
-        entries = sorted(path.name for path in (root / split).iterdir())
-        if left := [name for name in entries if name.endswith(".tar")]:
-            raise MoonshineError(f"{root / split} is half extracted: it still holds {first_ten(left)}")
-        if flat := [name for name in entries if name.endswith(".JPEG")]:
-            raise MoonshineError(
-                f"{root / split} is half extracted: {len(flat):,} images lie beside its class folders, not in them"
-            )
 
 
 def _check_whole(listing: Listing) -> None:
@@ -105,16 +78,16 @@ def _check_whole(listing: Listing) -> None:
         raise MoonshineError(
             f"{listing.root / 'train'} has folders that are no WordNet ids: {first_ten(odd)}"
         )
-    for split, expected in COUNTS.items():
-        where = listing.root / split
-        sizes = Counter(listing.labels[split])
+    for folder, expected in COUNTS.items():
+        where = listing.root / folder
+        sizes = Counter(listing.splits[FOLDERS[folder]][1])
         if len(sizes) != CLASSES:
             raise MoonshineError(f"{where} has {len(sizes)} class folders; allowed: {CLASSES}")
         if sizes.total() != expected:
             short = [
                 f"{name} ({sizes[label]})"
                 for label, name in enumerate(listing.classes)
-                if sizes[label] < SMALLEST[split]
+                if sizes[label] < SMALLEST[folder]
             ]
             raise MoonshineError(
                 f"{where} holds {sizes.total():,} images; allowed: {expected:,}"

@@ -60,14 +60,14 @@ class ImageArrays:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Encoded images: split -> byte strings, and labels (N,) 0 to K - 1.
+    """Encoded images: split -> their content, or where ``root`` is given, their files below it; and labels (N,).
 
-    The strings are the encoded images themselves, or where ``root`` is given, their files' paths below it. An image
+    An image
     becomes an input by bringing its shorter side to ``resize`` pixels and keeping the middle ``crop`` x ``crop``.
     """
 
     root: str | None
-    splits: Mapping[str, tuple[Sequence[bytes], Sequence[int]]]
+    splits: Mapping[str, tuple[Sequence[bytes] | Sequence[str], Sequence[int]]]
     resize: int
     crop: int
     description: str

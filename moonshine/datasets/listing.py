@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from moonshine.datasets.kind import UnreadableImages
+from moonshine.datasets.kind import Pair, UnreadableImages
 from moonshine.errors import MoonshineError, first_ten
 from moonshine.files import sha256
 
@@ -21,80 +21,68 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ``ImageFolder``."""
+FOLDERS = {"train": "train", "val": "validation", "test": "test"}
+"""Folder -> split."""
 THREADS = min(8, len(os.sched_getaffinity(0)))
 """Files read or decoded at once; each decoder holds one image at full size."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Class names and, by folder (train, ...), the files (POSIX paths below ``root``) with their labels."""
+    """Class names and split -> files (POSIX paths below ``root``) with their labels."""
 
     root: Path
     classes: tuple[str, ...]
-    files: dict[str, list[str]]
-    labels: dict[str, list[int]]
+    splits: dict[str, tuple[list[str], list[int]]]
 
     @property
     def names(self) -> list[str]:
-        """The files of all folders."""
-        return [name for names in self.files.values() for name in names]
-
-    def by_split(self, splits: Mapping[str, str]) -> dict[str, tuple[list[bytes], list[int]]]:
-        """Return split -> files, as bytes, and labels; ``splits`` maps folders to splits."""
-        return {
-            splits[folder]: ([os.fsencode(name) for name in names], self.labels[folder])
-            for folder, names in self.files.items()
-        }
+        """The files of all splits."""
+        return [name for names, _ in self.splits.values() for name in names]
 
 
 def list_images(
-    root: Path | str, required: Sequence[str] = ("train", "test"), optional: Sequence[str] = ("val",)
+    root: Path | str, folders: Mapping[str, str] = FOLDERS, optional: Sequence[str] = ("val",)
 ) -> Listing:
     """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
 
-    ``required`` and ``optional`` are the folders below ``root`` that are read; classes are the folders of the first,
-    sorted; names that differ in their Unicode form alone are the same. Hidden files and folders are passed over, and
-    files that are no images, which the log says. torchvision's own functions would import torch, follow links in
-    circles, take hidden folders for classes, and pass over folders that may not be read.
+    ``folders`` maps what is read below ``root`` to splits; classes are the folders of the first, sorted; names that
+    differ in their Unicode form alone are the same. Hidden files and folders are passed over, and files that are no
+    images, which the log says. torchvision's own functions would import torch, follow links in circles, take hidden
+    folders for classes, and pass over folders that may not be read.
     MoonshineError naming what is missing, empty, unknown, twice there or out of place.
     """
     try:
-        return _list_images(Path(root).expanduser(), required, optional)
+        return _list_images(Path(root).expanduser(), folders, optional)
     except OSError as error:
         raise MoonshineError(f"{error.filename} cannot be read ({error.strerror})") from None
 
 
-def _list_images(root: Path, required: Sequence[str], optional: Sequence[str]) -> Listing:
-    wanted = " and ".join(f"{folder}/" for folder in required)
+def _list_images(root: Path, folders: Mapping[str, str], optional: Sequence[str]) -> Listing:
     if not root.is_dir():
-        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds {wanted}")
-    known = (required[0], *optional, *required[1:])
-    present = [folder for folder in known if (root / folder).is_dir()]
-    others = [entry.name for entry in _visible(root) if entry.is_dir() and entry.name not in known]
-    if absent := [f"{folder}/" for folder in required if folder not in present]:
-        perhaps = "".join(f", perhaps {folder}/" for folder in optional)
+        raise MoonshineError(f"{root} is no folder; allowed: a folder that holds {' and '.join(folders)}")
+    there = [entry.name for entry in _visible(root) if entry.is_dir()]
+    if absent := [f"{folder}/" for folder in folders if folder not in (*there, *optional)]:
+        allowed = ", ".join(f"perhaps {each}/" if each in optional else f"{each}/" for each in folders)
         raise MoonshineError(
-            f"{root} holds no {' and no '.join(absent)} (found: {first_ten(present + others) or 'no folders'}); "
-            f"allowed: {wanted}{perhaps}, each with one folder per class"
+            f"{root} holds no {' and no '.join(absent)} (found: {first_ten(there) or 'no folders'}); "
+            f"allowed: {allowed}, each with one folder per class"
         )
-    if others:
-        only = " and ".join((", ".join(known[:-1]), known[-1]))
-        logger.warning("%s: only %s are read; passed over: %s", root, only, first_ten(others))
-    classes = _classes(root / required[0])
+    if others := [name for name in there if name not in folders]:
+        logger.warning("%s: only %s are read; passed over: %s", root, ", ".join(folders), first_ten(others))
+    train, *_ = folders
+    classes = _classes(root / train)
     if len(classes) == 1:
-        raise MoonshineError(f"{root / required[0]} has the single class {classes[0]}; allowed: at least two")
+        raise MoonshineError(f"{root / train} has the single class {classes[0]}; allowed: at least two")
     ignored: Counter[str] = Counter()
-    by_class = {folder: _images_by_class(root, folder, classes, ignored) for folder in present}
+    splits: dict[str, tuple[list[str], list[int]]] = {}
+    for folder in (each for each in folders if each in there):
+        found = _images_by_class(root, folder, classes, ignored)
+        names = [name for each in classes for name in found.get(each, ())]
+        labels = [label for label, each in enumerate(classes) for _ in found.get(each, ())]
+        splits[folders[folder]] = names, labels
     log_ignored(root, ignored)
-    return Listing(
-        root,
-        tuple(classes),
-        {folder: [name for names in found.values() for name in names] for folder, found in by_class.items()},
-        {
-            folder: [label for label, name in enumerate(classes) for _ in found.get(name, ())]
-            for folder, found in by_class.items()
-        },
-    )
+    return Listing(root, tuple(classes), splits)
 
 
 def _images_by_class(
@@ -102,17 +90,17 @@ def _images_by_class(
 ) -> dict[str, list[str]]:
     """Class -> its images in one folder; the classes that it has no folder for are left out, which the log says."""
     names = {composed(name): name for name in classes}
-    folders = {names.get(composed(name), name): name for name in _classes(root / folder)}
-    if unknown := [name for name in folders if name not in classes]:
+    own = {names.get(composed(name), name): name for name in _classes(root / folder)}
+    if unknown := [name for name in own if name not in classes]:
         raise MoonshineError(
             f"{root / folder} has class folders that train/ has not: {first_ten(unknown)}; "
             f"allowed: {first_ten(classes)}"
         )
-    if unseen := [name for name in classes if name not in folders]:
+    if unseen := [name for name in classes if name not in own]:
         logger.warning(
             "%s: no images of %s: results say nothing about them", root / folder, first_ten(unseen)
         )
-    found = {name: _images(root, root / folder / own, ignored) for name, own in folders.items()}
+    found = {name: _images(root, root / folder / each, ignored) for name, each in own.items()}
     if empty := [f"{folder}/{name}" for name, images in found.items() if not images]:
         raise MoonshineError(
             f"{root} has empty class folders: {first_ten(empty)}; "
@@ -191,6 +179,29 @@ def _visible(folder: Path) -> list[Path]:
     """What is in a folder and not hidden, sorted by name."""
     shown = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return sorted(shown, key=lambda entry: entry.name)
+
+
+def pair_files(
+    root: Path, splits: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]], allowed: str
+) -> dict[str, list[Pair]]:
+    """Return split -> images with label maps, from the files of both by what they have in common.
+
+    MoonshineError naming all files without a partner at once.
+    """
+    alone = {
+        "no label map for": [
+            images[each] for images, maps in splits.values() for each in images if each not in maps
+        ],
+        "no image for": [
+            maps[each] for images, maps in splits.values() for each in maps if each not in images
+        ],
+    }
+    if said := "; ".join(f"{what} {first_ten(names)}" for what, names in alone.items() if names):
+        raise MoonshineError(f"data.root: {root}: {said}; allowed: {allowed}")
+    return {
+        split: [(name, maps[each]) for each, name in images.items()]
+        for split, (images, maps) in splits.items()
+    }
 
 
 def checksum_of_contents(root: Path, names: Iterable[str]) -> str:

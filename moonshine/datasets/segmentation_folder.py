@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from moonshine.datasets.kind import MAP_CLASSES, DataSection, Pair, Scenes, check_checksum
-from moonshine.datasets.listing import SUFFIXES, checksum_of_contents, composed, images_among, log_ignored
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.datasets.listing import (
+    SUFFIXES,
+    checksum_of_contents,
+    composed,
+    images_among,
+    log_ignored,
+    pair_files,
+)
+from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sha256, Sides, Text
 
 logger = logging.getLogger(__name__)
@@ -49,7 +56,6 @@ class SegmentationFolder(DataSection):
         return self
 
     def source(self) -> Scenes:
-        """List images and label maps once the checksum of all is right; they are decoded later."""
         root = Path(self.root).expanduser()
         splits = list_pairs(root)
         found = _checksum(root, splits)
@@ -102,40 +108,25 @@ def list_pairs(root: Path) -> dict[str, list[Pair]]:
     if len(present) == 2:
         folders["validation"] = "val"
     files = {
-        name: (_files(root / "images" / name), _files(root / "labels" / name)) for name in folders.values()
+        split: (_files(root, f"images/{name}"), _files(root, f"labels/{name}"))
+        for split, name in folders.items()
     }
-    if lonely := [said for name, (images, maps) in files.items() for said in _lonely(name, images, maps)]:
-        raise MoonshineError(
-            f"data.root: {root}: {'; '.join(lonely)}; allowed: for each image one PNG of the same name, and no others"
-        )
-    return {split: _pairs(root, name, *files[name]) for split, name in folders.items()}
+    return pair_files(root, files, "for each image one PNG of the same name, and no others")
 
 
-def _lonely(split: str, images: Mapping[str, str], maps: Mapping[str, str]) -> Iterator[str]:
-    """What is missing of a split, in words."""
-    if names := sorted(images.keys() - maps.keys()):
-        yield f"labels/{split} has no label map for {first_ten([images[name] for name in names])}"
-    if names := sorted(maps.keys() - images.keys()):
-        yield f"images/{split} has no image for {first_ten([maps[name] for name in names])}"
-
-
-def _pairs(root: Path, split: str, images: Mapping[str, str], maps: Mapping[str, str]) -> list[Pair]:
-    if not images:
-        raise MoonshineError(f"data.root: {root}/images/{split} holds no images ({', '.join(SUFFIXES)})")
-    return [(f"images/{split}/{images[name]}", f"labels/{split}/{maps[name]}") for name in sorted(images)]
-
-
-def _files(folder: Path) -> dict[str, str]:
-    """Name without its suffix, in one Unicode form -> file name, of the images in a folder."""
+def _files(root: Path, name: str) -> dict[str, str]:
+    """Stem, in one Unicode form -> file below ``root``, of the images in a folder, in order."""
     ignored: Counter[str] = Counter()
     try:
-        names = images_among((path.name for path in folder.iterdir() if not path.is_dir()), ignored)
+        names = images_among((path.name for path in (root / name).iterdir() if not path.is_dir()), ignored)
     except OSError as error:
-        raise MoonshineError(f"data.root: {folder} cannot be read ({error.strerror})") from None
-    found = {composed(Path(name).stem): name for name in names}
+        raise MoonshineError(f"data.root: {root / name} cannot be read ({error.strerror})") from None
+    found = {composed(Path(each).stem): f"{name}/{each}" for each in names}
     if len(found) < len(names):
         raise MoonshineError(
-            f"data.root: {folder} has two images of one name and different suffixes, or Unicode forms of the name"
+            f"data.root: {root / name} has two images of one name and different suffixes, or Unicode forms of the name"
         )
-    log_ignored(folder, ignored)
-    return found
+    if not found:
+        raise MoonshineError(f"data.root: {root / name} holds no images ({', '.join(SUFFIXES)})")
+    log_ignored(root / name, ignored)
+    return dict(sorted(found.items()))

@@ -29,7 +29,7 @@ def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str
     tensors: dict[str, Tensor] = {}
     for split, (origin, indices) in parts.items():
         strings = source.splits[origin][0]
-        packed = Packed.of([strings[index] for index in indices])
+        packed = Packed.of([os.fsencode(strings[index]) for index in indices])
         tensors |= {f"{split}_strings": packed.content, f"{split}_ends": packed.ends}
     return tensors, {"root": source.root, **_size(source)}
 
@@ -38,7 +38,7 @@ def prepare_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[
     """Return decoded images, uint8 (N, 3, crop, crop), and the keys of the description that are about their size."""
     root = Path(source.where)
     images = {
-        split: DecodedFiles(root, [os.fsdecode(name) for name in names], source.resize, source.crop)
+        split: DecodedFiles(root, list(map(os.fsdecode, names)), source.resize, source.crop)
         for split, (names, _) in source.splits.items()
     }
     tensors = fill_tensors(images, parts, (3, source.crop, source.crop), source.where, folder)

@@ -33,8 +33,7 @@ def test_the_order_and_the_labels_are_torchvisions(root: Path) -> None:
     for split in ("train", "test"):
         theirs = ImageFolder(str(root / split))
         assert [
-            (str(root / name), label)
-            for name, label in zip(listing.files[split], listing.labels[split], strict=True)
+            (str(root / name), label) for name, label in zip(*listing.splits[split], strict=True)
         ] == theirs.samples
         assert list(listing.classes) == theirs.classes
 
@@ -66,9 +65,9 @@ def test_a_class_that_the_test_set_lacks_is_said(root: Path, caplog: pytest.LogC
     (root / "extra").mkdir()
     with caplog.at_level(logging.WARNING):
         listing = list_images(root)
-    assert listing.labels["test"] == [0, 0, 0, 2, 2]
+    assert listing.splits["test"][1] == [0, 0, 0, 2, 2]
     assert "test: no images of iris" in caplog.text
-    assert "only train, val and test are read; passed over: extra" in caplog.text
+    assert "only train, val, test are read; passed over: extra" in caplog.text
 
 
 def test_a_class_is_the_same_in_every_unicode_form(root: Path) -> None:
@@ -76,8 +75,13 @@ def test_a_class_is_the_same_in_every_unicode_form(root: Path) -> None:
     (root / "test/iris").rename(root / "test/cafe\u0301")
     listing = list_images(root)
     assert listing.classes == ("caf\u00e9", "daisy", "rose")
-    assert listing.labels["test"] == [0, 1, 1, 1, 2, 2]
-    assert listing.files["test"][0] == "test/cafe\u0301/0.png"
+    assert listing.splits["test"][1] == [0, 1, 1, 1, 2, 2]
+    assert listing.splits["test"][0][0] == "test/cafe\u0301/0.png"
+    plant(root, {"train/caff": 1, "test/caff": 1})  # of which the folders come in another order
+    assert list(zip(*list_images(root).splits["test"], strict=True))[:2] == [
+        ("test/caff/0.png", 0),
+        ("test/cafe\u0301/0.png", 1),
+    ]
     (root / "train/cafe\u0301").mkdir()
     picture(1).save(root / "train/cafe\u0301/0.png")
     said = r"train has class folders of one name in several Unicode forms: 'cafe\\u0301', 'caf\\xe9'"
@@ -174,7 +178,7 @@ def bytes_as_class(root: Path) -> None:
     ("mistake", "message"),
     [
         (moved_away, ["flowers", "no folder"]),
-        (without_train, ["train/", "test", "train/ and test/"]),
+        (without_train, ["train/", "test", "perhaps val/"]),
         (with_test_called_valid, ["test/", "train", "valid"]),
         (without_either, ["train/", "test/", "no folders"]),
         (empty_classes, ["empty", "train/rose", "train/tulip"]),
