@@ -15,9 +15,9 @@ Count = Annotated[int, Field(ge=1)]
 class Description(JsonModel):
     """Shape, classes and origin of prepared data; `moonshine.data.store.Dataset` explains what both have.
 
-    ``counts`` has the images of each split, ``sha256`` the checksum of the arrays, by file name, and, as ``source``,
-    that of what they were prepared from, or one for each of its files. Of images that stay encoded ``root`` is the
-    folder.
+    ``counts`` has the images of each split, ``sha256``, once the arrays are written, their checksum, by file name, and,
+    as ``source``, that of what they were prepared from, or one for each of its files. Of images that stay encoded
+    ``root`` is the folder.
     """
 
     only_given: ClassVar[bool] = True
@@ -35,7 +35,7 @@ class Description(JsonModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
-    sha256: dict[str, Any]
+    sha256: Mapping[str, Any] = {}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -181,9 +181,9 @@ def _encoded(name: str, description: Description, tensors: Mapping[str, Tensor])
 def write(
     folder: Path | str,
     tensors: Mapping[str, Tensor],
-    description: Mapping[str, Any],
+    description: Description,
     source_sha256: str | Mapping[str, str],
-) -> dict[str, Any]:
+) -> Description:
     """Write both files, the same bytes for the same content, and return the description with its checksums.
 
     ``tensors`` is named as in the file (``train_images``, ...; ``train_strings`` and ``train_ends`` of what is not
@@ -196,13 +196,11 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         # a folder of its own: safetensors writes to a name of its choice, which a killed process leaves
         with draft(folder / ARRAYS) as made:
-            about = json.dumps(description, sort_keys=True)
+            about = json.dumps(description.content(), sort_keys=True)
             save_file(dict(tensors), made / ARRAYS, {"description": about})
-            complete = {
-                **description,
-                "sha256": {ARRAYS: sha256(made / ARRAYS), "source": source_sha256},
-            }
-            text = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
+            sums = {ARRAYS: sha256(made / ARRAYS), "source": source_sha256}
+            complete = description.model_copy(update={"sha256": sums})
+            text = json.dumps(complete.content(), indent=2, ensure_ascii=False) + "\n"
             (made / DESCRIPTION).write_text(text, encoding="utf-8")
             # safetensors makes files that only their owner can read
             (made / ARRAYS).chmod((made / DESCRIPTION).stat().st_mode)

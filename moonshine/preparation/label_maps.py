@@ -68,7 +68,7 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
         "width": width,
         "resize_rule": resize_rule(scenes.size),
         "scored_classes": scenes.scored,
-        "class_shares": shares,
+        "class_shares": tuple(shares),
     }
 
 

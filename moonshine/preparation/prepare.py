@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moonshine.data.description import Description
 from moonshine.data.store import SPLITS, write
 from moonshine.datasets.kind import DataSection, ImageArrays, ImageFiles, Scenes
 from moonshine.datasets.splitting import hold_out
@@ -20,24 +20,9 @@ from moonshine.preparation.label_maps import prepare_scenes
 from moonshine.preparation.tensors import Parts, mean_and_std
 
 COLOUR = 3
-KEYS = (
-    *(
-        "name",
-        "counts",
-        "channels",
-        "height",
-        "width",
-        "root",
-        "resize_rule",
-        "num_classes",
-        "scored_classes",
-    ),
-    *("class_names", "class_shares", "mean", "std", "source"),
-)
-"""Of a description, in order; none has all of them."""
 
 
-def prepare_dataset(config: DataSection, folder: Path | str) -> dict[str, Any]:
+def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
     """Read, verify and split the data of a study, write them into ``folder``, and return their description.
 
     ``config.validation`` of the training images, stratified where an image has one label, become the validation split
@@ -74,17 +59,18 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> dict[str, Any]:
     else:
         mean, std = mean_and_std(source.where, tensors["train_images"])
     names = source.class_names or ()
-    about |= {
-        "name": config.name,
-        "counts": {split: len(parts[split][1]) if split in parts else 0 for split in SPLITS},
-        "channels": channels,
-        "num_classes": len(names),
-        "class_names": list(names),
-        "mean": list(mean),
-        "std": list(std),
-        "source": source.description,
-    }
-    return write(folder, tensors, {key: about[key] for key in KEYS if key in about}, source.sha256)
+    description = Description(
+        **about,
+        name=config.name,
+        counts={split: len(parts[split][1]) if split in parts else 0 for split in SPLITS},
+        channels=channels,
+        num_classes=len(names),
+        class_names=tuple(names),
+        mean=tuple(mean),
+        std=tuple(std),
+        source=source.description,
+    )
+    return write(folder, tensors, description, source.sha256)
 
 
 def _parts(labels: Mapping[str, NDArray[np.int64]], config: DataSection) -> Parts:

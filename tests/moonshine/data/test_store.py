@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic_core import PydanticSerializationError
 from torch import Tensor
 
 from moonshine.data import store
+from moonshine.data.description import Description
 from moonshine.data.encoded import EncodedSplit, Packed
 from moonshine.data.store import ARRAYS, DESCRIPTION, LostArrays, load, write
 from moonshine.errors import MoonshineError
@@ -49,9 +51,13 @@ def describe(train: int = 6, validation: int = 2, test: int = 3, **changes: Any)
     }
 
 
+def described(train: int = 6, validation: int = 2, test: int = 3, **changes: Any) -> Description:
+    return Description.model_validate_json(json.dumps(describe(train, validation, test, **changes)))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path, tensors_of(), describe(), "00ff")
+    write(tmp_path, tensors_of(), described(), "00ff")
     return tmp_path
 
 
@@ -71,23 +77,23 @@ def test_what_was_written_is_loaded(folder: Path) -> None:
 def test_data_prepared_before_the_resize_rule_was_recorded(folder: Path, tmp_path: Path) -> None:
     assert load(folder).resize_rule == {}
     rule = {"resize": 72, "crop": [8, 10], "interpolation": "bilinear", "antialias": True}
-    write(tmp_path / "now", tensors_of(), describe(resize_rule=rule), "00ff")
+    write(tmp_path / "now", tensors_of(), described(resize_rule=rule), "00ff")
     assert load(tmp_path / "now").resize_rule == rule
 
 
 def test_no_validation_split(tmp_path: Path) -> None:
-    write(tmp_path, tensors_of(validation=0), describe(validation=0), "00ff")
+    write(tmp_path, tensors_of(validation=0), described(validation=0), "00ff")
     assert load(tmp_path).validation is None
 
 
 def test_bytes_are_deterministic_and_checksums_true(folder: Path, tmp_path_factory: Any) -> None:
     again = tmp_path_factory.mktemp("again")
-    complete = write(again, dict(reversed(tensors_of().items())), describe(), "00ff")
+    complete = write(again, dict(reversed(tensors_of().items())), described(), "00ff")
     for name in (ARRAYS, DESCRIPTION):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
-    assert json.loads((again / DESCRIPTION).read_text()) == complete
+    assert Description.read(again / DESCRIPTION) == complete
     actual = hashlib.sha256((again / ARRAYS).read_bytes()).hexdigest()
-    assert complete["sha256"] == {ARRAYS: actual, "source": "00ff"}
+    assert complete.sha256 == {ARRAYS: actual, "source": "00ff"}
 
 
 def test_both_files_have_ordinary_permissions(folder: Path, tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_both_files_have_ordinary_permissions(folder: Path, tmp_path: Path) -> N
 
 
 def test_nothing_is_left_beside_the_two_files(folder: Path) -> None:
-    write(folder, tensors_of(train=4), describe(train=4), "00ff")
+    write(folder, tensors_of(train=4), described(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
     assert len(load(folder).train) == 4
 
@@ -110,25 +116,26 @@ def test_what_a_killed_write_leaves_goes_with_the_next(folder: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(store, "save_file", die)
         if not (child := os.fork()):
-            write(folder, tensors_of(train=4), describe(train=4), "00ff")
+            write(folder, tensors_of(train=4), described(train=4), "00ff")
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert len(list(folder.rglob("*"))) > 2
     (folder / f".{ARRAYS}.4711.partial").write_bytes(b"of an older version")
-    write(folder, tensors_of(train=4), describe(train=4), "00ff")
+    write(folder, tensors_of(train=4), described(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
 
 
 def test_a_failed_write_leaves_the_finished_files(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(TypeError, match="JSON"):
-        write(folder, tensors_of(train=4), describe(name=object()), "00ff")
+    rule = {"resize": object()}
+    with pytest.raises(PydanticSerializationError):
+        write(folder, tensors_of(train=4), described().model_copy(update={"resize_rule": rule}), "00ff")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MoonshineError, match=naming("file/data", "cannot write")):
-        write(tmp_path / "file" / "data", tensors_of(), describe(), "00ff")
+        write(tmp_path / "file" / "data", tensors_of(), described(), "00ff")
 
 
 @pytest.mark.parametrize("name", [ARRAYS, DESCRIPTION])
@@ -214,7 +221,7 @@ def encoded(tmp_path: Path) -> Path:
         tensors |= {f"{name}_strings": strings.content, f"{name}_ends": strings.ends}
         tensors[f"{name}_labels"] = torch.arange(count) % 2
     rule = {"resize": 12, "crop": [10, 10], "interpolation": "bilinear", "antialias": True}
-    write(tmp_path, tensors, describe(validation=0, root="photos", resize_rule=rule), "00ff")
+    write(tmp_path, tensors, described(validation=0, root="photos", resize_rule=rule), "00ff")
     return tmp_path
 
 

@@ -63,9 +63,9 @@ def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> Non
     assert data.train.labels.tolist() == expected["train_labels"].tolist()
     assert data.validation is None
     assert (data.num_classes, data.class_names) == (3, ("0", "1", "2"))
-    assert description["counts"] == {"train": 30, "validation": 0, "test": 12}
-    assert description["sha256"]["source"] == config.sha256
-    assert description["source"] == "my.npz"
+    assert description.counts == {"train": 30, "validation": 0, "test": 12}
+    assert description.sha256["source"] == config.sha256
+    assert description.source == "my.npz"
 
 
 def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
 def test_validation_of_the_file_comes_before_the_share(write: Write, tmp_path: Path) -> None:
     own = {"val_images": content()["test_images"][:5], "val_labels": np.arange(5) % 3}
     description = prepare_dataset(write({"validation": 0.2}, **own), tmp_path / "data")
-    assert description["counts"] == {"train": 30, "validation": 5, "test": 12}
+    assert description.counts == {"train": 30, "validation": 5, "test": 12}
     data = load(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.tolist() == [0, 1, 2, 0, 1]
@@ -209,7 +209,7 @@ def test_many_channels_must_be_stated(
     with pytest.raises(MoonshineError, match=naming("data.channels", *said)):
         prepare_dataset(write({"channels": stated}, **images), tmp_path / "data")
     if shape == (8, 9, 5):
-        assert prepare_dataset(write({"channels": 5}, **images), tmp_path / "data")["channels"] == 5
+        assert prepare_dataset(write({"channels": 5}, **images), tmp_path / "data").channels == 5
 
 
 def test_a_share_that_leaves_a_class_empty(write: Write, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_extracted_verified_and_prepared(root: Path, tmp_path: Path) -> None:
     assert data.input_shape == (3, 32, 32)
     assert torch.equal(images_of(data.test).flatten(1), torch.from_numpy(pixels_of("ccc")))
     expected = {file: hashlib.sha256((root / "tiny" / file).read_bytes()).hexdigest() for file in BATCHES}
-    assert description["sha256"]["source"] == expected
+    assert description.sha256["source"] == expected
 
 
 def test_what_is_there_needs_no_archive(root: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) 
     description = prepare_dataset(config_of(root), tmp_path / "data")
     dataset = load(tmp_path / "data")
     assert (dataset.num_classes, dataset.scored_classes) == (20, 19)
-    assert description["counts"] == {"train": 2, "validation": 0, "test": 1}
+    assert description.counts == {"train": 2, "validation": 0, "test": 1}
     row = dataset.train.labels[0, 0, ::2].tolist()
     # by train id as the benchmark's scripts list them
     order = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]

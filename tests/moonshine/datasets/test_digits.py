@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from moonshine.data import load
+from moonshine.data.description import Description
 from moonshine.datasets.digits import Digits
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -24,8 +24,8 @@ def test_splits_counts_and_description(tmp_path: Path) -> None:
     description = prepare_dataset(config_of(), tmp_path)
     data = load(tmp_path)
     assert data.validation is not None
-    assert description == json.loads((tmp_path / "dataset.json").read_text())
-    assert description["counts"] == {"train": 1078, "validation": 270, "test": 449}
+    assert description == Description.read(tmp_path / "dataset.json")
+    assert description.counts == {"train": 1078, "validation": 270, "test": 449}
     assert [len(split) for split in (data.train, data.validation, data.test)] == [1078, 270, 449]
     assert data.input_shape == (1, 8, 8)
     assert data.class_names == tuple("0123456789")

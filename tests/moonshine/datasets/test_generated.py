@@ -42,9 +42,9 @@ def pixels(split: AnySplit) -> Tensor:
 def test_the_same_seed_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
     first = prepare_dataset(config_of(kind), tmp_path / "a")
     assert prepare_dataset(config_of(kind), tmp_path / "b") == first
-    assert prepare_dataset(config_of(kind, seed=2**40), tmp_path / "c")["sha256"] != first["sha256"]
-    assert first["counts"]["train"] + first["counts"]["validation"] == 42
-    assert first["counts"]["test"] == 20
+    assert prepare_dataset(config_of(kind, seed=2**40), tmp_path / "c").sha256 != first.sha256
+    assert first.counts["train"] + first.counts["validation"] == 42
+    assert first.counts["test"] == 20
 
 
 @pytest.mark.parametrize(("kind", "made"), [("images", Split), ("pictures", EncodedSplit)])
@@ -62,7 +62,7 @@ def test_classes_are_told_apart_by_their_colours(kind: str, made: type, tmp_path
 
 def test_pictures_are_jpegs_of_many_sizes_that_become_inputs_as_imagenets(tmp_path: Path) -> None:
     description = prepare_dataset(config_of("pictures", size=56, train=5, test=5, validation=0.0), tmp_path)
-    assert description["resize_rule"]["resize"] == 64
+    assert description.resize_rule["resize"] == 64
     split = load(tmp_path).train
     assert isinstance(split, EncodedSplit)
     opened = [Image.open(io.BytesIO(split.read(i))) for i in range(5)]
@@ -88,7 +88,7 @@ def test_scenes_are_twice_as_wide_and_their_last_row_is_void(tmp_path: Path) -> 
 
 def test_a_seed_gives_the_same_maps_and_another_others(tmp_path: Path) -> None:
     first, second, other = (
-        prepare_dataset(maps(seed=seed), tmp_path / name)["sha256"]
+        prepare_dataset(maps(seed=seed), tmp_path / name).sha256
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == second

@@ -33,15 +33,15 @@ def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
     data = load(tmp_path / "data")
     assert data.class_names == ("daisy", "iris", "rose")
     assert data.input_shape == (3, 12, 12)
-    assert description["counts"] == {"train": 15, "validation": 0, "test": 6}
+    assert description.counts == {"train": 15, "validation": 0, "test": 6}
     assert data.train.labels.tolist() == 4 * [0] + 6 * [1] + 5 * [2]
     assert data.test.labels.tolist() == [0, 0, 0, 1, 2, 2]
     expected = np.stack(
         [decode_file(root / "test" / "daisy" / name, 16, 12) for name in ("0.png", "1.jpg", "2.bmp")]
     )
     assert torch.equal(images_of(data.test)[:3], torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
-    assert description["sha256"]["source"] == config.sha256
-    assert description["source"] == "image folder flowers"
+    assert description.sha256["source"] == config.sha256
+    assert description.source == "image folder flowers"
     rule = {"resize": 16, "crop": [12, 12], "interpolation": "bilinear", "antialias": True}
     assert data.resize_rule == rule
     assert json.loads((tmp_path / "data" / "dataset.json").read_text())["resize_rule"] == rule
@@ -51,10 +51,10 @@ def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_val_folder_comes_before_the_share(root: Path, tmp_path: Path) -> None:
-    assert prepare_dataset(config_of(root, validation=0.3), tmp_path / "share")["counts"]["validation"] == 4
+    assert prepare_dataset(config_of(root, validation=0.3), tmp_path / "share").counts["validation"] == 4
     plant(root, {"val/iris": 2})
     description = prepare_dataset(config_of(root, validation=0.3), tmp_path / "own")
-    assert description["counts"] == {"train": 15, "validation": 2, "test": 6}
+    assert description.counts == {"train": 15, "validation": 2, "test": 6}
     own = load(tmp_path / "own").validation
     assert own is not None
     assert own.labels.tolist() == [1, 1]

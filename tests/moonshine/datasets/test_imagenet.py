@@ -47,7 +47,7 @@ def test_what_torchvision_extracted_is_prepared(root: Path, tmp_path: Path) -> N
         (root / extra).write_bytes(b"passed over")
     description = prepare_dataset(config_of(root, validation=0.25), tmp_path / "data")
     data = load(tmp_path / "data")
-    assert description["counts"] == {"train": 9, "validation": 3, "test": 6}
+    assert description.counts == {"train": 9, "validation": 3, "test": 6}
     assert data.class_names == ("tench", "goldfish", "great white shark")
     assert data.input_shape == (3, 16, 16)
     assert data.test.labels.tolist() == [0, 0, 1, 1, 2, 2]

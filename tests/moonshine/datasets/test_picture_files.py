@@ -41,8 +41,8 @@ def test_the_pictures_are_those_of_the_folder_decoded_ahead(root: Path, tmp_path
     assert encoded.input_shape == decoded.input_shape == (3, 12, 12)
     assert encoded.resize_rule == decoded.resize_rule
     assert encoded.mean == (0.485, 0.456, 0.406)
-    assert description["counts"] == {"train": 15, "validation": 2, "test": 6}
-    assert description["source"] == "picture files flowers, listed by name and size"
+    assert description.counts == {"train": 15, "validation": 2, "test": 6}
+    assert description.source == "picture files flowers, listed by name and size"
     for ahead, later in (
         (decoded.train, encoded.train),
         (decoded.validation, encoded.validation),
@@ -71,16 +71,16 @@ def test_the_checksum_is_of_names_and_sizes(root: Path, tmp_path: Path) -> None:
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     # As `find train test -type f -printf '%s  %p\n' | LC_ALL=C sort -k 2 | sha256sum` has it.
     lines = "".join(f"{(root / name).stat().st_size}  {name}\n" for name in names)
-    assert first["sha256"]["source"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert first.sha256["source"] == hashlib.sha256(lines.encode()).hexdigest()
     assert prepare_dataset(files_of(root), tmp_path / "data") == first
     (root / names[0]).write_bytes(b"shorter")
-    assert prepare_dataset(files_of(root), tmp_path / "data")["sha256"]["source"] != first["sha256"]["source"]
+    assert prepare_dataset(files_of(root), tmp_path / "data").sha256["source"] != first.sha256["source"]
 
 
 def test_other_crops_are_other_data(root: Path, tmp_path: Path) -> None:
     """Checkpoints are told apart by the checksum of the prepared arrays."""
     found = {
-        prepare_dataset(files_of(root, **changes), tmp_path / "data")["sha256"]["data.safetensors"]
+        prepare_dataset(files_of(root, **changes), tmp_path / "data").sha256["data.safetensors"]
         for changes in ({}, {"crop": 10}, {"resize": 20})
     }
     assert len(found) == 3
@@ -89,7 +89,7 @@ def test_other_crops_are_other_data(root: Path, tmp_path: Path) -> None:
 def test_no_picture_is_read(root: Path, tmp_path: Path) -> None:
     for path in root.rglob("*.jpg"):
         path.write_bytes(b"no image")
-    assert prepare_dataset(files_of(root), tmp_path / "data")["counts"]["train"] == 15
+    assert prepare_dataset(files_of(root), tmp_path / "data").counts["train"] == 15
 
 
 def test_a_folder_laid_out_otherwise(root: Path, tmp_path: Path) -> None:

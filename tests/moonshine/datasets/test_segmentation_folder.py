@@ -33,7 +33,7 @@ def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> Non
     dataset = load(tmp_path / "data")
     assert dataset.train.is_dense
     assert dataset.input_shape == (3, 16, 24)
-    assert description["counts"] == {"train": 5, "validation": 0, "test": 2}
+    assert description.counts == {"train": 5, "validation": 0, "test": 2}
     for split, seeds in (("train", range(5)), ("test", range(100, 102))):
         found = getattr(dataset, split)
         for index, seed in enumerate(seeds):
@@ -69,12 +69,12 @@ def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> 
 
 def test_val_is_the_test_set_where_there_is_none_and_else_validation(tmp_path: Path) -> None:
     root = scenes.plant(tmp_path / "mine", {"train": 5, "val": 2, "test": 3})
-    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data").counts
     assert counts == {"train": 5, "validation": 2, "test": 3}
 
 
 def test_validation_is_cut_from_the_training_pictures(root: Path, tmp_path: Path) -> None:
-    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data")["counts"]
+    counts = prepare_dataset(scenes.config_of(root, validation=0.4), tmp_path / "data").counts
     assert counts == {"train": 3, "validation": 2, "test": 2}
 
 
@@ -90,7 +90,7 @@ def test_label_ids_may_have_colours(root: Path, tmp_path: Path) -> None:
         _palette(path)
     assert Image.open(path).mode == "P"
     coloured = prepare_dataset(scenes.config_of(root), tmp_path / "coloured")
-    assert coloured["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
+    assert coloured.sha256["data.safetensors"] == plain.sha256["data.safetensors"]
 
 
 def _grey(path: Path, bits: int) -> None:
@@ -127,7 +127,7 @@ def test_a_palette_may_have_4_bits(root: Path, tmp_path: Path) -> None:
         Image.open(path).save(path, bits=4)
         assert path.read_bytes()[24] == 4
     packed = prepare_dataset(scenes.config_of(root), tmp_path / "packed")
-    assert packed["sha256"]["data.safetensors"] == plain["sha256"]["data.safetensors"]
+    assert packed.sha256["data.safetensors"] == plain.sha256["data.safetensors"]
 
 
 STORED = {
@@ -169,7 +169,7 @@ def test_label_maps_are_turned_upright_with_their_pictures(
         _store(root / f"images/train/{name}.png", orientation, tag=orientation)
         _store(root / f"labels/train/{name}.png", orientation, turned=turned, tag=tag)
     found = prepare_dataset(scenes.config_of(root, size=size), tmp_path / "turned")
-    assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+    assert found.sha256["data.safetensors"] == upright.sha256["data.safetensors"]
 
 
 def test_a_label_map_of_an_upright_picture_is_turned_by_its_own_orientation(
@@ -178,7 +178,7 @@ def test_a_label_map_of_an_upright_picture_is_turned_by_its_own_orientation(
     upright = prepare_dataset(scenes.config_of(root), tmp_path / "upright")
     _store(root / "labels/train/0.png", 3, tag=3)
     found = prepare_dataset(scenes.config_of(root), tmp_path / "turned")
-    assert found["sha256"]["data.safetensors"] == upright["sha256"]["data.safetensors"]
+    assert found.sha256["data.safetensors"] == upright.sha256["data.safetensors"]
 
 
 @pytest.mark.parametrize(("orientation", "sides"), [(2, (16, 24)), (3, (16, 24)), (6, (16, 16))])

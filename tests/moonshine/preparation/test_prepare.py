@@ -71,7 +71,7 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
     from torchvision.transforms.v2.functional import resize
 
     config = arrays(tmp_path / "my.npz", size=size)
-    assert prepare_dataset(config, tmp_path / "data")["resize_rule"] == rule
+    assert prepare_dataset(config, tmp_path / "data").resize_rule == rule
     data = load(tmp_path / "data")
     assert data.resize_rule == rule
     images = torch.from_numpy(np.load(config.path)["test_images"]).permute(0, 3, 1, 2)
@@ -81,9 +81,9 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
 
 
 def test_square_images_that_keep_their_size(tmp_path: Path) -> None:
-    assert prepare_dataset(digits(), tmp_path)["resize_rule"] == UNCHANGED
+    assert prepare_dataset(digits(), tmp_path).resize_rule == UNCHANGED
     config = arrays(tmp_path / "my.npz", (9, 9, 3), size=9)
-    assert prepare_dataset(config, tmp_path / "data")["resize_rule"] == UNCHANGED
+    assert prepare_dataset(config, tmp_path / "data").resize_rule == UNCHANGED
 
 
 def test_a_stated_normalisation_is_taken(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data import Dataset, batches, load
+from moonshine.data.description import Description
 from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
@@ -112,13 +113,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images[labels == 1, :, ::2] += 100
     parts = {"images": images, "labels": labels}
     tensors = {f"{split}_{name}": part.clone() for split in ("train", "test") for name, part in parts.items()}
-    description = {
-        "name": "stripes",
-        "counts": {"train": 24, "validation": 0, "test": 24},
-        "channels": 1,
-        "height": 8,
-    }
-    description |= {"width": 8, "num_classes": 2, "class_names": ["a", "b"], "mean": [0.4], "std": [0.2]}
+    description = Description(
+        name="stripes",
+        counts={"train": 24, "validation": 0, "test": 24},
+        channels=1,
+        height=8,
+        width=8,
+        num_classes=2,
+        class_names=("a", "b"),
+        mean=(0.4,),
+        std=(0.2,),
+        source="generated",
+    )
     write(where / "data", tensors, description, "0" * 64)
     return where
 

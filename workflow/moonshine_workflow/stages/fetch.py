@@ -24,15 +24,15 @@ def run(job: stage.Job) -> None:
         except MoonshineError as error:
             stage.logger.warning("%s", error)
     found = prepare_dataset(job.study.data, job.node.folder)
-    if job.study.ship and not found["counts"]["validation"]:
+    if job.study.ship and not found.counts["validation"]:
         stage.logger.warning(
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"
         )
     # what `moonshine status` compares, and with which description: DVC may put those of other data in its place
     job.timing["data"] = resolved(job.study)["data"]
     job.timing["dataset"] = sha256(job.node.folder / "dataset.json")
-    counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
-    stage.logger.info("%s: %s; %d classes", found["name"], counts, found["num_classes"])
+    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    stage.logger.info("%s: %s; %d classes", found.name, counts, found.num_classes)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def _restore(study: Study, node: nodes.Node) -> None:
     draft = node.work / "draft"
     try:
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed here
-        found = prepare_dataset(study.data, draft)["sha256"][ARRAYS]
+        found = prepare_dataset(study.data, draft).sha256[ARRAYS]
         if found != wanted:
             raise MoonshineError(
                 f"{node.folder / ARRAYS}: cannot be prepared as it was: it would have the checksum {found}, "
