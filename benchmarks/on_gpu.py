@@ -57,7 +57,7 @@ def steps(kinds: list[str], out: Path) -> Iterator[Step]:
             save = ("--save", str(out / f"{study}.json"))
             yield Step(
                 f"estimate-{study}",
-                (sys.executable, "-m", "moonshine_workflow.cli", "estimate", study, *save),
+                (sys.executable, "-m", "moonshine_workflow.cli", "estimate", f"studies/{study}.yaml", *save),
             )
     if "smoke" in kinds:
         for path in sorted((PROJECT / "studies").glob("*-smoke.yaml")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from moonshine.config import load_study
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from tests.workflow import tiny
 from tests.workflow.commands.estimating.studies import a_study, prepare, run, save
+
+G4 = tiny.study(students={"G4": {"block": "G(4)"}})
 
 
 @contextmanager
@@ -28,17 +29,17 @@ def beside_others() -> Iterator[Callable[[], float]]:
 def test_steps_are_measured_once_unless_others_had_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny.write_study(tmp_path)
+    tiny.write_study(tmp_path, G4)
     prepare()
     shown, told = [], []
     for moment in (beside_others, alone, alone):
         monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput.visiting", moment)
-        assert run("--student", "G4", "--save", "here.json") == 0
+        assert run("--save", "here.json") == 0
         said = capsys.readouterr()
         shown.append(said.out)
-        told.append((said.err.count("\n6/6: "), said.err.count("not cached"), said.err.count("40%")))
-    assert told == [(1, 6, 6), (1, 0, 0), (0, 0, 0)]
-    assert run("--student", "G4", "--throughput", "here.json") == 0
+        told.append((said.err.count("\n4/4: "), said.err.count("not cached"), said.err.count("40%")))
+    assert told == [(1, 4, 4), (1, 0, 0), (0, 0, 0)]
+    assert run("--throughput", "here.json") == 0
     assert capsys.readouterr().out == shown[1] == shown[2]
 
 
@@ -54,11 +55,11 @@ def test_label_maps_are_measured_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     tiny.write_study(tmp_path, content)
     prepare(DatasetSize(9, 0, 3, (3, 16, 24), 2))
-    assert run("--devices", "2", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["trained_by"] for row in found["rows"]] == ["teacher", "scratch", "kd", "at"]
-    assert all(row["seconds_each"] > 0 for row in found["rows"])
-    assert found["wall_seconds"].keys() == {"1", "2"}
+    assert run("--devices", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split()[:2] for line in lines if line.startswith(("teacher", "G4"))]
+    assert rows == [["teacher", "teacher"], ["G4", "scratch"], ["G4", "kd"], ["G4", "at"]]
+    assert [line.partition(":")[0] for line in lines if " device" in line][:2] == ["1 device", "2 devices"]
 
 
 def test_a_file_that_lacks_a_network_is_refused_by_name(
@@ -69,21 +70,17 @@ def test_a_file_that_lacks_a_network_is_refused_by_name(
     save(a_study(students={"G4": {"block": "G(4)"}}), tmp_path / "there.json")
     assert run("--throughput", "there.json") == 2
     said = capsys.readouterr().err
-    assert "there.json: lacks 4 of 10 measurements, such as wrn-10-1 with BG(2,M), evaluation" in said
-    assert run("--throughput", "there.json", "--student", "G4") == 0
+    assert "there.json: lacks 3 of 7 measurements, such as wrn-10-1 with BG(2,M), ce" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "study 'nowhere': no such file; allowed: a file, or one of studies/: small"),
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--devices", "0"], "--devices is 0; allowed: a whole number from 1"),
-        (["--student", "G5"], "--student is G5; allowed: the students of tiny: G4, BG2-M"),
         (["--throughput", "none.json"], "none.json: no such file"),
         (["--throughput", "torn.json"], "torn.json: damaged"),
-        (["--throughput", "odd.json"], "odd.json: threads: "),
-        (["--throughput", "odd.json"], "found 'many'"),
+        (["--throughput", "odd.json"], "odd.json: damaged, or of another version: threads"),
     ],
 )
 def test_a_mistake_is_one_message(
@@ -91,8 +88,6 @@ def test_a_mistake_is_one_message(
 ) -> None:
     tiny.write_study(tmp_path)
     prepare()
-    Path("studies").mkdir()
-    Path("studies/small.yaml").touch()
     save(load_study(), odd := tmp_path / "odd.json")
     odd.write_text(odd.read_text().replace('"threads": 1', '"threads": "many"'))
     Path("torn.json").write_text("{")

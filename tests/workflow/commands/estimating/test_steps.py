@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from moonshine import MoonshineError
 from moonshine.structures.structure import SearchRecord, StudyStructure
 from moonshine_workflow.commands.estimating.steps import distinct, steps_of
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import Images, uniform
 from moonshine_workflow.students.mixing import settings_of
-from tests.messages import naming
 from tests.workflow.commands.estimating.studies import SIZE, a_study
 from tests.workflow.report.test_searches import SEARCH
 
@@ -24,25 +22,19 @@ def test_every_network_and_loss_is_timed_once() -> None:
         students={"G4": {"block": "G(4)"}, "again": {"block": "G-4"}, "narrow": {"network": "wrn-10-0.5"}},
         methods={"a": at[0], "b": at[1]},
     )
-    keys = [step.key for step in distinct(steps_of(study, SIZE))]
+    keys = distinct(steps_of(study, SIZE)[0])
     assert sorted(key.partition(", batches of 16 of 8x8, sgd, precision fp32, ")[0] for key in keys) == [
         "wrn-10-0.5, at",
         "wrn-10-0.5, ce",
-        "wrn-10-0.5, evaluation",
         "wrn-10-1 with G(4), at",
         "wrn-10-1 with G(4), ce",
-        "wrn-10-1 with G(4), evaluation",
         "wrn-10-1, ce",
-        "wrn-10-1, evaluation",
     ]
 
 
 def test_a_mixed_student_is_known_once_it_was_searched_for() -> None:
     study = a_study(students={"mix": {"mixed": {"budget": "60k params"}}})
-    with pytest.raises(
-        MoonshineError, match=naming("students.mix.mixed", "snakemake results/tiny/students/mix/")
-    ):
-        steps_of(study, SIZE)
+    assert steps_of(study, SIZE)[1] == ["mix"]
     mixed = study.students["mix"].mixed
     assert mixed
     structure = StudyStructure(
@@ -59,13 +51,13 @@ def test_a_mixed_student_is_known_once_it_was_searched_for() -> None:
         ops=1,
     )
     structure.write(nodes.structure("tiny", "mix").outputs[0])
-    assert steps_of(study, SIZE)["mix", "scratch"].evaluation.structure == structure
+    assert steps_of(study, SIZE)[0]["mix", "scratch"][0][1].structure == structure
 
 
 def test_a_rival_needs_no_data() -> None:
     rival = {"rival": {"scale": "depth", "budget": "100k params"}}
     study = a_study(teacher={"network": "wrn-16-1", "seed": 0}, students={"rival": rival})
-    assert steps_of(study, SIZE)["rival", "scratch"].evaluation.structure.network == "wrn-10-1"
+    assert steps_of(study, SIZE)[0]["rival", "scratch"][0][1].structure.network == "wrn-10-1"
 
 
 NETS = """
@@ -84,7 +76,7 @@ def test_students_of_a_model_are_those_of_the_pipeline(
     (tmp_path / "estimated_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path)
     study = a_study(teacher={"model": "estimated_nets:build", "exclude": ["4"], "seed": 0})
-    found = steps_of(study, SIZE)
+    found, _ = steps_of(study, SIZE)
     for name in study.students:
         expected = uniform(study, study.network_of(name), study.block_of(name), Images((1, 8, 8), 2))
-        assert found[name, "scratch"].evaluation.structure == expected
+        assert found[name, "scratch"][0][1].structure == expected
