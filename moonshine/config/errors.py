@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from moonshine.errors import shorten
 
 
-def describe(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
+def explain(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
     """Return one of pydantic's errors as 'key: found what; what is allowed'.
 
     ``content`` is what was validated against ``schema``.

@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-def read(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
     """What a YAML file holds. Merge keys (``<<``) count; aliases do, as long as they do not multiply without end.
 
     Errors: ``MoonshineError`` naming the file, the line and what is allowed.

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from moonshine.config.augment import Augment
-from moonshine.config.errors import describe
+from moonshine.config.errors import explain
 from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student, Teacher
-from moonshine.config.reading import read
+from moonshine.config.reading import read_yaml
 from moonshine.config.training import Runtime, Training
 from moonshine.datasets import KINDS, Data
 from moonshine.errors import MoonshineError
@@ -120,7 +120,7 @@ def load_study(path: Path | str = "params.yaml") -> Study:
     Errors: ``MoonshineError`` naming every wrong key, the value found and what is allowed.
     """
     path = Path(path)
-    content = read(path)
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise MoonshineError(f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}")
     return parse_study(content, str(path))
@@ -132,6 +132,6 @@ def parse_study(content: dict[str, Any], source: str = "params") -> Study:
         return Study.model_validate(content)
     except ValidationError as error:
         found = error.errors()
-        lines = [describe(dict(item), content, Study) for item in found[:SHOWN]]
+        lines = [explain(dict(item), content, Study) for item in found[:SHOWN]]
         lines += [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from moonshine.datasets.kind import DataSection, Pair, PublicSize, Scenes
+from moonshine.datasets.kind import DataSection, PublicSize, SceneFiles, Scenes
 from moonshine.datasets.listing import checksum_of_contents, pair_files
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sides
@@ -81,7 +81,7 @@ class Cityscapes(DataSection):
         return PublicSize(COUNTS["train"], COUNTS["val"], (3, height, width), len(CLASSES) + 1)
 
 
-def _pairs(root: Path) -> dict[str, list[Pair]]:
+def _pairs(root: Path) -> dict[str, list[SceneFiles]]:
     """Split of the benchmark -> images with label maps, in the order of their names; all are there."""
     whole = f"both archives extracted whole ({', '.join(archive for *_, archive in SOURCES)})"
     files = {split: (_files(root, split, *SOURCES[0]), _files(root, split, *SOURCES[1])) for split in COUNTS}

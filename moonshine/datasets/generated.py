@@ -19,8 +19,8 @@ from moonshine.datasets.kind import (
     ImageArrays,
     ImageFiles,
     Normalisation,
-    Pair,
     PublicSize,
+    SceneFiles,
     Scenes,
 )
 from moonshine.datasets.splitting import random_state
@@ -154,7 +154,7 @@ class GeneratedMaps(_Generated):
         colours = draws.randint(256, size=(self.classes, 3))
         digest = hashlib.sha256()
         contents: dict[str, bytes] = {}
-        splits: dict[str, list[Pair]] = {}
+        splits: dict[str, list[SceneFiles]] = {}
         for split, count in self._counts.items():
             splits[split] = [
                 (f"{split}-{index}.png", f"{split}-{index}-labels.png") for index in range(count)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-Pair = tuple[str, str]
+SceneFiles = tuple[str, str]
 """The file names of an image and of its label map."""
 MAP_CLASSES = 255
 """Classes of label maps at most: they have 8 bits, and one id means none of them."""
@@ -90,7 +90,7 @@ class Scenes:
     """
 
     root: Path
-    splits: Mapping[str, Sequence[Pair]]
+    splits: Mapping[str, Sequence[SceneFiles]]
     ids: Mapping[int, int]
     void: frozenset[int]
     scored: int

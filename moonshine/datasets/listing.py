@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from moonshine.datasets.kind import Pair, UnreadableImages
+from moonshine.datasets.kind import SceneFiles, UnreadableImages
 from moonshine.errors import MoonshineError, first_ten
 from moonshine.files import sha256
 
@@ -183,7 +183,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def pair_files(
     root: Path, splits: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]], allowed: str
-) -> dict[str, list[Pair]]:
+) -> dict[str, list[SceneFiles]]:
     """Return split -> images with label maps, from the files of both by what they have in common.
 
     MoonshineError naming all files without a partner at once.

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from moonshine.datasets.kind import MAP_CLASSES, DataSection, Pair, Scenes, check_checksum
+from moonshine.datasets.kind import MAP_CLASSES, DataSection, SceneFiles, Scenes, check_checksum
 from moonshine.datasets.listing import (
     SUFFIXES,
     checksum_of_contents,
@@ -23,8 +23,6 @@ from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sha256, Sides, Text
 
 logger = logging.getLogger(__name__)
-
-FOLDERS = ("images", "labels")
 
 
 class SegmentationFolder(DataSection):
@@ -81,17 +79,17 @@ def checksum_segmentation_folder(root: Path | str) -> str:
     return _checksum(Path(root), list_pairs(Path(root)))
 
 
-def _checksum(root: Path, splits: Mapping[str, list[Pair]]) -> str:
+def _checksum(root: Path, splits: Mapping[str, list[SceneFiles]]) -> str:
     return checksum_of_contents(root, (name for pairs in splits.values() for pair in pairs for name in pair))
 
 
-def list_pairs(root: Path) -> dict[str, list[Pair]]:
+def list_pairs(root: Path) -> dict[str, list[SceneFiles]]:
     """Return split -> (image, label map) below a folder, by name, found without reading them.
 
     Hidden files are passed over, and files that are no images, which the log says. MoonshineError naming what is
     missing, and of all splits at once what has no partner.
     """
-    for name in FOLDERS:
+    for name in ("images", "labels"):
         if not (root / name / "train").is_dir():
             raise MoonshineError(
                 f"data.root: {root} holds no {name}/train/; allowed: images/<split>/ and labels/<split>/ with the same "

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from moonshine.data.encoded import Packed
@@ -21,7 +20,8 @@ from moonshine.datasets.listing import THREADS
 from moonshine.preparation.images import fill_tensors
 from moonshine.preparation.tensors import Parts, resize_rule
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from moonshine.datasets.kind import Array
 
 
 def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,33 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from moonshine.datasets.kind import ImageArrays, UnreadableImages
 from moonshine.errors import MoonshineError
 from moonshine.preparation.tensors import CHUNK, Parts, reserve, resize_rule
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from moonshine.datasets.kind import Array
+
 SMALLEST = 8
 """Pixels on the shorter side of an image, at least: three stages halve it twice."""
 COLOURS = 4
 """Channels that images have without saying so, at most: RGB and transparency."""
 GREY_AS_COLOUR = (1, 3)
 """Channels found and stated where the one is repeated."""
-
-
-class Images(Protocol):
-    """What is needed of an array of images (N, H, W, C), so that files can be decoded piece by piece instead."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    def __getitem__(self, indices: Any, /) -> Array: ...
 
 
 def check_images(source: ImageArrays) -> ImageArrays:
@@ -151,9 +144,12 @@ def prepare_images(
 
 
 def fill_tensors(
-    images: Mapping[str, Images], parts: Parts, shape: tuple[int, int, int], where: str, folder: Path
+    images: Mapping[str, Any], parts: Parts, shape: tuple[int, int, int], where: str, folder: Path
 ) -> dict[str, Tensor]:
-    """Return the chosen images of each split, uint8 (N, C, H, W) of ``shape``; UnreadableImages names all failures."""
+    """Return the chosen images of each split, uint8 (N, C, H, W) of ``shape``.
+
+    Those of a split are an array (N, H, W, C), or give one when they are indexed. UnreadableImages names all failures.
+    """
     tensors: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
     for split, (origin, indices) in parts.items():

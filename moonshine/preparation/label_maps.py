@@ -14,7 +14,7 @@ from torch import Tensor
 
 from moonshine.data.rgb import open_rgb, open_turned, orientation
 from moonshine.data.store import SPLITS, VOID
-from moonshine.datasets.kind import Pair, Scenes
+from moonshine.datasets.kind import SceneFiles, Scenes
 from moonshine.datasets.listing import THREADS
 from moonshine.errors import MoonshineError, first_ten
 from moonshine.preparation.tensors import Parts, reserve, resize_rule
@@ -72,7 +72,7 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
     }
 
 
-def _size(scenes: Scenes, pairs: Mapping[str, Sequence[Pair]]) -> tuple[int, int]:
+def _size(scenes: Scenes, pairs: Mapping[str, Sequence[SceneFiles]]) -> tuple[int, int]:
     """Height and width of the first image that can be read; the others are named when all are decoded."""
     for split in pairs.values():
         for name, _ in split:
@@ -83,14 +83,14 @@ def _size(scenes: Scenes, pairs: Mapping[str, Sequence[Pair]]) -> tuple[int, int
 
 
 def _decoded(
-    scenes: Scenes, pairs: Sequence[Pair], size: tuple[int, int]
+    scenes: Scenes, pairs: Sequence[SceneFiles], size: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor] | str]:
     """Each image (3, H, W) with its classes (H, W), or what is wrong with it, in order."""
     table = np.full(256, -1, np.int16)  # label in a file -> class, or -1 for what is allowed nowhere
     table[list(scenes.ids)] = list(scenes.ids.values())
     table[list(scenes.void)] = VOID
 
-    def decode(pair: Pair) -> tuple[Tensor, Tensor] | str:
+    def decode(pair: SceneFiles) -> tuple[Tensor, Tensor] | str:
         try:
             return _scene(scenes, pair, size, table)
         except MoonshineError as error:
@@ -104,7 +104,7 @@ def _decoded(
             yield from pool.map(decode, pairs[start : start + 4 * THREADS])
 
 
-def _scene(scenes: Scenes, pair: Pair, size: tuple[int, int], table: Array) -> tuple[Tensor, Tensor]:
+def _scene(scenes: Scenes, pair: SceneFiles, size: tuple[int, int], table: Array) -> tuple[Tensor, Tensor]:
     from PIL import Image
 
     image, turned_by = open_turned(scenes.file(pair[0]))
@@ -134,7 +134,7 @@ def _scene(scenes: Scenes, pair: Pair, size: tuple[int, int], table: Array) -> t
     return planar, torch.from_numpy(found.astype(np.uint8))
 
 
-def _turned(ids: Image, size: tuple[int, int], turned_by: int | None, pair: Pair) -> Image:
+def _turned(ids: Image, size: tuple[int, int], turned_by: int | None, pair: SceneFiles) -> Image:
     """A label map upright: by its own EXIF orientation, else as its size tells beside the upright image's ``size``.
 
     MoonshineError where the image was turned and the map says in neither way whether it was drawn before or after.

@@ -9,7 +9,7 @@ import yaml
 
 from moonshine import MoonshineError
 from moonshine.config import load_study
-from moonshine.config.reading import read
+from moonshine.config.reading import read_yaml
 from tests.messages import naming
 
 DIGITS = Path(__file__).parents[3] / "studies" / "digits.yaml"
@@ -21,7 +21,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 @pytest.mark.parametrize("path", DIGITS.parent.glob("*.yaml"), ids=lambda path: path.stem)
 def test_shipped_studies_are_read_as_they_are(path: Path) -> None:
-    assert read(path) == yaml.safe_load(path.read_text())
+    assert read_yaml(path) == yaml.safe_load(path.read_text())
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_said_with_its_line(text: str, said: list[object]
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(MoonshineError, match=naming(path, *said)) as error:
-        read(path)
+        read_yaml(path)
 
     assert len(str(error.value)) < 500
 
@@ -75,4 +75,4 @@ def test_merge_keys_count_and_what_stands_beside_them_wins(tmp_path: Path) -> No
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=naming(tmp_path, "cannot be read")):
-        read(tmp_path)
+        read_yaml(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.datasets.image_folder import checksum_image_folder
-from moonshine.datasets.segmentation_folder import FOLDERS, checksum_segmentation_folder
+from moonshine.datasets.segmentation_folder import checksum_segmentation_folder
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
@@ -32,7 +32,7 @@ def add_checksum(subparsers: Any) -> None:
 def _checksum(arguments: argparse.Namespace) -> int:
     path = arguments.path.expanduser()
     if path.is_dir():
-        dense = all((path / name).is_dir() for name in FOLDERS)
+        dense = all((path / name).is_dir() for name in ("images", "labels"))
         print(checksum_segmentation_folder(path) if dense else checksum_image_folder(path))
         return 0
     try:
