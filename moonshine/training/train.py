@@ -22,6 +22,7 @@ from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import Updates, make_optimizer
 from moonshine.training.processes import ALONE, Processes
+from moonshine.training.random_states import restore, states
 from moonshine.training.schedules import learning_rate
 
 Row = dict[str, int | float | None]
@@ -102,7 +103,7 @@ def train(
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         rows, resumed = state["rows"], state["resumed"] + 1
-        _restore_rng(state["rng"], execution.device, seed, processes, len(rows))
+        restore(state["rng"], execution.device, seed, processes, len(rows))
         observer.resumed(rows)
     else:
         # dropout differs between the parts of a batch
@@ -134,7 +135,7 @@ def train(
             return History(rows, "diverged", resumed)
         observer.epoch(row)
         if checkpoints:
-            rng = processes.gather(_rng(execution.device))
+            rng = processes.gather(states(execution.device))
             if processes.is_first:
                 checkpoints.save(
                     epoch,
@@ -244,32 +245,3 @@ def _check_last_batch(count: int, batch_size: int, processes: int) -> None:
             f"training.devices: found {processes}; the last batch of an epoch has {last} of the {count} images; "
             f"allowed: 1 to {last}, or another training.batch_size"
         )
-
-
-def _rng(device: torch.device) -> dict[str, Any]:
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def _restore_rng(
-    states: Sequence[dict[str, Any]], device: torch.device, seed: int, processes: Processes, epoch: int
-) -> None:
-    """Continue this process's random numbers, or, among another number of processes, begin new ones."""
-    if len(states) != processes.count:
-        logger.warning(
-            "continued with %d processes what %d began: sound, but not bit for bit what either would have given",
-            processes.count,
-            len(states),
-        )
-        torch.manual_seed(hash((seed, processes.rank, epoch)) & (2**63 - 1))
-        return
-    state = states[processes.rank]
-    torch.set_rng_state(state["cpu"].cpu())
-    if (device.type == "cuda") != (state["cuda"] is not None):
-        logger.warning(
-            "continued on a %s what another kind of device began: not bit for bit the same", device.type
-        )
-    elif device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
