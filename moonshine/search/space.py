@@ -25,13 +25,14 @@ class Space:
 
     A place keeps its block of ``structure`` unless another is chosen. ``fitting`` maps a place's module path to the
     blocks that fit, in the paper's notation; a place where none fits stays as it is. Places do not nest.
-    ``input_shape`` is (channels, height, width); ``trust`` names the user's code that building may run, as in
-    `moonshine.structures.build.from_structure`.
+    ``refused`` says why other blocks do not: place -> block -> reason. ``input_shape`` is (channels, height, width);
+    ``trust`` names the user's code that building may run, as in `moonshine.structures.build.from_structure`.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
 
     structure: Structure
     fitting: Mapping[str, tuple[str, ...]]
+    refused: Mapping[str, Mapping[str, str]]
     input_shape: tuple[int, ...]
     trust: Trust = ()
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from moonshine.blocks.registry import plan
+from moonshine.blocks.registry import parse, plan
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.networks.models import build_model, plain
 from moonshine.networks.sources import sources
-from moonshine.structures.build import Site, sites, to_structure
+from moonshine.structures.build import sites, to_structure
 from moonshine.structures.structure import Structure
 from moonshine.substitution.layout import Layout, lay_out
-from moonshine.substitution.substitute import fitting, nothing_to_swap
+from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.watching import zero_pass
 
 
@@ -63,25 +62,38 @@ def places_of(
     exclude: Sequence[str] = (),
     *,
     dense: bool | None = False,
-) -> tuple[Structure, dict[str, tuple[str, ...]]]:
+) -> tuple[Structure, dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return the structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
-    MoonshineError as for `describe`, and for a network in which nothing can be replaced.
+    The last mapping says why the others do not: place -> block -> reason. MoonshineError as for `describe`, for text
+    that is not a block, and for a network in which nothing can be replaced.
     """
+    names = list(dict.fromkeys(str(parse(block)) for block in blocks))
     if is_model(name):
         structure, _, layout = describe(name, kwargs, num_classes, input_shape, include, exclude, dense=dense)
         if not layout.places:
             raise nothing_to_swap(name, "a cheap block", layout.kept)
-        return structure, fitting(layout, blocks)
-    structure = to_structure(name, "S", num_classes, input_shape[0])
-    return structure, {site.path: tuple(filter(partial(_fits, site), blocks)) for site in sites(name)}
+        reasons = {block: choose(layout, block)[1] for block in names}
+    else:
+        structure = to_structure(name, "S", num_classes, input_shape[0])
+        reasons = {block: _refusals(name, block) for block in names}
+    fitting = {path: tuple(b for b in names if path not in reasons[b]) for path in structure.blocks}
+    refused = {
+        path: {block: reasons[block][path] for block in names if path in reasons[block]}
+        for path in structure.blocks
+    }
+    return structure, fitting, {path: each for path, each in refused.items() if each}
 
 
-def _fits(site: Site, block: str) -> bool:
-    try:
-        return bool(plan(block, site.convolutions, site.path))
-    except MoonshineError:
-        return False
+def _refusals(network: str, block: str) -> dict[str, str]:
+    """Why a block does not fit at places of a built-in network, by path."""
+    refused = {}
+    for site in sites(network):
+        try:
+            plan(block, site.convolutions, site.path)
+        except MoonshineError as error:
+            refused[site.path] = str(error)
+    return refused
 
 
 def check_logits(

@@ -34,7 +34,8 @@ class SearchRecord(JsonModel):
     ``spearman`` is the rank correlation of Fisher potential (at the first initialisation) with parameters and with
     MACs over all candidates; None where one of the two is the same for all, or Fisher was not asked for. ``measure``
     to ``refused`` are as in `moonshine.search.sampling.Sample`. ``settings`` are the study's; ``images`` is how many
-    the candidates were scored on, where these were fewer than asked for.
+    the candidates were scored on, where these were fewer than asked for. ``left_out`` says why blocks do not fit at
+    some places: place -> block -> reason.
     """
 
     only_given: ClassVar[bool] = True
@@ -52,6 +53,7 @@ class SearchRecord(JsonModel):
     refused: dict[str, int]
     settings: Mapping[str, Any] = {}
     images: int | None = None
+    left_out: Mapping[str, Mapping[str, str]] = {}
 
 
 class Structure(JsonModel):

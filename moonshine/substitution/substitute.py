@@ -90,15 +90,6 @@ def choose(layout: Layout, block: str | Block) -> tuple[list[Change], dict[str, 
     return changes, refused
 
 
-def fitting(layout: Layout, blocks: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Which of the blocks fit at each place, in the paper's notation."""
-    refused = {str(parse(block)): choose(layout, block)[1] for block in blocks}
-    return {
-        place.path: tuple(block for block, reasons in refused.items() if place.path not in reasons)
-        for place in layout.places
-    }
-
-
 def nothing_to_swap(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:
     """The error for a network that stays as it is, with every convolution's reason, the same ones together."""
     grouped: dict[str, list[str]] = {}

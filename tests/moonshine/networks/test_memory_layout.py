@@ -28,7 +28,7 @@ from tests.moonshine.odd_networks import Flattening
 
 FLAT = "tests.moonshine.odd_networks:Flattening"
 SHAPE = (3, 8, 8)
-STRUCTURE, FITTING = places_of(FLAT, {}, 5, SHAPE, ["S", "G(4)"])
+STRUCTURE, FITTING, REFUSED = places_of(FLAT, {}, 5, SHAPE, ["S", "G(4)"])
 KD = Method.model_validate({"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}})
 
 
@@ -83,7 +83,7 @@ def test_it_trains_beside_one_that_runs_in_either(
 
 def test_it_is_timed_and_scored() -> None:
     assert latency(Flattening(), (2, *SHAPE), threads=1, repeats=1) > 0
-    space = Space(STRUCTURE, FITTING, SHAPE, FLAT)
+    space = Space(STRUCTURE, FITTING, REFUSED, SHAPE, FLAT)
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
     potentials = Potentials(space, [space.uniform("G(4)")], images, torch.arange(4), seed=0)
     assert potentials.mean(0, 1) > 0

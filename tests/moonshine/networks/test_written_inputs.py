@@ -79,10 +79,8 @@ def test_each_pass_that_is_timed_gets_the_same_images(monkeypatch: pytest.Monkey
     made = network(True, 0)
     made.register_forward_pre_hook(lambda module, args: seen.append(float(args[0].abs().max())))
     latency(made, (2, *SHAPE), threads=1, repeats=2)
-    structure, fitting = places_of(
-        "tests.moonshine.odd_networks:WritesIntoItsInput", {}, 5, SHAPE, ["S", "G(4)"]
-    )
-    space = Space(structure, fitting, SHAPE)
+    places = places_of("tests.moonshine.odd_networks:WritesIntoItsInput", {}, 5, SHAPE, ["S", "G(4)"])
+    space = Space(*places, SHAPE)
 
     def watched(self: Space, blocks: Any) -> nn.Module:
         again = network(True, 0, dict(blocks))

@@ -25,8 +25,7 @@ BLOCKS = ("S", "G(4)", "G(N)", "B(2)")
 
 @pytest.fixture(scope="module")
 def space() -> Space:
-    structure, fitting = places_of("wrn-10-1", {}, 10, SHAPE, BLOCKS)
-    return Space(structure, fitting, SHAPE)
+    return Space(*places_of("wrn-10-1", {}, 10, SHAPE, BLOCKS), SHAPE)
 
 
 def latencies(space: Space) -> Latencies:

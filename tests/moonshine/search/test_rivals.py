@@ -146,7 +146,7 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
             ["300 params", "1GB"],
             ["wrn-10-1", "width", "300 params", "1GB", "wrn-10-0.03125", "(trainable parameters)"],
         ),
-        ("wrn-16-1", "depth", "1kB", ["wrn-10-1", "MB", "fp32"]),
+        ("wrn-16-1", "depth", "1kB", ["wrn-10-1", "MB", "safetensors"]),
         (
             "wrn-16-1",
             "depth",

@@ -106,9 +106,9 @@ def test_a_block_that_fits_in_some_places_only():
 
 
 def test_a_place_that_the_structure_lacks():
-    structure, fitting = places_of("wrn-10-1", {}, 10, SHAPE, ("S",))
+    structure, fitting, refused = places_of("wrn-10-1", {}, 10, SHAPE, ("S",))
     with pytest.raises(MoonshineError, match=naming("stage9.0", "stage1.0", "stage2.0", "stage3.0")):
-        Space(structure, {**fitting, "stage9.0": ("S",)}, SHAPE)
+        Space(structure, {**fitting, "stage9.0": ("S",)}, refused, SHAPE)
 
 
 def test_other_layers_that_change_with_the_blocks_are_refused(monkeypatch):

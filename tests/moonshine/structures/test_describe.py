@@ -194,12 +194,17 @@ def test_arguments_that_json_would_not_give_back(kwargs: dict[Any, Any]) -> None
 
 
 def test_the_blocks_that_fit_at_each_place(own: Path) -> None:
-    structure, fitting = places_of(
+    structure, fitting, refused = places_of(
         "structured_nets:build", {"width": 12}, 5, SHAPE, ["S", "G(8)", "B(2)", "B(3)"]
     )
     assert structure.blocks == {"body.0": "S", "body.1": "S"}
     assert fitting == {"body.0": ("S", "B(2)"), "body.1": ("S", "G(8)", "B(2)")}
-    ours, fitting = places_of("wrn-10-1", {}, 10, SHAPE, ["G(32)", "B(2)"])
+    assert {path: set(each) for path, each in refused.items()} == {
+        "body.0": {"G(8)", "B(3)"},
+        "body.1": {"B(3)"},
+    }
+    assert "body.0" in refused["body.0"]["G(8)"]
+    ours, fitting, refused = places_of("wrn-10-1", {}, 10, SHAPE, ["G(32)", "B(2)"])
     assert fitting == {"stage1.0": ("B(2)",), "stage2.0": ("B(2)",), "stage3.0": ("G(32)", "B(2)")}
     assert set(fitting) == set(ours.blocks)
 

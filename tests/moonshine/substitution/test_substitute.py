@@ -20,7 +20,7 @@ from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.replacement import apply
-from moonshine.substitution.substitute import choose, fitting, substitute
+from moonshine.substitution.substitute import choose, substitute
 from tests.messages import naming
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import (
@@ -166,12 +166,6 @@ def test_a_block_goes_where_it_fits_and_the_rest_is_listed() -> None:
     assert list(refused) == ["body.1"]
     assert "8 groups do not divide N = 12" in refused["body.1"]
     assert replaced(substitute(network, "G(8)")) == ["body.0", "body.2"]
-    blocks = ["S", "G-4", "G(8)", "B(3)", "BG(2,M)"]
-    assert fitting(lay_out(network), blocks) == {
-        "body.0": ("S", "G(4)", "G(8)", "B(3)", "BG(2,M)"),
-        "body.1": ("S", "G(4)", "BG(2,M)"),
-        "body.2": ("S", "G(4)", "G(8)", "BG(2,M)"),
-    }
 
 
 @pytest.mark.parametrize("block", ["G(4)", "B(2)", "BG(2,M/2)"])

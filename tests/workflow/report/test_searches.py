@@ -80,3 +80,9 @@ def test_without_mixed_students_there_is_no_section(tmp_path: Path) -> None:
     write_results(tmp_path, study)
     write(collect(study, tmp_path), tmp_path / "results" / study.study)
     assert str(searches(load_results(study.study, tmp_path)).html) == ""
+
+
+def test_blocks_that_were_left_out_have_their_reasons(tmp_path: Path) -> None:
+    assert "do not fit everywhere" not in section(tmp_path / "all")
+    said = section(tmp_path / "some", left_out={"stage1.0": {"G(32)": "32 groups do not divide <16>"}})
+    assert table_rows(said)[-1] == ["stage1.0", "G(32)", "32 groups do not divide &lt;16&gt;"]

@@ -76,7 +76,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             )
         raise
     if arguments.json:
-        print(json.dumps({"budgets": arguments.budget, **asdict(found)}, indent=2))
+        print(json.dumps({"budgets": arguments.budget, **asdict(found), "left_out": space.refused}, indent=2))
     else:
         print(text(space, budgets, found, arguments.threads, everything=arguments.all))
     return 0
@@ -93,8 +93,8 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
         shape = _shape(arguments.input)
-        structure, fitting = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
-        return Space(structure, fitting, shape, arguments.model), None
+        found = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
+        return Space(*found, shape, arguments.model), None
     from moonshine.config import load_study
     from moonshine_workflow.graph import nodes
     from moonshine_workflow.students.layouts import images_of
@@ -109,7 +109,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     shape = _shape(arguments.input) if arguments.input else images_of(study).shape
     classes = arguments.classes or images_of(study).classes
     teacher = study.teacher
-    structure, fitting = places_of(
+    found = places_of(
         teacher.name,
         teacher.kwargs,
         classes,
@@ -119,7 +119,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         teacher.exclude,
         dense=study.data.is_dense,
     )
-    return Space(structure, fitting, shape, study.trusted), images
+    return Space(*found, shape, study.trusted), images
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -30,7 +30,20 @@ def text(
         reasons = sorted(set(kept.values()))
         counts = [f"{list(kept.values()).count(reason)} ({reason})" for reason in reasons]
         parts.append(f"Convolutions that stay: {', '.join(counts)}.")
+    parts.append(_left_out(space))
     return "\n\n".join(part for part in parts if part)
+
+
+def _left_out(space: Space) -> str:
+    """Which blocks do not fit everywhere, with one reason each."""
+    reasons: dict[str, list[str]] = {}
+    for refused in space.refused.values():
+        for block, reason in refused.items():
+            reasons.setdefault(block, []).append(reason)
+    lines = [
+        f"{block} at {len(each)} of {len(space.fitting)} places: {each[0]}" for block, each in reasons.items()
+    ]
+    return "\n".join(["Left out where they do not fit:", *lines]) if lines else ""
 
 
 def _reach(plan: Plan, budgets: Sequence[Budget]) -> str:

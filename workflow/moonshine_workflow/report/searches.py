@@ -31,6 +31,7 @@ def _search(label: str, blocks: dict[str, str], search: SearchRecord) -> dict[st
         "budget": budget if isinstance(budget, str) else listed(budget),
         "kinds": sorted(Counter(blocks.values()).items()),
         "places": list(blocks.items()),
+        "left_out": [(path, *each) for path, reasons in search.left_out.items() for each in reasons.items()],
         "window": [show(search.measure, value) for value in search.window or () if search.measure],
         "spearman": {measure: rho for measure, rho in search.spearman.items() if rho is not None},
     }

@@ -45,7 +45,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
     """
     teacher = study.teacher
     blocks = ("S", *(mixed.blocks or PAPER))
-    structure, fitting = places_of(
+    structure, fitting, refused = places_of(
         teacher.name,
         teacher.kwargs,
         images.classes,
@@ -55,7 +55,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         teacher.exclude,
         dense=study.data.is_dense,
     )
-    space = Space(structure, fitting, images.shape, study.trusted)
+    space = Space(structure, fitting, refused, images.shape, study.trusted)
     dataset = load_prepared(study)
     if mixed.finalists and dataset.validation is None:
         raise MoonshineError(
@@ -86,6 +86,8 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
     about: dict[str, Any] = {"settings": settings_of(mixed)}
     if scored_on(mixed, images.shape) < about["settings"]["batch_size"]:
         about["images"] = len(pictures)
+    if refused:
+        about["left_out"] = refused
     return structure.with_blocks(found.chosen.blocks, block="mixed", search=found.model_copy(update=about))
 
 
