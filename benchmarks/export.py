@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from moonshine.data import Split
+from moonshine.data.store import Split
 from moonshine.export.receipts import write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import BATCH, calibration_images, export_network

@@ -27,9 +27,9 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
 from moonshine.config.augment import Augment, ResizedCrop
-from moonshine.data import EncodedSplit, batches
-from moonshine.data.decoding import decode
-from moonshine.data.encoded import Packed
+from moonshine.data.batches import batches
+from moonshine.data.decoding import decode_image
+from moonshine.data.encoded import EncodedSplit, Packed
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUGMENT = Augment(
@@ -115,7 +115,7 @@ def parts(contents: Sequence[bytes], repeats: int) -> None:
         return RandomResizedCrop.get_params(picture, AUGMENT.resized_crop.scale, AUGMENT.resized_crop.ratio)  # type: ignore[union-attr]
 
     def by_torch(content: bytes) -> torch.Tensor:
-        picture = decode(content)
+        picture = decode_image(content)
         return functional.resized_crop(picture, *box(picture), [224, 224], antialias=True)
 
     def by_pillow(content: bytes) -> np.ndarray:
@@ -124,7 +124,7 @@ def parts(contents: Sequence[bytes], repeats: int) -> None:
         shown = (left, top, left + width, top + height)
         return np.asarray(picture.resize((224, 224), Image.Resampling.BILINEAR, box=shown))
 
-    timed("decoded by Pillow, as the loader does", decode, contents, repeats)
+    timed("decoded by Pillow, as the loader does", decode_image, contents, repeats)
     timed("decoded by torchvision", torchvisions, contents, repeats)
     timed("and a random part resized by torchvision, likewise", by_torch, contents, repeats)
     timed("and a random part resized by Pillow", by_pillow, contents, repeats)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config.augment import Augment
-from moonshine.data.decoding import Pixels, decoded
+from moonshine.data.decoding import Pixels, decode_batches
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.store import VOID, AnySplit, Split
 from moonshine.errors import MoonshineError
@@ -78,8 +78,8 @@ def batches(
     with it. None leaves images as they are; ``shuffle=False`` keeps their order. The last batch may be smaller. Pixels
     become ``(x / 255 - mean) / std``, computed in fp32. Images travel to ``device`` as uint8, batch by batch, unless
     the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
-    Pictures that are not decoded ahead are decoded by ``workers`` processes, as `moonshine.data.decoding.decoded` says.
-    MoonshineError for a crop that is larger than the padded images, and as for `decoded`.
+    ``workers`` processes decode images that are not decoded ahead, as `moonshine.data.decoding.decode_batches` says.
+    MoonshineError for a crop that is larger than the padded images, and as for `decode_batches`.
     """
     device = torch.device(device)
     places = list(_slices(len(split), batch_size, shard))
@@ -109,13 +109,13 @@ def _normalised(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return images.float().mul_(scale).add_(shift)
 
 
-def inputs(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Generator[Tensor]:
+def evaluation_images(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Generator[Tensor]:
     """The images of each tensor of indices in ``chosen``, uint8 (n, C, H, W): as in evaluation, before normalisation.
 
     MoonshineError as for `batches`.
     """
     if isinstance(split, EncodedSplit):
-        yield from decoded(Pixels(split), list(chosen), workers=workers)
+        yield from decode_batches(Pixels(split), list(chosen), workers=workers)
     else:
         for indices in chosen:
             yield split.images[indices]
@@ -137,7 +137,7 @@ def _from_encoded(
     chosen = [order[here] for here in places]
     mirrored = draws.mirrored if augment and augment.flip else None
     pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
-    with closing(decoded(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as pictures:
+    with closing(decode_batches(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as pictures:
         for indices, images in zip(chosen, pictures, strict=True):
             labels = split.labels[indices]
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -65,7 +65,7 @@ class Pixels(TorchDataset):
     def _pixels(self, index: int) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        picture = decode(self.split.read(index))
+        picture = decode_image(self.split.read(index))
         size = [self.split.crop, self.split.crop]
         if self.resized_crop:
             box = self._box(picture, index)
@@ -88,7 +88,7 @@ class Pixels(TorchDataset):
             return RandomResizedCrop.get_params(picture, self.resized_crop.scale, self.resized_crop.ratio)
 
 
-def decode(encoded: bytes) -> Tensor:
+def decode_image(encoded: bytes) -> Tensor:
     """A picture of any size, uint8 (3, H, W), from its bytes, as `moonshine.data.rgb.open_rgb` reads it.
 
     Raises whatever the decoder does for bytes that are no whole picture.
@@ -98,7 +98,7 @@ def decode(encoded: bytes) -> Tensor:
     return torch.from_numpy(np.array(open_rgb(io.BytesIO(encoded)))).permute(2, 0, 1)
 
 
-def decoded(
+def decode_batches(
     pixels: Pixels, chosen: Sequence[Tensor], *, workers: int = 0, pinned: bool = False
 ) -> Generator[Tensor]:
     """Yield the images of each tensor of indices in ``chosen`` as one batch, uint8 (n, 3, crop, crop), on the CPU.

@@ -89,7 +89,7 @@ class LostArrays(MoonshineError):
     """``data.safetensors`` is missing, or not the file that ``dataset.json`` was written with."""
 
 
-def load(folder: Path | str) -> Dataset:
+def load_dataset(folder: Path | str) -> Dataset:
     """Open what ``prepare_dataset`` left in ``folder``; the arrays are verified once per process, and memory-mapped.
 
     Raises MoonshineError where a file is missing or damaged, or the two files do not belong together: `LostArrays`
@@ -178,7 +178,7 @@ def _encoded(name: str, description: Description, tensors: Mapping[str, Tensor])
     return EncodedSplit(strings, labels, description.root, rule["resize"], rule["crop"][0])
 
 
-def write(
+def write_dataset(
     folder: Path | str,
     tensors: Mapping[str, Tensor],
     description: Description,

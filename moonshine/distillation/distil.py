@@ -12,7 +12,7 @@ from torch import nn
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
-from moonshine.data import Dataset
+from moonshine.data.store import Dataset
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
@@ -44,7 +44,7 @@ def distil(
     Errors: ``MoonshineError`` for arguments of other types, for a network that returns probabilities, and for taps that
     are missing or differ in size between the two networks.
     """
-    from moonshine.data import load
+    from moonshine.data.store import load_dataset
 
     _check_types(
         student=(student, nn.Module),
@@ -54,7 +54,7 @@ def distil(
         training=(training, Training),
         augment=(augment, Augment),
     )
-    dataset = data if isinstance(data, Dataset) else load(Path(data))
+    dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     execution = execution or Execution(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     found = taps if taps is not None else getattr(teacher, "taps", None)
     pair = Pair(student, teacher, tuple(found or ()), input_shape(dataset, augment))

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from moonshine.data import AnySplit, at_once, inputs, rgb
+from moonshine.data import rgb
+from moonshine.data.batches import at_once, evaluation_images
+from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, verify, write_receipts
@@ -83,7 +85,7 @@ def calibration_images(train: AnySplit, count: int) -> Tensor:
     if count < 1:
         raise MoonshineError(f"calibration_images: found {count}; allowed: from 1")
     positions = torch.linspace(0, len(train) - 1, min(count, len(train))).round().long()
-    return next(inputs(train, [positions]))
+    return next(evaluation_images(train, [positions]))
 
 
 def write_files(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from moonshine.data.description import Description
-from moonshine.data.store import SPLITS, write
+from moonshine.data.store import SPLITS, write_dataset
 from moonshine.datasets.kind import DataSection, ImageArrays, ImageFiles, Scenes
 from moonshine.datasets.splitting import hold_out
 from moonshine.errors import MoonshineError
@@ -70,7 +70,7 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
         std=tuple(std),
         source=source.description,
     )
-    return write(folder, tensors, description, source.sha256)
+    return write_dataset(folder, tensors, description, source.sha256)
 
 
 def _parts(labels: Mapping[str, NDArray[np.int64]], config: DataSection) -> Parts:

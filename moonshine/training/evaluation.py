@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.data import AnySplit, Dataset, at_once, batches
+from moonshine.data.batches import at_once, batches
+from moonshine.data.store import AnySplit, Dataset
 from moonshine.training.accuracy import TOP_FROM, top_k_errors
 from moonshine.training.execution import Execution
 from moonshine.training.labels import cross_entropy

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
-from moonshine.data import AnySplit, Dataset, batches
-from moonshine.data.batches import UNLABELLED
+from moonshine.data.batches import UNLABELLED, batches
+from moonshine.data.store import AnySplit, Dataset
 from moonshine.errors import MoonshineError
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate

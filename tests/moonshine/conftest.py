@@ -7,7 +7,7 @@ import torch
 
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
-from moonshine.data import Dataset, Split
+from moonshine.data.store import Dataset, Split
 from moonshine.training.execution import Execution
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from moonshine.data import AnySplit, Split
+from moonshine.data.store import AnySplit, Split
 
 
 def images_of(split: AnySplit | None) -> Tensor:

@@ -18,8 +18,9 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torchvision.transforms import v2
 
 from moonshine.config.augment import Augment, ResizedCrop
-from moonshine.data import EncodedSplit, batches, inputs
-from moonshine.data.decoding import decode
+from moonshine.data.batches import batches, evaluation_images
+from moonshine.data.decoding import decode_image
+from moonshine.data.encoded import EncodedSplit
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 from tests.moonshine.data.photographs import album, encoded, filed, packed, photograph
@@ -179,7 +180,7 @@ def test_shards_are_the_parts_of_every_batch(shards: int) -> None:
 def test_inputs_are_the_pixels_of_evaluation(tmp_path: Path) -> None:
     split = packed(album(5))
     images, _ = whole(split, augment=None, shuffle=False, mean=(0, 0, 0), std=(1, 1, 1))
-    (found,) = inputs(split, [torch.tensor([4, 1])], workers=1)
+    (found,) = evaluation_images(split, [torch.tensor([4, 1])], workers=1)
     assert found.dtype == torch.uint8
     torch.testing.assert_close(found / 255, images[[4, 1]])
 
@@ -204,7 +205,7 @@ def test_every_kind_of_picture_becomes_what_pillow_makes_of_it(
 ) -> None:
     content = encoded(photograph(1).convert(mode), kind, **options)
     expected = as_pixels(Image.open(io.BytesIO(content)).convert("RGB"))
-    assert torch.equal(decode(content), expected)
+    assert torch.equal(decode_image(content), expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -212,8 +213,8 @@ def test_a_picture_stands_upright(kind: str) -> None:
     picture = photograph(1, 40, 30)
     tag = picture.getexif()
     tag[0x112] = 6  # turned by a quarter
-    found = decode(encoded(picture, kind, exif=tag))
-    plain = decode(encoded(picture, kind))
+    found = decode_image(encoded(picture, kind, exif=tag))
+    plain = decode_image(encoded(picture, kind))
     assert torch.equal(found, plain.rot90(-1, (1, 2)))
 
 
@@ -224,7 +225,7 @@ def test_a_picture_with_a_damaged_exif_is_taken_as_it_is() -> None:
     offset = content.index(b"Exif") + 10  # where its tags begin, beyond its end now
     content[offset : offset + 4] = b"\xff\xff\xff\x7f"
     with pytest.warns(UserWarning, match="Corrupt EXIF data"):
-        lying = decode(bytes(content))
+        lying = decode_image(bytes(content))
     assert torch.equal(lying, as_pixels(Image.open(io.BytesIO(encoded(photograph(1))))))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from moonshine.data import store
 from moonshine.data.description import Description
 from moonshine.data.encoded import EncodedSplit, Packed
-from moonshine.data.store import ARRAYS, DESCRIPTION, LostArrays, load, write
+from moonshine.data.store import ARRAYS, DESCRIPTION, LostArrays, load_dataset, write_dataset
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from tests.messages import naming
@@ -57,12 +57,12 @@ def described(train: int = 6, validation: int = 2, test: int = 3, **changes: Any
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path, tensors_of(), described(), "00ff")
+    write_dataset(tmp_path, tensors_of(), described(), "00ff")
     return tmp_path
 
 
 def test_what_was_written_is_loaded(folder: Path) -> None:
-    data = load(folder)
+    data = load_dataset(folder)
     expected = tensors_of()
     assert data.validation is not None
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
@@ -75,20 +75,20 @@ def test_what_was_written_is_loaded(folder: Path) -> None:
 
 
 def test_data_prepared_before_the_resize_rule_was_recorded(folder: Path, tmp_path: Path) -> None:
-    assert load(folder).resize_rule == {}
+    assert load_dataset(folder).resize_rule == {}
     rule = {"resize": 72, "crop": [8, 10], "interpolation": "bilinear", "antialias": True}
-    write(tmp_path / "now", tensors_of(), described(resize_rule=rule), "00ff")
-    assert load(tmp_path / "now").resize_rule == rule
+    write_dataset(tmp_path / "now", tensors_of(), described(resize_rule=rule), "00ff")
+    assert load_dataset(tmp_path / "now").resize_rule == rule
 
 
 def test_no_validation_split(tmp_path: Path) -> None:
-    write(tmp_path, tensors_of(validation=0), described(validation=0), "00ff")
-    assert load(tmp_path).validation is None
+    write_dataset(tmp_path, tensors_of(validation=0), described(validation=0), "00ff")
+    assert load_dataset(tmp_path).validation is None
 
 
 def test_bytes_are_deterministic_and_checksums_true(folder: Path, tmp_path_factory: Any) -> None:
     again = tmp_path_factory.mktemp("again")
-    complete = write(again, dict(reversed(tensors_of().items())), described(), "00ff")
+    complete = write_dataset(again, dict(reversed(tensors_of().items())), described(), "00ff")
     for name in (ARRAYS, DESCRIPTION):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
     assert Description.read(again / DESCRIPTION) == complete
@@ -103,9 +103,9 @@ def test_both_files_have_ordinary_permissions(folder: Path, tmp_path: Path) -> N
 
 
 def test_nothing_is_left_beside_the_two_files(folder: Path) -> None:
-    write(folder, tensors_of(train=4), described(train=4), "00ff")
+    write_dataset(folder, tensors_of(train=4), described(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
-    assert len(load(folder).train) == 4
+    assert len(load_dataset(folder).train) == 4
 
 
 def test_what_a_killed_write_leaves_goes_with_the_next(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,11 +116,11 @@ def test_what_a_killed_write_leaves_goes_with_the_next(folder: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(store, "save_file", die)
         if not (child := os.fork()):
-            write(folder, tensors_of(train=4), described(train=4), "00ff")
+            write_dataset(folder, tensors_of(train=4), described(train=4), "00ff")
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert len(list(folder.rglob("*"))) > 2
     (folder / f".{ARRAYS}.4711.partial").write_bytes(b"of an older version")
-    write(folder, tensors_of(train=4), described(train=4), "00ff")
+    write_dataset(folder, tensors_of(train=4), described(train=4), "00ff")
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS, DESCRIPTION]
 
 
@@ -128,14 +128,16 @@ def test_a_failed_write_leaves_the_finished_files(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     rule = {"resize": object()}
     with pytest.raises(PydanticSerializationError):
-        write(folder, tensors_of(train=4), described().model_copy(update={"resize_rule": rule}), "00ff")
+        write_dataset(
+            folder, tensors_of(train=4), described().model_copy(update={"resize_rule": rule}), "00ff"
+        )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MoonshineError, match=naming("file/data", "cannot write")):
-        write(tmp_path / "file" / "data", tensors_of(), described(), "00ff")
+        write_dataset(tmp_path / "file" / "data", tensors_of(), described(), "00ff")
 
 
 @pytest.mark.parametrize("name", [ARRAYS, DESCRIPTION])
@@ -145,7 +147,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         MoonshineError,
         match=naming(name, "missing", "python -m moonshine_workflow.stages.fetch"),
     ):
-        load(folder)
+        load_dataset(folder)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_truncated_file(folder: Path, name: str, said: list[object], share: fl
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(MoonshineError, match=naming(name, *said)):
-        load(folder)
+        load_dataset(folder)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_a_truncated_file(folder: Path, name: str, said: list[object], share: fl
 def test_files_that_do_not_belong_together(folder: Path, description: Any, message: list[object]) -> None:
     describe_anew(folder, description)
     with pytest.raises(MoonshineError, match=naming(*message)):
-        load(folder)
+        load_dataset(folder)
 
 
 def describe_anew(folder: Path, description: Any) -> None:
@@ -185,19 +187,19 @@ def describe_anew(folder: Path, description: Any) -> None:
 
 @pytest.mark.parametrize("place", [-1, 3, 100, 1000])
 def test_a_flipped_bit_of_the_arrays_is_found(folder: Path, place: int) -> None:
-    load(folder)  # verified once, in this state of the file
+    load_dataset(folder)  # verified once, in this state of the file
     content = bytearray((folder / ARRAYS).read_bytes())
     content[place] ^= 1
     (folder / ARRAYS).write_bytes(content)
     with pytest.raises(LostArrays, match=naming(ARRAYS, "checksum", DESCRIPTION)):
-        load(folder)
+        load_dataset(folder)
 
 
 @pytest.mark.parametrize("change", [{"mean": [0.5, 0.5, 0.4]}, {"class_names": ["a", "b", "c"]}])
 def test_an_edited_description_is_found(folder: Path, change: dict[str, Any]) -> None:
     describe_anew(folder, describe(**change))
     with pytest.raises(MoonshineError, match=r"do not belong together \(they describe the data differently"):
-        load(folder)
+        load_dataset(folder)
 
 
 def test_arrays_are_verified_once_in_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +210,8 @@ def test_arrays_are_verified_once_in_a_process(folder: Path, monkeypatch: pytest
         return sha256(path)
 
     monkeypatch.setattr("moonshine.data.store.sha256", digest)
-    load(folder)
-    load(folder)
+    load_dataset(folder)
+    load_dataset(folder)
     assert verified == [folder / ARRAYS]
 
 
@@ -221,12 +223,12 @@ def encoded(tmp_path: Path) -> Path:
         tensors |= {f"{name}_strings": strings.content, f"{name}_ends": strings.ends}
         tensors[f"{name}_labels"] = torch.arange(count) % 2
     rule = {"resize": 12, "crop": [10, 10], "interpolation": "bilinear", "antialias": True}
-    write(tmp_path, tensors, described(validation=0, root="photos", resize_rule=rule), "00ff")
+    write_dataset(tmp_path, tensors, described(validation=0, root="photos", resize_rule=rule), "00ff")
     return tmp_path
 
 
 def test_what_stays_encoded_is_loaded(encoded: Path) -> None:
-    data = load(encoded)
+    data = load_dataset(encoded)
     assert data.validation is None
     assert isinstance(data.train, EncodedSplit)
     assert (len(data.train), len(data.test)) == (6, 3)
@@ -247,11 +249,11 @@ def test_encoded_files_that_do_not_belong_together(
 ) -> None:
     describe_anew(encoded, description)
     with pytest.raises(MoonshineError, match=naming(*message)):
-        load(encoded)
+        load_dataset(encoded)
 
 
 def test_arrays_are_memory_mapped(folder: Path) -> None:
-    data = load(folder)
+    data = load_dataset(folder)
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("needs /proc")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.data import load
+from moonshine.data.store import load_dataset
 from moonshine.datasets.arrays import Arrays
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -52,7 +52,7 @@ def write(tmp_path: Path) -> Write:
 def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> None:
     config = write()
     description = prepare_dataset(config, tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     expected = content()
     assert torch.equal(
         images_of(data.train), torch.from_numpy(expected["train_images"].transpose(0, 3, 1, 2).copy())
@@ -70,7 +70,7 @@ def test_arrays_become_channel_first_splits(write: Write, tmp_path: Path) -> Non
 
 def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Path) -> None:
     prepare_dataset(write({"validation": 0.2}), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.validation is not None
     assert len(data.train) == 24
     pixels = images_of(data.train).numpy().astype(np.float64) / 255
@@ -80,7 +80,7 @@ def test_statistics_are_those_of_the_training_images(write: Write, tmp_path: Pat
 
 def test_validation_is_cut_from_train(write: Write, tmp_path: Path) -> None:
     prepare_dataset(write({"validation": 0.2}), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.bincount().tolist() == [2, 2, 2]
     together = torch.cat([images_of(data.train), images_of(data.validation)]).flatten(1).tolist()
@@ -92,7 +92,7 @@ def test_validation_of_the_file_comes_before_the_share(write: Write, tmp_path: P
     own = {"val_images": content()["test_images"][:5], "val_labels": np.arange(5) % 3}
     description = prepare_dataset(write({"validation": 0.2}, **own), tmp_path / "data")
     assert description.counts == {"train": 30, "validation": 5, "test": 12}
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.validation is not None
     assert data.validation.labels.tolist() == [0, 1, 2, 0, 1]
     assert torch.equal(images_of(data.validation), images_of(data.test)[:5])
@@ -103,7 +103,7 @@ def test_grey_images_and_column_labels(write: Write, tmp_path: Path) -> None:
     changes = {key: full[key][..., 0] for key in ("train_images", "test_images")}
     changes |= {key: full[key][:, None].astype(np.uint8) for key in ("train_labels", "test_labels")}
     prepare_dataset(write(**changes), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.input_shape == (1, 8, 9)
     assert torch.equal(images_of(data.train)[:, 0], torch.from_numpy(changes["train_images"]))
     assert data.train.labels.dtype == torch.int64
@@ -116,7 +116,7 @@ def test_images_are_resized(write: Write, tmp_path: Path, size: int) -> None:
         for key, n in (("train_images", 30), ("test_images", 12))
     }
     prepare_dataset(write({"size": size}, **flat), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.input_shape == (3, size, size)
     assert torch.equal(
         images_of(data.train), torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(30, 3, size, size)

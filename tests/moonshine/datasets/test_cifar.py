@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.data import load
+from moonshine.data.store import load_dataset
 from moonshine.datasets.cifar import Cifar
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -64,7 +64,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_extracted_verified_and_prepared(root: Path, tmp_path: Path) -> None:
     description = prepare_dataset(config_of(root, validation=0.2), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.validation is not None
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 4, 10)
     assert data.class_names == NAMES

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moonshine.data import load
-from moonshine.data.store import VOID
+from moonshine.data.store import VOID, load_dataset
 from moonshine.datasets import cityscapes
 from moonshine.datasets.cityscapes import Cityscapes
 from moonshine.errors import MoonshineError
@@ -42,7 +41,7 @@ def config_of(root: Path) -> Cityscapes:
 
 def test_label_ids_become_the_benchmarks_19_classes(root: Path, tmp_path: Path) -> None:
     description = prepare_dataset(config_of(root), tmp_path / "data")
-    dataset = load(tmp_path / "data")
+    dataset = load_dataset(tmp_path / "data")
     assert (dataset.num_classes, dataset.scored_classes) == (20, 19)
     assert description.counts == {"train": 2, "validation": 0, "test": 1}
     row = dataset.train.labels[0, 0, ::2].tolist()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.data import load
 from moonshine.data.description import Description
+from moonshine.data.store import load_dataset
 from moonshine.datasets.digits import Digits
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -22,7 +22,7 @@ def config_of(**changes: Any) -> Digits:
 
 def test_splits_counts_and_description(tmp_path: Path) -> None:
     description = prepare_dataset(config_of(), tmp_path)
-    data = load(tmp_path)
+    data = load_dataset(tmp_path)
     assert data.validation is not None
     assert description == Description.read(tmp_path / "dataset.json")
     assert description.counts == {"train": 1078, "validation": 270, "test": 449}
@@ -40,7 +40,7 @@ def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
     prepare_dataset(config_of(), tmp_path)
-    data = load(tmp_path)
+    data = load_dataset(tmp_path)
     assert data.validation is not None
     splits = (data.train, data.validation, data.test)
     found = torch.cat([torch.cat([images_of(s).flatten(1).double(), s.labels[:, None]], 1) for s in splits])
@@ -52,7 +52,7 @@ def test_every_digit_is_in_one_split(tmp_path: Path) -> None:
 def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
     prepare_dataset(config_of(), tmp_path / "8")
     prepare_dataset(config_of(size=16), tmp_path / "16")
-    small, large = images_of(load(tmp_path / "8").test), images_of(load(tmp_path / "16").test)
+    small, large = images_of(load_dataset(tmp_path / "8").test), images_of(load_dataset(tmp_path / "16").test)
     assert large.shape == (449, 1, 16, 16)
     # Inside, every output pixel is 9/16, 3/16, 3/16 and 1/16 of its four nearest input pixels.
     x = small.double()
@@ -64,7 +64,7 @@ def test_size_is_bilinear_upsampling(tmp_path: Path) -> None:
 def test_another_split_seed_is_another_split(tmp_path: Path) -> None:
     for seed in (0, 1):
         prepare_dataset(config_of(split_seed=seed), tmp_path / str(seed))
-    first, second = (images_of(load(tmp_path / str(seed)).test) for seed in (0, 1))
+    first, second = (images_of(load_dataset(tmp_path / str(seed)).test) for seed in (0, 1))
     assert not torch.equal(first, second)
 
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from moonshine.data import AnySplit, EncodedSplit, Split, inputs, load
-from moonshine.data.store import VOID
+from moonshine.data.batches import evaluation_images
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import VOID, AnySplit, Split, load_dataset
 from moonshine.datasets.generated import GeneratedImages, GeneratedMaps, GeneratedPictures
 from moonshine.datasets.kind import DataSection, Normalisation
 from moonshine.preparation.prepare import prepare_dataset
@@ -35,7 +36,7 @@ def config_of(kind: str, **changes: Any) -> DataSection:
 
 
 def pixels(split: AnySplit) -> Tensor:
-    return next(inputs(split, [torch.arange(len(split))])).float()
+    return next(evaluation_images(split, [torch.arange(len(split))])).float()
 
 
 @pytest.mark.parametrize("kind", ["images", "pictures"])
@@ -50,7 +51,7 @@ def test_the_same_seed_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "made"), [("images", Split), ("pictures", EncodedSplit)])
 def test_classes_are_told_apart_by_their_colours(kind: str, made: type, tmp_path: Path) -> None:
     prepare_dataset(config_of(kind, train=100), tmp_path)
-    data = load(tmp_path)
+    data = load_dataset(tmp_path)
     assert isinstance(data.train, made)
     assert data.input_shape == (3, 16, 16)
     assert data.num_classes == 5
@@ -63,7 +64,7 @@ def test_classes_are_told_apart_by_their_colours(kind: str, made: type, tmp_path
 def test_pictures_are_jpegs_of_many_sizes_that_become_inputs_as_imagenets(tmp_path: Path) -> None:
     description = prepare_dataset(config_of("pictures", size=56, train=5, test=5, validation=0.0), tmp_path)
     assert description.resize_rule["resize"] == 64
-    split = load(tmp_path).train
+    split = load_dataset(tmp_path).train
     assert isinstance(split, EncodedSplit)
     opened = [Image.open(io.BytesIO(split.read(i))) for i in range(5)]
     assert {picture.format for picture in opened} == {"JPEG"}
@@ -78,7 +79,7 @@ def maps(**changes: Any) -> GeneratedMaps:
 
 def test_scenes_are_twice_as_wide_and_their_last_row_is_void(tmp_path: Path) -> None:
     prepare_dataset(maps(), tmp_path)
-    dataset = load(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert isinstance(dataset.train, Split)
     assert dataset.train.images.shape == (5, 3, 16, 32)
     assert (dataset.train.labels[:, -1] == VOID).all()
@@ -97,7 +98,7 @@ def test_a_seed_gives_the_same_maps_and_another_others(tmp_path: Path) -> None:
 
 def test_a_class_is_known_by_its_colour(tmp_path: Path) -> None:
     prepare_dataset(maps(), tmp_path)
-    dataset = load(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert isinstance(dataset.train, Split)
     pixels = dataset.train.images.permute(0, 2, 3, 1).float()
     known = dataset.train.labels != VOID

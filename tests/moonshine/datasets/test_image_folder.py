@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.data import load
+from moonshine.data.store import load_dataset
 from moonshine.datasets.image_folder import checksum_image_folder
 from moonshine.errors import MoonshineError
 from moonshine.preparation.files import decode_file
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 def test_pictures_become_the_two_files(root: Path, tmp_path: Path) -> None:
     config = config_of(root)
     description = prepare_dataset(config, tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.class_names == ("daisy", "iris", "rose")
     assert data.input_shape == (3, 12, 12)
     assert description.counts == {"train": 15, "validation": 0, "test": 6}
@@ -55,7 +55,7 @@ def test_a_val_folder_comes_before_the_share(root: Path, tmp_path: Path) -> None
     plant(root, {"val/iris": 2})
     description = prepare_dataset(config_of(root, validation=0.3), tmp_path / "own")
     assert description.counts == {"train": 15, "validation": 2, "test": 6}
-    own = load(tmp_path / "own").validation
+    own = load_dataset(tmp_path / "own").validation
     assert own is not None
     assert own.labels.tolist() == [1, 1]
 

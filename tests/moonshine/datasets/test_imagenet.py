@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from moonshine.data import EncodedSplit, batches, load
+from moonshine.data.batches import batches
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import load_dataset
 from moonshine.datasets import imagenet
 from moonshine.datasets.imagenet import Imagenet
 from moonshine.datasets.kind import Normalisation
@@ -46,7 +48,7 @@ def test_what_torchvision_extracted_is_prepared(root: Path, tmp_path: Path) -> N
         (root / extra).parent.mkdir(exist_ok=True)
         (root / extra).write_bytes(b"passed over")
     description = prepare_dataset(config_of(root, validation=0.25), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert description.counts == {"train": 9, "validation": 3, "test": 6}
     assert data.class_names == ("tench", "goldfish", "great white shark")
     assert data.input_shape == (3, 16, 16)

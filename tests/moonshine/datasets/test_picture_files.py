@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from moonshine.data import EncodedSplit, inputs, load
+from moonshine.data.batches import evaluation_images
+from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import load_dataset
 from moonshine.datasets.image_folder import PictureFiles
 from moonshine.datasets.kind import Normalisation
 from moonshine.errors import MoonshineError
@@ -36,7 +38,7 @@ def test_the_pictures_are_those_of_the_folder_decoded_ahead(root: Path, tmp_path
     plant(root, {"val/iris": 2})
     prepare_dataset(config_of(root), tmp_path / "decoded")
     description = prepare_dataset(files_of(root), tmp_path / "encoded")
-    decoded, encoded = load(tmp_path / "decoded"), load(tmp_path / "encoded")
+    decoded, encoded = load_dataset(tmp_path / "decoded"), load_dataset(tmp_path / "encoded")
     assert encoded.class_names == decoded.class_names
     assert encoded.input_shape == decoded.input_shape == (3, 12, 12)
     assert encoded.resize_rule == decoded.resize_rule
@@ -51,18 +53,18 @@ def test_the_pictures_are_those_of_the_folder_decoded_ahead(root: Path, tmp_path
         assert isinstance(later, EncodedSplit)
         assert ahead is not None
         assert torch.equal(later.labels, ahead.labels)
-        (found,) = inputs(later, [torch.arange(len(later))])
+        (found,) = evaluation_images(later, [torch.arange(len(later))])
         assert (found.int() - images_of(ahead).int()).abs().max() <= 2  # Pillow's resizing, and torch's
 
 
 def test_the_validation_share_is_that_of_the_folder_decoded_ahead(root: Path, tmp_path: Path) -> None:
     prepare_dataset(config_of(root, validation=0.3), tmp_path / "decoded")
     prepare_dataset(files_of(root, validation=0.3), tmp_path / "encoded")
-    decoded, encoded = (load(tmp_path / name).validation for name in ("decoded", "encoded"))
+    decoded, encoded = (load_dataset(tmp_path / name).validation for name in ("decoded", "encoded"))
     assert isinstance(encoded, EncodedSplit)
     assert decoded is not None
     assert torch.equal(encoded.labels, decoded.labels)
-    (found,) = inputs(encoded, [torch.arange(len(encoded))])
+    (found,) = evaluation_images(encoded, [torch.arange(len(encoded))])
     assert (found.int() - images_of(decoded).int()).abs().max() <= 2
 
 
@@ -112,7 +114,7 @@ def test_links_that_lead_nowhere(root: Path, tmp_path: Path) -> None:
 def test_a_root_below_the_home_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root.parent))
     prepare_dataset(files_of(Path("~/flowers")), tmp_path / "data")
-    split = load(tmp_path / "data").train
+    split = load_dataset(tmp_path / "data").train
     assert isinstance(split, EncodedSplit)
     assert split.root == "~/flowers"
     assert len(split.read(0)) > 0

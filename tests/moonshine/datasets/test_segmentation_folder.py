@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from moonshine.data import load
-from moonshine.data.store import VOID
+from moonshine.data.store import VOID, load_dataset
 from moonshine.datasets import segmentation_folder
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -30,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> None:
     description = prepare_dataset(scenes.config_of(root), tmp_path / "data")
-    dataset = load(tmp_path / "data")
+    dataset = load_dataset(tmp_path / "data")
     assert dataset.train.is_dense
     assert dataset.input_shape == (3, 16, 24)
     assert description.counts == {"train": 5, "validation": 0, "test": 2}
@@ -47,7 +46,7 @@ def test_pictures_and_label_maps_are_prepared(root: Path, tmp_path: Path) -> Non
 
 def test_shares_are_those_of_all_training_pixels_void_among_them(root: Path, tmp_path: Path) -> None:
     prepare_dataset(scenes.config_of(root), tmp_path / "data")
-    dataset = load(tmp_path / "data")
+    dataset = load_dataset(tmp_path / "data")
     labels = dataset.train.labels
     expected = [int((labels == label).sum()) / labels.numel() for label in range(3)]
     assert dataset.class_shares == pytest.approx(expected)
@@ -61,7 +60,7 @@ def test_the_same_folder_gives_the_same_bytes(root: Path, tmp_path: Path) -> Non
 
 def test_both_are_resized_and_labels_stay_labels(root: Path, tmp_path: Path) -> None:
     prepare_dataset(scenes.config_of(root, size=[8, 12]), tmp_path / "data")
-    dataset = load(tmp_path / "data")
+    dataset = load_dataset(tmp_path / "data")
     assert images_of(dataset.train).shape == (5, 3, 8, 12)
     assert dataset.train.labels.shape == (5, 8, 12)
     assert set(dataset.train.labels.unique().tolist()) <= {0, 1, 2, VOID}

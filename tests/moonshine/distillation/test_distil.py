@@ -15,7 +15,7 @@ from moonshine import MoonshineError, distil
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
-from moonshine.data import Dataset
+from moonshine.data.store import Dataset
 from moonshine.distillation.at import attention_transfer
 from moonshine.distillation.kd import knowledge_distillation
 from moonshine.distillation.objective import distillation

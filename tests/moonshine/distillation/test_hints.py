@@ -14,7 +14,7 @@ from moonshine import MoonshineError, distil
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
-from moonshine.data import Dataset
+from moonshine.data.store import Dataset
 from moonshine.distillation.hints import hint_loss
 from moonshine.distillation.objective import distillation, phases_of
 from moonshine.distillation.term import Pair

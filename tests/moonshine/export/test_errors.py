@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from moonshine import MoonshineError
-from moonshine.data import Split
+from moonshine.data.store import Split
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure

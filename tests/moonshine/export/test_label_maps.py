@@ -12,8 +12,7 @@ from PIL import Image
 
 from moonshine import MoonshineError
 from moonshine.config.training import Runtime
-from moonshine.data import Dataset, Split, load
-from moonshine.data.store import VOID
+from moonshine.data.store import VOID, Dataset, Split, load_dataset
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import export_network, write_files
@@ -170,7 +169,7 @@ def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_pat
         upright = (31, 20) if path.stem.startswith("turned") else (20, 31)
         Image.fromarray(np.zeros(upright, np.uint8)).save(root / f"labels/test/{path.stem}.png")
     prepare_dataset(scenes.config_of(root, size=[12, 20]), tmp_path / "data")
-    images = images_of(load(tmp_path / "data").test)
+    images = images_of(load_dataset(tmp_path / "data").test)
     for path, expected in zip(paths, images, strict=True):
         (found,) = odd_pictures.seen_by(
             folder / "segment.py", folder / "network.onnx", path, tmp_path / "labels.png"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from moonshine.data import Split, load
+from moonshine.data.store import Split, load_dataset
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import measure
 from moonshine.export.writing import calibration_images, export_network, write_files
@@ -263,7 +263,7 @@ def test_the_example_sees_the_pixels_that_training_saw(exported, folder, tmp_pat
     root = flowers.plant(tmp_path / "mine", {"train/rose": 2, "train/tulip": 2, "test/tulip": 1})
     paths = odd_pictures.plant(root / "test/rose")
     prepare_dataset(flowers.config_of(root, resize=10, crop=8), tmp_path / "data")
-    images = images_of(load(tmp_path / "data").test)
+    images = images_of(load_dataset(tmp_path / "data").test)
     for path, expected in zip(paths, images, strict=False):  # the tulip is the last
         (found,) = odd_pictures.seen_by(folder / "classify.py", folder / "network.onnx", path)
         assert np.array_equal(found, expected.numpy()), path.name

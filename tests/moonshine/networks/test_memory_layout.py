@@ -15,7 +15,7 @@ from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.costs.latency import latency
-from moonshine.data import Dataset, Split
+from moonshine.data.store import Dataset, Split
 from moonshine.export.writing import export_network
 from moonshine.formats.about import About
 from moonshine.networks.passes import placed

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.data import load
+from moonshine.data.store import load_dataset
 from moonshine.datasets.arrays import Arrays
 from moonshine.datasets.digits import Digits
 from moonshine.datasets.kind import Normalisation
@@ -72,7 +72,7 @@ def test_the_resize_rule_is_what_was_done(size: int | None, rule: dict[str, Any]
 
     config = arrays(tmp_path / "my.npz", size=size)
     assert prepare_dataset(config, tmp_path / "data").resize_rule == rule
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.resize_rule == rule
     images = torch.from_numpy(np.load(config.path)["test_images"]).permute(0, 3, 1, 2)
     if rule["resize"]:
@@ -88,7 +88,7 @@ def test_square_images_that_keep_their_size(tmp_path: Path) -> None:
 
 def test_a_stated_normalisation_is_taken(tmp_path: Path) -> None:
     prepare_dataset(arrays(tmp_path / "my.npz", normalisation=IMAGENET), tmp_path / "data")
-    data = load(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.mean == (0.485, 0.456, 0.406)
     assert data.std == (0.229, 0.224, 0.225)
 
@@ -98,9 +98,9 @@ def test_every_kind_takes_a_normalisation(tmp_path: Path) -> None:
         tmp_path / "flowers", {f"{split}/{name}": 1 for split in ("train", "test") for name in "ab"}
     )
     prepare_dataset(flowers.config_of(root, normalisation=IMAGENET), tmp_path / "data")
-    assert load(tmp_path / "data").mean == (0.485, 0.456, 0.406)
+    assert load_dataset(tmp_path / "data").mean == (0.485, 0.456, 0.406)
     prepare_dataset(digits(normalisation=Normalisation(mean=[0.3], std=[0.4])), tmp_path / "data")
-    assert (load(tmp_path / "data").mean, load(tmp_path / "data").std) == ((0.3,), (0.4,))
+    assert (load_dataset(tmp_path / "data").mean, load_dataset(tmp_path / "data").std) == ((0.3,), (0.4,))
 
 
 def test_a_normalisation_of_other_channels(tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ def test_a_constant_channel_needs_a_stated_normalisation(tmp_path: Path) -> None
 def test_grey_images_for_a_network_that_takes_colour(tmp_path: Path) -> None:
     prepare_dataset(digits(size=12), tmp_path / "grey")
     prepare_dataset(digits(size=12, channels=3, normalisation=IMAGENET), tmp_path / "colour")
-    grey, colour = load(tmp_path / "grey"), load(tmp_path / "colour")
+    grey, colour = load_dataset(tmp_path / "grey"), load_dataset(tmp_path / "colour")
     assert colour.input_shape == (3, 12, 12)
     assert torch.equal(images_of(colour.train), images_of(grey.train).expand(-1, 3, -1, -1))
     assert colour.mean == (0.485, 0.456, 0.406)
     prepare_dataset(arrays(tmp_path / "my.npz", channels=3), tmp_path / "same")
-    assert load(tmp_path / "same").input_shape == (3, 10, 12)
+    assert load_dataset(tmp_path / "same").input_shape == (3, 10, 12)
 
 
 def test_channels_that_are_neither_grey_nor_colour(tmp_path: Path) -> None:

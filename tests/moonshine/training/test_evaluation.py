@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moonshine.data import Dataset, Split
-from moonshine.data.store import VOID
+from moonshine.data.store import VOID, Dataset, Split
 from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.execution import Execution
 

@@ -19,8 +19,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
-from moonshine.data import Dataset, batches, load
+from moonshine.data.batches import batches
 from moonshine.data.description import Description
+from moonshine.data.store import Dataset, load_dataset
 from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
@@ -85,7 +86,7 @@ def worker(rank: int, count: int, port: int, folder: str, method: dict[str, Any]
         objective(student, teacher, method) as loss,
     ):
         history = train(
-            student, loss, load(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
+            student, loss, load_dataset(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
             seed=0, checkpoints=Checkpoints(Path(folder) / "work", "same"), processes=processes,
             **({"observer": Dies()} if dies and rank == 0 else {}),
         )  # fmt: skip
@@ -104,7 +105,7 @@ def run(folder: Path, count: int, method: dict[str, Any], dies: bool = False) ->
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from moonshine.data.store import write
+    from moonshine.data.store import write_dataset
 
     where = tmp_path_factory.mktemp("together")
     generator = torch.Generator().manual_seed(0)
@@ -125,7 +126,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         std=(0.2,),
         source="generated",
     )
-    write(where / "data", tensors, description, "0" * 64)
+    write_dataset(where / "data", tensors, description, "0" * 64)
     return where
 
 
@@ -175,7 +176,7 @@ def test_two_processes_are_one_that_forwards_their_shards_in_turn(
     """To 1e-4: sums of fp32 are added in another order, and nine steps carry that on."""
     if method is AT:
         two = run(copied(folder, tmp_path / "at"), 2, AT)
-    reference, losses = in_turn(load(folder / "data"), 2, method)
+    reference, losses = in_turn(load_dataset(folder / "data"), 2, method)
     (first, rows, _), (second, other_rows, _) = two
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(first[name], parameter.detach(), rtol=1e-4, atol=1e-5)
@@ -186,7 +187,7 @@ def test_two_processes_are_one_that_forwards_their_shards_in_turn(
 
 def test_one_process_sees_other_batch_statistics(folder: Path, two: Ended) -> None:
     """So the test above would notice processes that did not train on their own shards."""
-    whole, _ = in_turn(load(folder / "data"), 1, HINTS)
+    whole, _ = in_turn(load_dataset(folder / "data"), 1, HINTS)
     assert not torch.allclose(two[0][0]["head.weight"], whole.state_dict()["head.weight"], rtol=1e-3)
 
 
@@ -217,8 +218,8 @@ def alone(folder: Path) -> History:
     student, teacher = networks()
     with objective(student, teacher, HINTS) as loss:
         return train(
-            copy.deepcopy(student), loss, load(folder / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
-            seed=0, checkpoints=Checkpoints(folder / "work", "same"),
+            copy.deepcopy(student), loss, load_dataset(folder / "data"), Training.model_validate(RECIPE), AUGMENT,
+            EXECUTION, seed=0, checkpoints=Checkpoints(folder / "work", "same"),
         )  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def test_the_last_batch_must_have_an_image_for_every_process(folder: Path) -> No
         train(
             student,
             Objective(),
-            load(folder / "data"),
+            load_dataset(folder / "data"),
             recipe,
             AUGMENT,
             EXECUTION,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
-from moonshine.data import Dataset, Split
+from moonshine.data.store import Dataset, Split
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints

@@ -126,7 +126,7 @@ def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Pat
     shutil.copytree(trained, tmp_path / "copy")
     data = tmp_path / "copy/results/tiny/data"
     about = json.loads((data / store.DESCRIPTION).read_text()) | {"scored_classes": 2}
-    store.write(data, load_file(data / store.ARRAYS), about, about.pop("sha256")["source"])
+    store.write_dataset(data, load_file(data / store.ARRAYS), about, about.pop("sha256")["source"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "copy")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

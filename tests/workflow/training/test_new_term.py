@@ -19,7 +19,7 @@ from moonshine.config.methods import Method
 from moonshine.config.methods import Term as Settings
 from moonshine.config.study import Study
 from moonshine.config.training import Training
-from moonshine.data import Dataset, Split
+from moonshine.data.store import Dataset, Split
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.term import Pair, Term

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moonshine.config import load_study
-from moonshine.data import Dataset
+from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
 from moonshine_workflow.engines.handover import require_files

@@ -33,7 +33,7 @@ def chosen(count: int) -> list[int]:
 
 def _draw(job: stage.Job, folder: Path) -> None:
     """One picture per test image, one of its truth, and one per network; of every method the first seed."""
-    from moonshine.data import Split
+    from moonshine.data.store import Split
     from moonshine.structures.artifacts import load
     from moonshine.training.evaluation import predict
     from moonshine.training.execution import resolve

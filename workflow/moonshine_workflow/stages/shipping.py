@@ -12,7 +12,7 @@ from torch import nn
 
 from moonshine.config import Study
 from moonshine.costs.budgets import FILES, parse_budgets
-from moonshine.data import Dataset
+from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing

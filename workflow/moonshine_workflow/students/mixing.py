@@ -15,7 +15,8 @@ from moonshine.config import Study
 from moonshine.config.augment import Augment
 from moonshine.config.networks import Finalists, Mixed
 from moonshine.config.training import OneCycle, Optimizer, Training
-from moonshine.data import Dataset, batches
+from moonshine.data.batches import batches
+from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.formats.sizes import exported_bytes
 from moonshine.search.fisher import ReportProgress

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from moonshine.data import Dataset
 from moonshine.data.description import Description
+from moonshine.data.store import Dataset
 from moonshine.files import sha256, write_csv, write_json
 from moonshine.structures.artifacts import save_weights
 from moonshine.structures.structure import StudyStructure

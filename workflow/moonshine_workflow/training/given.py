@@ -9,8 +9,8 @@ from typing import Any
 
 from moonshine.config import Study
 from moonshine.config.networks import PUBLISHED
-from moonshine.data import Dataset
 from moonshine.data.description import Description
+from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights

@@ -13,8 +13,9 @@ from torch import nn
 import moonshine
 from moonshine import MoonshineError
 from moonshine.config.networks import WarmStart
-from moonshine.data import Dataset, batches
+from moonshine.data.batches import batches
 from moonshine.data.description import Description
+from moonshine.data.store import Dataset
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load

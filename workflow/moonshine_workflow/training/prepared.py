@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from moonshine.config import Study
 from moonshine.data.description import Description
-from moonshine.data.store import ARRAYS, DESCRIPTION, Dataset, LostArrays, load
+from moonshine.data.store import ARRAYS, DESCRIPTION, Dataset, LostArrays, load_dataset
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
 
@@ -23,16 +23,16 @@ def load_prepared(study: Study) -> Dataset:
     """
     node = nodes.fetch(study.study)
     try:
-        return load(node.folder)
+        return load_dataset(node.folder)
     except LostArrays:
         node.work.mkdir(parents=True, exist_ok=True)
         with FileLock(node.work / "lock"):
             try:
-                return load(node.folder)  # another node may have been faster
+                return load_dataset(node.folder)  # another node may have been faster
             except LostArrays as lost:
                 stage.logger.warning("%s; now preparing them again", lost)
                 _restore(study, node)
-        return load(node.folder)
+        return load_dataset(node.folder)
 
 
 def _restore(study: Study, node: nodes.Node) -> None:

@@ -16,7 +16,7 @@ import torch
 from moonshine.config import Study
 from moonshine.costs.cache import remembered
 from moonshine.costs.latency import RELIABLE, visiting
-from moonshine.data import Dataset, Split
+from moonshine.data.store import Dataset, Split
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
