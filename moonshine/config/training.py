@@ -116,7 +116,7 @@ class Training(Section):
 class Runtime(Section):
     """How a node is computed, not what: changing this reruns nothing.
 
-    ``workers`` processes decode the pictures of data that are not decoded ahead; left out, as many as ``threads``.
+    ``workers`` processes decode the images of data that are not decoded ahead; left out, as many as ``threads``.
     """
 
     threads: Processes

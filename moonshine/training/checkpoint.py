@@ -25,7 +25,7 @@ NAME = re.compile(r"epoch-([0-9]{5,})\.(pt|json)")
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where one run keeps its checkpoints; ``fingerprint`` says what is being trained."""
+    """Checkpoints of one run, in ``folder``; ``fingerprint`` identifies what is trained."""
 
     folder: Path
     fingerprint: str
@@ -50,7 +50,7 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """The newest intact checkpoint of this very run as (epoch, state); says what it passes over.
+        """Return the newest intact checkpoint of this run as (epoch, state), with a warning for each passed over.
 
         MoonshineError for one of another `VERSION`, which stays where it is.
         """
@@ -94,7 +94,7 @@ class Checkpoints:
         return self.folder / f"epoch-{epoch:05d}.pt"
 
     def _epochs(self) -> list[int]:
-        """Epochs with a checkpoint, newest first; any other file beside them is none."""
+        """Epochs with a checkpoint, newest first; other files in the folder are ignored."""
         names = (NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*.pt"))
         return sorted((int(name[1]) for name in names if name), reverse=True)
 
@@ -104,5 +104,5 @@ class _OtherVersionError(MoonshineError):
 
 
 def fingerprint(*parts: Any) -> str:
-    """A digest of JSON-able settings: runs that differ in any of them never share a checkpoint."""
+    """Return a digest of JSON-able settings; runs that differ in any of them never share a checkpoint."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -21,7 +21,7 @@ BATCH = 500
 
 @torch.no_grad()
 def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> dict[str, Any]:
-    """The error of ``network`` on a split in percent, in eval mode, and what it consists of.
+    """Return the error of ``network`` on a split in percent, in eval mode, and what it consists of.
 
     Of images ``error_pct`` is the top-1 error, and ``wrong`` holds the 0-based indices of the misclassified examples,
     in one string: two networks' difference has a far smaller standard error when it is known which ones they share.
@@ -36,7 +36,7 @@ def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: E
 
 
 def guessing_error(labels: Tensor, dataset: Dataset) -> float:
-    """The ``error_pct`` of always naming the commonest class: of ``labels`` (N,), or of label maps (N, H, W)."""
+    """Return the ``error_pct`` of predicting the most common class: of ``labels`` (N,), or of label maps (N, H, W)."""
     scored = dataset.scored_classes or dataset.num_classes
     counts = torch.zeros(scored, dtype=torch.int64)
     for part in labels.split(BATCH):
@@ -104,7 +104,7 @@ def _label_maps(
 
 @torch.no_grad()
 def predict(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> Tensor:
-    """The likeliest class of every image, (N,), or of every pixel, (N, H, W), in eval mode, on the CPU."""
+    """Return the predicted class of every image, (N,), or of every pixel, (N, H, W), in eval mode, on the CPU."""
     execution = execution.suiting(network.eval(), dataset.input_shape)
     return torch.cat([logits.argmax(1).cpu() for logits, _ in _outputs(network, split, dataset, execution)])
 

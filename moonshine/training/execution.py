@@ -22,7 +22,7 @@ _M_MMAP_THRESHOLD = -3
 
 @dataclass(frozen=True)
 class Execution:
-    """Resolved settings; ``dtype`` is the autocast type, float32 for none; ``workers`` processes decode pictures."""
+    """Resolved settings; ``dtype`` is the autocast type, float32 for none; ``workers`` processes decode images."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -42,7 +42,7 @@ class Execution:
         return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def suiting(self, module: nn.Module, input_shape: Sequence[int]) -> Execution:
-        """Place ``module`` and return this execution, without what the module does not run in, or not rightly.
+        """Place ``module`` and return this execution, without what the module cannot run in, or not correctly.
 
         That is channels_last, and bf16 on a CPU where a convolution's stride is larger than its input: there oneDNN
         leaves the weights' gradients uninitialised (seen with torch 2.15; fp32 is right). ``input_shape`` is
@@ -63,7 +63,7 @@ class Execution:
 
 
 def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execution:
-    """Turn ``auto`` into what this machine gains from, and set threads and determinism for the process.
+    """Replace ``auto`` by the fastest choice on this machine, and set threads and determinism for the process.
 
     bf16 where the device multiplies it natively, channels_last everywhere: see benchmarks/throughput.py.
     ``index`` is that of the GPU where several processes have one each.
@@ -106,7 +106,7 @@ def _device(name: str) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks: feature maps of megabytes else return to the kernel every step.
+    """Tell glibc to reuse large freed blocks: otherwise megabytes of feature maps return to the kernel at every step.
 
     Page faults took a fifth of a training step of WRN-16-1. With another C library it does nothing.
     """

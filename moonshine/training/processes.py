@@ -17,13 +17,13 @@ from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other: the others do while the first one evaluates the validation split."""
+"""Time that processes wait for each other, as they do while the first one evaluates the validation split."""
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """A process among those that train together; alone by default. Only the first one writes anything."""
+    """One of the processes that train together, alone by default. Only the first one writes files."""
 
     rank: int = 0
     count: int = 1
@@ -34,11 +34,11 @@ class Processes:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """Which part of every batch is this process's, as `moonshine.data.batches` takes it."""
+        """Part of every batch that this process computes, as `moonshine.data.batches` takes it."""
         return self.rank, self.count
 
     def wrap(self, network: nn.Module, execution: Execution, is_static: bool = True) -> nn.Module:
-        """The module whose backward pass averages gradients over all processes; itself where there is one.
+        """Return the module wrapped so that its backward pass averages gradients; itself where one process trains.
 
         The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
         batch norm are the first process's. Parameters without a gradient are found in the first step, or in each where
@@ -52,17 +52,17 @@ class Processes:
         )
 
     def share(self, mine: int, batch: int) -> float:
-        """What a mean over ``mine`` of a batch's images counts for in the average over processes."""
+        """Return the weight of a mean over ``mine`` of the images of a batch in the average over processes."""
         return mine * self.count / batch
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in all of them."""
+        """All-reduce: return the sum of a tensor over all processes."""
         if self.count > 1:
             dist.all_reduce(value)
         return value
 
     def agree(self, found: Any) -> Any:
-        """What the first process has found, in all of them."""
+        """Broadcast: return what the first process has found."""
         if self.count == 1:
             return found
         box = [found]
@@ -70,7 +70,7 @@ class Processes:
         return box[0]
 
     def gather(self, own: Any) -> list[Any]:
-        """What every process has, by rank, in all of them."""
+        """All-gather: return what each process has, by rank."""
         if self.count == 1:
             return [own]
         box: list[Any] = [None] * self.count
@@ -96,7 +96,7 @@ def synchronised(network: nn.Module) -> None:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Processes:
-    """The place of this process among those that ``torchrun`` started; alone where it was started otherwise."""
+    """Return this process's place among those that ``torchrun`` started; alone where it was started otherwise."""
     if "TORCHELASTIC_RUN_ID" not in environment:
         return ALONE
     return Processes(int(environment["RANK"]), int(environment["WORLD_SIZE"]))

@@ -1,4 +1,4 @@
-"""The training loop, one for the teacher, for training from scratch and for every distillation method."""
+"""Training loop of the teacher, of training from scratch and of every distillation method."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class Observer:
-    """Told what happens while a network trains; this one listens and does nothing."""
+    """Callbacks of a training; these do nothing."""
 
     def resumed(self, rows: Sequence[Row]) -> None:
-        """The run continues after these epochs, which an earlier process trained."""
+        """The run continues after ``rows``, the epochs that an earlier process trained."""
 
     def batch(self, done: int, total: int) -> None:
         """``done`` of the epoch's ``total`` optimiser steps are taken."""
@@ -50,7 +50,7 @@ SILENT = Observer()
 
 @dataclass(frozen=True)
 class History:
-    """One row per epoch, and how the run ended: ``completed``, or ``diverged`` at its last row."""
+    """Rows, one per epoch, and how the run ended: ``completed``, or ``diverged`` at its last row."""
 
     rows: list[Row] = field(default_factory=list)
     status: Literal["completed", "diverged"] = "completed"
@@ -166,7 +166,7 @@ def _weights_are_finite(network: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from epoch to epoch."""
+    """Settings and state that all epochs share."""
 
     together: nn.Module
     columns: tuple[str, ...]
@@ -181,7 +181,7 @@ class _Run:
 
 
 def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
-    """One pass over ``split``; loss terms are means over its examples, the error is of the training passes.
+    """Train for one pass over ``split``; terms of the loss are means over examples, its error is of the same passes.
 
     Of label maps the error is that of pixels.
     """
