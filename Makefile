@@ -23,7 +23,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint unit smoke test-slurm ui lock
+.PHONY: help setup reproduce test lint unit explore smoke test-slurm ui lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -45,6 +45,9 @@ lint: $(STAMP) ## style, types and layers only
 
 unit: $(STAMP) ## the tests only
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+
+explore: $(STAMP) ## the tests of properties, on many random examples
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) -m hypothesis --hypothesis-profile explore
 
 smoke: $(STAMP) ## the smoke-test studies, whole, under both engines
 	@.venv/bin/python -m tests.smoke.run --cores $(CORES)

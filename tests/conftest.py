@@ -1,11 +1,19 @@
-"""The order of the tests, that they are the same every time, and that less time goes into looking for garbage."""
+"""The order of the tests, how many examples properties are tried on, and how often Python looks for garbage."""
 
 import gc
 
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("same", derandomize=True)
+# Properties are checked on a few examples, always the same; `make explore` looks for others.
+hypothesis.settings.register_profile("same", max_examples=30, derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "explore",
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
 hypothesis.settings.load_profile("same")
 
 # Exporting makes millions of objects that stay; Python's own number has it look through all of them every so often.

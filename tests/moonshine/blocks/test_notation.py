@@ -48,7 +48,7 @@ blocks = paper | st.builds(
 )
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks)
 def test_text_and_slug_name_the_same_block(block):
     assert parse(str(block)) == block

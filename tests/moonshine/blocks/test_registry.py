@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshine import MoonshineError
@@ -98,7 +98,6 @@ def test_a_block_that_does_not_fit_says_where_and_what_would(block, reason):
     assert str(caught.value) == f"block {block} does not fit stage2.0: {reason}"
 
 
-@settings(deadline=None, max_examples=60)
 @given(paper, st.integers(1, 48), st.integers(1, 48))
 def test_a_block_fits_exactly_when_its_values_divide(block, inputs, outputs):
     def divides(value, width):

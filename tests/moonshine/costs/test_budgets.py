@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moonshine.costs.budgets import MEASURES, Budget, dearer, parse_budget, parse_budgets, show
@@ -110,7 +110,6 @@ def test_the_limit_is_inclusive() -> None:
     assert not budget.allows(1_200_001)
 
 
-@settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=12) | st.text("0123456789. kMGBimsuparonxt-8", max_size=12))
 @example(text="2 kB peak")
 def test_any_text_is_a_budget_or_an_error_of_ours(text: str) -> None:
@@ -122,7 +121,6 @@ def test_any_text_is_a_budget_or_an_error_of_ours(text: str) -> None:
     assert parse_budget(str(budget)) == budget
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     number=st.integers(1, 10**7),
     measure=st.sampled_from(list(MEASURES.values())),

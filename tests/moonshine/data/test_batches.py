@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -55,7 +55,6 @@ def reference_crop(image: np.ndarray, top: int, left: int, mirrored: bool, paddi
     return cropped[:, :, ::-1] if mirrored else cropped
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(1, 20),
     batch_size=st.integers(1, 24),
@@ -202,7 +201,6 @@ def dense(count: int, height: int = 10, width: int = 12) -> Split:
     return Split(images, labels)
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     padding=st.integers(0, 4),
     flip=st.booleans(),

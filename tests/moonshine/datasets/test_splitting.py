@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshine.datasets.splitting import hold_out
@@ -14,7 +14,6 @@ def labels_of(*sizes: int) -> np.ndarray:
     return np.random.RandomState(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(10, 60), min_size=2, max_size=6),
     share=st.floats(0.15, 0.85),

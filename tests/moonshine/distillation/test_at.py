@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,7 +22,6 @@ from tests.messages import naming
 Array = NDArray[np.float64]
 SHAPES = ((4, 8, 32, 32), (4, 16, 16, 16), (4, 32, 8, 8))
 
-few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 at_forms = pytest.mark.parametrize("form", sorted(AT_FORMS))
 
@@ -92,7 +91,6 @@ def test_attention_transfer_by_hand(form: str, expected: float) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@few
 @given(seeds)
 def test_attention_maps_are_unit_vectors(seed: int) -> None:
     maps = attention_map(activations(seed)[1])
@@ -100,7 +98,6 @@ def test_attention_maps_are_unit_vectors(seed: int) -> None:
     torch.testing.assert_close(maps.flatten(1).norm(dim=1), torch.ones(4, dtype=torch.float64))
 
 
-@few
 @given(seeds, st.floats(1e-3, 1e3))
 def test_maps_ignore_scale(seed: int, scale: float) -> None:
     activation = activations(seed)[2]
@@ -108,7 +105,6 @@ def test_maps_ignore_scale(seed: int, scale: float) -> None:
 
 
 @at_forms
-@few
 @given(seed=seeds)
 def test_equal_activations_cost_nothing_and_pull_nowhere(form: str, seed: int) -> None:
     student = [a.requires_grad_() for a in activations(seed)]
@@ -118,7 +114,6 @@ def test_equal_activations_cost_nothing_and_pull_nowhere(form: str, seed: int) -
     assert not any(gradient(a).any() for a in student)
 
 
-@few
 @given(seeds)
 def test_released_is_resolution_free_at_32x32_only(seed: int) -> None:
     def losses(shapes: Sequence[tuple[int, ...]]) -> list[float]:

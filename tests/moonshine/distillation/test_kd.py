@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,7 +17,6 @@ from moonshine.distillation.kd import KD_FORMS, knowledge_distillation
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 
-few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 kd_forms = pytest.mark.parametrize("form", sorted(KD_FORMS))
 
@@ -81,7 +80,6 @@ def test_released_kd_is_weaker_by_half_the_number_of_classes() -> None:
 
 
 @kd_forms
-@few
 @given(seed=seeds, shift=st.floats(-50, 50))
 def test_kd_of_equal_distributions_is_zero(form: str, seed: int, shift: float) -> None:
     student, _, labels = logits_and_labels(seed)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -137,7 +137,6 @@ def fitting():
                     yield channels, plan(block, (first, second))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from(list(fitting())))
 def test_a_block_that_fits_keeps_the_map_and_lets_everything_learn(fits):
     channels, planned = fits

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -21,7 +21,6 @@ def decoded(path: Path, **options: Any) -> np.ndarray:
     return decode_file(path, options.get("resize", 16), options.get("crop", 12))
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     sides=st.tuples(st.integers(8, 40), st.integers(8, 40)).map(sorted),

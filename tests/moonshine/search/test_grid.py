@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshine.search.grid import BINS, count_ways, to_grid
@@ -24,7 +24,6 @@ def totals(rows, rest):
 rows_of_numbers = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=4), min_size=1, max_size=5)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     rows=rows_of_numbers,
     scale=st.sampled_from([1, 6, 0.25, 0.3]),

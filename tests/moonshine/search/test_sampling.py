@@ -61,7 +61,7 @@ def row(**shares):
     return {block: PlaceCost(each[0], each[1], each[2]) for block, each in shares.items()}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     measure=st.sampled_from(list(UNITS)), share=st.floats(0, 1.1), width=st.sampled_from([0.002, 0.025, 0.2])
 )

@@ -57,7 +57,7 @@ def a_choice(space):
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_planned_costs_are_those_of_the_network(name, data):
     space, planned = SPACES[name], costs_of(name)

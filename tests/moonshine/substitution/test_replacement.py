@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -56,7 +56,6 @@ def convolution(draw: st.DrawFn) -> nn.Conv2d:
 BLOCKS = ["G(2)", "G(N/4)", "G(N)", "B(2)", "B(4)", "BG(2,2)", "BG(4,M)"]
 
 
-@settings(max_examples=60, deadline=None)
 @given(conv=convolution(), block=st.sampled_from(BLOCKS))
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_geometry_widths_and_bias_are_those_of_the_convolution(conv: nn.Conv2d, block: str) -> None:

@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshine.training.overlap import image_values, iou, mean_iou, overlaps, standard_error
@@ -21,7 +21,6 @@ def maps(seed: int, images: int = 3, outputs: int = 4) -> tuple[torch.Tensor, to
     return predicted, labels
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), outputs=st.integers(2, 5))
 def test_it_is_the_count_of_pixels_one_by_one(seed: int, outputs: int) -> None:
     predicted, labels = maps(seed, outputs=outputs)
