@@ -127,7 +127,7 @@ def test_restamp_moves_both_records_and_the_report_says_so(
     [
         (None, ["nothing to restamp"]),
         (lose_a_file, ["missing", WEIGHTS]),
-        (edit_a_parameter, ["distil@tiny-B2-at-0"]),
+        (edit_a_parameter, ["methods.at"]),
         (edit_the_users_code, ["structure@tiny-B2"]),
         (forget, ["more than code"]),
     ],
