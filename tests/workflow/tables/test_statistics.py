@@ -4,7 +4,7 @@ import statistics as stdlib
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moonshine_workflow.tables.statistics import (
@@ -22,7 +22,6 @@ from moonshine_workflow.tables.statistics import (
 )
 from tests.messages import naming
 
-few = settings(deadline=None, max_examples=40)
 errors = st.floats(0, 100)
 
 
@@ -52,7 +51,6 @@ def test_two_values_have_an_interval_one_has_none_and_none_has_no_mean():
     assert estimate([]) == Estimate(0, None, None)
 
 
-@few
 @given(st.lists(errors, min_size=2, max_size=8), st.floats(-50, 50))
 def test_a_shift_moves_the_mean_and_not_the_interval(values, shift):
     here, there = estimate(values), estimate([value + shift for value in values])
@@ -70,7 +68,6 @@ def test_pooling_averages_students_within_a_seed_first():
     assert (pooled.students, pooled.seeds) == (("a", "b"), (0, 1, 2))
 
 
-@few
 @given(st.lists(errors, min_size=2, max_size=5), st.integers(1, 10))
 def test_students_that_repeat_each_other_add_no_certainty(values, copies):
     one = dict(enumerate(values))
@@ -127,7 +124,6 @@ def test_binomial_standard_error_by_hand():
 misses = st.lists(st.frozensets(st.integers(0, 19)), min_size=1, max_size=3)
 
 
-@few
 @given(misses, misses)
 @example(
     [frozenset()], [frozenset(), frozenset(), frozenset(range(20))]
@@ -196,7 +192,6 @@ def test_dominated_by_hand():
     assert dominated(points) == [False, False, True, True, False]
 
 
-@few
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
 def test_a_front_falls_and_covers_every_dominated_point(points):
     out = dominated(points)
