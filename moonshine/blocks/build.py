@@ -18,6 +18,7 @@ from moonshine.blocks.expressions import (
     layers,
     out_channels,
 )
+from moonshine.blocks.families.grouped import ordinary_parameters
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 
@@ -32,6 +33,7 @@ class CheapConvolution(nn.Sequential):
     (n, in, h, w) -> (n, out, h/stride, w/stride). Between units stand the network's own batch norm and ReLU. For code
     that reads them, it has the widths and the geometry of ``place``, for which it stands. ``ends`` names the layers
     that end its units. ``numbered``: layers have numbers for names, in place of conv1, norm2, relu2, conv2, ...
+    ``replaced`` are the convolutions that it stands for, where they are not ``place`` alone.
     ``ends_place``: whether its output is that of the whole block, before the residual sum.
     """
 
@@ -43,6 +45,7 @@ class CheapConvolution(nn.Sequential):
         *,
         eps: float = 1e-5,
         numbered: bool = False,
+        replaced: Sequence[Geometry] = (),
         ends_place: bool = True,
     ) -> None:
         super().__init__()
@@ -50,6 +53,7 @@ class CheapConvolution(nn.Sequential):
         self.kernel_size, self.stride = place.kernel, place.stride
         self.dilation, self.padding = place.dilation, place.padding
         self.kind, self.released = kind.name, kind.initialisation == "released"
+        self.decay, self.ordinary_parameters = kind.decay, ordinary_parameters(replaced or [place])
         self.ends_place = ends_place
         ends = []
         built: list[tuple[str, nn.Module]] = []

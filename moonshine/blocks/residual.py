@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
         whole = plan.whole
         self.norm1 = nn.BatchNorm2d(whole.in_channels)
         self.relu1 = nn.ReLU(inplace=True)
-        self.branch = CheapConvolution(plan.kind, plan.units, whole)
+        self.branch = CheapConvolution(plan.kind, plan.units, whole, replaced=plan.places)
         changes = whole.in_channels != whole.out_channels or whole.stride != (1, 1)
         jump = Conv(whole.in_channels, whole.out_channels, stride=whole.stride)
         self.shortcut = convolution(jump) if changes else None

@@ -49,7 +49,7 @@ class NonBottleneck1D(nn.Module):
 
 def branch(plan: BlockPlan) -> CheapConvolution:
     """What a `NonBottleneck1D` computes before its last batch norm."""
-    return CheapConvolution(plan.kind, plan.units, plan.whole, eps=EPS, numbered=True)
+    return CheapConvolution(plan.kind, plan.units, plan.whole, eps=EPS, numbered=True, replaced=plan.places)
 
 
 def ordinary_convolutions(block: nn.Module) -> tuple[tuple[Geometry, ...], tuple[str, ...]] | None:

@@ -95,11 +95,12 @@ def _replace(module: nn.Module, change: Change) -> None:
     bias = plan.places[0].bias and not place.norms
     first = replace(whole, out_channels=middle, stride=total_stride(before), bias=bias)
     last = replace(whole, in_channels=middle, stride=total_stride(after))
-    made = CheapConvolution(plan.kind, [before], first, ends_place=False)
+    made = CheapConvolution(plan.kind, [before], first, replaced=plan.places[:1], ends_place=False)
     _put(module, place.convolutions[0], made, like[0])
     for norm in place.norms:
         _resize(module.get_submodule(norm), middle)
-    _put(module, place.convolutions[1], CheapConvolution(plan.kind, [after], last), like[0])
+    made = CheapConvolution(plan.kind, [after], last, replaced=plan.places[1:])
+    _put(module, place.convolutions[1], made, like[0])
 
 
 def _resize(norm: nn.Module, channels: int) -> None:

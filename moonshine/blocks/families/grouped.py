@@ -6,7 +6,9 @@ whose initialisation they keep.
 
 from __future__ import annotations
 
-from moonshine.blocks.expressions import Chain, Conv, Expression
+from collections.abc import Sequence
+
+from moonshine.blocks.expressions import Chain, Conv, Expression, layers
 from moonshine.blocks.families.kind import Kind, group_count, narrowed
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Parameter, Value
@@ -15,6 +17,17 @@ from moonshine.blocks.notation import Parameter, Value
 def standard(place: Geometry) -> Expression:
     """S: the ordinary convolution."""
     return place.spatial(place.in_channels, place.out_channels)
+
+
+def ordinary_parameters(places: Sequence[Geometry]) -> int:
+    """The parameters of ordinary convolutions one behind the other, with the batch norms between them."""
+    norms = sum(2 * place.out_channels for place in places[:-1])
+    return norms + sum(
+        conv.fan_in * conv.out_channels + (conv.joint == "relu" or place.bias) * conv.out_channels
+        for place in places
+        for conv in layers(standard(place))
+        if isinstance(conv, Conv)
+    )
 
 
 def grouped(place: Geometry, g: Value) -> Expression:

@@ -1,0 +1,44 @@
+"""Groups of parameters by how weight decay acts on them, by the object that holds each, never by its name.
+
+Source: deficient-efficient (BayesWatch), which scales the decay of compressed weights by what the network was
+compressed to: a dense weight of few numbers moves by more than its own decay for every step of theirs.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from moonshine.blocks.build import CheapConvolution, GeneratedConv
+from moonshine.blocks.expressions import Decay
+
+
+def decay_groups(module: nn.Module) -> dict[Decay, list[nn.Parameter]]:
+    """Every parameter of a module in one group, in the module's order.
+
+    The factors of generated weights are in the group that their generator names, the other convolutions of a cheap
+    block in the one that its kind names, everything else is plain.
+    """
+    known: dict[int, Decay] = {}
+    for cheap in module.modules():
+        if isinstance(cheap, CheapConvolution):
+            for layer in cheap.modules():
+                if isinstance(layer, GeneratedConv):
+                    known |= {id(factor): layer.generator.decay for factor in layer.factors}
+                elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    known[id(layer.weight)] = cheap.decay
+    groups: dict[Decay, list[nn.Parameter]] = {"plain": [], "scaled": [], "none": []}
+    for parameter in module.parameters():
+        groups[known.get(id(parameter), "plain")].append(parameter)
+    return groups
+
+
+def decay_scale(module: nn.Module) -> float:
+    """The parameters of a network over those of the same network with ordinary blocks: what "scaled" multiplies."""
+    total = sum(parameter.numel() for parameter in module.parameters())
+    saved = 0
+    inside: set[nn.Module] = set()
+    for cheap in module.modules():
+        if isinstance(cheap, CheapConvolution) and cheap not in inside:
+            inside |= set(cheap.modules())
+            saved += cheap.ordinary_parameters - sum(parameter.numel() for parameter in cheap.parameters())
+    return total / (total + saved)
