@@ -32,6 +32,13 @@ def decay_groups(module: nn.Module) -> dict[Decay, list[nn.Parameter]]:
     return groups
 
 
+def decay_factors(module: nn.Module) -> dict[nn.Parameter, float]:
+    """What a study's weight decay is multiplied by, for the parameters where that is not 1."""
+    groups = decay_groups(module)
+    scale = decay_scale(module) if groups["scaled"] else 1.0
+    return dict.fromkeys(groups["scaled"], scale) | dict.fromkeys(groups["none"], 0.0)
+
+
 def decay_scale(module: nn.Module) -> float:
     """The parameters of a network over those of the same network with ordinary blocks: what "scaled" multiplies."""
     total = sum(parameter.numel() for parameter in module.parameters())

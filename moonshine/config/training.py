@@ -10,7 +10,7 @@ from moonshine.fields import NonNegative, Positive, Processes, Section, Share, W
 
 
 class Optimizer(Section):
-    """Stochastic gradient descent; ``weight_decay`` acts on every parameter, as in the paper."""
+    """Stochastic gradient descent; ``weight_decay`` acts on every parameter (factors of generated weights: scaled)."""
 
     kind: Literal["sgd"] = "sgd"
     lr: Positive

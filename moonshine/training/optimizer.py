@@ -6,7 +6,7 @@ of the start-up of every training process. The arithmetic is the same functions'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -31,39 +31,59 @@ class Updates(Protocol):
         """Continue from a ``state_dict``."""
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer | config.Adam) -> Updates:
-    """The optimiser that a study's ``training.optimizer`` describes."""
-    return Adam(parameters, settings) if isinstance(settings, config.Adam) else SGD(parameters, settings)
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    settings: Optimizer | config.Adam,
+    decay_factors: Mapping[nn.Parameter, float] | None = None,
+) -> Updates:
+    """The optimiser that a study's ``training.optimizer`` describes.
+
+    The weight decay of a parameter in ``decay_factors`` is multiplied by its factor.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    decays = [settings.weight_decay * (decay_factors or {}).get(parameter, 1.0) for parameter in trained]
+    return (
+        Adam(trained, settings, decays)
+        if isinstance(settings, config.Adam)
+        else SGD(trained, settings, decays)
+    )
+
+
+def _by_decay(parameters: list[nn.Parameter], decays: list[float]) -> Iterator[tuple[float, list[int]]]:
+    """Each weight decay, and the places of the parameters that have it and a gradient."""
+    for decay in dict.fromkeys(decays):
+        pairs = enumerate(zip(parameters, decays, strict=True))
+        if trained := [place for place, (own, its) in pairs if its == decay and own.grad is not None]:
+            yield decay, trained
 
 
 class SGD:
-    """Updates every parameter in place; weight decay acts on all of them, as in the paper."""
+    """Updates every parameter in place, each with its weight decay of ``decays``."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: Optimizer) -> None:
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self._momenta: list[Tensor | None] = [None] * len(self._parameters)
-        self._settings = settings
+    def __init__(self, parameters: list[nn.Parameter], settings: Optimizer, decays: list[float]) -> None:
+        self._parameters, self._settings, self._decays = parameters, settings, decays
+        self._momenta: list[Tensor | None] = [None] * len(parameters)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update from the gradients of all parameters, which it then drops."""
-        trained = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        momenta = [self._momenta[index] for index in trained]
-        sgd(
-            [self._parameters[index] for index in trained],
-            [self._parameters[index].grad for index in trained],  # type: ignore[misc]
-            momenta,
-            foreach=True,
-            weight_decay=self._settings.weight_decay,
-            momentum=self._settings.momentum,
-            lr=lr,
-            dampening=0.0,
-            nesterov=self._settings.nesterov,
-            maximize=False,
-        )
-        for index, momentum in zip(trained, momenta, strict=True):
-            self._momenta[index] = momentum
-            self._parameters[index].grad = None
+        for decay, trained in _by_decay(self._parameters, self._decays):
+            momenta = [self._momenta[index] for index in trained]
+            sgd(
+                [self._parameters[index] for index in trained],
+                [self._parameters[index].grad for index in trained],  # type: ignore[misc]
+                momenta,
+                foreach=True,
+                weight_decay=decay,
+                momentum=self._settings.momentum,
+                lr=lr,
+                dampening=0.0,
+                nesterov=self._settings.nesterov,
+                maximize=False,
+            )
+            for index, momentum in zip(trained, momenta, strict=True):
+                self._momenta[index] = momentum
+                self._parameters[index].grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """The momenta, in the order of the parameters."""
@@ -75,11 +95,10 @@ class SGD:
 
 
 class Adam:
-    """Adam; updates every parameter in place, with weight decay added to all gradients."""
+    """Adam; updates every parameter in place, with its weight decay of ``decays`` added to the gradient."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: config.Adam) -> None:
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self._settings = settings
+    def __init__(self, parameters: list[nn.Parameter], settings: config.Adam, decays: list[float]) -> None:
+        self._parameters, self._settings, self._decays = parameters, settings, decays
         self._steps = [torch.zeros(()) for _ in self._parameters]
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
@@ -87,25 +106,25 @@ class Adam:
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update from the gradients of all parameters, which it then drops."""
-        trained = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        adam(
-            [self._parameters[index] for index in trained],
-            [self._parameters[index].grad for index in trained],  # type: ignore[misc]
-            [self._means[index] for index in trained],
-            [self._squares[index] for index in trained],
-            [],
-            [self._steps[index] for index in trained],
-            foreach=True,
-            amsgrad=False,
-            beta1=self._settings.betas[0],
-            beta2=self._settings.betas[1],
-            lr=lr,
-            weight_decay=self._settings.weight_decay,
-            eps=self._settings.eps,
-            maximize=False,
-        )
-        for index in trained:
-            self._parameters[index].grad = None
+        for decay, trained in _by_decay(self._parameters, self._decays):
+            adam(
+                [self._parameters[index] for index in trained],
+                [self._parameters[index].grad for index in trained],  # type: ignore[misc]
+                [self._means[index] for index in trained],
+                [self._squares[index] for index in trained],
+                [],
+                [self._steps[index] for index in trained],
+                foreach=True,
+                amsgrad=False,
+                beta1=self._settings.betas[0],
+                beta2=self._settings.betas[1],
+                lr=lr,
+                weight_decay=decay,
+                eps=self._settings.eps,
+                maximize=False,
+            )
+            for index in trained:
+                self._parameters[index].grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Steps and moments, in the order of the parameters."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from moonshine.blocks.decay import decay_factors
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED, batches
@@ -93,7 +94,8 @@ def train(
             type(network).__name__,
         )
     execution.place(objective)
-    optimizer = make_optimizer(Together(network, objective).parameters(), training.optimizer)
+    trained = Together(network, objective)
+    optimizer = make_optimizer(trained.parameters(), training.optimizer, decay_factors(network))
     rows: list[Row] = []
     resumed = 0
     found = checkpoints.load(execution.device) if checkpoints else None

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from moonshine.config.training import Optimizer, Training
-from moonshine.training.optimizer import SGD, Updates, make_optimizer
+from moonshine.config.training import Adam, Optimizer, Training
+from moonshine.training.optimizer import Updates, make_optimizer
 
 SETTINGS: list[dict[str, Any]] = [
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
@@ -62,6 +62,24 @@ def test_it_takes_the_steps_of_torchs_own(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS[0], ADAM])
+def test_a_factor_changes_the_weight_decay_of_its_parameter(settings: dict[str, Any]) -> None:
+    ours, theirs = network(), network()
+    first, *others = theirs.parameters()
+    groups = [{"params": others}, {"params": [first], "weight_decay": 0.25 * settings["weight_decay"]}]
+    reference = reference_of(settings, groups)
+    section = (Adam if "kind" in settings else Optimizer).model_validate(settings)
+    mine = make_optimizer(ours.parameters(), section, {next(ours.parameters()): 0.25})
+    for step in range(3):
+        backward(ours, step)
+        mine.step(settings["lr"])
+        backward(theirs, step)
+        reference.step()
+        reference.zero_grad()
+    for left, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[0], ADAM])
 def test_it_continues_from_its_state(settings: dict[str, Any]) -> None:
     whole = network()
     optimizer = ours_of(settings, whole)
@@ -81,7 +99,7 @@ def test_a_frozen_parameter_stays_as_it_is() -> None:
     frozen = next(trained.parameters()).requires_grad_(False)
     before = frozen.clone()
     backward(trained, 0)
-    SGD(trained.parameters(), Optimizer.model_validate(SETTINGS[0])).step(0.1)
+    make_optimizer(trained.parameters(), Optimizer.model_validate(SETTINGS[0])).step(0.1)
     assert torch.equal(frozen, before)
 
 
@@ -89,12 +107,12 @@ def test_training_does_not_load_dynamo() -> None:
     program = (
         "import sys, torch\n"
         "from moonshine.config.training import Optimizer\n"
-        "from moonshine.training.optimizer import SGD\n"
+        "from moonshine.training.optimizer import make_optimizer\n"
         "from moonshine.training.execution import Execution\n"
         "layer = torch.nn.Linear(2, 2)\n"
         "Execution(torch.device('cpu'), torch.bfloat16).suiting(torch.nn.Conv2d(1, 1, 3), (1, 4, 4))\n"
         "layer(torch.ones(1, 2)).sum().backward()\n"
-        f"SGD(layer.parameters(), Optimizer(**{SETTINGS[0]})).step(0.1)\n"
+        f"make_optimizer(layer.parameters(), Optimizer(**{SETTINGS[0]})).step(0.1)\n"
         "print('torch._dynamo' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
