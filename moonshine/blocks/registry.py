@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moonshine.blocks.expressions import Expression
+from moonshine.blocks.expressions import Conv, Expression, layers
 from moonshine.blocks.families import branching, generated, grouped, shuffled, spatial
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
@@ -65,6 +65,15 @@ class BlockPlan:
         """The convolutions of the place as one."""
         first, *rest = self.places
         return first.then(rest[0]) if rest else first
+
+    @property
+    def ends_in_1x1(self) -> bool:
+        """Whether every unit ends in an ordinary 1x1 convolution, which least squares can solve."""
+        last = [list(layers(unit))[-1] for unit in self.units]
+        return all(
+            isinstance(end, Conv) and end.kernel == (1, 1) and end.groups == 1 and not end.weight
+            for end in last
+        )
 
 
 def replaces_both(block: Block) -> bool:

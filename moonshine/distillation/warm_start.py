@@ -14,6 +14,7 @@ from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import parse
 from moonshine.config.networks import WarmStart
 from moonshine.distillation.block_fit import Call, fit, run_to
+from moonshine.distillation.least_squares import is_solvable
 from moonshine.distillation.warm_places import FittedPlace, find
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
@@ -71,14 +72,21 @@ def warm_start(
     ``blocks`` maps places of the student to blocks, S where it has the teacher's own. ``loader_batches`` are normalised
     images (n, channels, height, width); the first ``warm.batches`` of them are used. Draws no random numbers. Both
     networks run in eval mode and keep their own; of the teacher nothing changes.
-    MoonshineError, before anything changes, for a cheap block whose place the teacher lacks or has in other widths, and
-    where no batch has two images.
+    MoonshineError, before anything changes, for a cheap block whose place the teacher lacks or has in other widths, for
+    one that least squares cannot solve, and where no batch has two images.
     """
     batches = [images for images in loader_batches[: warm.batches] if len(images) > 1]
     if not batches:
         raise MoonshineError("warm_start: found no batch of images; allowed: at least one of two images")
     cheap = {path: block for path, text in blocks.items() if (block := parse(text)).kind != "S"}
     places = [find(student, teacher, path, block) for path, block in cheap.items()]
+    if warm.fit == "least-squares":
+        for place in places:
+            if not any(is_solvable(ours) for ours, _ in place.part.aims):
+                raise MoonshineError(
+                    f"warm_start.fit: least-squares solves the 1x1 convolution that ends a block, and "
+                    f"{cheap[place.path]} at {place.path} ends in none; allowed: steps"
+                )
     copied = _copy(student, teacher, [path for place in places for path in place.new])
     fits = {}
     with evaluating(student), evaluating(teacher):

@@ -1,6 +1,7 @@
 """Warm start: what is copied, what is fitted, what is left alone."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -77,6 +78,29 @@ def test_every_block_comes_nearer_to_its_teachers(name, images, block):
     assert str(done).startswith(
         f"{len(done.copied)} tensors copied; relative error of {residual_blocks(name)[0]} "
     )
+
+
+@pytest.mark.parametrize("block", ["D2x2", "FIRE(4)", "LRE(2)", "SHUF(2,2)", "TT(4)"])
+@pytest.mark.parametrize(
+    ("name", "images", "place"),
+    [
+        ("wrn-10-1", SMALL, "stage2.0"),
+        ("resnet-10-0.25", IMAGES, "layer2.0"),
+        ("erfnet-0.5", IMAGES, "stage1.1"),
+    ],
+)
+def test_blocks_without_a_1x1_at_their_end_are_fitted_by_steps(name, images, place, block):
+    teacher = network(name).eval()
+    blocks = dict.fromkeys(residual_blocks(name), "S") | {place: block}
+    student = network(name, blocks, seed=1)
+    before = state(student)
+    with pytest.raises(MoonshineError, match=rf"{re.escape(block)} at {place} ends in none; allowed: steps"):
+        warm_start(student, teacher, blocks, images, SOLVE)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+    (fit,) = warm_start(
+        student, teacher, blocks, images, WarmStart(fit="steps", batches=2, steps=10)
+    ).fits.values()
+    assert fit.after < 0.97 * fit.before
 
 
 def test_fitted_blocks_give_nearly_the_teachers_block():

@@ -64,6 +64,17 @@ def test_networks_label_what_the_data_label(study: Study, said: list[object]) ->
 
 
 @pytest.mark.parametrize(
+    "student", [{"block": "LRE(2)"}, {"mixed": {"budget": "1MB", "blocks": ["G(4)", "TT(4)"]}}]
+)
+def test_least_squares_need_a_1x1_to_solve(student: dict[str, Any]) -> None:
+    warm = {"fit": "least-squares", "batches": 1}
+    said = r"^students\.A\.warm_start\.fit: found least-squares, .* (LRE\(2\)|TT\(4\)) ends in none; allowed: steps"
+    with pytest.raises(MoonshineError, match=said):
+        check_study(images(students={"A": {**student, "warm_start": warm}}))
+    check_study(images(students={"A": {**student, "warm_start": {"fit": "steps", "batches": 1, "steps": 1}}}))
+
+
+@pytest.mark.parametrize(
     ("sections", "said"),
     [
         (

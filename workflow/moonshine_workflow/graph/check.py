@@ -7,12 +7,12 @@ written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import parse
+from moonshine.blocks.registry import parse, plan
 from moonshine.config import Study, load_study
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
@@ -21,7 +21,7 @@ from moonshine.networks import families
 from moonshine.networks.families import is_model
 from moonshine.networks.sources import is_there
 from moonshine.search.rivals import rival_candidates
-from moonshine.structures.build import assign
+from moonshine.structures.build import assign, sites
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
 
@@ -60,6 +60,9 @@ def check_study(study: Study) -> None:
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
                 "one; allowed: a method such as at"
             )
+        if student.warm_start and student.warm_start.fit == "least-squares" and not student.rival:
+            blocks = (student.mixed.blocks or ()) if student.mixed else (study.block_of(name),)
+            _can_be_solved(f"students.{name}.warm_start.fit", study.network_of(name), blocks)
         if rival := student.rival:
             _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, rival.scale))
         if student.mixed or rival:
@@ -73,6 +76,21 @@ def check_study(study: Study) -> None:
                 f"smaller network"
             )
     _distinct(study)
+
+
+def _can_be_solved(key: str, network: str, blocks: Sequence[str]) -> None:
+    """MoonshineError for a block with nothing that least squares solve; places of a third-party model are unknown."""
+    for site in () if is_model(network) else sites(network):
+        for block in filter(lambda block: str(parse(block)) != "S", blocks):
+            try:
+                solvable = plan(block, site.convolutions).ends_in_1x1
+            except MoonshineError:  # it does not fit there
+                continue
+            if not solvable:
+                raise MoonshineError(
+                    f"{key}: found least-squares, which solves the 1x1 convolution that ends a block, and {block} ends "
+                    "in none; allowed: steps"
+                )
 
 
 def _suits_the_data(study: Study, key: str, network: str) -> None:
