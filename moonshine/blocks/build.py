@@ -102,6 +102,11 @@ class GeneratedConv(nn.Module):
         """The weight (out, in / groups, rows, columns)."""
         return self.generator.materialise(self.conv, list(self.factors))
 
+    @property
+    def folded(self) -> int:
+        """How many more values the weight has than the factors."""
+        return self.conv.fan_in * self.conv.out_channels - sum(factor.numel() for factor in self.factors)
+
     def initialise(self, gain: float) -> None:
         """Draw the factors so that the weight has a variance of ``gain`` / fan in."""
         deviation = self.generator.deviation(self.conv, gain)

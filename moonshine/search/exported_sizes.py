@@ -1,7 +1,8 @@
 """Sizes of exported files as a sum over blocks, estimated from files that were really exported.
 
 An exported file is a graph with its weights, and nearly, not exactly, a sum over the places of the network: so many
-bytes for each parameter, for what each batch norm holds, and for each tensor, which stands for a node of the graph.
+bytes for each parameter, for what each batch norm holds, for each tensor, which stands for a node of the graph, and
+for each weight that is generated from fewer numbers, which graphs in ONNX store.
 Such a sum is off by up to 80 bytes for the INT8 files of ResNet-56 with each of the paper's blocks everywhere and of
 mixtures (by 16 for WRN-16-1); one of parameters alone by 44,000.
 """
@@ -36,7 +37,7 @@ ALIKE = 1e-6
 def with_exported_sizes(
     known: SpaceCosts, budgets: Sequence[Budget], export: Export, rng: np.random.Generator
 ) -> SpaceCosts:
-    """Return the costs with an estimate of every exported size that is limited, for up to eight exports of each.
+    """Return the costs with an estimate of every exported size that is limited, for up to nine exports of each.
 
     It is fitted to the files of networks that differ most, of the smallest one, and of a few near a limit, and then
     raised until none of these is estimated too small. What is chosen by it must be exported and checked.
@@ -86,7 +87,7 @@ def fitted(known: SpaceCosts, measure: str, files: Files) -> SpaceCosts:
 
 
 def most_different(known: SpaceCosts) -> list[dict[str, str]]:
-    """Return at most four networks, one block wherever it fits in each, from which the sizes of the others follow."""
+    """Return at most five networks, one block wherever it fits in each, from which the sizes of the others follow."""
     blocks = dict.fromkeys(block for row in known.table.values() for block in row)
     networks = [
         {path: block if block in row else next(iter(row)) for path, row in known.table.items()}
@@ -99,13 +100,14 @@ def most_different(known: SpaceCosts) -> list[dict[str, str]]:
 
 
 def _held(known: SpaceCosts, networks: Sequence[Choice]) -> NDArray[np.float64]:
-    """(networks, 4): one, parameters, bytes of buffers, tensors."""
+    """(networks, 5): one, and the sums of `_contents`."""
     costs = [[known.rest, *(row[blocks[path]] for path, row in known.table.items())] for blocks in networks]
     return np.array([[1, *np.sum([_contents(cost) for cost in each], axis=0)] for each in costs], dtype=float)
 
 
-def _contents(cost: PlaceCost) -> tuple[int, int, int]:
-    return cost.parameters, cost.data_bytes - 4 * cost.parameters, cost.tensors
+def _contents(cost: PlaceCost) -> tuple[int, int, int, int]:
+    """Parameters, bytes of buffers, tensors, and dense weights in place of factors."""
+    return cost.parameters, cost.data_bytes - 4 * cost.parameters, cost.tensors, cost.folded
 
 
 def _raised(known: SpaceCosts, budget: Budget, smallest: Choice, off: float) -> SpaceCosts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from moonshine.blocks.build import GeneratedConv
 from moonshine.costs.file_sizes import FRAME_BYTES, data_bytes, most_header_bytes, untied
 from moonshine.costs.latency import unreliable
 from moonshine.costs.metering import module_costs
@@ -28,6 +29,9 @@ class PlaceCost:
     peak_activation_bytes: int  # of everything that lives while it runs
     tensors: int = 0
     data_bytes: int = 0  # of its tensors in fp32
+    folded: int = (
+        0  # weights that a graph stores in place of the factors they are generated from, less those factors
+    )
     estimates: Mapping[str, float] = field(default_factory=dict)  # by measure: sizes of files, latency
 
     def of(self, measure: str) -> float:
@@ -147,7 +151,10 @@ def _measure(space: Space, blocks: Choice) -> dict[str, PlaceCost]:
 
     for name, tensor in untied(tensors).items():
         owned[owner(name)][name] = tensor
-    parameters = dict.fromkeys(owned, 0)
+    parameters, folded = dict.fromkeys(owned, 0), dict.fromkeys(owned, 0)
+    for name, layer in network.named_modules():
+        if isinstance(layer, GeneratedConv):
+            folded[owner(name)] += layer.folded
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             parameters[owner(name)] += parameter.numel()
@@ -159,6 +166,7 @@ def _measure(space: Space, blocks: Choice) -> dict[str, PlaceCost]:
             measured[path].peak_activation_bytes,
             len(own),
             data_bytes(own),
+            folded[path],
             {"fp32": data_bytes(own) + most_header_bytes(own) + (0 if path else FRAME_BYTES)},
         )
         for path, own in owned.items()

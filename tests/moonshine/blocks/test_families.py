@@ -20,6 +20,7 @@ from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.registry import KINDS, plan
 from moonshine.blocks.residual import make_block
+from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks
 from tests.messages import naming
 
@@ -125,9 +126,13 @@ def test_every_weight_learns_and_a_copy_computes_the_same(block: str) -> None:
 
 @pytest.mark.parametrize("block", ONE_OF_EACH.values())
 @pytest.mark.parametrize(("network", "place"), [("resnet-10-0.25", "layer2.0"), ("erfnet-0.5", "stage2.1")])
-def test_built_in_networks_take_it(network: str, place: str, block: str) -> None:
+def test_built_in_networks_take_it_and_score_it(network: str, place: str, block: str) -> None:
     blocks = dict.fromkeys(residual_blocks(network), "S") | {place: block}
-    assert build(network, blocks, num_classes=4)(torch.randn(2, 3, 32, 32)).shape[:2] == (2, 4)
+    model = build(network, blocks, num_classes=4)
+    images = torch.randn(2, 3, 32, 32)
+    logits = model(images)
+    assert logits.shape[:2] == (2, 4)
+    assert per_place(model, images, torch.zeros_like(logits[:, 0]).long(), [place])[place] > 0
 
 
 def test_d2x2_is_a_3x3_convolution_with_its_corners_only() -> None:

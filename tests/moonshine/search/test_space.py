@@ -77,11 +77,10 @@ def test_planned_costs_are_those_of_the_network(name, data):
 
 def test_a_model_of_torchvision():
     pytest.importorskip("torchvision")
-    space = Space(
-        *places_of("torchvision/resnet18", {}, 7, (3, 32, 32), ("G(4)", "BG(2,M)", "S")), (3, 32, 32)
-    )
+    every = ("G(4)", "BG(2,M)", "S", "FIRE(4)", "TT(4)")
+    space = Space(*places_of("torchvision/resnet18", {}, 7, (3, 32, 32), every), (3, 32, 32))
     planned = place_costs(space)
-    blocks = {path: space.fitting[path][index % 3] for index, path in enumerate(space.places)}
+    blocks = {path: space.fitting[path][index % 5] for index, path in enumerate(space.places)}
     with torch.device("meta"):
         network = space.build(blocks)
     real = cost(network, (3, 32, 32))
