@@ -19,6 +19,9 @@ _FAMILIES = (grouped, shuffled, branching, spatial, generated)
 KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
 """Letters -> kind."""
 
+ALIASES = {"MobileNet": "G(N)", "ResNeXt": "BG(2,32)", "SqueezeNet": "FIRE(8)"}
+"""Published systems by name, and the block that they are made of."""
+
 PAPER = (
     *(f"G({g})" for g in (2, 4, 8, 16, "N/16", "N/8", "N/4", "N/2", "N")),
     "B(2)",
@@ -33,7 +36,7 @@ def parse(text: str | Block) -> Block:
     """The block written as ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
     if isinstance(text, Block):
         return text
-    if (found := split(text)) is None:
+    if (found := split(ALIASES.get(text, text) if isinstance(text, str) else text)) is None:
         raise MoonshineError(f"block {text!r} is not a block; allowed: {_kinds()}")
     kind, written = found
     if kind not in KINDS:
@@ -45,7 +48,7 @@ def parse(text: str | Block) -> Block:
 
 
 def _kinds() -> str:
-    return ", ".join(map(str, KINDS.values()))
+    return ", ".join([*map(str, KINDS.values()), *ALIASES])
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ class Kind:
     decay: Decay = "plain"
 
     def __str__(self) -> str:
-        names = ",".join(f"[{each.name}]" if each.optional else each.name for each in self.parameters)
-        return f"{self.name}({names})" if names else self.name
+        names = "".join(f"[,{each.name}]" if each.optional else f",{each.name}" for each in self.parameters)
+        return f"{self.name}({names.removeprefix(',')})" if names else self.name
 
 
 def divisors(width: int) -> list[int]:

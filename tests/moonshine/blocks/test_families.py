@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,13 @@ def lone(block: str, place: Geometry) -> CheapConvolution:
 
 def test_every_kind_is_tested() -> None:
     assert ONE_OF_EACH.keys() == KINDS.keys()
+
+
+def test_the_documentation_lists_every_kind() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "blocks.md").read_text()
+    for name, kind in KINDS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{kind}` |")]
+        assert ("| once |" in row) == (kind.replaces == "pair"), name
 
 
 @pytest.mark.parametrize("block", GOLDEN)

@@ -139,7 +139,7 @@ def test_a_new_kind_is_one_definition(monkeypatch):
     assert make_block(block, 4, 8, 2)(torch.ones(1, 4, 8, 8)).shape == (1, 8, 4, 4)
     with pytest.raises(MoonshineError, match=naming("W5(3)", "stage9", "3 groups", "N = 4")):
         make_block("W5(3)", 4, 8, path="stage9")
-    with pytest.raises(MoonshineError, match=r"allowed: .*W5\(g,\[once\]\)"):
+    with pytest.raises(MoonshineError, match=r"allowed: .*W5\(g\[,once\]\)"):
         parse("Q")
 
 

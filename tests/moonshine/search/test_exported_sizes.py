@@ -16,7 +16,10 @@ BLOCKS = ("S", "G(4)", "FIRE(4)", "SHUF(4,2)", "TT(4)")
 
 def space() -> Space:
     return Space(
-        to_structure("wrn-10-1", "S", 10, 3), dict.fromkeys(residual_blocks("wrn-10-1"), BLOCKS), (3, 8, 8)
+        to_structure("wrn-10-1", "S", 10, 3),
+        dict.fromkeys(residual_blocks("wrn-10-1"), BLOCKS),
+        {},
+        (3, 8, 8),
     )
 
 
