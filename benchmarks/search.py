@@ -29,7 +29,7 @@ from moonshine.search.fisher import fisher_potential
 from moonshine.search.place_costs import place_costs
 from moonshine.search.sampling import sample
 from moonshine.search.search import search
-from moonshine.search.space import Choice, Space
+from moonshine.search.space import Mixture, Space
 from moonshine.structures.describe import places_of
 from moonshine.training.execution import resolve
 
@@ -103,7 +103,7 @@ def compare(space: Space, pairs: int) -> None:
         print(f"{name:<26}{statistics.median(times):8.3f} s   the network alone")
 
 
-def timed(call: Callable[[Choice], object], blocks: Choice) -> float:
+def timed(call: Callable[[Mixture], object], blocks: Mixture) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
     call(blocks)
@@ -135,7 +135,7 @@ def with_weights(network: torch.nn.Module, space: Space) -> None:
     F.cross_entropy(network(images), labels).backward()
 
 
-def on_meta(space: Space, blocks: Choice) -> torch.nn.Module:
+def on_meta(space: Space, blocks: Mixture) -> torch.nn.Module:
     """Built without memory, which is then taken and initialised once; the linear weight is left as it was."""
     with torch.device("meta"):
         network = space.build(blocks)

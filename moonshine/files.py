@@ -82,7 +82,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-class Content(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """An object of a JSON file; asking for a key that it lacks is an error that names the file."""
 
     path: Path
@@ -114,8 +114,8 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
 
 
 def _json(path: Path) -> Any:
-    def content_of(pairs: dict[str, Any]) -> Content:
-        found = Content(pairs)
+    def content_of(pairs: dict[str, Any]) -> JsonObject:
+        found = JsonObject(pairs)
         found.path = path
         return found
 

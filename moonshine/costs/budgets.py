@@ -41,10 +41,10 @@ class Measure:
     shown: str
 
 
-FILES = {"fp32" if format is SAFETENSORS else format.name: format for format in FORMATS.values()}
+FILE_MEASURES = {"fp32" if format is SAFETENSORS else format.name: format for format in FORMATS.values()}
 """Measure -> the format of the file whose bytes it counts."""
 
-EXPORTED = tuple(measure for measure in FILES if measure != "fp32")
+EXPORTED = tuple(measure for measure in FILE_MEASURES if measure != "fp32")
 """Measures that are known only from an exported file; weights alone are added up."""
 
 
@@ -58,7 +58,7 @@ MEASURES = {
     for measure in (
         Measure("parameters", COUNT_UNITS, ("params", "parameters"), "parameters", "trainable parameters"),
         Measure("macs", COUNT_UNITS, ("macs", "MACs"), "MACs", "multiply-accumulates"),
-        *(_bytes_of_file(*file) for file in FILES.items()),
+        *(_bytes_of_file(*file) for file in FILE_MEASURES.items()),
         Measure("peak", BYTE_UNITS, ("peak",), "peak", "bytes of peak activation memory at batch 1, fp32"),
         Measure("latency", TIME_UNITS, ("", "latency"), "latency", "milliseconds of CPU latency at batch 1"),
     )

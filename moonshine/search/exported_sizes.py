@@ -21,11 +21,11 @@ from moonshine.errors import MoonshineError
 from moonshine.search.limits import Impossible
 from moonshine.search.place_costs import PlaceCost, SpaceCosts
 from moonshine.search.sampling import sample
-from moonshine.search.space import Choice
+from moonshine.search.space import Mixture
 
-Export = Callable[[Choice, str], int]
+Export = Callable[[Mixture, str], int]
 """Export the untrained network with these blocks in a format; return the bytes of the file."""
-Files = list[tuple[Choice, int]]
+Files = list[tuple[Mixture, int]]
 """Networks, and the bytes of their files."""
 
 NEAR_THE_LIMIT = 3
@@ -45,9 +45,9 @@ def with_exported_sizes(
     """
     limited = {budget.measure: budget for budget in budgets if budget.measure in EXPORTED}
     files: dict[str, Files] = {}
-    smallest: dict[str, Choice] = {}
+    smallest: dict[str, Mixture] = {}
 
-    def exports(networks: Sequence[Choice], measure: str) -> Files:
+    def exports(networks: Sequence[Mixture], measure: str) -> Files:
         return [(blocks, export(blocks, measure)) for blocks in networks]
 
     for measure, budget in limited.items():
@@ -60,7 +60,7 @@ def with_exported_sizes(
         if not budget.allows(least):
             raise Impossible(budget, known, least, "")
         known = _raised(known, budget, smallest[measure], 0)
-    near: Sequence[Choice] = ()
+    near: Sequence[Mixture] = ()
     if any(budget.limit < known.reachable(measure)[1] for measure, budget in limited.items()):
         with suppress(MoonshineError):  # each budget can be met, but perhaps not all of them together
             near = sample(known, budgets, NEAR_THE_LIMIT, rng).networks
@@ -99,7 +99,7 @@ def most_different(known: SpaceCosts) -> list[dict[str, str]]:
     return [networks[index] for index in order[: (told > ALIKE * told[0]).sum()]]
 
 
-def _held(known: SpaceCosts, networks: Sequence[Choice]) -> NDArray[np.float64]:
+def _held(known: SpaceCosts, networks: Sequence[Mixture]) -> NDArray[np.float64]:
     """(networks, 5): one, and the sums of `_contents`."""
     costs = [[known.rest, *(row[blocks[path]] for path, row in known.table.items())] for blocks in networks]
     return np.array([[1, *np.sum([_contents(cost) for cost in each], axis=0)] for each in costs], dtype=float)
@@ -110,7 +110,7 @@ def _contents(cost: PlaceCost) -> tuple[int, int, int, int]:
     return cost.parameters, cost.data_bytes - 4 * cost.parameters, cost.tensors, cost.folded
 
 
-def _raised(known: SpaceCosts, budget: Budget, smallest: Choice, off: float) -> SpaceCosts:
+def _raised(known: SpaceCosts, budget: Budget, smallest: Mixture, off: float) -> SpaceCosts:
     """The estimate ``off`` higher, but not so much that the smallest network, whose file fits, does not."""
     measure = budget.measure
     off = min(off, budget.limit - known.of(measure, smallest))

@@ -15,7 +15,7 @@ from moonshine.costs.latency import unreliable
 from moonshine.costs.metering import module_costs
 from moonshine.errors import MoonshineError
 from moonshine.search.place_latency import Latencies
-from moonshine.search.space import Choice, Space
+from moonshine.search.space import Mixture, Space
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class SpaceCosts:
     rest: PlaceCost
     table: Mapping[str, Mapping[str, PlaceCost]]  # path -> block -> cost
 
-    def of(self, measure: str, blocks: Choice) -> float:
+    def of(self, measure: str, blocks: Mixture) -> float:
         """Return a measure of the network with these blocks: the maximum over its places of the peak, else the sum."""
         values = [self.rest.of(measure), *(row[blocks[path]].of(measure) for path, row in self.table.items())]
         return max(values) if measure == "peak" else sum(values)
@@ -135,7 +135,7 @@ def with_latencies(known: SpaceCosts, latencies: Latencies) -> SpaceCosts:
     return known.with_estimate("latency", latencies.rest_ms, latencies.table)
 
 
-def _measure(space: Space, blocks: Choice) -> dict[str, PlaceCost]:
+def _measure(space: Space, blocks: Mixture) -> dict[str, PlaceCost]:
     """Path -> its cost in the network with these blocks; ``""`` is what is no place."""
     with torch.device("meta"):
         network = space.build(blocks)

@@ -16,7 +16,7 @@ from moonshine.search.limits import Impossible, check_reachable, without_dearer
 from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import Latencies
 from moonshine.search.sampling import sample
-from moonshine.search.space import Choice, Space
+from moonshine.search.space import Mixture, Space
 
 MEASURED = ("parameters", "macs", "fp32", "peak")
 """Measures of every plan; latency and what the budgets limit come on top."""
@@ -33,7 +33,7 @@ class Option:
     """A network of a plan: the value of every measure that is known of it, and whether it fits all budgets."""
 
     name: str
-    blocks: Choice
+    blocks: Mixture
     values: Mapping[str, float]
     fits: bool
 
@@ -84,7 +84,7 @@ def plan_students(
             check_reachable(known, budget)
     known = with_exported_sizes(known, budgets, export, np.random.default_rng(seed))
 
-    def option(name: str, chosen: Choice) -> Option:
+    def option(name: str, chosen: Mixture) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
         values = {measure: known.of(measure, blocks) for measure in (*MEASURED, "latency")}
         with torch.device("meta"):
@@ -126,7 +126,7 @@ def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[O
     known, limited = refused.costs, refused.budget.measure
     measures = dict.fromkeys((*MEASURED, *known.rest.estimates))
 
-    def option(name: str, chosen: Choice) -> Option:
+    def option(name: str, chosen: Mixture) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
         return Option(name, blocks, {measure: known.of(measure, blocks) for measure in measures}, False)
 
@@ -137,7 +137,7 @@ def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[O
     return option("teacher", {}), tuple(options[:NEAREST])
 
 
-def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Choice]:
+def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Mixture]:
     """Mixtures that are estimated to fit, those that compute most first."""
     try:
         found = sample(without_dearer(known), budgets, DRAWN, np.random.default_rng(seed)).networks

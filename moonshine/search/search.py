@@ -24,7 +24,7 @@ from moonshine.search.limits import without_dearer
 from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.sampling import sample
-from moonshine.search.space import Choice, Space
+from moonshine.search.space import Mixture, Space
 from moonshine.structures.structure import ScoredMixture, SearchRecord
 
 EXPORTS = 20
@@ -37,7 +37,7 @@ def search(
     images: Tensor,
     labels: Tensor,
     *,
-    finalist: Callable[[Choice], float] | None = None,
+    finalist: Callable[[Mixture], float] | None = None,
     size: Callable[[nn.Module, str], int] | None = None,
     progress: ReportProgress | None = None,
     known: SpaceCosts | None = None,
@@ -123,7 +123,7 @@ def search(
 
 
 def _rankings(
-    known: SpaceCosts, networks: Sequence[Choice], mixed: Mixed, potentials: Potentials
+    known: SpaceCosts, networks: Sequence[Mixture], mixed: Mixed, potentials: Potentials
 ) -> tuple[dict[str, list[int]], dict[str, float | None]]:
     """(score -> candidates, best first; of equal ones the first drawn) and how Fisher agrees with the plain scores."""
     plain = {score: [known.of(score, blocks) for blocks in networks] for score in ("parameters", "macs")}
@@ -158,7 +158,7 @@ def _exporter(
 ) -> Export:
     numbers = count(1)
 
-    def export(blocks: Choice, measure: str) -> int:
+    def export(blocks: Mixture, measure: str) -> int:
         assert size is not None  # asked only for budgets that need it
         found = size(space.build(blocks), measure)
         if progress:
@@ -169,7 +169,7 @@ def _exporter(
 
 
 def _first_fitting(
-    networks: Sequence[Choice], budgets: Sequence[Budget], export: Export
+    networks: Sequence[Mixture], budgets: Sequence[Budget], export: Export
 ) -> Callable[[Sequence[int], int], list[int]]:
     """A function that returns the first so many candidates of a ranking whose exported files fit."""
     exported = [budget for budget in budgets if budget.measure in EXPORTED]

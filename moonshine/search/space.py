@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from moonshine.networks.models import Trust
 
-Choice = Mapping[str, str]
+Mixture = Mapping[str, str]
 """The block at each place, by path."""
 
 
@@ -56,7 +56,7 @@ class Space:
         """Every block that fits somewhere."""
         return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
 
-    def build(self, blocks: Choice) -> nn.Module:
+    def build(self, blocks: Mixture) -> nn.Module:
         """Build the network with these blocks, initialised from torch's global generator."""
         return from_structure(self.structure.with_blocks(blocks), self.trust)
 

@@ -8,7 +8,7 @@ import pytest
 from moonshine.costs.budgets import parse_budget
 from moonshine.search.exported_sizes import with_exported_sizes
 from moonshine.search.place_costs import SpaceCosts, place_costs
-from moonshine.search.space import Choice, Space
+from moonshine.search.space import Mixture, Space
 from moonshine.structures.build import residual_blocks, to_structure
 
 BLOCKS = ("S", "G(4)", "FIRE(4)", "SHUF(4,2)", "TT(4)")
@@ -23,7 +23,7 @@ def space() -> Space:
     )
 
 
-def dense(known: SpaceCosts, blocks: Choice) -> int:
+def dense(known: SpaceCosts, blocks: Mixture) -> int:
     """Bytes of a file that stores every weight, 50 for each tensor, and 1000 around them."""
     costs = [known.rest, *(row[blocks[path]] for path, row in known.table.items())]
     return 1000 + sum(4 * (cost.parameters + cost.folded) + 50 * cost.tensors for cost in costs)
@@ -34,9 +34,9 @@ def test_generated_weights_are_dense_in_a_graph() -> None:
     for row in known.table.values():
         assert {block for block, cost in row.items() if cost.folded} == {"TT(4)"}
         assert row["TT(4)"].parameters + row["TT(4)"].folded == row["S"].parameters
-    exported: list[Choice] = []
+    exported: list[Mixture] = []
 
-    def export(blocks: Choice, measure: str) -> int:
+    def export(blocks: Mixture, measure: str) -> int:
         exported.append(blocks)
         return dense(known, blocks)
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from moonshine.config import Study
-from moonshine.costs.budgets import FILES, parse_budgets
+from moonshine.costs.budgets import FILE_MEASURES, parse_budgets
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
@@ -102,7 +102,9 @@ def _counted(study: Study) -> tuple[str, ...]:
     """The formats of the files whose bytes the budget counts; ONNX where it counts none."""
     assert study.ship
     measures = [budget.measure for budget in parse_budgets(study.ship.budget)]
-    return tuple(FILES[measure].name for measure in measures if measure in FILES) or (ONNX.name,)
+    return tuple(FILE_MEASURES[measure].name for measure in measures if measure in FILE_MEASURES) or (
+        ONNX.name,
+    )
 
 
 def _export(
@@ -176,7 +178,7 @@ def _check_budgets(study: Study, exported: Exported) -> None:
     assert study.ship
     for budget in parse_budgets(study.ship.budget):
         for receipt in exported.receipts:
-            counted = budget.measure in FILES and FILES[budget.measure].name == receipt.format
+            counted = budget.measure in FILE_MEASURES and FILE_MEASURES[budget.measure].name == receipt.format
             if counted and not budget.allows(receipt.bytes):
                 raise MoonshineError(
                     f"ship.budget: {receipt.file} has {receipt.bytes:,} bytes, more than {budget}; allowed: a smaller "

@@ -1,4 +1,4 @@
-"""Structures that need no search: the teacher's and one block everywhere; and the check that they can be trained."""
+"""Structures that need no search: the teacher's and one block everywhere; and the check that they can train."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from moonshine_workflow.graph import nodes
 Described = tuple[Structure, nn.Module, Layout]
 """A third-party model with S in every place, the model itself, and where other blocks fit."""
 
-Made = TypeVar("Made")
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
 class Images:
-    """What a network takes and returns: (channels, height, width) in, ``classes`` logits out, of label maps per pixel.
+    """Shapes of a study: (channels, height, width) of images, and ``classes`` logits, for label maps of each pixel.
 
     ``dataset`` is the description of the prepared data, None where these are not known.
     """
@@ -47,8 +47,8 @@ def images_of(study: Study) -> Images:
     return Images(dataset.image_shape, dataset.num_classes, dataset)
 
 
-def named(key: str, make: Callable[[], Made]) -> Made:
-    """What ``make`` makes; its errors name the key of the study that they are about."""
+def named(key: str, make: Callable[[], Named]) -> Named:
+    """Return what ``make`` returns; its errors name the key of the study that they are about."""
     try:
         return make()
     except MoonshineError as error:
@@ -58,8 +58,8 @@ def named(key: str, make: Callable[[], Made]) -> Made:
 def teacher_structure(study: Study, images: Images) -> StudyStructure:
     """Return the structure of the teacher; its taps are given, the ends of a built-in network's stages, or discovered.
 
-    Errors: ``MoonshineError`` naming the key for a network that cannot be built, does not take the images or return
-    logits for their classes, in which nothing can be replaced, and for taps that are not there.
+    MoonshineError naming the key for a network that cannot be built, does not take the images or return logits for
+    their classes, or in which nothing can be replaced, and for taps that it lacks.
     """
     return named("teacher", lambda: _teacher(study, images))
 
@@ -83,9 +83,9 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
 
 
 def _check_training(study: Study, module: nn.Module, images: Images) -> None:
-    """MoonshineError for a crop that the network cannot take, and for a last batch of one picture that it cannot train.
+    """MoonshineError for a crop that the network cannot take, and for a last batch of one image it cannot train on.
 
-    The latter leaves running statistics of batch norm changed.
+    The latter check changes the running statistics of batch norm.
     """
     if crop := study.augment.crop:
         shape = (images.shape[0], *crop)
@@ -105,13 +105,13 @@ def _check_single(module: nn.Module, shape: tuple[int, int, int], batch_size: in
             module.train()(torch.zeros(1, *shape))
         except ValueError as error:  # torch's, of a batch norm that sees a single value
             raise MoonshineError(
-                f"training.batch_size: {batch_size} of {count} pictures leave one for an epoch's last batch, which "
+                f"training.batch_size: {batch_size} of {count} images leaves one for the last batch of an epoch, which "
                 f"this network cannot train on ({error}); allowed: another training.batch_size"
             ) from None
 
 
 def described(study: Study, network: str, images: Images) -> Described:
-    """A model of a study, laid out with the teacher's patterns: seconds, where images are large."""
+    """Lay out a third-party model with the teacher's patterns, which takes seconds where images are large."""
     teacher = study.teacher
     kwargs = teacher.kwargs if network == teacher.name else {}
     return describe(
@@ -125,17 +125,21 @@ def described(study: Study, network: str, images: Images) -> Described:
     )
 
 
-def uniform(study: Study, network: str, block: str, images: Images) -> Structure:
-    """The structure of a network with one block wherever it fits; where it does not, ``refused`` says why."""
+def uniform(
+    study: Study,
+    network: str,
+    block: str,
+    images: Images,
+    laid_out: Callable[[str], Described] | None = None,
+) -> Structure:
+    """Return the structure of a network with one block wherever it fits; ``refused`` says why it does not elsewhere.
+
+    ``laid_out`` is `described` of this study where it is remembered.
+    """
     block = str(parse(block))
     if not is_model(network):
         return to_structure(network, block, images.classes, images.shape[0]).with_blocks({}, block=block)
-    return with_block(network, block, described(study, network, images))
-
-
-def with_block(network: str, block: str, model: Described) -> Structure:
-    """The structure of a model that is laid out already with one block wherever it fits."""
-    structure, _, layout = model
+    structure, _, layout = laid_out(network) if laid_out else described(study, network, images)
     changes, refused = choose(layout, block)
     if not changes:
         raise nothing_to_swap(network, block, {**layout.kept, **refused})

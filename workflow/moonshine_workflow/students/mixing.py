@@ -34,15 +34,15 @@ from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 
 BATCH_SIZE = 64
-PIXELS = 500 * 64 * 64
-"""How many images candidates are scored on, and pixels in all at most, where a study leaves it open."""
+MOST_PIXELS = 500 * 64 * 64
+"""Images that candidates are scored on, and most pixels in all of them, where a study does not say."""
 
 
 def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | None = None) -> Structure:
-    """The structure of the best mixture that the budget allows, with what the search found under ``search``.
+    """Return the structure of the best mixture that the budget allows, with the record of the search.
 
-    Errors: ``MoonshineError`` for a budget that cannot be met, saying what holds it up, and for ``finalists`` without a
-    validation split to choose them on.
+    MoonshineError for a budget that cannot be met, naming what holds it up, and for ``finalists`` without a validation
+    split to choose them on.
     """
     teacher = study.teacher
     blocks = ("S", *(mixed.blocks or PAPER))
@@ -62,7 +62,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         raise MoonshineError(
             "mixed.finalists: the study has no validation split to choose them on; allowed: data.validation above 0"
         )
-    pictures, labels = next(
+    inputs, labels = next(
         batches(
             dataset.train,
             batch_size=scored_on(mixed, images.shape),
@@ -83,10 +83,10 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         if mixed.finalists:
             execution = held.enter_context(execution_here(study, precision="fp32"))
             finalist = _finalist(space, mixed.finalists, dataset, execution, mixed.seed)
-        found = search(space, mixed, pictures, labels, finalist=finalist, size=size, progress=progress)
+        found = search(space, mixed, inputs, labels, finalist=finalist, size=size, progress=progress)
     about: dict[str, Any] = {"settings": settings_of(mixed)}
     if scored_on(mixed, images.shape) < about["settings"]["batch_size"]:
-        about["images"] = len(pictures)
+        about["images"] = len(inputs)
     if refused:
         about["left_out"] = refused
     return structure.with_blocks(found.chosen.blocks, block="mixed", search=found.model_copy(update=about))
@@ -98,20 +98,20 @@ def settings_of(mixed: Mixed) -> dict[str, Any]:
 
 
 def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
-    """How many images of ``shape`` (channels, height, width) candidates are scored on: as many as are asked for.
+    """Return the number of images of ``shape`` (channels, height, width) that candidates are scored on.
 
-    Where a study leaves it to the default, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
+    Where a study does not say, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
     backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
     """
     if mixed.batch_size is not None:
         return mixed.batch_size
-    return min(BATCH_SIZE, max(2, PIXELS // (shape[1] * shape[2])))
+    return min(BATCH_SIZE, max(2, MOST_PIXELS // (shape[1] * shape[2])))
 
 
 def _finalist(
     space: Space, finalists: Finalists, dataset: Dataset, execution: Execution, seed: int
 ) -> Callable[[Mapping[str, str]], float]:
-    """Trains a mixture briefly; returns its validation error in percent."""
+    """Return a function that trains a mixture briefly and returns its validation error in percent."""
     training = Training(
         epochs=finalists.epochs,
         batch_size=finalists.batch_size,

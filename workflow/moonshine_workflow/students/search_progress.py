@@ -8,12 +8,12 @@ from moonshine.files import write_json
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.stage import logger
 
-SECONDS = 10.0
-"""A line in the log at most so often for each thing that is done, and for the last of it."""
+LOG_EVERY_SECONDS = 10.0
+"""Shortest time between two log lines about the same kind of work; its last step is always logged."""
 
 
 class SearchProgress:
-    """Is told what a search has done: ``progress("networks scored", 12, 131)``; None where nobody knows how many."""
+    """Callback for what a search has done: ``progress("networks scored", 12, 131)``; None is an unknown total."""
 
     def __init__(self, node: Node) -> None:
         self._file = node.work / "progress.json"
@@ -30,7 +30,7 @@ class SearchProgress:
             self._file,
             {"what": what, "done": done, "expected": expected, "seconds_each": round(pace, 3)},
         )
-        if done == expected or now - self._said.get(what, -SECONDS) >= SECONDS:
+        if done == expected or now - self._said.get(what, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
             self._said[what] = now
             of = f" of {expected}" if expected else ""
             logger.info("%d%s %s, %.1f s each", done, of, what, pace)

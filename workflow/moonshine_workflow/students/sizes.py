@@ -16,7 +16,7 @@ from moonshine_workflow.students.layouts import Images
 
 
 def timed_batches(dense: bool) -> tuple[int, ...]:
-    """How many images latencies are measured with; where every pixel has a label, one: 32 of 512x1024 take minutes."""
+    """Return the batch sizes that latencies are measured at; 32 label maps of 512x1024 would take minutes."""
     return (1,) if dense else (1, 32)
 
 
@@ -43,9 +43,9 @@ def values(
     threads: int,
     found: Cost | None = None,
 ) -> dict[str, float]:
-    """The value of each measure for an untrained network; files are really exported, and are of the shipped size.
+    """Return the value of each measure for an untrained network; files are really exported, and have the final size.
 
-    ``found`` are its costs where they are known already.
+    ``found`` are its costs where they are known.
     """
     found = found or cost(module, images.shape)
     known = {

@@ -17,8 +17,8 @@ from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
 from moonshine_workflow.students.layouts import Images, named
 
-SHOWN = 2
-"""Images of the batch that a network is tried on, where a study's batches have as many."""
+TRIED_ON = 2
+"""Images in the batch that a network is tried on, where the batches of a study have as many."""
 
 
 def try_out(study: Study, structure: Structure, images: Images) -> None:
@@ -60,7 +60,7 @@ def _noise(count: int, shape: tuple[int, int, int], execution: Execution) -> Ten
 def _train_once(study: Study, network: nn.Module, images: Images, execution: Execution) -> None:
     height, width = study.augment.crop or images.shape[1:]
     shape = (images.shape[0], height, width)
-    count = min(SHOWN, study.training.batch_size)
+    count = min(TRIED_ON, study.training.batch_size)
     labels = torch.zeros((count, height, width) if study.data.is_dense else count, dtype=torch.long)
     wanted = (count, images.classes, *labels.shape[1:])
     try:

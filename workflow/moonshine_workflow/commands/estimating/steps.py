@@ -7,23 +7,14 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from moonshine.blocks.registry import parse
 from moonshine.config import Study
 from moonshine.config.methods import Method
 from moonshine.costs.budgets import parse_budgets
-from moonshine.networks.families import is_model
 from moonshine.search.rivals import rival
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.students.layouts import (
-    Images,
-    described,
-    named,
-    teacher_structure,
-    uniform,
-    with_block,
-)
+from moonshine_workflow.students.layouts import Images, described, named, teacher_structure, uniform
 from moonshine_workflow.students.mixing import settings_of
 
 TEACHER, SCRATCH = "teacher", "scratch"
@@ -70,9 +61,7 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
                 key, lambda: rival(study.teacher.name, scale, budgets, images.classes, images.shape)
             )
             return uniform(study, found, "S", images)
-        if not is_model(network):
-            return named(key, lambda: uniform(study, network, block, images))
-        return named(key, lambda: with_block(network, str(parse(block)), layout(network)))
+        return named(key, lambda: uniform(study, network, block, images, layout))
 
     crop, epochs = tuple(study.augment.crop or size.shape[1:]), study.training.epochs
 
