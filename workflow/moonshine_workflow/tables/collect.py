@@ -37,6 +37,7 @@ from moonshine_workflow.training.configuration import changed
 
 CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 IDENTITY = ("data", "teacher", "network", "block")
+LAID_OUT = ("network", "block", "parameters", "macs")
 COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
 
 Content = TypeVar("Content", bound=JsonModel)
@@ -66,44 +67,36 @@ class _Reader:
         )
 
 
-def _model(student: str, structure: StudyStructure | None, cost: MeasuredCost | None) -> Model:
-    named = Model(student, None, None)
+def _model(reader: _Reader, study: Study, student: str | None, cost: MeasuredCost | None) -> Model:
+    node = nodes.structure(study.study, student) if student else nodes.teacher(study.study)
+    structure = reader.typed(StudyStructure, node.folder / "structure.json")
+    model = Model(student or "teacher", None, None)
     if structure:
-        named = Model(student, structure.network, structure.block, structure.parameters, structure.macs)
-    if cost is None:
-        return named
-    measured: dict[str, Any] = {name: getattr(cost, name) for name in COSTS}
-    return replace(named, **measured, bytes_fp32=cost.bytes["fp32"], bytes_bf16=cost.bytes["bf16"])
+        model = replace(model, **{name: getattr(structure, name) for name in LAID_OUT})
+    if cost:
+        model = replace(model, **{name: getattr(cost, name) for name in COSTS})
+        model = replace(model, bytes_fp32=cost.bytes["fp32"], bytes_bf16=cost.bytes["bf16"])
+    return model
 
 
-def _run(reader: _Reader, node: nodes.Node, model: Model, method: str, terms: str, seed: int) -> Run:
+def _run(reader: _Reader, study: Study, node: nodes.Node, model: Model) -> Run:
     path = node.folder / "metrics.json"
     found = reader.typed(Metrics, path)
+    method = node.method or node.stage
+    loss = study.methods[node.method].loss if node.method else node.stage
+    seed = study.teacher.seed if node.seed is None else node.seed
     if found is None:
-        return Run(node.name, model.student, model.network, model.block, method, terms, seed, "missing")
+        return Run(node.name, model.student, model.network, model.block, method, loss, seed, "missing")
     if found.node != node.name:
         raise MoonshineError(f"{path}: node is {found.node!r}; expected {node.name!r}")
-    known = {each.name for each in fields(Run)}
-    scores: dict[str, Any] = {
+    values = {
         f"{split}_{key}": value
         for split, score in (("train", found.train), ("validation", found.validation), ("test", found.test))
         for key, value in score or ()
-        if f"{split}_{key}" in known
-    }
+    } | {name: getattr(found, name) for name in ("epochs_run", "parameters", "macs", "warnings")}
+    shown: dict[str, Any] = {each.name: values[each.name] for each in fields(Run) if each.name in values}
     return Run(
-        node.name,
-        model.student,
-        found.network,
-        found.block,
-        method,
-        terms,
-        seed,
-        found.status,
-        epochs_run=found.epochs_run,
-        parameters=found.parameters,
-        macs=found.macs,
-        warnings=found.warnings,
-        **scores,
+        node.name, model.student, found.network, found.block, method, loss, seed, found.status, **shown
     )
 
 
@@ -151,54 +144,42 @@ def _percent(text: str, what: str) -> float:
 
 
 def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict[str, str]:
-    """The text of every file that the stage writes, by its path below ``results/<study>``.
+    """Return the text of every file that the stage writes, by its path below ``results/<study>``.
 
     ``root`` is the repository. ``partial`` lists what is missing as missing instead of raising
     ``MoonshineError``.
     """
     reader = _Reader(root, partial)
-    terms = {"scratch": "scratch"} | {name: method.loss for name, method in study.methods.items()}
-    models: list[Model] = []
+    students = (None, *study.students)
+    costs = {
+        student: reader.typed(MeasuredCost, nodes.measure(study.study, student).outputs[0])
+        for student in students
+    }
+    models = {student: _model(reader, study, student, costs[student]) for student in students}
     runs: list[Run] = []
     curves: list[list[object]] = []
-    sizes: dict[str, Mapping[str, float]] = {}
-
-    def add_model(student: str, structure: Path) -> None:
-        named = None if student == "teacher" else student
-        cost = reader.typed(MeasuredCost, nodes.measure(study.study, named).outputs[0])
-        models.append(_model(student, reader.typed(StudyStructure, structure), cost))
-        sizes[student] = cost.by_measure() if cost else {}
-
-    def add_run(node: nodes.Node, method: str, seed: int) -> None:
-        runs.append(_run(reader, node, models[-1], method, terms.get(method, method), seed))
+    for node in nodes.trained(study):
+        run = _run(reader, study, node, models[node.student])
+        runs.append(run)
         for row in reader.history(node.folder / "history.csv"):
-            curves.append([models[-1].student, method, seed, *(row.get(name, "") for name in CURVES)])
-
-    teacher = nodes.teacher(study.study)
-    add_model("teacher", teacher.folder / "structure.json")
-    add_run(teacher, "teacher", study.teacher.seed)
-    for student in study.students:
-        add_model(student, nodes.structure(study.study, student).outputs[0])
-        for seed in study.seeds:
-            add_run(nodes.scratch(study.study, student, seed), "scratch", seed)
-            for method in study.methods:
-                add_run(nodes.distil(study.study, student, method, seed), method, seed)
+            curves.append([run.student, run.method, run.seed, *(row.get(name, "") for name in CURVES)])
 
     path = study.report.published
-    published = published_errors(root / path if path else None, study, models, terms)
-    rows = student_rows(models, runs, published)
-    losses = {name: value for name, value in terms.items() if name != "scratch"}
+    losses = {name: method.loss for name, method in study.methods.items()}
+    terms = {"scratch": "scratch"} | losses
+    published = published_errors(root / path if path else None, study, list(models.values()), terms)
+    rows = student_rows(list(models.values()), runs, published)
     effects = differences(runs, losses, published)
-    choice = choose(study.ship, models[1:], runs, sizes)
+    sizes = {models[student].student: cost.by_measure() for student, cost in costs.items() if cost}
+    choice = choose(study.ship, list(models.values()), runs, sizes)
+    tables = Tables(runs=tuple(runs), rows=tuple(rows), differences=tuple(effects))
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
         "tables/table.csv": table_to_csv(rows, columns(rows, list(terms))),
         "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
-        f"tables/{nodes.TABLES}": Tables(
-            runs=tuple(runs), rows=tuple(rows), differences=tuple(effects)
-        ).text(),
+        f"tables/{nodes.TABLES}": tables.text(),
         "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
         "choice.json": json.dumps(choice.content(), indent=2) + "\n",
     }
