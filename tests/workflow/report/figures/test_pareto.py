@@ -4,6 +4,7 @@ from itertools import combinations
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from moonshine_workflow.report.figures.curves import curves
 from moonshine_workflow.report.figures.drawing import DPI, STYLES, WIDTH, new_figure, place_labels
@@ -187,7 +188,8 @@ def test_labels_of_a_crowd_do_not_overlap():
     axes.set_xlim(0, 2)
     axes.set_ylim(0, 2)
     place_labels(figure, axes, [(x, y, f"BG(2,{i})") for i, (x, y) in enumerate(points)], points, [points])
-    boxes = [text.get_window_extent() for text in axes.texts]
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
     frame = axes.get_window_extent()
     assert len(boxes) == 25
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 # A phone shows about 4 inches of CSS pixels: at this width the text below keeps most of its size there.
@@ -128,62 +130,56 @@ def place_labels(
 ) -> None:
     """Write each label near its anchor, off other labels and, where possible, off marks and lines.
 
-    Greedy, from the lowest anchor up: of many places around the anchor the cheapest is taken; a thin line
-    leads back from a distant one. Call it when limits and scales are final; coordinates are those of the
-    data.
+    Greedy, from the lowest anchor up: of many places around the anchor the cheapest is taken; a thin line leads back
+    from a distant one. Call it when limits and scales are final; coordinates are those of the data.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    point = figure.dpi / 72
-    frame = axes.get_window_extent()
-    heavy = axes.transData.transform(np.array(marks))
-    light = np.concatenate([_sampled(axes.transData.transform(np.array(line)), 3 * point) for line in lines])
+    point, frame, to_pixels = figure.dpi / 72, axes.get_window_extent(), axes.transData.transform
+    heavy = to_pixels(np.array(marks))
+    light = np.concatenate(
+        [np.linspace(*ends, 20) for line in lines for ends in pairwise(to_pixels(np.array(line)))]
+    )
     taken: list[Bbox] = []
-    angles = np.radians(np.arange(-90, 270, 15))
     for x, y, label in sorted(anchors, key=lambda anchor: (anchor[1], anchor[0])):
-        text = axes.text(
-            0, 0, label, fontsize=9, color=DARK, transform=None, ha="center", va="center", zorder=6
+        text = axes.annotate(
+            label,
+            (x, y),
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=9,
+            color=DARK,
+            ha="center",
+            va="center",
+            zorder=6,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
-        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        size = text.get_window_extent(renderer)
-        home = axes.transData.transform((x, y))
-        best, cost = home, float("inf")
-        for away in (7.0, 10.0, 14.0, 19.0, 25.0, 32.0, 40.0, 50.0, 62.0, 76.0, 92.0, 110.0):
-            if 0.6 * away >= cost:
+        half = (Text.get_window_extent(text).size + np.array([3, 0.5]) * point) / 2
+        cheapest, away = float("inf"), 0.0
+        for distance, direction in _AROUND:
+            if 0.6 * distance >= cheapest:
                 break
-            for direction in np.stack([np.cos(angles), np.sin(angles)], axis=1):
-                middle = home + direction * (point * away + np.array([size.width, size.height]) / 2)
-                box = _box(middle, size, point)
-                outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
-                price = 0.6 * away + 1000 * outside + 400 * sum(box.overlaps(other) for other in taken)
-                if price < cost:
-                    price += 30 * _inside(heavy, box.padded(2.5 * point)) + 6 * _inside(light, box)
-                if price < cost:
-                    best, cost, lead = middle, price, away > 12
-        text.set_position(tuple(best))
-        taken.append(_box(best, size, point))
-        if lead:
-            end = np.clip(home, taken[-1].min, taken[-1].max)
-            back = axes.transData.inverted().transform([home, end])
-            axes.plot(
-                back[:, 0], back[:, 1], color=GREY, linewidth=0.6, zorder=2.5, scalex=False, scaley=False
-            )
+            middle = to_pixels((x, y)) + direction * (point * distance + half)
+            box = Bbox([middle - half, middle + half])
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            price = 0.6 * distance + 1000 * (not inside) + 400 * box.count_overlaps(taken)
+            price += 30 * _count_inside(heavy, box.padded(2.5 * point)) + 6 * _count_inside(light, box)
+            if price < cheapest:
+                cheapest, away, best = price, distance, box
+        text.set_position((best.min + half - to_pixels((x, y))) / point)
+        if text.arrow_patch and away <= 12:
+            text.arrow_patch.set_visible(False)
+        taken.append(best)
 
 
-def _box(middle: np.ndarray, size: Bbox, point: float) -> Bbox:
-    width, height = size.width + 3 * point, size.height + 0.5 * point
-    return Bbox.from_bounds(middle[0] - width / 2, middle[1] - height / 2, width, height)
+_AROUND = [
+    (distance, np.array([math.cos(angle), math.sin(angle)]))
+    for distance in (7.0, 10.0, 14.0, 19.0, 25.0, 32.0, 40.0, 50.0, 62.0, 76.0, 92.0, 110.0)
+    for angle in np.radians(np.arange(-90, 270, 15))
+]
+"""Places for a label around its anchor, the nearest first: points away, and in which direction."""
 
 
-def _inside(points: np.ndarray, box: Bbox) -> int:
+def _count_inside(points: np.ndarray, box: Bbox) -> int:
     return int(np.all((points > box.min) & (points < box.max), axis=1).sum())
-
-
-def _sampled(line: np.ndarray, step: float) -> np.ndarray:
-    """Points along a polyline, ``step`` pixels apart."""
-    pieces = [line[-1:]]
-    for start, end in pairwise(line):
-        count = max(int(np.hypot(*(end - start)) / step), 1)
-        pieces.append(start + (end - start) * (np.arange(count) / count)[:, None])
-    return np.concatenate(pieces)
