@@ -7,11 +7,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, shorten
 from moonshine.files import unreadable, write_json
-
-SHOWN = 70
-"""Characters of a wrong value that an error quotes."""
 
 
 class JsonModel(BaseModel):
@@ -49,4 +46,4 @@ def first_problem(error: ValidationError) -> str:
     message = item["msg"][0].lower() + item["msg"][1:]
     if item["type"] == "missing":
         return f"or of another version: {key}: missing"
-    return f"or of another version: {key}: found {found if len(found) <= SHOWN else found[:SHOWN] + '...'}; {message}"
+    return f"or of another version: {key}: found {shorten(found)}; {message}"

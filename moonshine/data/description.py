@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
-
+from moonshine.fields import Whole
 from moonshine.json_model import JsonModel
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class Description(JsonModel):
@@ -23,12 +20,12 @@ class Description(JsonModel):
     only_given: ClassVar[bool] = True
     name: str
     counts: dict[str, int]
-    channels: Count
-    height: Count
-    width: Count
+    channels: Whole
+    height: Whole
+    width: Whole
     root: str | None = None
     resize_rule: Mapping[str, Any] = {}
-    num_classes: Count
+    num_classes: Whole
     scored_classes: int | None = None
     class_names: tuple[str, ...]
     class_shares: tuple[float, ...] = ()

@@ -20,7 +20,7 @@ from moonshine.substitution.substitute import choose, nothing_to_swap
 from moonshine.substitution.watching import zero_pass
 
 
-def describe(
+def describe_model(
     name: str,
     kwargs: Mapping[str, Any],
     num_classes: int,
@@ -65,12 +65,14 @@ def places_of(
 ) -> tuple[Structure, dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return the structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
-    The last mapping says why the others do not: place -> block -> reason. MoonshineError as for `describe`, for text
-    that is not a block, and for a network in which nothing can be replaced.
+    The last mapping says why the others do not: place -> block -> reason. MoonshineError as for `describe_model`, for
+    text that is not a block, and for a network in which nothing can be replaced.
     """
     names = list(dict.fromkeys(str(parse(block)) for block in blocks))
     if is_model(name):
-        structure, _, layout = describe(name, kwargs, num_classes, input_shape, include, exclude, dense=dense)
+        structure, _, layout = describe_model(
+            name, kwargs, num_classes, input_shape, include, exclude, dense=dense
+        )
         if not layout.places:
             raise nothing_to_swap(name, "a cheap block", layout.kept)
         reasons = {block: choose(layout, block)[1] for block in names}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
-
+from moonshine.fields import Whole
 from moonshine.json_model import JsonModel
 
 REBUILT_FROM = {"network", "kwargs", "num_classes", "in_channels", "source_sha256", "blocks"}
-Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class ScoredMixture(JsonModel):
@@ -66,8 +64,8 @@ class Structure(JsonModel):
 
     only_given: ClassVar[bool] = True
     network: str
-    num_classes: Count
-    in_channels: Count
+    num_classes: Whole
+    in_channels: Whole
     blocks: dict[str, str]
     kwargs: Mapping[str, Any] = {}
     source_sha256: dict[str, str] | None = None

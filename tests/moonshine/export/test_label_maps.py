@@ -22,7 +22,7 @@ from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import exported_bytes
 from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.build import from_structure
-from moonshine.structures.describe import describe
+from moonshine.structures.describe import describe_model
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import resolve
 from tests.messages import naming
@@ -36,7 +36,7 @@ SHAPE = (3, 12, 20)
 PLAIN = Runtime(threads=1, device="cpu", channels_last=False, compile=False)
 NAMES = ("sky", "road", "tree", "car", "nothing")
 SCORED = 4
-STRUCTURE = describe("tests.moonshine.odd_networks:Dense", {}, len(NAMES), SHAPE, dense=True)[0]
+STRUCTURE = describe_model("tests.moonshine.odd_networks:Dense", {}, len(NAMES), SHAPE, dense=True)[0]
 STRUCTURE = STRUCTURE.with_blocks({"block": "G(4)"})
 ABOUT = About(SHAPE, (0.4, 0.5, 0.6), (0.3, 0.2, 0.2), NAMES, {"resize": [12, 20]}, STRUCTURE, SCORED)
 

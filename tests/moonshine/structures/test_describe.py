@@ -15,7 +15,7 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine.structures.build import from_structure
-from moonshine.structures.describe import check_logits, describe, places_of
+from moonshine.structures.describe import check_logits, describe_model, places_of
 from moonshine.structures.structure import Structure
 from tests.messages import naming
 from tests.moonshine.odd_networks import Dense, NamedOutputs, Net, spatial
@@ -53,7 +53,9 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("block", ["S", "G(4)", "BG(2,M/2)"])
 def test_a_model_of_the_users_own_comes_back_with_the_same_weights_to_fill(own: Path, block: str) -> None:
-    structure, module, layout = describe("structured_nets:build", {"width": 16}, 5, SHAPE, exclude=["body.1"])
+    structure, module, layout = describe_model(
+        "structured_nets:build", {"width": 16}, 5, SHAPE, exclude=["body.1"]
+    )
     assert structure.blocks == {"body.0": "S"}
     assert structure.kept == {"stem": "the stem", "body.1": "excluded"}
     assert [place.path for place in layout.places] == ["body.0"]
@@ -68,7 +70,7 @@ def test_a_model_of_the_users_own_comes_back_with_the_same_weights_to_fill(own: 
 
 def test_a_torchvision_model_comes_back_with_a_block_at_every_place() -> None:
     pytest.importorskip("torchvision")
-    structure, module, layout = describe("torchvision/resnet18", {}, 10, SHAPE)
+    structure, module, layout = describe_model("torchvision/resnet18", {}, 10, SHAPE)
     assert len(layout.places) == 8
     structure = structure.with_blocks(dict.fromkeys(structure.blocks, "G(N)"))
     with torch.device("meta"):
@@ -81,7 +83,7 @@ def test_a_torchvision_model_comes_back_with_a_block_at_every_place() -> None:
 
 
 def test_the_structure_is_the_same_every_time(own: Path) -> None:
-    found = [describe("structured_nets:build", {}, 5, SHAPE)[0] for _ in range(2)]
+    found = [describe_model("structured_nets:build", {}, 5, SHAPE)[0] for _ in range(2)]
     assert found[0] == found[1]
     assert found[0].in_channels == 3
     assert (found[0].source_sha256 or {}).keys() >= {OWN_MODULE, "tests.moonshine.odd_networks"}
@@ -94,7 +96,7 @@ def test_a_builder_that_changes_its_arguments_gets_them_anew_each_time(own: Path
         )
     )
     kwargs = {"options": {"width": 6}}
-    structure, module, _ = describe("structured_nets:build", kwargs, 5, SHAPE)
+    structure, module, _ = describe_model("structured_nets:build", kwargs, 5, SHAPE)
     assert structure.kwargs == kwargs == {"options": {"width": 6}}
     structure.write(tmp_path / "structure.json")
     read = Structure.read(tmp_path / "structure.json")
@@ -103,7 +105,7 @@ def test_a_builder_that_changes_its_arguments_gets_them_anew_each_time(own: Path
 
 
 def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
-    structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
+    structure, _, _ = describe_model("structured_nets:build", {}, 5, SHAPE)
     own.write_text(OWN + "\n# changed\n")
     with pytest.raises(MoonshineError, match=naming("structured_nets:build", "has changed")):
         from_structure(through_json(structure), OWN_MODULE)
@@ -116,7 +118,7 @@ def test_a_file_that_changed_since_is_an_error(own: Path) -> None:
     [({"body.9": "G(4)"}, ["body.9"]), ({"body.1": "G(3)"}, ["3 groups", "N = 8"])],
 )
 def test_blocks_that_do_not_fit_the_model(own: Path, blocks: dict[str, str], said: list[object]) -> None:
-    structure, _, _ = describe("structured_nets:build", {}, 5, SHAPE)
+    structure, _, _ = describe_model("structured_nets:build", {}, 5, SHAPE)
     with pytest.raises(MoonshineError, match=naming(*said)):
         from_structure(structure.with_blocks(blocks), OWN_MODULE)
 
@@ -132,7 +134,7 @@ def test_a_model_that_does_not_suit_the_data(
     shape: tuple[int, ...], classes: int, said: list[object]
 ) -> None:
     with pytest.raises(MoonshineError, match=naming(*said)):
-        describe(f"{ODD}:Backwards", {}, classes, shape)
+        describe_model(f"{ODD}:Backwards", {}, classes, shape)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +175,10 @@ def test_without_data_both_will_do() -> None:
 
 
 def test_a_model_that_labels_every_pixel_is_laid_out() -> None:
-    structure, _, _ = describe(f"{ODD}:Dense", {}, 5, SHAPE, dense=True)
+    structure, _, _ = describe_model(f"{ODD}:Dense", {}, 5, SHAPE, dense=True)
     assert structure.blocks == {"block": "S", "tail": "S"}
     with pytest.raises(MoonshineError, match=naming("(1, 5, 32, 32)", "(1, 5)")):
-        describe(f"{ODD}:Dense", {}, 5, SHAPE)
+        describe_model(f"{ODD}:Dense", {}, 5, SHAPE)
 
 
 def test_checking_leaves_the_modes_of_frozen_parts() -> None:
@@ -190,7 +192,7 @@ def test_checking_leaves_the_modes_of_frozen_parts() -> None:
 )
 def test_arguments_that_json_would_not_give_back(kwargs: dict[Any, Any]) -> None:
     with pytest.raises(MoonshineError, match=naming("teacher.kwargs", "{", "JSON")):
-        describe(f"{ODD}:Backwards", kwargs, 5, SHAPE)
+        describe_model(f"{ODD}:Backwards", kwargs, 5, SHAPE)
 
 
 def test_the_blocks_that_fit_at_each_place(own: Path) -> None:
@@ -217,5 +219,5 @@ def test_a_model_with_nothing_to_swap() -> None:
 def test_code_that_is_edited_while_it_runs_is_recorded_as_it_was(own: Path) -> None:
     own.write_text(OWN + "open(__file__, 'a').write('# later')\n")
     before = sha256(own)
-    structure, _, _ = describe(f"{OWN_MODULE}:build", {}, 5, SHAPE)
+    structure, _, _ = describe_model(f"{OWN_MODULE}:build", {}, 5, SHAPE)
     assert (structure.source_sha256 or {})[OWN_MODULE] == before != sha256(own)

@@ -9,7 +9,7 @@ from typing import Any
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.report.searches import searches
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
 
 BUDGET = ["200k params", "5ms"]
@@ -43,7 +43,7 @@ def section(root: Path, blocks: dict[str, str] = BLOCKS, **changes: Any) -> str:
         path = root / folder / "structure.json"
         about = json.loads((root / nodes.structure(study.study, "mix").outputs[0]).read_text())
         path.write_text(json.dumps({**about, "blocks": blocks, "search": {**SEARCH, **changes}}))
-    write(collect(study, root), root / "results" / study.study)
+    write_tables(collect(study, root), root / "results" / study.study)
     return str(searches(load_results(study.study, root)).html)
 
 
@@ -78,7 +78,7 @@ def test_names_from_the_study_are_text(tmp_path: Path) -> None:
 def test_without_mixed_students_there_is_no_section(tmp_path: Path) -> None:
     study = make_study()
     write_results(tmp_path, study)
-    write(collect(study, tmp_path), tmp_path / "results" / study.study)
+    write_tables(collect(study, tmp_path), tmp_path / "results" / study.study)
     assert str(searches(load_results(study.study, tmp_path)).html) == ""
 
 

@@ -9,7 +9,7 @@ from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.report.sections import main_table
 from moonshine_workflow.report.warm_starts import warm_starts
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
 
 COLD = {"block": "G(4)"}
@@ -36,7 +36,7 @@ def section(
             rows = [f"{epoch},0.1,1,1,{error},{error},1" for epoch, error in enumerate(found)]
             header = "epoch,lr,loss,ce,train_error_pct,validation_error_pct,validation_loss"
             (root / node.folder / "history.csv").write_text("\n".join([header, *rows]) + "\n")
-    write(collect(study, root), root / "results" / study.study)
+    write_tables(collect(study, root), root / "results" / study.study)
     return str(warm_starts(load_results(study.study, root)).html)
 
 

@@ -11,8 +11,8 @@ import pytest
 from moonshine_workflow.report.comparison import overview
 from moonshine_workflow.report.results import Results, load_results
 from moonshine_workflow.report.what_to_ship import what_to_ship
-from moonshine_workflow.tables.collect import collect, write
-from moonshine_workflow.tables.shipped import Judged, Shipped, Verdict
+from moonshine_workflow.tables.collect import collect, write_tables
+from moonshine_workflow.tables.shipped import FileVerdict, Judged, Shipped
 from tests.workflow.fake_results import make_study, table_rows, write_results
 
 RECEIPT: dict[str, Any] = {"format": "onnx", "file": "network.onnx", "bytes": 400_000, "sha256": "c" * 64}
@@ -24,7 +24,7 @@ def results(root: Path, budget: str | None, *, validation: float = 0.2, **settin
     data = {"name": "digits", "size": 16, "validation": validation, "test": 0.25, "split_seed": 0}
     study = make_study(ship={**ship, **settings} if budget else None, data=data)
     write_results(root, study)
-    write(collect(study, root), root / "results" / "digits")
+    write_tables(collect(study, root), root / "results" / "digits")
     return load_results("digits", root)
 
 
@@ -44,7 +44,7 @@ def export(
     content = {"error_pct": 4.5, "examples": 10_000, "receipts": [receipt]}
     (folder / "receipts.json").write_text(json.dumps(content))
     first = found.choice.ranked[0]
-    verdict: Verdict = (
+    verdict: FileVerdict = (
         "not accurate enough" if allowed and file > allowed else "falls" if file - network > 1 else "good"
     )
     judged = Judged(first.student, first.method, first.best_seed, network, {name: file}, verdict)

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from moonshine.config import load_study
 from moonshine.data import store
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.report.class_scores import class_scores, seen, top5
+from moonshine_workflow.report.class_scores import class_scores, example_predictions, top5
 from moonshine_workflow.report.mask_pictures import colours, draw_labels
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.report.sections import answer, main_table
 from moonshine_workflow.stages import examples
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tracking.back_fill import back_fill
 from moonshine_workflow.tracking.store import active_runs, open_store
 from tests.moonshine.datasets import scenes
@@ -68,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ):  # fmt: skip
             assert run(*words) == 0, words
         study = load_study()
-        write(collect(study), nodes.collect("tiny").root)
+        write_tables(collect(study), nodes.collect("tiny").root)
         assert stage.main(examples.run, nodes.examples, ["--study", "tiny"]) == 0
         yield root
 
@@ -98,7 +98,7 @@ def test_the_report_speaks_of_miou_and_shows_every_class(trained: Path) -> None:
     rows = table_rows(class_scores(results).html)
     assert [row[0] for row in rows] == scenes.CLASSES
     assert all(len(row) == 4 for row in rows)  # the class, the teacher, scratch and the method
-    html = seen(results).html
+    html = example_predictions(results).html
     assert html.count("data:image/png;base64,") == 3 * (2 + 3)
     assert "B(2), kd+at" in html
     assert all(name in html for name in [*scenes.CLASSES, "void"])
@@ -135,7 +135,8 @@ def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Pat
     classes = json.loads((folder / nodes.EXAMPLES_FILE).read_text())["classes"]
     assert [each["name"] for each in classes] == scenes.CLASSES[:2]
     legend = re.findall(
-        r'background:(#\w+)"></span>([^<]+)<', seen(load_results("tiny", tmp_path / "copy")).html
+        r'background:(#\w+)"></span>([^<]+)<',
+        example_predictions(load_results("tiny", tmp_path / "copy")).html,
     )
     assert legend == [*zip(colours(2), scenes.CLASSES[:2], strict=True), ("#000000", "void")]
     for path in folder.glob("*@*.png"):
@@ -177,7 +178,7 @@ def test_top5_errors_are_shown_where_there_are_classes_enough(tmp_path: Path) ->
         metrics = json.loads(path.read_text())
         metrics["test"]["top5_error_pct"] = 1.25
         path.write_text(json.dumps(metrics))
-    write(collect(study, tmp_path), tmp_path / "results/digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results/digits")
     rows = table_rows(top5(load_results("digits", tmp_path)).html)
     assert rows[0] == ["teacher", "1.25", "–", "–"]
     assert rows[1] == ["G(4)", "1.25 ± 0.00", "1.25 ± 0.00", "1.25 ± 0.00"]
@@ -185,5 +186,5 @@ def test_top5_errors_are_shown_where_there_are_classes_enough(tmp_path: Path) ->
 
 def test_digits_have_no_top5_error(tmp_path: Path) -> None:
     write_results(tmp_path, study := make_study())
-    write(collect(study, tmp_path), tmp_path / "results/digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results/digits")
     assert top5(load_results("digits", tmp_path)).html == ""

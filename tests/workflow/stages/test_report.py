@@ -17,10 +17,10 @@ from moonshine_workflow.commands.compare import compare
 from moonshine_workflow.commands.compare import main as compare_main
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report import comparison, provenance, sections
-from moonshine_workflow.report.notebooks import FOLDER, execute, normalise, to_html, to_json
+from moonshine_workflow.report.notebooks import FOLDER, drop_volatile, execute, to_html, to_json
 from moonshine_workflow.report.results import load_results, repository
 from moonshine_workflow.stages.report import main as report_main
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.records import Difference
 from tests.messages import naming
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
@@ -39,7 +39,7 @@ def prepare(root, study=None, **settings):
     (root / "params.yaml").write_text(yaml.safe_dump(study.model_dump(), sort_keys=False))
     partial = bool(settings.get("absent"))
     if not partial:
-        write(collect(study, root), root / "results" / study.study)
+        write_tables(collect(study, root), root / "results" / study.study)
     return study
 
 
@@ -172,7 +172,7 @@ def test_two_runs_give_the_same_bytes(tmp_path):
     )
     source = small_notebook(tmp_path / "small.ipynb", *sources)
     once, twice = (
-        normalise(execute(source, {"value": 2}, tmp_path / "run.ipynb", tmp_path / "failed.ipynb"))
+        drop_volatile(execute(source, {"value": 2}, tmp_path / "run.ipynb", tmp_path / "failed.ipynb"))
         for _ in range(2)
     )
     assert to_json(once) == to_json(twice)
@@ -303,7 +303,7 @@ def test_a_teacher_that_came_with_its_weights_is_not_under_scratch(tmp_path):
     path = tmp_path / nodes.teacher("digits").folder / "metrics.json"
     metrics = json.loads(path.read_text())
     path.write_text(json.dumps({**metrics, "epochs_run": 0, "warnings": "Its error is < mine."}))
-    write(collect(study, tmp_path), tmp_path / "results" / "digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
     results = load_results("digits", tmp_path)
     assert "<b>The teacher:</b> Its error is &lt; mine." in sections.notices(results).html
     assert list(results.rows[0].errors) == ["teacher"]

@@ -17,7 +17,7 @@ from moonshine.config import Study, load_study
 from moonshine.export.receipts import Exported, Receipt
 from moonshine.files import read_json
 from moonshine_workflow.stages import shipping
-from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 from moonshine_workflow.tables.records import Run, Tables
 from moonshine_workflow.tables.shipped import Judged, Shipped, read_shipped, warnings
 from tests.workflow import tiny
@@ -87,8 +87,8 @@ def candidate(student: str, diverged: int = 0) -> Candidate:
     return Candidate(student, "scratch", 0, {}, True, 4.0, None, 1, 4.0, diverged)
 
 
-def choice(ranked: str, **settings: Any) -> Choice:
-    return Choice(status="ranked", ranked=tuple(map(candidate, ranked)), **settings)
+def choice(ranked: str, **settings: Any) -> ShippingChoice:
+    return ShippingChoice(status="ranked", ranked=tuple(map(candidate, ranked)), **settings)
 
 
 def test_a_file_that_eight_bits_ruin_is_passed_over_and_the_next_one_ships(
@@ -96,7 +96,9 @@ def test_a_file_that_eight_bits_ruin_is_passed_over_and_the_next_one_ships(
 ) -> None:
     """Float error 0 % of both, INT8 error of the first 50 %, and 10 % are allowed."""
     folder = tmp_path / "export"
-    shipping.ship(study, Choice(status="ranked", ranked=(candidate("bad"), candidate("good"))), folder)
+    shipping.ship(
+        study, ShippingChoice(status="ranked", ranked=(candidate("bad"), candidate("good"))), folder
+    )
     shipped = read_shipped(folder)
     assert shipped is not None
     bad, good = shipped.judged

@@ -12,7 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages.collect import run
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.latex import escape
 from moonshine_workflow.tables.records import Tables
 from moonshine_workflow.tables.statistics import estimate
@@ -71,7 +71,7 @@ def test_the_same_results_give_the_same_bytes_and_read_back_as_they_were(tmp_pat
     write_results(tmp_path, study, diverged=["distil@digits-GN-at-1"])
     first, second = collect(study, tmp_path), collect(study, tmp_path)
     assert first == second
-    write(first, tmp_path)
+    write_tables(first, tmp_path)
     tables = Tables.read(tmp_path / "tables" / nodes.TABLES)
     order = [row.model.student for row in tables.rows]
     assert order == ["teacher", "G4", "B2", "GN", "BG2-M"]
@@ -85,7 +85,7 @@ def test_the_same_results_give_the_same_bytes_and_read_back_as_they_were(tmp_pat
 def test_a_diverged_run_is_counted_and_left_out(tmp_path):
     study = make_study()
     write_results(tmp_path, study, diverged=["distil@digits-GN-at-1"])
-    write(collect(study, tmp_path), tmp_path)
+    write_tables(collect(study, tmp_path), tmp_path)
     tables = Tables.read(tmp_path / "tables" / nodes.TABLES)
     row = next(row for row in tables.rows if row.model.student == "GN")
     assert (row.errors["at"].n, row.errors["at"].seeds) == (2, 3)
@@ -214,7 +214,7 @@ def test_a_difference_says_over_how_many_pictures_the_jackknife_went(tmp_path):
     images = {row["jackknife_images"] for row in rows(collect(study, tmp_path)["tables/differences.csv"])}
     assert images == {""}
     _label_maps(tmp_path, "3.0 5.0")
-    write(collect(study, tmp_path), tmp_path)
+    write_tables(collect(study, tmp_path), tmp_path)
     found = Tables.read(tmp_path / "tables" / nodes.TABLES).differences
     assert {effect.jackknife_images for effect in found} == {2}
 
@@ -353,7 +353,7 @@ def test_latex_is_a_whole_table_with_names_escaped(tmp_path):
 def test_latex_compiles(tmp_path):
     study = make_study()
     write_results(tmp_path, study)
-    write(collect(study, tmp_path), tmp_path)
+    write_tables(collect(study, tmp_path), tmp_path)
     document = (
         r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables/table}\end{document}"
     )

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from moonshine_workflow.graph.metrics import Identity
+from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.tracking.store import Store, open_store
 
 EPOCHS = 4
 STARTED, FINISHED = "2026-11-20T10:00:00+00:00", "2026-11-20T10:00:30+00:00"
 
 
-def identity(student: str = "G4", method: str = "at", seed: int = 0, study: str = "digits") -> Identity:
+def identity(student: str = "G4", method: str = "at", seed: int = 0, study: str = "digits") -> RunIdentity:
     stage = method if method in ("teacher", "scratch") else "distil"
     rest = {"teacher": "", "scratch": f"-{student}-{seed}"}.get(method, f"-{student}-{method}-{seed}")
-    return Identity(
+    return RunIdentity(
         study=study,
         node=f"{stage}@{study}{rest}",
         student=student,
@@ -58,7 +58,7 @@ def rows(epochs: int = EPOCHS) -> list[dict[str, float]]:
 
 def write_node(
     folder: Path,
-    who: Identity,
+    who: RunIdentity,
     *,
     status: str = "completed",
     history: Any = None,

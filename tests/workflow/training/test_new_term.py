@@ -29,10 +29,10 @@ from moonshine.structures.structure import StudyStructure
 from moonshine.training.execution import Execution
 from moonshine.training.train import train
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.graph.metrics import Identity, Metrics
+from moonshine_workflow.graph.metrics import Metrics, RunIdentity
 from moonshine_workflow.report import sections
 from moonshine_workflow.report.results import load_results
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tracking.back_fill import back_fill
 from moonshine_workflow.tracking.store import open_store
 from moonshine_workflow.training import files
@@ -93,9 +93,9 @@ def train_and_write(study: Study, node: nodes.Node) -> None:
         assert not any(map(torch.equal, before, objective.parameters()))
     found = Metrics.read(node.folder / "metrics.json")
     structure = StudyStructure.read(nodes.structure("digits", "G4").outputs[0])
-    identity = Identity(**found.model_dump(include=set(Identity.model_fields)))
+    identity = RunIdentity(**found.model_dump(include=set(RunIdentity.model_fields)))
     config = read_json(node.folder / "config.json")
-    files.write(node, student, structure, config, history, identity, found.test)
+    files.write_outputs(node, student, structure, config, history, identity, found.test)
 
 
 def test_an_unknown_term_is_trained_logged_collected_and_reported(
@@ -120,7 +120,7 @@ def test_an_unknown_term_is_trained_logged_collected_and_reported(
     assert run.data.metrics["squared"] == pytest.approx(float(rows[-1]["squared"]))
     assert run.data.params["squared_weight"] == "0.5"
 
-    write(collect(study, tmp_path), tmp_path / "results" / "digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
     results = load_results("digits", tmp_path)
     assert results.columns == ["scratch", "squared"]
     said = re.sub(r"\s+", " ", sections.answer(results).html)

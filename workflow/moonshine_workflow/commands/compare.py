@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.report.notebooks import FOLDER, render
+from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
 NOTEBOOK = FOLDER / "compare.ipynb"
 
@@ -26,7 +26,7 @@ def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
         table = root / nodes.collect(study).folder / nodes.TABLES
         if not table.is_file():
             raise MoonshineError(f"{table}: missing; study '{study}' has not been collected")
-    render(
+    render_notebook(
         NOTEBOOK,
         {"studies": list(studies), "root": str(root)},
         title=f"moonshine: {', '.join(studies)}",

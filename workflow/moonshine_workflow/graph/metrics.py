@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from moonshine.json_model import JsonModel
 
 
-class Identity(JsonModel):
+class RunIdentity(JsonModel):
     """Which trained node it is; ``method`` is ``teacher``, ``scratch`` or a key of the study's methods."""
 
     study: str
@@ -46,7 +46,7 @@ class Evaluation(Score):
     image_errors: str | None = None
 
 
-class Metrics(Identity):
+class Metrics(RunIdentity):
     """Result of a node; ``warnings`` are sentences that a reader of the report must know."""
 
     only_given: ClassVar[bool] = True

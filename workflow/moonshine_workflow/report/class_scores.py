@@ -43,7 +43,7 @@ def class_scores(results: Results) -> Fragment:
     return render("class_scores", "class_scores", header, rows)
 
 
-def seen(results: Results) -> Fragment:
+def example_predictions(results: Results) -> Fragment:
     """A few test pictures with their truth and what each network makes of them; nothing without label maps."""
     folder = results.root / nodes.examples(results.study).outputs[0]
     about = read_json(folder / nodes.EXAMPLES_FILE) if (folder / nodes.EXAMPLES_FILE).is_file() else {}
@@ -65,7 +65,7 @@ def seen(results: Results) -> Fragment:
         for index in about["pictures"]
     ]
     classes = [*about["classes"], {"name": "void", "colour": "#000000"}]
-    return render("class_scores", "seen", classes, rows)
+    return render("class_scores", "example_predictions", classes, rows)
 
 
 def _name(results: Results, student: str, method: str = "") -> str:

@@ -18,7 +18,7 @@ def load_all(studies: Sequence[str], root: Path | str | None = None) -> list[Res
     return [load_results(study, root) for study in studies]
 
 
-def title(studies: Sequence[Results]) -> Fragment:
+def comparison_title(studies: Sequence[Results]) -> Fragment:
     """The heading."""
     return render("comparison", "title", studies)
 
@@ -71,7 +71,7 @@ def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None
     return front(series, SIZES[cost], together=False)
 
 
-def effects(studies: Sequence[Results]) -> Picture | None:
+def pooled_effects(studies: Sequence[Results]) -> Picture | None:
     """What each method adds to scratch, pooled over students, in each study that has it."""
     methods = list(dict.fromkeys(method for results in studies for method in results.compared_with_scratch))
     lines: list[Line] = []

@@ -73,7 +73,7 @@ def _sockets_in(folder: Path) -> Config:
     return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
 
 
-def normalise(notebook: NotebookNode) -> NotebookNode:
+def drop_volatile(notebook: NotebookNode) -> NotebookNode:
     """Drop what differs between two runs on the same data: times, random ids, the version of Python."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
@@ -106,7 +106,7 @@ def to_html(notebook: NotebookNode, title: str) -> str:
     return TEMPLATES.get_template("page.html.jinja").render(title=title, body=body) + "\n"
 
 
-def render(
+def render_notebook(
     source: Path,
     parameters: Mapping[str, Any],
     *,
@@ -125,7 +125,7 @@ def render(
                 old.unlink(missing_ok=True)
             except OSError as error:
                 raise _unwritable(old, error) from None
-    done = normalise(execute(source, parameters, failed.with_name(f".running-{failed.name}"), failed))
+    done = drop_volatile(execute(source, parameters, failed.with_name(f".running-{failed.name}"), failed))
     page = to_html(done, title)
     if notebook is not None:
         write_bytes(notebook, to_json(done).encode())

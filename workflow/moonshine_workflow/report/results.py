@@ -13,8 +13,8 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
-from moonshine_workflow.tables.choice import Choice
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.choice import ShippingChoice
+from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.records import Difference, Run, StudentRow, Tables, columns
 from moonshine_workflow.tables.shipped import Shipped, read_shipped
 
@@ -53,9 +53,9 @@ class Results:
         }
 
     @cached_property
-    def choice(self) -> Choice:
+    def choice(self) -> ShippingChoice:
         """Which students may ship, best first, as collected."""
-        return Choice.read(self.tables.parent / "choice.json")
+        return ShippingChoice.read(self.tables.parent / "choice.json")
 
     @cached_property
     def shipped(self) -> Shipped | None:
@@ -210,7 +210,7 @@ def load_results(study: str, root: Path | str | None = None, *, partial: bool = 
         if configured.study != study:
             raise MoonshineError(f"params.yaml: study is '{configured.study}'; expected '{study}'")
         work = base / nodes.report(study).work
-        write(collect(configured, base, partial=True), work)
+        write_tables(collect(configured, base, partial=True), work)
         tables = work / "tables"
     dataset = folder / "data" / "dataset.json"
     found = Tables.read(tables / nodes.TABLES)

@@ -7,7 +7,7 @@ from functools import partial
 from moonshine.costs.budgets import parse_budget, show
 from moonshine_workflow.report.markup import Fragment, interval, listed, render
 from moonshine_workflow.report.results import Results
-from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 from moonshine_workflow.tables.shipped import warnings
 from moonshine_workflow.tables.statistics import Estimate
 
@@ -43,7 +43,7 @@ def _name(results: Results, student: str, method: str) -> str:
     return f"{results.labels.get(student, student)} trained {how}"
 
 
-def _sizes(choice: Choice, candidate: Candidate) -> str:
+def _sizes(choice: ShippingChoice, candidate: Candidate) -> str:
     shown = [
         f"{show(budget.measure, candidate.sizes[budget.measure])} of {budget}"
         for budget in map(parse_budget, choice.budgets)

@@ -1,17 +1,17 @@
-"""collect: write the tables of a study from all of its nodes."""
+"""collect: write_tables the tables of a study from all of its nodes."""
 
 from __future__ import annotations
 
 import sys
 
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.tables.collect import collect, require_same, write
+from moonshine_workflow.tables.collect import check_configurations, collect, write_tables
 
 
 def run(job: stage.Job) -> None:
-    require_same(job.study)
+    check_configurations(job.study)
     files = collect(job.study)
-    write(files, job.node.root)
+    write_tables(files, job.node.root)
     stage.logger.info(
         "%d tables of %d runs",
         sum(name.startswith("tables/") for name in files),

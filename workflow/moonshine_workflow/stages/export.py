@@ -6,12 +6,12 @@ import shutil
 import sys
 
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.tables.choice import Choice
+from moonshine_workflow.tables.choice import ShippingChoice
 from moonshine_workflow.tables.shipped import FILE, Shipped
 
 
 def run(job: stage.Job) -> None:
-    choice = Choice.read(nodes.collect(job.study.study).root / "choice.json")
+    choice = ShippingChoice.read(nodes.collect(job.study.study).root / "choice.json")
     folder = job.node.outputs[0]
     if choice.status != "ranked":
         shutil.rmtree(folder, ignore_errors=True)

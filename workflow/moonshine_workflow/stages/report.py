@@ -1,4 +1,4 @@
-"""report: render the study's report as one HTML file from notebooks/report.ipynb."""
+"""report: render_notebook the study's render_report as one HTML file from notebooks/report.ipynb."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.report.notebooks import FOLDER, render
+from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
 NOTEBOOK = FOLDER / "report.ipynb"
 
 
-def report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
-    """Render the report of a study and return its HTML file.
+def render_report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
+    """Render the render_report of a study and return its HTML file.
 
     ``root`` is the repository. ``partial`` renders what there is now, as ``report-partial.html``, and touches
     nothing else. Errors: ``MoonshineError``; the half-run notebook is then ``logs/report-failed.ipynb`` of
@@ -25,7 +25,7 @@ def report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
     """
     folder = root / nodes.RESULTS / study
     html = folder / ("report-partial.html" if partial else "report.html")
-    render(
+    render_notebook(
         NOTEBOOK,
         {"study": study, "root": str(root), "partial": partial},
         title=f"moonshine: {study}",
@@ -52,7 +52,7 @@ def tracked(study: str) -> Iterator[None]:
 
 def run(job: stage.Job) -> None:
     with tracked(job.study.study):
-        html = report(job.study.study)
+        html = render_report(job.study.study)
     stage.logger.info("wrote %s", html)
 
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         "--partial", action="store_true", help="render what there is, without waiting for the rest"
     )
     try:
-        print(report(parser.parse_args(argv).study, partial=True))
+        print(render_report(parser.parse_args(argv).study, partial=True))
     except MoonshineError as error:
         print(f"error: {error}", file=sys.stderr)
         return stage.USAGE_ERROR

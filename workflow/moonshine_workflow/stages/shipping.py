@@ -28,7 +28,7 @@ from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import Images, images_of
 from moonshine_workflow.students.sizes import about_of, timed_batches
-from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 from moonshine_workflow.tables.records import Tables
 from moonshine_workflow.tables.shipped import FILE, Judged, Shipped, warnings
 from moonshine_workflow.tables.statistics import estimate
@@ -39,7 +39,7 @@ class _Unfit(Exception):
     """Not an error: these files are not what the study wants, and the next candidate has its turn."""
 
 
-def ship(study: Study, choice: Choice, folder: Path) -> list[dict[str, Any]]:
+def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, Any]]:
     """Write the first candidate whose files are good into ``folder``, verified, with a model card; returns the timings.
 
     Each is written in every format and judged on the validation split, until one is good: within the error that the

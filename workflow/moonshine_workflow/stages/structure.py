@@ -29,7 +29,7 @@ from moonshine_workflow.students.sizes import values
 from moonshine_workflow.students.trial import check_methods, try_out
 
 
-def describe(study: Study, student: str, progress: SearchProgress | None = None) -> StudyStructure:
+def student_structure(study: Study, student: str, progress: SearchProgress | None = None) -> StudyStructure:
     """Return the structure of a student for the study's data.
 
     ``progress`` is told what a search for it does.
@@ -81,7 +81,7 @@ def run(job: stage.Job) -> None:
     student = str(job.node.student)
     searched = job.study.students[student].mixed is not None
     with stage.alone(job.node) if searched else nullcontext():
-        structure = describe(job.study, student, SearchProgress(job.node))
+        structure = student_structure(job.study, student, SearchProgress(job.node))
     structure.write(job.node.outputs[0])
     for path, reason in structure.refused.items():
         stage.logger.warning("%s stays as it is: %s", path, reason)

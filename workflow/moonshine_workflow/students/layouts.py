@@ -16,7 +16,7 @@ from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.structures.build import from_structure, to_structure
-from moonshine.structures.describe import check_logits, describe
+from moonshine.structures.describe import check_logits, describe_model
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.layout import Layout
 from moonshine.substitution.substitute import choose, nothing_to_swap
@@ -114,7 +114,7 @@ def described(study: Study, network: str, images: Images) -> Described:
     """Lay out a third-party model with the teacher's patterns, which takes seconds where images are large."""
     teacher = study.teacher
     kwargs = teacher.kwargs if network == teacher.name else {}
-    return describe(
+    return describe_model(
         network,
         kwargs,
         images.classes,

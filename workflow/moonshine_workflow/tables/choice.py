@@ -46,7 +46,7 @@ class Candidate:
         return self.seed
 
 
-class Choice(JsonModel):
+class ShippingChoice(JsonModel):
     """Content of ``choice.json``: what may ship, ``ranked``, best first.
 
     Where nothing may, ``nearest`` came closest, and ``status`` says why it may not.
@@ -61,12 +61,12 @@ class Choice(JsonModel):
     candidates: tuple[Candidate, ...] = ()
 
 
-def choose(
+def rank_candidates(
     ship: Ship | None,
     models: Sequence[Model],
     runs: Sequence[Run],
     sizes: Mapping[str, Mapping[str, float]],
-) -> Choice:
+) -> ShippingChoice:
     """The choice of a study; ``sizes`` maps each student, and ``teacher``, to the value of every measure in a budget.
 
     A network that is itself less accurate than allowed is not ranked, whatever its seeds are on average. Nearest is,
@@ -74,7 +74,7 @@ def choose(
     the most accurate network that fits.
     """
     if ship is None:
-        return Choice(status="not asked")
+        return ShippingChoice(status="not asked")
     budgets = parse_budgets(ship.budget)
     found = [
         _candidate(model.student, method, runs, sizes.get(model.student, {}), budgets)
@@ -91,16 +91,16 @@ def choose(
     judged = [each for each in found if each.validation_pct is not None]
     if not judged:
         trained = any(run.status == "completed" for run in runs if run.student != "teacher")
-        return Choice(status="no validation" if trained else "nothing trained", **about)
+        return ShippingChoice(status="no validation" if trained else "nothing trained", **about)
     fitting = sorted((each for each in judged if each.fits), key=_rank)
     if not fitting:
         nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))
-        return Choice(status="nothing fits", nearest=nearest, **about)
+        return ShippingChoice(status="nothing fits", nearest=nearest, **about)
     allowed = float("inf") if ship.allowed_error_pct is None else ship.allowed_error_pct
     ranked = tuple(each for each in fitting if _of_seed(each) <= allowed)
     if not ranked:
-        return Choice(status="not accurate enough", nearest=min(fitting, key=_of_seed), **about)
-    return Choice(status="ranked", ranked=ranked, **about)
+        return ShippingChoice(status="not accurate enough", nearest=min(fitting, key=_of_seed), **about)
+    return ShippingChoice(status="ranked", ranked=ranked, **about)
 
 
 def _candidate(

@@ -19,7 +19,7 @@ from moonshine.json_model import JsonModel
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.metrics import Metrics
-from moonshine_workflow.tables.choice import choose
+from moonshine_workflow.tables.choice import rank_candidates
 from moonshine_workflow.tables.latex import table_to_latex
 from moonshine_workflow.tables.records import (
     Difference,
@@ -40,7 +40,7 @@ IDENTITY = ("data", "teacher", "network", "block")
 LAID_OUT = ("network", "block", "parameters", "macs")
 COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
 
-Content = TypeVar("Content", bound=JsonModel)
+_Content = TypeVar("_Content", bound=JsonModel)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Reader:
     root: Path
     partial: bool
 
-    def typed(self, kind: type[Content], path: Path) -> Content | None:
+    def typed(self, kind: type[_Content], path: Path) -> _Content | None:
         return kind.read(self.root / path) if self._there(path) else None
 
     def history(self, path: Path) -> list[dict[str, str]]:
@@ -171,7 +171,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     rows = student_rows(list(models.values()), runs, published)
     effects = differences(runs, losses, published)
     sizes = {models[student].student: cost.by_measure() for student, cost in costs.items() if cost}
-    choice = choose(study.ship, list(models.values()), runs, sizes)
+    choice = rank_candidates(study.ship, list(models.values()), runs, sizes)
     tables = Tables(runs=tuple(runs), rows=tuple(rows), differences=tuple(effects))
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
@@ -208,13 +208,13 @@ def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[
     }
 
 
-def write(files: Mapping[str, str], folder: Path) -> None:
+def write_tables(files: Mapping[str, str], folder: Path) -> None:
     """Write the files of :func:`collect` below ``folder``, each of them atomically."""
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
 
 
-def require_same(study: Study) -> None:
+def check_configurations(study: Study) -> None:
     """MoonshineError for a trained node whose configuration is not the study's: params.yaml was another meanwhile."""
     for node in nodes.trained(study):
         path = node.folder / "config.json"

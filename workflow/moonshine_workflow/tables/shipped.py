@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from moonshine.json_model import JsonModel
-from moonshine_workflow.tables.choice import Candidate, Choice
+from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 
 FILE = "shipped.json"
-Verdict = Literal["good", "falls", "not accurate enough"]
+FileVerdict = Literal["good", "falls", "not accurate enough"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Judged:
     seed: int
     network_pct: float
     files_pct: dict[str, float]
-    verdict: Verdict
+    verdict: FileVerdict
 
     def fall(self, file: str) -> float:
         """By how many points of validation error a file is worse than the network."""
@@ -49,7 +49,7 @@ class Shipped(JsonModel):
     chosen: Judged | None = None
     judged: tuple[Judged, ...] = ()
 
-    def answers(self, choice: Choice) -> bool:
+    def answers(self, choice: ShippingChoice) -> bool:
         """Whether this is about that choice, not an older one: the same demands, and its candidates in their order."""
         if (self.budgets, self.allowed_error_pct) != (choice.budgets, choice.allowed_error_pct):
             return False

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from moonshine_workflow.graph.metrics import Identity
+from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.tracking.runs import epoch_points, read_node
 from moonshine_workflow.tracking.store import (
     active_runs,
@@ -43,7 +43,7 @@ class Live:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: RunIdentity,
         config: Mapping[str, Any],
         *,
         after: float = 30.0,
@@ -175,7 +175,7 @@ def _serve(source: int) -> dict[str, Any]:
     """
     messages = _batches(source)
     first, *waiting = next(messages)
-    uri, identity = first["uri"], Identity.model_validate(first["identity"])
+    uri, identity = first["uri"], RunIdentity.model_validate(first["identity"])
     with answering(uri):
         store = open_store(identity.study, uri)
         for run in active_runs(store, identity.node).get(identity.node, ()):

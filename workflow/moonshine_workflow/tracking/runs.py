@@ -14,11 +14,11 @@ from typing import Any
 
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, sha256
-from moonshine_workflow.graph.metrics import Identity, Metrics
+from moonshine_workflow.graph.metrics import Metrics, RunIdentity
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
 
-Point = tuple[str, float, int]
+MetricPoint = tuple[str, float, int]
 """Name, value and epoch."""
 
 
@@ -59,13 +59,13 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
             raise MoonshineError(f"{path}, line {number}: not a row of numbers with an epoch") from None
 
 
-def label(identity: Identity) -> str:
+def label(identity: RunIdentity) -> str:
     """Return a name for a legend: ``G(4) at``; the teacher and ordinary networks go by their network."""
     by_network = identity.block == "S" or identity.student == "teacher"
     return f"{identity.network if by_network else identity.block} {identity.method}"
 
 
-def flat_params(identity: Identity, config: Mapping[str, Any]) -> dict[str, str]:
+def flat_params(identity: RunIdentity, config: Mapping[str, Any]) -> dict[str, str]:
     """Return what was chosen for a node, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
 
     ``config`` is the node's ``config.json``.
@@ -90,7 +90,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w. -]", "_", name)
 
 
-def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
+def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[MetricPoint]:
     """Return what a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
 
     They are metrics, not parameters, so that the UI sorts them as numbers and plots one against another.
@@ -109,7 +109,7 @@ def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[Point]:
     return [(name, float(value), 0) for name, value in found.items() if value is not None]
 
 
-def epoch_points(rows: Sequence[Mapping[str, float | None]]) -> list[Point]:
+def epoch_points(rows: Sequence[Mapping[str, float | None]]) -> list[MetricPoint]:
     """Every column of every row of a history; a term that was not active in an epoch has no point there."""
     return [
         (name, value, int(epoch))

@@ -22,10 +22,10 @@ from urllib.parse import quote, unquote
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
-from moonshine_workflow.graph.metrics import Identity
+from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.tracking.runs import (
     FILES,
-    Point,
+    MetricPoint,
     TrainedNode,
     epoch_points,
     final_points,
@@ -205,12 +205,12 @@ def log_to(
         return run_id, True
 
 
-def start_run(store: Store, identity: Identity, config: Mapping[str, Any], started: int) -> str:
+def start_run(store: Store, identity: RunIdentity, config: Mapping[str, Any], started: int) -> str:
     """Make a run with its name, tags and parameters (see `flat_params`); ``started`` is in ms since 1970."""
     from mlflow.entities import Param
 
     tags = {NODE: identity.node, "label": label(identity), "status": "running"}
-    tags |= {name: str(getattr(identity, name)) for name in Identity.model_fields if name != "node"}
+    tags |= {name: str(getattr(identity, name)) for name in RunIdentity.model_fields if name != "node"}
     name = f"{tags['label']} seed {identity.seed}"
     run_id = store.client.create_run(store.experiment_id, started, tags, name).info.run_id
     params = [Param(name, value) for name, value in flat_params(identity, config).items()]
@@ -218,7 +218,7 @@ def start_run(store: Store, identity: Identity, config: Mapping[str, Any], start
     return str(run_id)
 
 
-def log_points(store: Store, run_id: str, points: Sequence[Point], when: int) -> None:
+def log_points(store: Store, run_id: str, points: Sequence[MetricPoint], when: int) -> None:
     """Log points in as few calls as MLflow allows; ``when`` is in ms since 1970.
 
     NaN and infinities of a diverged run stay in its ``history.csv``: MLflow would draw them as 1.8e308.

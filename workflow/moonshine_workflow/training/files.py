@@ -18,12 +18,12 @@ from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.graph.metrics import Evaluation, Identity, Metrics, Score
+from moonshine_workflow.graph.metrics import Evaluation, Metrics, RunIdentity, Score
 
 
-def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> Identity:
+def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> RunIdentity:
     """Return which node it is, as its metrics and its MLflow run say."""
-    return Identity(
+    return RunIdentity(
         study=job.study.study,
         node=job.node.name,
         student=job.node.student or "teacher",
@@ -57,13 +57,13 @@ def evaluate_test(
     return replace(history, status="diverged"), None
 
 
-def write(
+def write_outputs(
     node: nodes.Node,
     network: nn.Module,
     structure: StudyStructure,
     config: dict[str, Any],
     history: History,
-    identity: Identity,
+    identity: RunIdentity,
     test: Evaluation | None,
     validation: Score | None = None,
     warnings: Sequence[str] = (),

@@ -20,7 +20,7 @@ from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Score
 from moonshine_workflow.training.configuration import configuration
-from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write
+from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 
@@ -53,7 +53,7 @@ def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
     warnings = _warnings(study, dataset, test)
     for warning in warnings:
         stage.logger.warning("teacher.weights: %s", warning)
-    write(node, network, structure, config, history, identity, test, validation, warnings)
+    write_outputs(node, network, structure, config, history, identity, test, validation, warnings)
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}
 
 

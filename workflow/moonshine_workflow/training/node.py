@@ -29,14 +29,14 @@ from moonshine.training.train import History, input_shape, train
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.tracking.live import Live
 from moonshine_workflow.training.configuration import configuration
-from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write
+from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
 
 
 def train_node(job: stage.Job, structure: StudyStructure) -> History:
-    """Train the network of ``structure`` and write the outputs of ``job``'s node.
+    """Train the network of ``structure`` and write_outputs the outputs of ``job``'s node.
 
     With the losses of the node's method; without one with cross-entropy alone. The test set is evaluated once, here.
     Where several processes train together, each calls this, and the first one writes.
@@ -101,7 +101,7 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
                     f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
                 )
             stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
-        write(node, network, structure, config, history, identity, test)
+        write_outputs(node, network, structure, config, history, identity, test)
         checkpoints.clear()
     job.timing |= {
         "seconds": round(progress.seconds, 3),

@@ -11,7 +11,7 @@ from moonshine_workflow.report.figures.drawing import DPI, STYLES, WIDTH, new_fi
 from moonshine_workflow.report.figures.effects import effects, published
 from moonshine_workflow.report.figures.pareto import pareto, short
 from moonshine_workflow.report.results import load_results
-from moonshine_workflow.tables.collect import collect, write
+from moonshine_workflow.tables.collect import collect, write_tables
 from tests.workflow.fake_results import make_study, write_results
 
 
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("figures")
     study = make_study()
     write_results(root, study, diverged=["distil@digits-GN-at-1"])
-    write(collect(study, root), root / "results" / "digits")
+    write_tables(collect(study, root), root / "results" / "digits")
     return root
 
 
@@ -34,7 +34,7 @@ def results(root):
 def nothing(tmp_path):
     """A study of which no node has run."""
     study = make_study()
-    write(collect(study, tmp_path, partial=True), tmp_path / "results" / "digits")
+    write_tables(collect(study, tmp_path, partial=True), tmp_path / "results" / "digits")
     write_results(tmp_path / "elsewhere", study)
     (tmp_path / "results" / "digits" / "data").mkdir()
     source = tmp_path / "elsewhere" / "results" / "digits" / "data" / "dataset.json"
@@ -123,7 +123,7 @@ def test_of_a_crowd_the_best_have_a_panel(results, monkeypatch):
 def test_a_single_epoch_has_a_single_tick(tmp_path, monkeypatch):
     training = make_study().training.model_dump() | {"epochs": 1}
     write_results(tmp_path, make_study(training=training))
-    write(collect(make_study(training=training), tmp_path), tmp_path / "results" / "digits")
+    write_tables(collect(make_study(training=training), tmp_path), tmp_path / "results" / "digits")
     ticks: list[float] = []
 
     def look(figure, alt):
@@ -139,7 +139,7 @@ def test_without_a_validation_split_the_curves_are_those_of_training(tmp_path):
     data = {"name": "digits", "size": 16, "validation": 0.0, "test": 0.25, "split_seed": 0}
     study = make_study(data=data, students={"G4": {"block": "G(4)"}}, seeds=[0])
     write_results(tmp_path, study)
-    write(collect(study, tmp_path), tmp_path / "results" / "digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
     results = load_results("digits", tmp_path)
     assert drawn(curves(results)).alt.startswith("Training error by epoch for 1 students")
     assert "pooled (1)" in drawn(effects(results, "kd")).alt  # one seed: means without intervals
@@ -154,7 +154,7 @@ def test_published_errors_are_drawn_where_there_are_some(tmp_path):
     (tmp_path / "published.csv").write_text(text)
     study = make_study(report={"published": "published.csv"})
     write_results(tmp_path, study)
-    write(collect(study, tmp_path), tmp_path / "results" / "digits")
+    write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
     assert (
         drawn(published(load_results("digits", tmp_path))).alt
         == "Published test errors beside ours for 1 networks."
@@ -177,7 +177,7 @@ def test_a_methods_look_follows_its_losses_not_the_order_of_keys(tmp_path):
     for order, looks in (("weak at both kd", [0, 2, 4, 3, 1]), ("kd at weak both", [0, 1, 2, 4, 3])):
         study = make_study(methods={name: methods[name] for name in order.split()})
         write_results(tmp_path, study)
-        write(collect(study, tmp_path), tmp_path / "results" / "digits")
+        write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
         assert list(load_results("digits", tmp_path).looks.values()) == looks
 
 
