@@ -24,6 +24,7 @@ from moonshine.blocks.residual import make_block
 from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks
 from tests.messages import naming
+from tests.moonshine.odd_networks import Net, Residual, spatial
 
 GOLDEN = {
     "D2x2": (1_007_066, 146_720_000),
@@ -141,6 +142,34 @@ def test_built_in_networks_take_it_and_score_it(network: str, place: str, block:
     logits = model(images)
     assert logits.shape[:2] == (2, 4)
     assert per_place(model, images, torch.zeros_like(logits[:, 0]).long(), [place])[place] > 0
+
+
+@pytest.mark.parametrize("block", [*ONE_OF_EACH.values(), "FIRE(4,once)"])
+def test_third_party_networks_take_it(block: str) -> None:
+    """In the place of a residual block's two convolutions around its own batch norm, and of a lone one."""
+    branch = nn.Sequential(spatial(), nn.BatchNorm2d(8), nn.ReLU(), spatial())
+    network = Net(Residual(branch), spatial(8, 16), width=16)
+    student = moonshine.substitute(network, block, input_shape=(3, 12, 12))
+    images = torch.randn(2, 3, 12, 12)
+    assert student(images).shape == (2, 5)
+    places = ["body.0", "body.1"]
+    assert all(per_place(student, images, torch.zeros(2).long(), places)[path] > 0 for path in places)
+    once = block in ("B(2)", "BG(2,M)", "SHUF(4,2)", "FIRE(4,once)")
+    norm = student.get_submodule("body.0.branch.1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert (norm.num_features < 8) == once
+
+
+def test_one_unit_for_two_convolutions_has_a_norm_where_the_networks_own_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = Kind("P", (), lambda place: place.spatial(place.in_channels, place.out_channels), "pair")
+    monkeypatch.setitem(KINDS, "P", kind)
+    with pytest.raises(
+        MoonshineError,
+        match=r"no convolution that P can replace .* no batch norm and ReLU .*allowed: .* body\.0",
+    ):
+        moonshine.substitute(Net(Residual(nn.Sequential(spatial(), spatial()))), "P")
 
 
 def test_d2x2_is_a_3x3_convolution_with_its_corners_only() -> None:
