@@ -19,7 +19,7 @@ lists them, sorted.
 
 
 def add_checksum(subparsers: Any) -> None:
-    """Adds ``moonshine checksum``."""
+    """Add ``moonshine checksum``."""
     parser = subparsers.add_parser(
         "checksum",
         help="the SHA-256 that a study states of a file or of a folder of images",

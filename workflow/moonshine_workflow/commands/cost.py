@@ -23,7 +23,7 @@ forward pass.
 
 
 def add_cost(subparsers: Any) -> None:
-    """Adds ``moonshine cost``."""
+    """Add ``moonshine cost``."""
     parser = subparsers.add_parser(
         "cost", help="what a network with cheap blocks costs", description=DESCRIPTION
     )

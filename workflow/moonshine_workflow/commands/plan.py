@@ -25,7 +25,7 @@ Several hold at once.
 
 
 def add_plan(subparsers: Any) -> None:
-    """Adds ``moonshine plan``."""
+    """Add ``moonshine plan``."""
     parser = subparsers.add_parser(
         "plan",
         help="what fits a memory budget, before anything trains",
@@ -83,7 +83,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
-    """The networks to plan for, and the study's prepared images where they are planned for these."""
+    """Return the networks to plan for, and the study's prepared images where the plan is for them."""
     from moonshine.blocks.registry import PAPER, parse
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of

@@ -15,11 +15,11 @@ from moonshine_workflow.students.layouts import Images
 from moonshine_workflow.students.sizes import about_of
 
 DESCRIBED = {"mean", "std", "class_names", "resize_rule", "scored_classes"}
-"""What an exported file says of the data."""
+"""Fields of the data's description that exported files contain."""
 
 
 def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
-    """The latency of every block at every place, measured once on this machine and then remembered, if reliable.
+    """Return the latency of every block at every place, measured once on this machine and cached, if reliable.
 
     ``again`` measures anew.
     """
@@ -42,7 +42,7 @@ def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
 
 
 def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[str, str], str], int]:
-    """A function that exports the untrained network with these blocks and returns the bytes of the file.
+    """Return a function that exports the untrained network with given blocks and returns the bytes of the file.
 
     To the byte those of the trained network's file where ``images`` of the study are given, which the file describes.
     """

@@ -15,7 +15,7 @@ from moonshine_workflow.commands.text_table import text_table
 def text(
     space: Space, budgets: Sequence[Budget], plan: Plan, threads: int, *, everything: bool = False
 ) -> str:
-    """What is reachable, what fits, what would be slower; ``everything`` lists what does not fit, too."""
+    """Return what is reachable, what fits and what is slower; ``everything`` also lists what does not fit."""
     shape = "x".join(map(str, space.input_shape))
     parts = [
         f"{space.structure.network} at {shape}, {space.structure.num_classes} classes: {len(space.places)} "
@@ -35,7 +35,7 @@ def text(
 
 
 def _left_out(space: Space) -> str:
-    """Which blocks do not fit everywhere, with one reason each."""
+    """Return the blocks that do not fit everywhere, with one reason each."""
     reasons: dict[str, list[str]] = {}
     for refused in space.refused.values():
         for block, reason in refused.items():
@@ -61,7 +61,7 @@ def _table(plan: Plan, everything: bool) -> str:
 
 
 def table(teacher: Option, options: Sequence[Option]) -> str:
-    """A line for each option, the teacher's first, with every measure that is known."""
+    """Return a table with a line for each option, the teacher's first, and every measure that is known."""
     columns = [measure for measure in MEASURES if measure in teacher.values]
     rows = []
     for option in (teacher, *options):

@@ -16,7 +16,7 @@ from moonshine_workflow.graph.check import check_study
 
 
 def add_status(subparsers: Any) -> None:
-    """Adds ``moonshine status``."""
+    """Add ``moonshine status``."""
     parser = subparsers.add_parser(
         "status", help="what of the study in params.yaml is done, running and left, and for about how long"
     )
@@ -45,7 +45,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _table(states: Sequence[State]) -> str:
-    """Nodes by stage and state; states that no node is in have no column."""
+    """Return a table of nodes by stage and state; states without nodes have no column."""
     stages = list(dict.fromkeys(one.node.stage for one in states))
     columns = [name for name in STATES if any(one.state == name for one in states)]
     counts = Counter((one.node.stage, one.state) for one in states)

@@ -1,4 +1,4 @@
-"""What came of training a network, as its node's ``metrics.json`` says."""
+"""Result of a trained node, as its ``metrics.json`` records it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moonshine.json_model import JsonModel
 
 
 class RunIdentity(JsonModel):
-    """Which trained node it is; ``method`` is ``teacher``, ``scratch`` or a key of the study's methods."""
+    """Identity of a trained node; ``method`` is ``teacher``, ``scratch`` or a key of the study's methods."""
 
     study: str
     node: str

@@ -12,7 +12,7 @@ from moonshine_workflow.tables.statistics import estimate
 
 
 def top5(results: Results) -> Fragment:
-    """The top-5 errors, a row per network; nothing where there are too few classes to speak of them."""
+    """Table of top-5 errors, a row per network; empty where there are too few classes."""
     errors: dict[str, dict[str, list[float]]] = {}
     for run in results.runs:
         if run.test_top5_error_pct is not None:
@@ -26,7 +26,7 @@ def top5(results: Results) -> Fragment:
 
 
 def class_scores(results: Results) -> Fragment:
-    """A row per class and a column per network and method; nothing where images have one label each."""
+    """Table of IoU, a row per class and a column per network and method; empty for image classification."""
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     for run in results.runs:
         for name, iou in run.test_iou_pct.items():
@@ -44,7 +44,7 @@ def class_scores(results: Results) -> Fragment:
 
 
 def example_predictions(results: Results) -> Fragment:
-    """A few test pictures with their truth and what each network makes of them; nothing without label maps."""
+    """A few test images with their ground truth and each network's prediction; empty for image classification."""
     folder = results.root / nodes.examples(results.study).outputs[0]
     about = read_json(folder / nodes.EXAMPLES_FILE) if (folder / nodes.EXAMPLES_FILE).is_file() else {}
     if not about.get("pictures"):

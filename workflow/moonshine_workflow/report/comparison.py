@@ -14,27 +14,27 @@ from moonshine_workflow.tables.records import StudentRow
 
 
 def load_all(studies: Sequence[str], root: Path | str | None = None) -> list[Results]:
-    """The collected results of several studies; ``MoonshineError`` names the table that one of them lacks."""
+    """Read the collected results of several studies; ``MoonshineError`` names a table that is missing."""
     return [load_results(study, root) for study in studies]
 
 
 def comparison_title(studies: Sequence[Results]) -> Fragment:
-    """The heading."""
+    """Heading of the comparison."""
     return render("comparison", "title", studies)
 
 
 def overview(studies: Sequence[Results]) -> Fragment:
-    """A row per study: data, teacher and its error, how many students and seeds, and what ships, with its error."""
+    """Table of the studies: data, teacher and its error, number of students and seeds, and what ships."""
     return render("comparison", "overview", studies)
 
 
 def heading(method: str) -> Fragment:
-    """The heading above the figures of one method."""
+    """Heading above the figures of one method."""
     return render("comparison", "heading", method)
 
 
 def common_methods(studies: Sequence[Results]) -> list[str]:
-    """The methods, scratch among them, that all studies have."""
+    """Return the methods, scratch among them, that all studies have."""
     return [method for method in studies[0].methods if all(method in other.methods for other in studies)]
 
 
@@ -43,7 +43,7 @@ def _identity(row: StudentRow) -> tuple[str | None, str | None]:
 
 
 def common_students(studies: Sequence[Results]) -> Fragment:
-    """The students (a network with a block) that at least two studies have: errors side by side."""
+    """Table of the students (network and block) that at least two studies have, with their errors side by side."""
     tables = [{_identity(row): row for row in results.rows[1:]} for results in studies]
     shared = list(
         dict.fromkeys(
@@ -63,7 +63,7 @@ def common_students(studies: Sequence[Results]) -> Fragment:
 
 
 def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None:
-    """Error by one method against ``cost`` (``parameters`` or ``macs``), with the front of each study."""
+    """Draw error by one method against ``cost`` (``parameters`` or ``macs``), with the front of each study."""
     series = [
         series_of(results, method, cost, style(position), results.study)
         for position, results in enumerate(studies)
@@ -72,7 +72,7 @@ def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None
 
 
 def pooled_effects(studies: Sequence[Results]) -> Picture | None:
-    """What each method adds to scratch, pooled over students, in each study that has it."""
+    """Draw each method minus scratch, pooled over students, for each study that has it."""
     methods = list(dict.fromkeys(method for results in studies for method in results.compared_with_scratch))
     lines: list[Line] = []
     for method in methods:

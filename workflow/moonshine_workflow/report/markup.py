@@ -27,19 +27,19 @@ class Fragment:
 
 
 def number(value: float | None, digits: int = 0, unit: float = 1) -> str:
-    """A number in a unit with thousands separated; a dash for none."""
+    """Format a number in a unit with thousands separated; a dash for None."""
     return "–" if value is None else f"{value / unit:,.{digits}f}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A number with a sign and a true minus."""
+    """Format a number with its sign and a true minus."""
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def interval(
     found: Estimate | MethodError | Difference | None, digits: int = 2, *, sign: bool = False
 ) -> str:
-    """A mean with the half-width of its interval, such as ``1.90 ± 0.53``; a dash for none."""
+    """Format a mean with the half-width of its interval, such as ``1.90 ± 0.53``; a dash for None."""
     if found is None or found.mean is None:
         return "–"
     half_width = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
@@ -47,12 +47,12 @@ def interval(
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
+    """Format a count with its noun: ``1 seed``, ``3 seeds``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(names: Iterable[object]) -> str:
-    """``a, b and c``."""
+    """Join names as ``a, b and c``."""
     *first, last = map(str, names)
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -68,7 +68,7 @@ TEMPLATES.filters |= {form.__name__: form for form in (interval, listed, number,
 
 
 def render(template: str, section: str, *values: Any, **named: Any) -> Fragment:
-    """A section of a report: what the macro of this name in ``templates/<template>.html.jinja`` makes of its values.
+    """Render a section: call the macro of this name in ``templates/<template>.html.jinja`` with its values.
 
     Text in the values is escaped. Lines are joined, so that the layout of a template leaves no trace.
     """

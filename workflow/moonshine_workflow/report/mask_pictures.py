@@ -16,7 +16,7 @@ WIDTH = 480
 
 
 def colours(count: int) -> list[str]:
-    """A colour for each class, ``#rrggbb``: hues a golden angle apart, alternately light and dark."""
+    """Return a colour for each class, ``#rrggbb``: hues a golden angle apart, alternately light and dark."""
     found = []
     for index in range(count):
         rgb = colorsys.hsv_to_rgb(

@@ -85,14 +85,14 @@ def drop_volatile(notebook: NotebookNode) -> NotebookNode:
 
 
 def to_json(notebook: NotebookNode) -> str:
-    """The notebook as its file's text."""
+    """Return the notebook as the text of its file."""
     import nbformat
 
     return str(nbformat.writes(notebook)) + "\n"
 
 
 def to_html(notebook: NotebookNode, title: str) -> str:
-    """One HTML file with everything inside and no code cells; it asks no server for anything."""
+    """Convert a notebook to one self-contained HTML file without code cells; it asks no server for anything."""
     from nbconvert.exporters import HTMLExporter
 
     exporter = HTMLExporter(

@@ -11,7 +11,7 @@ from moonshine_workflow.report.results import Results
 
 
 def facts(results: Results) -> Fragment:
-    """What was run: data and its checksums, recipe, methods, seeds, versions."""
+    """Table of what was run: data with checksums, recipe, methods, seeds, versions."""
     teacher = results.runs[0]
     config = results.config(teacher)
     rows = {"Seeds": f"{listed(results.seeds)}; teacher {teacher.seed}"}
@@ -28,7 +28,7 @@ def facts(results: Results) -> Fragment:
 
 
 def _settings(value: Any) -> str:
-    """Nested settings on one line: ``epochs 12, optimizer (lr 0.1, momentum 0.9)``."""
+    """Format nested settings on one line: ``epochs 12, optimizer (lr 0.1, momentum 0.9)``."""
     if isinstance(value, dict):
         parts = []
         for name, one in value.items():
@@ -43,7 +43,7 @@ def _settings(value: Any) -> str:
 
 
 def timings(results: Results) -> Fragment:
-    """Wall time by kind of node, and latency; not part of what makes results comparable."""
+    """Tables of wall time by kind of node, and of latency; results do not depend on them."""
     groups: dict[str, list[dict[str, Any]]] = {}
     runs = {run.node: run for run in results.runs}
     for node, timing in results.timings.items():
@@ -67,7 +67,7 @@ def timings(results: Results) -> Fragment:
 
 
 def _places(timings: list[dict[str, Any]]) -> str:
-    """The machines that these were measured on."""
+    """Return the machines of these timings."""
 
     def place(timing: dict[str, Any]) -> str:
         named = [str(timing[key]) for key in ("host", "device", "precision") if key in timing]

@@ -54,12 +54,12 @@ class Results:
 
     @cached_property
     def choice(self) -> ShippingChoice:
-        """Which students may ship, best first, as collected."""
+        """Ranking of the students that may ship."""
         return ShippingChoice.read(self.tables.parent / "choice.json")
 
     @cached_property
     def shipped(self) -> Shipped | None:
-        """What ships, as the files themselves decided; None where nothing was exported yet."""
+        """Record of the export; None where nothing was exported yet."""
         return read_shipped(self.folder / "export")
 
     @cached_property
@@ -70,12 +70,12 @@ class Results:
 
     @cached_property
     def restamps(self) -> list[dict[str, Any]]:
-        """Each use of the command that declares results valid after a change of code; mostly none."""
+        """Uses of the command that declares results valid after a change of code."""
         path = self.folder / "restamps.json"
         return read_json_list(path) if path.is_file() else []
 
     def config(self, run: Run) -> dict[str, Any]:
-        """The resolved configuration that made a run; empty where it has not been trained."""
+        """Return the resolved configuration of a run; empty where it has not been trained."""
         named = {
             "teacher": nodes.teacher(self.study),
             "scratch": nodes.scratch(self.study, run.student, run.seed),
@@ -92,7 +92,7 @@ class Results:
 
     @cached_property
     def published_source(self) -> list[str]:
-        """What that file says of its source, where the table shows errors from it."""
+        """Comments of that file on its source, where the table shows errors from it."""
         if self.published_file is None or not any(
             error.published is not None for row in self.rows for error in row.errors.values()
         ):
@@ -102,7 +102,7 @@ class Results:
 
     @property
     def unpublished(self) -> dict[str, list[str]]:
-        """Of each student (and the teacher) the methods without a published error beside them."""
+        """Methods without a published error, by student (or teacher)."""
         found = {
             row.model.student: [name for name, error in row.errors.items() if error.published is None]
             for row in self.rows
@@ -129,7 +129,7 @@ class Results:
 
     @property
     def error_name(self) -> str:
-        """What the axes and tables of test errors say."""
+        """Name of the test error on axes and in tables."""
         return "100 − mIoU (%), test" if self.is_dense else "Test error (%)"
 
     @property
@@ -166,7 +166,7 @@ class Results:
 
     @property
     def looks(self) -> dict[str, int]:
-        """Which style of the figures each method has: the same in every report, whatever the order of keys."""
+        """Style of each method in figures: the same in every report, whatever the order of keys."""
         usual = ("scratch", "kd", "at", "kd+at")
         found: dict[str, int] = {}
         for method in self.methods:
@@ -183,12 +183,12 @@ class Results:
         return {run.method: run.terms for run in self.runs if run.student != "teacher"}
 
     def count(self, status: str) -> list[Run]:
-        """The runs that are ``completed``, ``diverged`` or ``missing``."""
+        """Return the runs that are ``completed``, ``diverged`` or ``missing``."""
         return [run for run in self.runs if run.status == status]
 
 
 def repository() -> Path:
-    """The nearest folder from here upwards with a ``params.yaml``: where all commands run."""
+    """Return the nearest folder from here upwards with a ``params.yaml``."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file():
@@ -197,7 +197,7 @@ def repository() -> Path:
 
 
 def load_results(study: str, root: Path | str | None = None, *, partial: bool = False) -> Results:
-    """The results of a study in the repository ``root`` (None: the one around the working folder).
+    """Read the results of a study in the repository ``root`` (None: the one around the working folder).
 
     ``partial`` collects what is there now, into the study's working folder, and leaves its tables alone.
     Errors: ``MoonshineError`` naming the table that is missing or not readable.

@@ -13,7 +13,7 @@ from moonshine_workflow.report.results import Results
 
 
 def searches(results: Results) -> Fragment:
-    """A part per mixed student: its budget, its block at every place; nothing where no student is mixed."""
+    """Mixed students with their budget and their block at every place; empty where there is none."""
     found = []
     for row in results.rows:
         path = results.root / nodes.structure(results.study, row.model.student).outputs[0]

@@ -14,7 +14,7 @@ def title(results: Results) -> Fragment:
 
 
 def effect_sentence(results: Results, effect: Difference) -> str:
-    """One pooled comparison in words, which claim a difference only where the verdict does."""
+    """Return one pooled comparison in words, which claim a difference only where the verdict does."""
     return render("sections", "effect_sentence", results, effect).html
 
 
@@ -31,12 +31,12 @@ def answer(results: Results) -> Fragment:
 
 
 def notices(results: Results) -> Fragment:
-    """What a reader must know first: a partial report, diverged runs, results that were re-stamped."""
+    """Notices at the top: a partial report, diverged runs, costly students, re-stamped results."""
     return render("sections", "notices", results, _dearer(results))
 
 
 def _dearer(results: Results) -> dict[str, str]:
-    """By how much a student costs more than its teacher in parameters or MACs, for each that does."""
+    """Return, for each student with more parameters or MACs than its teacher, how many more."""
     costs = {
         row.model.student: {"parameters": row.model.parameters, "macs": row.model.macs}
         for row in results.rows
@@ -48,19 +48,19 @@ def _dearer(results: Results) -> dict[str, str]:
 
 
 def main_table(results: Results) -> Fragment:
-    """Network, block, sizes, and the error of each method as mean and interval."""
+    """Main table: network, block, sizes, and the error of each method as mean and interval."""
     errors = [f"{column} (%)" for column in results.columns]
     header = ["Network", "Block", "Parameters", "MACs (M)", "Compression", *errors, "Test SE"]
     return render("sections", "main_table", results, look_alikes(results.rows), header)
 
 
 def effects_table(results: Results) -> Fragment:
-    """Every comparison pooled over students, and per student folded away."""
+    """Table of every comparison, pooled over students, and per student in a folded part."""
     return render("sections", "effects_table", results)
 
 
 def published_title(results: Results) -> Fragment:
-    """The heading, the source of the published errors and what has none, where the study names a file of them."""
+    """Heading of the published errors, with their source and the students that have none."""
     if results.published_file is None:
         return Fragment("")
     missing = results.unpublished.items()
@@ -69,7 +69,7 @@ def published_title(results: Results) -> Fragment:
 
 
 def published_table(results: Results) -> Fragment:
-    """Published errors beside the study's."""
+    """Table of published errors beside the study's."""
     rows = [
         (results.labels[row.model.student], method, error)
         for row in results.rows

@@ -13,7 +13,7 @@ Curve = list[float]
 
 
 def warm_starts(results: Results) -> Fragment:
-    """A row per warm student and method; nothing where no student has a twin without the warm start.
+    """Table of warm starts, a row per student and method; empty where no student has a twin without the warm start.
 
     Saved: the epochs by which the warm student first reaches the error that its twin, of the same seed, ends with;
     negative, counted as one epoch more than there are, where it never does.
@@ -28,7 +28,7 @@ def warm_starts(results: Results) -> Fragment:
 
 
 def _twins(results: Results) -> Iterator[tuple[str, str]]:
-    """(warm, cold) students that differ in nothing but the warm start."""
+    """Yield pairs (warm, cold) of students that differ in nothing but the warm start."""
     settings: dict[str, dict[str, Any]] = {}
     for run in results.runs:
         if run.method not in ("teacher", "scratch") and run.student not in settings:
@@ -59,7 +59,7 @@ def _epochs_saved(warm: Curve, cold: Curve) -> float:
 
 
 def _curves(results: Results, student: str, method: str) -> dict[str, Curve]:
-    """Error by epoch for each seed that ended well: one that diverged ends early, and with the error of chance."""
+    """Return error by epoch for each completed seed: a diverged one ends early, and with the error of chance."""
     finished = {(run.student, run.method, str(run.seed)) for run in results.count("completed")}
     found: dict[str, Curve] = {}
     for row in results.curves:

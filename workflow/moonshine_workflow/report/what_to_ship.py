@@ -13,7 +13,7 @@ from moonshine_workflow.tables.statistics import Estimate
 
 
 def what_to_ship(results: Results) -> Fragment:
-    """One answer: this student, this much error, these files; or why there is none, and what comes nearest."""
+    """The student to ship with its error and its files; or why there is none, and which comes nearest."""
     choice, shipped = results.choice, results.shipped
     if choice.status == "not asked":
         return Fragment("")
@@ -53,7 +53,7 @@ def _sizes(choice: ShippingChoice, candidate: Candidate) -> str:
 
 
 def _candidates(results: Results) -> list[list[str]]:
-    """Everything that was chosen from, by validation error: what the test set had no say in."""
+    """Rows of all candidates, sorted by validation error; the test set has no part in the choice."""
 
     def cells(each: Candidate) -> list[str]:
         total = each.seeds + each.diverged

@@ -47,7 +47,7 @@ def check_methods(study: Study, pair: Pair) -> None:
 
 
 def _execution(study: Study) -> Execution:
-    """How training computes, as far as the CPU can show it."""
+    """Return how training computes, as far as the CPU can show it."""
     cpu = study.runtime.model_copy(update={"device": "cpu"})
     on_gpu = study.runtime.device != "cpu" and torch.cuda.is_available()
     return resolve(cpu, "fp32" if on_gpu else study.training.precision)

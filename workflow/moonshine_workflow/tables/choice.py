@@ -22,7 +22,7 @@ Status = Literal[
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student trained by a method: what it takes of each budget, and its validation error over seeds in percent.
+    """A student trained by a method, with its sizes in the budgets' measures and its validation error in percent.
 
     ``seed`` is the one with the lowest validation error, ``seed_validation_pct``: the network that would be shipped.
     ``seeds`` runs completed and ``diverged`` did not.
@@ -41,7 +41,7 @@ class Candidate:
 
     @property
     def best_seed(self) -> int:
-        """The ``seed`` of a candidate that is ranked: it has one."""
+        """``seed`` of a ranked candidate, which always has one."""
         assert self.seed is not None
         return self.seed
 
@@ -67,7 +67,7 @@ def rank_candidates(
     runs: Sequence[Run],
     sizes: Mapping[str, Mapping[str, float]],
 ) -> ShippingChoice:
-    """The choice of a study; ``sizes`` maps each student, and ``teacher``, to the value of every measure in a budget.
+    """Rank a study's students for shipping; ``sizes`` maps each, and ``teacher``, to the values of budgets' measures.
 
     A network that is itself less accurate than allowed is not ranked, whatever its seeds are on average. Nearest is,
     where nothing fits, the student that exceeds the budget least; where something fits and nothing is accurate enough,
@@ -129,12 +129,12 @@ def _candidate(
 
 
 def _excess(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> float:
-    """The largest share of a budget that is used up; above 1 does not fit, nor does what was not measured."""
+    """Return the largest share of a budget that is used; above 1 does not fit, nor does what was not measured."""
     return max(sizes.get(budget.measure, float("inf")) / budget.limit for budget in budgets)
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float, float]:
-    """First what no seed diverged of: the mean of survivors flatters. Then less error, then the smaller."""
+    """Sort key: students without a diverged seed first (survivors flatter the mean), then by error, then by size."""
     error = candidate.validation_pct
     return (
         candidate.diverged > 0,

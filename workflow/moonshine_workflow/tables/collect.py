@@ -45,7 +45,7 @@ _Content = TypeVar("_Content", bound=JsonModel)
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the files of a study below ``root``; in a partial report an absent one is None, else an error."""
+    """Reader of a study's files below ``root``; an absent file is None in a partial report, else an error."""
 
     root: Path
     partial: bool
@@ -103,7 +103,7 @@ def _run(reader: _Reader, study: Study, node: nodes.Node, model: Model) -> Run:
 def published_errors(
     path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
 ) -> dict[tuple[str, str], float]:
-    """Published errors in percent by (student, method): of the same data, teacher, network, block and losses.
+    """Return published errors in percent by (student, method): same data, teacher, network, block and losses.
 
     A warm start is no part of any published method, so what was distilled from one has no figure beside it.
     Errors: ``MoonshineError`` when the file is missing, a column is, two rows are of one network, or an error is no
@@ -186,7 +186,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
 
 
 def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[str, Any]:
-    """The few numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
+    """Return the few numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
     errors = {
         row.model.student: {
             method: round(error.mean, 4) for method, error in row.errors.items() if error.mean is not None
@@ -215,7 +215,7 @@ def write_tables(files: Mapping[str, str], folder: Path) -> None:
 
 
 def check_configurations(study: Study) -> None:
-    """MoonshineError for a trained node whose configuration is not the study's: params.yaml was another meanwhile."""
+    """MoonshineError for a node that was trained with another configuration than the study now has."""
     for node in nodes.trained(study):
         path = node.folder / "config.json"
         if other := changed(study, node, read_json(path)):

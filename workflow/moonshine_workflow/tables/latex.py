@@ -21,7 +21,7 @@ _ESCAPES = {
 
 
 def escape(text: str) -> str:
-    """Text with LaTeX's ten special characters escaped."""
+    """Escape LaTeX's ten special characters."""
     return "".join(_ESCAPES.get(character, character) for character in text)
 
 
@@ -40,7 +40,7 @@ def _error(error: MethodError | None) -> str:
 
 
 def table_to_latex(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
-    r"""The main table as a booktabs ``tabular`` to ``\input``: errors as mean and 95 % half-width over seeds.
+    r"""Return the main table as a booktabs ``tabular`` to ``\input``: errors as mean and 95 % half-width over seeds.
 
     Fewer completed runs than planned are given in brackets.
     """

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def column(self) -> str:
-        """Where the main table has its error: with its method, a teacher that was trained with scratch."""
+        """Column of the main table with its error: its method; ``scratch`` for a teacher that was trained here."""
         if self.method != "teacher":
             return self.method
         return "teacher" if self.epochs_run == 0 else "scratch"
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Model:
-    """What a student is and costs; ``compression`` is the teacher's parameters over its own."""
+    """A student and its costs; ``compression`` is the teacher's parameters over its own."""
 
     student: str
     network: str | None
@@ -77,7 +77,7 @@ class Model:
 
 @dataclass(frozen=True)
 class MethodError:
-    """The test error of one method: ``n`` of ``seeds`` runs completed; ``test_se`` is the test set's own."""
+    """Test error of one method: ``n`` of ``seeds`` runs completed; ``test_se`` is the test set's standard error."""
 
     n: int
     seeds: int
@@ -96,23 +96,23 @@ class StudentRow:
 
     @property
     def only_error(self) -> MethodError | None:
-        """The error of the teacher, which was trained in one way, or not at all."""
+        """Error of a teacher, which has one column only."""
         return next(iter(self.errors.values()), None)
 
     @property
     def test_se(self) -> float | None:
-        """The largest standard error of the test set among the methods."""
+        """Largest standard error of the test set among the methods."""
         found = (error.test_se for error in self.errors.values())
         return max((value for value in found if value is not None), default=None)
 
 
 def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
-    """The columns of errors in the main table: the methods, and ``teacher`` for one that was not trained."""
+    """Return the error columns of the main table: the methods, and ``teacher`` for a pretrained one."""
     return [*methods, *(["teacher"] if any("teacher" in row.errors for row in rows) else [])]
 
 
 def look_alikes(rows: Sequence[StudentRow]) -> set[str]:
-    """The students whose network and block another student has too, such as one with a warm start."""
+    """Return the students that share network and block with another, such as one with a warm start."""
     names = [(row.model.network, row.model.block) for row in rows]
     return {row.model.student for row, name in zip(rows, names, strict=True) if names.count(name) > 1}
 
@@ -141,19 +141,19 @@ class Difference:
 
     @property
     def test_margin(self) -> float | None:
-        """The half-width of the test set's own 95 % interval in points, None where it has no standard error."""
+        """Half-width of the test set's 95 % interval in points, None without a standard error."""
         return None if self.test_se is None else margin_of_test_set(self.test_se, self.jackknife_images)
 
     @property
     def margin(self) -> float | None:
-        """The half-width of the 95 % interval over seeds and test images together, where both are known."""
+        """Half-width of the 95 % interval over seeds and test images together, where both are known."""
         if self.half_width is None or self.test_margin is None:
             return None
         return margin_of_both(self.half_width, self.test_margin)
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV text; floats have at most six decimals."""
+    """Return rows as CSV text; floats have at most six decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -174,7 +174,7 @@ def rows_to_csv(kind: type[Any], rows: Sequence[Any]) -> str:
 
 
 def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
-    """The main table as CSV text: the model's columns, then ``<method>_<value>`` for each method."""
+    """Return the main table as CSV text: the model's columns, then ``<method>_<value>`` for each method."""
     models = [each.name for each in fields(Model)]
     values = [each.name for each in fields(MethodError)]
     body = []
@@ -188,7 +188,7 @@ def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
 
 
 class Tables(JsonModel):
-    """The tables of a study in one file, ``tables.json``."""
+    """Content of ``tables.json``: the tables of a study in one file."""
 
     runs: tuple[Run, ...]
     rows: tuple[StudentRow, ...]

@@ -15,7 +15,7 @@ FileVerdict = Literal["good", "falls", "not accurate enough"]
 
 @dataclass(frozen=True)
 class Judged:
-    """A candidate on the validation split, errors in percent: the network's own, and by its name that of each file.
+    """A candidate's validation errors in percent: of the network, and of each exported file by its name.
 
     ``verdict`` is about the files that the budget counts: ``falls`` where one is within the allowed error, but by more
     than the study tolerates worse than the network.
@@ -29,7 +29,7 @@ class Judged:
     verdict: FileVerdict
 
     def fall(self, file: str) -> float:
-        """By how many points of validation error a file is worse than the network."""
+        """Return how many points of validation error a file is worse than the network."""
         return self.files_pct[file] - self.network_pct
 
 
@@ -50,7 +50,7 @@ class Shipped(JsonModel):
     judged: tuple[Judged, ...] = ()
 
     def answers(self, choice: ShippingChoice) -> bool:
-        """Whether this is about that choice, not an older one: the same demands, and its candidates in their order."""
+        """Return whether this answers that choice, not an older one: same demands, same candidates in that order."""
         if (self.budgets, self.allowed_error_pct) != (choice.budgets, choice.allowed_error_pct):
             return False
         ranked = [(each.student, each.method, each.seed) for each in choice.ranked]
@@ -58,17 +58,17 @@ class Shipped(JsonModel):
         return bool(tried) and tried == ranked[: len(tried)]
 
     def falls(self, judged: Judged) -> list[str]:
-        """The files that are worse than the network by more than the study tolerates."""
+        """Return the files that are worse than the network by more than the study tolerates."""
         # two errors of whole images differ by a point only up to rounding
         return [each for each in judged.files_pct if judged.fall(each) > self.allowed_fall_points + 1e-9]
 
     @property
     def nearest(self) -> Judged | None:
-        """Of what was tried and not accurate enough the most accurate."""
+        """Most accurate of the candidates that were tried."""
         return min(self.judged, key=self.worst, default=None)
 
     def worst(self, judged: Judged) -> float:
-        """The largest validation error of the files that the budget counts."""
+        """Return the largest validation error of the files that the budget counts."""
         return max(judged.files_pct[file] for file in self.counted)
 
 

@@ -44,7 +44,7 @@ def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """The mean and its Student's t interval over seeds, t(n - 1) s / sqrt(n) with s the sample deviation."""
+    """Return the mean and its Student's t interval, t(n - 1) s / sqrt(n) with s the sample standard deviation."""
     sample = list(values)
     n = len(sample)
     if n == 0:
@@ -57,12 +57,12 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def paired_differences(errors: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
-    """``errors - baseline`` at each seed that both have; a seed means the same batches in the same order."""
+    """Return ``errors - baseline`` at each seed that both have: a seed means the same batches in the same order."""
     return {seed: errors[seed] - baseline[seed] for seed in sorted(errors) if seed in baseline}
 
 
 def pooled_difference(differences: Mapping[str, Mapping[int, float]]) -> Pooled:
-    """One difference for all students: their average at each seed, then Student's t over seeds.
+    """Pool the differences of all students: average them at each seed, then apply Student's t over seeds.
 
     ``differences`` maps a student to its paired differences by seed.
 
@@ -96,7 +96,7 @@ def pooled_difference(differences: Mapping[str, Mapping[int, float]]) -> Pooled:
 
 
 def binomial_standard_error(error_pct: float, examples: int) -> float:
-    """The binomial standard error of an error rate on n test images, sqrt(p (1 - p) / n), in points.
+    """Return the binomial standard error of an error rate on n test images, sqrt(p (1 - p) / n), in points.
 
     It does not shrink with seeds, which all meet the same test images; for a mean over seeds it is an upper
     bound.
@@ -108,7 +108,7 @@ def binomial_standard_error(error_pct: float, examples: int) -> float:
 def paired_standard_error(
     wrong: Sequence[Collection[Hashable]], baseline: Sequence[Collection[Hashable]], examples: int
 ) -> float:
-    """What the choice of test images adds to a difference of mean error rates on the same images, in points.
+    """Return the standard error that the choice of test images gives a difference of mean error rates, in points.
 
     ``wrong`` and ``baseline`` hold, run by run, the test images that were misclassified. Each image has one
     mean difference over runs; their standard deviation over sqrt(examples) is the standard error. Networks
@@ -126,7 +126,7 @@ def paired_standard_error(
 def standard_error_over_images(
     errors: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]] = ()
 ) -> float | None:
-    """What the choice of test images adds to a mean error, or to its difference from ``baseline``, in points.
+    """Return the standard error over images of a mean error, or of its difference from ``baseline``, in points.
 
     Run by run, what each image says of the error, in percent and in the order of the test set. Every image has one mean
     over runs (minus that of the baseline); their sample deviation over sqrt(images) is the standard error. None for one
@@ -142,7 +142,7 @@ def standard_error_over_images(
 
 
 def independent_standard_error(error_pct: float, baseline_pct: float, examples: int) -> float:
-    """As :func:`paired_standard_error` where nobody recorded which images were missed, in points.
+    """Bound `paired_standard_error` where no run recorded which images it missed, in points.
 
     The two error rates are taken as independent, which overstates it: a bound to stay outside of.
     """
@@ -152,7 +152,7 @@ def independent_standard_error(error_pct: float, baseline_pct: float, examples: 
 
 
 def margin_of_test_set(test_se: float, images: int | None = None) -> float:
-    """The half-width of the test set's own 95 % interval: normal, or Student's t of a jackknife over ``images``.
+    """Return the half-width of the test set's 95 % interval: normal, or Student's t of a jackknife over ``images``.
 
     Counts of mistakes have hundreds of images; label maps may have a dozen, and n - 1 degrees of freedom.
     """
@@ -160,7 +160,7 @@ def margin_of_test_set(test_se: float, images: int | None = None) -> float:
 
 
 def margin_of_both(half_width: float, test_margin: float) -> float:
-    """The half-width of the interval over seeds and test images together: the two are independent, so in quadrature.
+    """Add the half-widths over seeds and over test images in quadrature: the two are independent.
 
     The larger of the two alone would call a difference where there is none too often: of ten seeds in one of ten cases
     where one in twenty is meant (``tests/workflow/tables/test_statistics.py`` draws them).
@@ -169,7 +169,7 @@ def margin_of_both(half_width: float, test_margin: float) -> float:
 
 
 def verdict(difference: Estimate, test_se: float | None, images: int | None = None) -> Verdict:
-    """``better`` (lower) or ``worse`` only outside the 95 % interval over seeds and test images together.
+    """Call a difference ``better`` (lower) or ``worse`` only outside the 95 % interval over seeds and test images.
 
     ``images`` as in `margin_of_test_set`.
     """
@@ -181,7 +181,7 @@ def verdict(difference: Estimate, test_se: float | None, images: int | None = No
 
 
 def dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each (cost, error): whether another point is no worse in both and better in one."""
+    """Return for each (cost, error) whether another point is no worse in both and better in one."""
     return [
         any(x <= cost and y <= error and (x, y) != (cost, error) for x, y in points) for cost, error in points
     ]

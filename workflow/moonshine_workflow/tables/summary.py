@@ -20,7 +20,7 @@ from moonshine_workflow.tables.statistics import (
 
 
 def _completed(runs: Iterable[Run]) -> dict[tuple[str, str], dict[int, Run]]:
-    """The runs with a test error, by (student, method) and seed."""
+    """Return the runs with a test error, by (student, method) and seed."""
     found: dict[tuple[str, str], dict[int, Run]] = {}
     for run in runs:
         if run.status == "completed" and run.test_error_pct is not None:
@@ -33,7 +33,7 @@ def _errors(runs: Mapping[int, Run]) -> dict[int, float]:
 
 
 def _examples(runs: Iterable[Run]) -> int | None:
-    """How many test images every one of the runs met; None where one does not say it."""
+    """Return the number of test images, the smallest where runs differ; None where a run does not record it."""
     counts = [run.test_examples for run in runs]
     return None if None in counts else min(count for count in counts if count is not None)
 
@@ -41,7 +41,7 @@ def _examples(runs: Iterable[Run]) -> int | None:
 def student_rows(
     models: Sequence[Model], runs: Sequence[Run], published: Mapping[tuple[str, str], float]
 ) -> list[StudentRow]:
-    """The main table: a row per model, largest first, with each method's error; diverged runs are left out.
+    """Return the main table: a row per model, largest first, with each method's error; diverged runs are left out.
 
     ``published`` maps (student, method) to a published error in percent.
     """
@@ -72,7 +72,7 @@ def student_rows(
 
 
 def comparisons(terms: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The pairs (method, baseline) worth a difference, the paper's own question, AT against scratch, first.
+    """Return the pairs (method, baseline) to compare; the paper's question, AT against scratch, comes first.
 
     ``terms`` maps a method to its losses. Each method is set against scratch, then against each other one: a
     method with attention transfer against one without, otherwise the later against the earlier.
@@ -87,7 +87,7 @@ def comparisons(terms: Mapping[str, str]) -> list[tuple[str, str]]:
 def differences(
     runs: Sequence[Run], terms: Mapping[str, str], published: Mapping[tuple[str, str], float]
 ) -> list[Difference]:
-    """Each comparison per student and pooled over the students (the teacher is none of them)."""
+    """Return each comparison, per student and pooled over the students."""
     done = _completed(runs)
     students = list(dict.fromkeys(run.student for run in runs if run.student != "teacher"))
     seeds = len({run.seed for run in runs if run.student != "teacher"})
@@ -107,7 +107,7 @@ def differences(
 
 
 def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
-    """The test set's own: of label maps over images, None where they do not say it, else binomial."""
+    """Return the standard error of the test set: binomial; for label maps over images, None where not recorded."""
     if mean is None:
         return None
     if _have_label_maps(runs):
@@ -118,19 +118,19 @@ def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
 
 
 def _have_label_maps(runs: Sequence[Run]) -> bool:
-    """Whether the error is 100 - mIoU, which has no binomial error."""
+    """Return whether the error is 100 - mIoU, which has no binomial standard error."""
     return any(run.test_miou_pct is not None for run in runs)
 
 
 def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
-    """What each test image says of each run's error, where every run has it."""
+    """Return each run's error image by image; None where a run does not record it."""
     if any(run.test_image_errors is None for run in runs):
         return None
     return [[float(value) for value in (run.test_image_errors or "").split()] for run in runs]
 
 
 def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
-    """Image by image where every run says which test images it missed, else the bound of independence.
+    """Return the standard error of a difference: image by image where runs record their mistakes, else its bound.
 
     None of label maps that do not say what each adds, and of runs that do not say how many images they met.
     """

@@ -40,7 +40,7 @@ PICTURES = "moonshine.pictures"
 
 @dataclass(frozen=True)
 class BackFill:
-    """What a back-fill did: runs written now, runs that were there, folders that could not be read."""
+    """Result of a back-fill: runs logged now, runs already there, folders that could not be read."""
 
     study: str
     logged: int
@@ -51,13 +51,13 @@ class BackFill:
 
 
 def trained_folders(study_folder: Path) -> list[Path]:
-    """The folders of a study's finished trained nodes, the teacher's first."""
+    """Return the folders of a study's finished trained nodes, the teacher's first."""
     found = sorted(study_folder.glob("students/*/*/seed*/metrics.json"))
     return [path.parent for path in (study_folder / "teacher" / "metrics.json", *found) if path.is_file()]
 
 
 def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
-    """A student's key -> its block, or an ordinary network's name; its key where two would share a name."""
+    """Return student -> display name: its block, or network if ordinary; its key where two would share a name."""
     students = {n.metrics.student: n.metrics for n in nodes if n.metrics.student != "teacher"}
     names = {key: m.network if m.block == "S" else m.block for key, m in students.items()}
     shared = Counter(names.values())
@@ -123,7 +123,7 @@ def _describe(store: Store, wanted: dict[str, str]) -> None:
 
 
 def check_port(port: int) -> None:
-    """Raises MoonshineError if a server could not listen there."""
+    """MoonshineError if no server can listen on this port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -171,7 +171,7 @@ def _study_folders(study: str | None) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0 also when the store does not answer (that is a warning), 2 for bad input."""
+    """Return the exit status: 2 for bad input, 0 also when the store does not answer, which is a warning."""
     parser = argparse.ArgumentParser(
         prog="python -m moonshine_workflow.tracking.back_fill", description=__doc__
     )

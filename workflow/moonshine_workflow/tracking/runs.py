@@ -83,7 +83,7 @@ def flat_params(identity: RunIdentity, config: Mapping[str, Any]) -> dict[str, s
 
 
 TEST = ("error_pct", "loss", "top5_error_pct", "miou_pct", "pixel_error_pct")
-"""What is logged of a test, where a network has it; beside the IoU of each class."""
+"""Test metrics that are logged, beside the IoU of each class."""
 
 
 def _plain(name: str) -> str:
@@ -110,7 +110,7 @@ def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[MetricPo
 
 
 def epoch_points(rows: Sequence[Mapping[str, float | None]]) -> list[MetricPoint]:
-    """Every column of every row of a history; a term that was not active in an epoch has no point there."""
+    """Return every value of a history; a term that was not active in an epoch has no point there."""
     return [
         (name, value, int(epoch))
         for row in rows

@@ -53,7 +53,7 @@ QUIET_MLFLOW = {
 
 
 class TrackingError(RuntimeError):
-    """The store did not answer. Callers warn and go on: nothing is lost, the run is back-filled later."""
+    """Raised when the store does not answer. Callers warn and go on: the run is back-filled later."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ class Store:
 
 
 def resolve_uri(uri: str | None = None) -> str:
-    """The store's address: the one given, else MLFLOW_TRACKING_URI, else ``mlflow.db`` in this directory."""
+    """Return the store's address: the one given, else MLFLOW_TRACKING_URI, else ``mlflow.db`` in this directory."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path.cwd() / "mlflow.db")
 
 
 def sqlite_uri(database: Path) -> str:
-    """The address of an SQLite file. A path ends at a '?', unless it is in SQLite's own form, which can quote it."""
+    """Return the address of an SQLite file; SQLite's own form where the path has a '?', which must be quoted."""
     path = str(database)
     return f"{QUOTED_SQLITE}{quote(path)}?uri=true" if "?" in path else f"{SQLITE}{path}"
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store, None of another."""
+    """Return the file of an SQLite store, None for another."""
     path = uri.partition("?")[0]
     if path.startswith(QUOTED_SQLITE):
         return Path(unquote(path.removeprefix(QUOTED_SQLITE)))
@@ -85,13 +85,13 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether an address is a tracking server's."""
+    """Return whether an address is a tracking server's."""
     return uri.startswith(("http://", "https://"))
 
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Any failure of MLflow (its own errors, SQLAlchemy's, the lock's) is a TrackingError naming ``uri``."""
+    """Turn any failure of MLflow (its own, SQLAlchemy's, the lock's) into a TrackingError naming ``uri``."""
     try:
         yield
     except (MoonshineError, TrackingError):
@@ -101,7 +101,7 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """One line; of a chain that began in the network, the file system or SQLite, what these said."""
+    """Return one line: the root cause where it is the network, the file system or SQLite."""
     first = error
     while inner := first.__cause__ or first.__context__:
         first = inner
@@ -154,7 +154,7 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
 
 
 def active_runs(store: Store, node: str | None = None) -> dict[str, list[Any]]:
-    """The experiment's runs that are not deleted, by node; if ``node`` is given, that one's only."""
+    """Return the experiment's runs that are not deleted, by node; only those of ``node`` if it is given."""
     query = f"tags.`{NODE}` = '{node}'" if node else ""
     found: dict[str, list[Any]] = {}
     token: str | None = None

@@ -33,14 +33,14 @@ class View:
     state: dict[str, Any]
 
     def link(self, experiment_id: str, server: str = "") -> str:
-        """The view's address; relative to the UI unless its ``server`` is given."""
+        """Return the view's address; relative to the UI unless its ``server`` is given."""
         mode = "CHART" if self.state["compareRunCharts"] else "TABLE"
         query = {"viewStateShareKey": self.key, "compareRunsMode": mode, "workflowType": "machine_learning"}
         return f"{server}#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
 def views(students: Mapping[str, str]) -> list[View]:
-    """The views of a study; ``students`` maps a student's key to the name it goes by."""
+    """Return the views of a study; ``students`` maps a student's key to its display name."""
     sizes = [_scatter("parameters"), _scatter("macs")]
     found = [
         View("students-by-test-error", "Students by test error", _state()),
@@ -53,7 +53,7 @@ def views(students: Mapping[str, str]) -> list[View]:
 
 
 def experiment_tags(found: Sequence[View], experiment_id: str) -> dict[str, str]:
-    """The tags of the experiment that hold its views, and its description, which links to them."""
+    """Return the tags of an experiment that hold its views, and its description, which links to them."""
     tags = {"mlflow.experimentKind": "custom_model_development"}
     for order, view in enumerate(found):
         envelope = {"name": view.title, "createdAt": NEWEST - order, "state": json.dumps(view.state)}
@@ -63,7 +63,7 @@ def experiment_tags(found: Sequence[View], experiment_id: str) -> dict[str, str]
 
 
 def _state(charts: Sequence[dict[str, Any]] = (), where: str = "", mean_by: str = "") -> dict[str, Any]:
-    """The page: runs by test error; with charts, the mean of the runs that share a tag is drawn as one."""
+    """Return the page's state: runs by test error; charts draw the mean of the runs that share a tag."""
     groups = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": mean_by}]}
     section = {"uuid": "charts", "name": "Charts", "display": True, "isReordered": False, "columns": 2}
     return {

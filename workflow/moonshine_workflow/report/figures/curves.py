@@ -27,7 +27,7 @@ PANELS = 40
 
 
 def _errors(results: Results, column: str) -> Errors:
-    """The completed students' values of a column of ``curves.csv``."""
+    """Return the completed students' values of a column of ``curves.csv``."""
     finished = {(run.student, run.method, str(run.seed)) for run in results.count("completed")}
     found: Errors = {}
     for row in results.curves:
@@ -40,7 +40,7 @@ def _errors(results: Results, column: str) -> Errors:
 
 @styled
 def curves(results: Results) -> Picture | None:
-    """Error by epoch, one panel per student: the mean over seeds, and a band from the best seed to the worst.
+    """Draw error by epoch, one panel per student: the mean over seeds, and a band from the best seed to the worst.
 
     The error is that of the validation split, or of the training passes where a study has none. Of more than `PANELS`
     students those with the lowest last error have one, and the figure says so. None when no student has been trained

@@ -40,7 +40,7 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a method looks: colours fall in lightness, and marker and line tell it without any colour."""
+    """Look of a method: colours differ in lightness, and marker and line tell methods apart without colour."""
 
     color: str
     marker: str
@@ -59,7 +59,7 @@ STYLES = (
 
 
 def style(position: int) -> Style:
-    """The style of the method at a position; they repeat after seven."""
+    """Return the style of the method at a position; they repeat after seven."""
     return STYLES[position % len(STYLES)]
 
 
@@ -76,7 +76,7 @@ class Picture:
 
 
 def new_figure(height: float, *, constrained: bool = True) -> Figure:
-    """An empty figure of the common width; ``height`` in inches."""
+    """Return an empty figure of the common width; ``height`` in inches."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure
@@ -93,7 +93,7 @@ styled = rc_context(RC)  # type: ignore[arg-type]
 
 
 def handle(name: str, look: Style) -> Line2D:
-    """A legend's entry for a look."""
+    """Return a legend's entry for a style."""
     size = 10 if look.marker == "*" else 6
     return Line2D(
         [], [], color=look.color, marker=look.marker, linestyle=look.line, label=name, markersize=size
@@ -101,7 +101,7 @@ def handle(name: str, look: Style) -> Line2D:
 
 
 def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
-    """One legend for the whole figure, above it and read row by row."""
+    """Draw one legend for the whole figure, above it and read row by row."""
     columns = len(handles) if len(handles) <= 4 else 3
     rows = -(-len(handles) // columns)
     by_column = [

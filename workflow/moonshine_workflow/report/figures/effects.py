@@ -39,7 +39,7 @@ class Line:
 
 @styled
 def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
-    """Differences as mean and 95 % interval, one below the other; None without lines.
+    """Draw differences as mean and 95 % interval, one below the other; None without lines.
 
     The grey bar of a row is the test set's own 95 % interval around zero. A filled marker is a difference
     outside both together, a hollow one is inconclusive. A cross is the published difference. Intervals far wider than
@@ -109,7 +109,7 @@ def _draw_effect(axes: Axes, line: Line, y: float) -> None:
 
 
 def effects(results: Results, method: str, baseline: str = "scratch") -> Picture | None:
-    """``method`` minus ``baseline`` per student, largest first, and pooled; None when there is no pair."""
+    """Draw ``method`` minus ``baseline`` per student, largest first, and pooled; None when there is no pair."""
     found = [
         effect for effect in results.differences if (effect.method, effect.baseline) == (method, baseline)
     ]
@@ -129,7 +129,7 @@ def effects(results: Results, method: str, baseline: str = "scratch") -> Picture
 
 @styled
 def published(results: Results) -> Picture | None:
-    """Our errors and the published ones, side by side per student; None when the study has none published."""
+    """Draw the study's errors beside the published ones per student; None where none is published."""
     rows = [row for row in results.rows if any(error.published is not None for error in row.errors.values())]
     if not rows:
         return None
@@ -164,7 +164,7 @@ def published(results: Results) -> Picture | None:
 
 
 def _draw_published(axes: Axes, row: StudentRow, middle: float, looks: dict[str, Style]) -> list[float]:
-    """The methods of one student below each other around ``middle``; returns the errors drawn."""
+    """Draw the methods of one student below each other around ``middle``; return the errors drawn."""
     drawn: list[float] = []
     for offset, (method, look) in enumerate(looks.items()):
         error = row.errors.get(method)

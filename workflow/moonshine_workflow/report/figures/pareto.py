@@ -52,7 +52,7 @@ class Series:
 
 
 def series_of(results: Results, method: str, cost: str, look: Style, name: str | None = None) -> Series:
-    """The students' errors by one method (or the ``teacher``'s) against ``cost``, a field of ``Model``."""
+    """Return the students' errors by one method (or the ``teacher``'s) against ``cost``, a field of ``Model``."""
     points = []
     for row in results.rows:
         size, error = (
@@ -70,7 +70,7 @@ def series_of(results: Results, method: str, cost: str, look: Style, name: str |
 
 
 def short(value: float) -> str:
-    """1200000 as 1.2M, for axes."""
+    """Format a number for axes: 1200000 as 1.2M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= unit:
             return f"{value / unit:.3g}{letter}"
@@ -78,7 +78,7 @@ def short(value: float) -> str:
 
 
 def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: str) -> Axes:
-    """Sizes on a log scale; errors span the means, because an interval of two seeds can dwarf the front."""
+    """Return axes with a log scale of sizes; errors span the means, as an interval of two seeds can dwarf the front."""
     sizes, errors = [point.size for point in points], [point.error for point in points]
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -99,7 +99,7 @@ def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: s
 def front(
     series: Sequence[Series], size_name: str, *, together: bool, error_name: str = "Test error (%)"
 ) -> Picture | None:
-    """Error against size, with the front of each series as a line.
+    """Draw error against size, with the front of each series as a line.
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
     better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
@@ -172,7 +172,7 @@ def _mark(axes: Axes, point: Point, look: Style, nudge: float, *, hollow: bool) 
 
 
 def pareto(results: Results, cost: str) -> Picture | None:
-    """Test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
+    """Draw the test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
     series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
     teacher = series_of(results, "teacher", cost, TEACHER)
     return front([*series, teacher], SIZES[cost], together=True, error_name=results.error_name)
