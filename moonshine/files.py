@@ -77,9 +77,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise MoonshineError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with sorted keys and a final newline, so that equal content is equal bytes."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+def write_json(path: Path, content: Mapping[str, Any], *, sort_keys: bool = True) -> None:
+    """Write JSON with a final newline; with sorted keys equal content is equal bytes."""
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=sort_keys, allow_nan=False) + "\n").encode())
 
 
 class JsonObject(dict[str, Any]):

@@ -146,6 +146,7 @@ def test_a_node_uses_the_study_that_snakemake_started_with(
     monkeypatch.setenv(nodes.PARAMS_VARIABLE, "")
     rule_helpers.keep(study)
     assert study_of_job() == study
+    assert [*study_of_job().students] == [*study.students]
     change(lambda study: study["students"].update({"10": {"block": "B(2)"}}))
     assert run("fetch") == run("structure", "10") == 0
     structure = json.loads(nodes.structure("tiny", "10").outputs[0].read_text())

@@ -34,7 +34,7 @@ def keep(study: Study) -> None:
     settings = resolved(study)
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(".snakemake") / "moonshine-params" / f"{name}.json"
-    write_json(path, settings)
+    write_json(path, settings, sort_keys=False)  # tables and report have the study's order
     os.environ[nodes.PARAMS_VARIABLE] = str(path)
 
 

@@ -23,7 +23,7 @@ def refresh(study: Study) -> None:
     with suppress(MoonshineError):
         if read_json(path) == now:
             return
-    write_json(path, now)
+    write_json(path, now, sort_keys=False)
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     try:
         study = load_study()
         check_study(study)
-        write_json(nodes.resolved(study.study), parameters(study))
+        write_json(nodes.resolved(study.study), parameters(study), sort_keys=False)
     except MoonshineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
