@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from moonshine.config import load_study
 from moonshine.data import store
+from moonshine.data.description import Description
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.class_scores import class_scores, example_predictions, top5
 from moonshine_workflow.report.mask_pictures import colours, draw_labels
@@ -125,8 +126,10 @@ def test_classes_that_are_not_scored_have_no_colour(trained: Path, tmp_path: Pat
     """As Cityscapes' void, the network's last output: the legend has the black void only."""
     shutil.copytree(trained, tmp_path / "copy")
     data = tmp_path / "copy/results/tiny/data"
-    about = json.loads((data / store.DESCRIPTION).read_text()) | {"scored_classes": 2}
-    store.write_dataset(data, load_file(data / store.ARRAYS), about, about.pop("sha256")["source"])
+    about = json.loads((data / store.DESCRIPTION).read_bytes()) | {"scored_classes": 2}
+    source = about.pop("sha256")["source"]
+    described = Description.model_validate_json(json.dumps(about))
+    store.write_dataset(data, load_file(data / store.ARRAYS), described, source)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "copy")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
