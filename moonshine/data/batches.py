@@ -137,8 +137,8 @@ def _from_encoded(
     chosen = [order[here] for here in places]
     mirrored = draws.mirrored if augment and augment.flip else None
     pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
-    with closing(decode_batches(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as pictures:
-        for indices, images in zip(chosen, pictures, strict=True):
+    with closing(decode_batches(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as decoded:
+        for indices, images in zip(chosen, decoded, strict=True):
             labels = split.labels[indices]
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from moonshine.config.augment import ResizedCrop
 
 SHOWN = 10
-"""Unreadable pictures that an error names."""
+"""Unreadable images that an error names."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels(TorchDataset):
-    """The pictures of a split as uint8 (3, crop, crop), by index: what a worker process holds.
+    """Images of a split as uint8 (3, crop, crop), by index: what a worker process holds.
 
     With ``resized_crop`` a random part of each, drawn from ``seed``, ``epoch`` and its index alone; without, the middle
     as the split says. ``mirrored`` (N,) marks those that are mirrored.
@@ -46,52 +46,52 @@ class Pixels(TorchDataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> Tensor | str:
-        """A picture, or why there is none: what a worker raises reaches nobody in readable form."""
+        """Return an image, or why there is none: what a worker raises reaches nobody in readable form."""
         try:
             return self._pixels(index)
         except Exception as error:  # decoders of damaged files raise almost anything
             return f"{self.split.name(index)} ({_reason(error)})"
 
-    def stack(self, pictures: Sequence[Tensor | str]) -> Tensor | list[str]:
-        """A batch of pictures, uint8 (n, 3, crop, crop), or the reasons why some are missing."""
-        failures = [each for each in pictures if isinstance(each, str)]
+    def stack(self, images: Sequence[Tensor | str]) -> Tensor | list[str]:
+        """Return a batch, uint8 (n, 3, crop, crop), or the reasons why images are missing."""
+        failures = [each for each in images if isinstance(each, str)]
         if failures:
             return failures
-        if not pictures:
+        if not images:
             return torch.empty(0, *self.split.image_shape, dtype=torch.uint8)
-        batch: Tensor = default_collate(list(pictures))  # straight into shared memory where this is a worker
+        batch: Tensor = default_collate(list(images))  # straight into shared memory where this is a worker
         return batch
 
     def _pixels(self, index: int) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        picture = decode_image(self.split.read(index))
+        image = decode_image(self.split.read(index))
         size = [self.split.crop, self.split.crop]
         if self.resized_crop:
-            box = self._box(picture, index)
-            picture = functional.resized_crop(picture, *box, size, antialias=True)
+            box = self._box(image, index)
+            image = functional.resized_crop(image, *box, size, antialias=True)
         else:
-            resized = functional.resize(picture, [self.split.resize], antialias=True)
-            picture = functional.center_crop(resized, size)
+            resized = functional.resize(image, [self.split.resize], antialias=True)
+            image = functional.center_crop(resized, size)
         if self.mirrored is not None and self.mirrored[index]:
-            picture = picture.flip(2)
-        return picture
+            image = image.flip(2)
+        return image
 
-    def _box(self, picture: Tensor, index: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the part of a picture that is shown this time."""
+    def _box(self, image: Tensor, index: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the part of an image that is shown this time."""
         from torchvision.transforms import RandomResizedCrop
 
         assert self.resized_crop
         digest = hashlib.sha256(f"crop {self.seed} {self.epoch} {index}".encode()).digest()
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-            return RandomResizedCrop.get_params(picture, self.resized_crop.scale, self.resized_crop.ratio)
+            return RandomResizedCrop.get_params(image, self.resized_crop.scale, self.resized_crop.ratio)
 
 
 def decode_image(encoded: bytes) -> Tensor:
-    """A picture of any size, uint8 (3, H, W), from its bytes, as `moonshine.data.rgb.open_rgb` reads it.
+    """Return an image of any size, uint8 (3, H, W), from its bytes, as `moonshine.data.rgb.open_rgb` reads it.
 
-    Raises whatever the decoder does for bytes that are no whole picture.
+    Raises whatever the decoder does for bytes that are not a whole image.
     """
     # Pillow decodes JPEG as fast as torchvision, whose decoders are deprecated; torchvision's resizing of tensors is
     # faster than Pillow's: benchmarks/loading.py.
@@ -157,7 +157,7 @@ def _next(batches: Iterator[Any]) -> Any:
 
 
 def _begin(worker: int) -> None:
-    """What a process does first. Pillow warns of a damaged EXIF once per process: ImageNet has a few, every epoch."""
+    """Prepare a worker. Pillow warns of a damaged EXIF once per process: ImageNet has a few, every epoch."""
     warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 
@@ -165,7 +165,7 @@ def _unreadable(split: EncodedSplit, failures: list[str]) -> MoonshineError:
     count, where = len(failures), f"{split.root}: " if split.root else ""
     more = f" and {count - SHOWN} more" if count > SHOWN else ""
     return MoonshineError(
-        f"{where}{count} {'picture' if count == 1 else 'pictures'} cannot be read: "
+        f"{where}{count} {'image' if count == 1 else 'images'} cannot be read: "
         f"{', '.join(failures[:SHOWN])}{more}; "
         "repair or replace them under the same names and run again: training continues after its last whole epoch"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Byte strings behind one another: ``content`` uint8 (bytes,), ``ends`` int64 (N,), where each of them ends.
+    """Concatenated byte strings: ``content`` uint8 (bytes,), ``ends`` int64 (N,), where each of them ends.
 
     Two tensors, whatever N: processes share them, which lists of a million strings would not be.
     """
@@ -27,23 +27,23 @@ class Packed:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> bytes:
-        """One string."""
+        """Return one string."""
         start = int(self.ends[index - 1]) if index else 0
         return self.content[start : int(self.ends[index])].numpy().tobytes()
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> Packed:
-        """These strings."""
+        """Concatenate strings."""
         content = torch.from_numpy(np.frombuffer(b"".join(strings), np.uint8).copy())
         return cls(content, torch.tensor(list(accumulate(map(len, strings))), dtype=torch.int64))
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """Pictures and their labels, int64 (N,): the counterpart of `Split` for what is not decoded ahead.
+    """Images and their labels, int64 (N,): the counterpart of `Split` for what is not decoded ahead.
 
-    ``strings`` are the encoded pictures themselves, or where ``root`` is given, their files' paths below it.
-    As an input of a network in evaluation the shorter side of a picture becomes ``resize`` pixels, and the middle
+    ``strings`` are the encoded images themselves, or where ``root`` is given, their files' paths below it.
+    As an input of a network in evaluation the shorter side of an image becomes ``resize`` pixels, and the middle
     ``crop`` x ``crop`` is kept.
     """
 
@@ -55,7 +55,7 @@ class EncodedSplit:
 
     @property
     def is_dense(self) -> bool:
-        """Whether every pixel has a label: never."""
+        """Label maps are always decoded ahead."""
         return False
 
     @property
@@ -67,15 +67,15 @@ class EncodedSplit:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> EncodedSplit:
-        """Itself: pictures are decoded on the CPU, and travel batch by batch."""
+        """Return the split itself: images are decoded on the CPU, and travel batch by batch."""
         return self
 
     def name(self, index: int) -> str:
-        """What to call a picture in an error."""
-        return f"picture {index}" if self.root is None else os.fsdecode(self.strings[index])
+        """Return what an error calls an image."""
+        return f"image {index}" if self.root is None else os.fsdecode(self.strings[index])
 
     def read(self, index: int) -> bytes:
-        """One encoded picture. OSError for a file that is not there or cannot be read."""
+        """Return one encoded image. OSError for a file that is not there or cannot be read."""
         if self.root is None:
             return self.strings[index]
         return (Path(self.root).expanduser() / self.name(index)).read_bytes()

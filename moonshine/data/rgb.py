@@ -18,15 +18,15 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def open_rgb(file: Path | str | BinaryIO) -> Image:
-    """A picture upright according to its EXIF orientation, in RGB as by `as_rgb`; of an animation the first frame.
+    """Open an image upright according to its EXIF orientation, in RGB as by `as_rgb`; of an animation the first frame.
 
-    Raises whatever the decoder does for a file that is no picture.
+    Raises whatever the decoder does for a file that is not an image.
     """
     return open_turned(file)[0]
 
 
 def open_turned(file: Path | str | BinaryIO) -> tuple[Image, int | None]:
-    """As `open_rgb`, with the EXIF orientation that the picture was turned by: 2 to 8, or what `orientation` says."""
+    """Return what `open_rgb` does, and the EXIF orientation that the image was stored in, as by `orientation`."""
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=FORMATS) as opened:
@@ -37,27 +37,25 @@ def open_turned(file: Path | str | BinaryIO) -> tuple[Image, int | None]:
         return opened if opened.mode == "RGB" else as_rgb(opened), tag
 
 
-def orientation(picture: Image) -> int | None:
-    """The EXIF orientation of a picture, 1 (upright) to 8; None where it has none, or one that EXIF does not know."""
+def orientation(image: Image) -> int | None:
+    """Return the EXIF orientation of an image, 1 (upright) to 8, or None for none that EXIF knows."""
     from PIL.ExifTags import Base
 
-    tag = picture.getexif().get(Base.Orientation)
+    tag = image.getexif().get(Base.Orientation)
     return tag if tag in range(1, 9) else None
 
 
-def as_rgb(picture: Image) -> Image:
-    """A picture of any mode in RGB: transparency is dropped, 16 bits become 8. ValueError where neither is possible."""
+def as_rgb(image: Image) -> Image:
+    """Convert an image of any mode to RGB: transparency is dropped, 16 bits become 8. ValueError for other depths."""
     from PIL import Image
 
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        pixels = np.asarray(picture)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}; allowed: 8 or 16 bits")
-        picture = Image.fromarray((pixels >> 8).astype(np.uint8))
-    elif picture.mode == "F":
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    elif image.mode == "F":
         raise ValueError("pixels are floating-point numbers; allowed: 8 or 16 bits")
-    elif picture.mode in ("P", "PA"):
-        picture = picture.convert(
-            "RGBA"
-        )  # a palette may hold transparency, of which convert("RGB") complains
-    return picture.convert("RGB")
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # a palette may hold transparency, of which convert("RGB") complains
+    return image.convert("RGB")

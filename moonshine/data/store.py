@@ -49,7 +49,7 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on ``device``; itself where it already is there, still memory-mapped on the CPU."""
+        """Return the split on ``device``; itself where it is there already, still memory-mapped on the CPU."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -60,7 +60,7 @@ AnySplit = Split | EncodedSplit
 class Dataset:
     """A prepared dataset; ``mean`` and ``std`` are what pixels in [0, 1] are normalised with, per channel.
 
-    ``resize_rule`` says how a picture becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
+    ``resize_rule`` says how an image becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
     the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
     where nothing was done. Empty for data that were prepared before it was recorded. Of label maps, ``class_shares`` is
     the share of each class among all training pixels, void included, and ``scored_classes`` says how many classes
@@ -172,7 +172,7 @@ def _encoded(name: str, description: Description, tensors: Mapping[str, Tensor])
     strings, labels = Packed(tensors[f"{name}_strings"], tensors[f"{name}_ends"]), tensors[f"{name}_labels"]
     if not len(strings) == len(labels) == count:
         raise ValueError(
-            f"the {name} split has {len(strings)} pictures and {len(labels)} labels, described as {count}"
+            f"the {name} split has {len(strings)} images and {len(labels)} labels, described as {count}"
         )
     rule = description.resize_rule
     return EncodedSplit(strings, labels, description.root, rule["resize"], rule["crop"][0])

@@ -126,7 +126,7 @@ def test_a_picture_that_is_damaged_during_training_is_named_and_the_run_continue
         capsys.readouterr()
         assert run("scratch", "G4", "0") == stage.USAGE_ERROR
     said = capsys.readouterr().err
-    assert "flowers: 1 picture cannot be read: train/iris/1.jpg (" in said
+    assert "flowers: 1 image cannot be read: train/iris/1.jpg (" in said
     assert "Traceback" not in said
     assert not WEIGHTS.exists()
     assert work(here) == ["epoch-00000.pt"]

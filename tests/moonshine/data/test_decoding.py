@@ -250,7 +250,7 @@ def test_a_damaged_picture_in_the_middle_of_an_epoch_is_named(
     with pytest.raises(MoonshineError) as error:
         list(loader)
     said = str(error.value)
-    assert said.startswith(f"{tmp_path}: 1 picture cannot be read: train/é/7.jpg (")
+    assert said.startswith(f"{tmp_path}: 1 image cannot be read: train/é/7.jpg (")
     assert "Traceback" not in said
     assert "BytesIO" not in said
     assert children() == []

@@ -35,4 +35,4 @@ def test_a_file_is_named_by_its_path_and_must_be_there(tmp_path: Path) -> None:
     (tmp_path / split.name(1)).unlink()
     with pytest.raises(FileNotFoundError):
         split.read(1)
-    assert packed(album(2)).name(1) == "picture 1"
+    assert packed(album(2)).name(1) == "image 1"
