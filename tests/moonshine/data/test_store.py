@@ -240,7 +240,7 @@ def test_what_stays_encoded_is_loaded(encoded: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        (describe(validation=0, root=None, train=5), ["6 pictures", "6 labels", "5"]),
+        (describe(validation=0, root=None, train=5), ["6 images", "6 labels", "5"]),
         (describe(validation=0), ["resize"]),
     ],
 )
