@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from moonshine.config import load_study
-from moonshine.files import sha256, write_json
+from moonshine.data.description import Description
+from moonshine.files import sha256
 from moonshine_workflow.engines import checksums
 from moonshine_workflow.engines.status import survey
 from moonshine_workflow.graph import nodes
@@ -23,7 +24,19 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data, description = nodes.fetch("tiny").outputs
     data.parent.mkdir(parents=True)
     data.write_bytes(b"images")
-    write_json(description, {"sha256": {data.name: sha256(data)}})
+    Description(
+        name="tiny",
+        counts={},
+        channels=1,
+        height=8,
+        width=8,
+        num_classes=2,
+        class_names=("a", "b"),
+        mean=(0.5,),
+        std=(0.5,),
+        source="tiny",
+        sha256={data.name: sha256(data)},
+    ).write(description)
     return data
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from moonshine.errors import MoonshineError
+from moonshine_workflow.commands.options import input_shape
 from moonshine_workflow.commands.text_table import text_table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _cost(arguments: argparse.Namespace) -> int:
     from moonshine.blocks.registry import parse
     from moonshine.structures.build import assign, build
 
-    shape = _shape(arguments.input)
+    shape = input_shape(arguments.input)
     blocks = [str(parse(block)) for block in arguments.block or ["S"]]
     for block in blocks:
         assign(arguments.network, block)
@@ -66,13 +66,6 @@ def _cost(arguments: argparse.Namespace) -> int:
         )
         print(text_table(list(_COLUMNS), [[show(row) for show in _COLUMNS.values()] for row in rows]))
     return 0
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = text.split("x")
-    if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):
-        return tuple(map(int, sizes))
-    raise MoonshineError(f"--input is {text!r}; allowed: channels x height x width, such as 3x32x32")
 
 
 def _row(block: str, found: Cost, ordinary: Cost) -> dict[str, Any]:

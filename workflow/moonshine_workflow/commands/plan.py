@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moonshine.costs.budgets import BUDGET_FORMS
 from moonshine.errors import MoonshineError
+from moonshine_workflow.commands.options import input_shape
 
 if TYPE_CHECKING:
     from moonshine.search.space import Space
@@ -92,7 +93,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     if arguments.model:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
-        shape = _shape(arguments.input)
+        shape = input_shape(arguments.input)
         found = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
         return Space(*found, shape, arguments.model), None
     from moonshine.config import load_study
@@ -106,7 +107,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
             f"results/{study.study}/data/dataset.json` or `dvc repro fetch` first, or give --input and --classes"
         )
     images = None if arguments.input or arguments.classes else images_of(study)
-    shape = _shape(arguments.input) if arguments.input else images_of(study).shape
+    shape = input_shape(arguments.input) if arguments.input else images_of(study).shape
     classes = arguments.classes or images_of(study).classes
     teacher = study.teacher
     found = places_of(
@@ -120,11 +121,3 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
         dense=study.data.is_dense,
     )
     return Space(*found, shape, study.trusted), images
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    sizes = text.split("x")
-    if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):
-        channels, height, width = map(int, sizes)
-        return channels, height, width
-    raise MoonshineError(f"--input is {text!r}; allowed: channels x height x width, such as 3x64x64")

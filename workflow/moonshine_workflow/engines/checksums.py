@@ -7,8 +7,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, sha256, write_bytes
+from moonshine.files import sha256, write_bytes
 from moonshine_workflow.graph import nodes
 
 KEPT = Path(".snakemake") / "moonshine-sha256.json"
@@ -59,8 +60,8 @@ def lost_data(study: str) -> str | None:
     """
     path, description = nodes.fetch(study).outputs
     try:
-        wanted = str(read_json(description)["sha256"][path.name])
-    except (MoonshineError, TypeError):
+        wanted = Description.read(description).sha256[path.name]
+    except (MoonshineError, KeyError):
         return None  # not prepared yet
     checksums = Checksums()
     found = checksums.of(path.as_posix())
