@@ -4,14 +4,11 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pydantic_core import PydanticSerializationError
 from torch import Tensor
 
 from moonshine.data import store
@@ -127,7 +124,7 @@ def test_what_a_killed_write_leaves_goes_with_the_next(folder: Path, monkeypatch
 def test_a_failed_write_leaves_the_finished_files(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     rule = {"resize": object()}
-    with pytest.raises(PydanticSerializationError):
+    with pytest.raises(ValueError, match="object"):
         write_dataset(
             folder, tensors_of(train=4), described().model_copy(update={"resize_rule": rule}), "00ff"
         )
@@ -259,12 +256,3 @@ def test_arrays_are_memory_mapped(folder: Path) -> None:
         pytest.skip("needs /proc")
     assert str(folder / ARRAYS) in maps.read_text()
     assert len(data.train) == 6
-
-
-def test_loading_needs_neither_scikit_learn_nor_torchvision() -> None:
-    program = (
-        "import sys, moonshine.data; "
-        "print([m for m in ('sklearn', 'torchvision', 'PIL', 'mlflow') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -1,7 +1,5 @@
 """Rivals: the largest network of the teacher's family that fits, in width or in depth."""
 
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 
@@ -158,8 +156,3 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
 def test_rivals_that_cannot_be(teacher, scale, budget, message):
     with pytest.raises(MoonshineError, match=naming(*message)):
         rival(teacher, scale, parse_budgets(budget), 10, SHAPE)
-
-
-def test_importing_needs_no_torchvision():
-    code = "import sys, moonshine.search.rivals; sys.exit('torchvision' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -101,19 +99,3 @@ def test_a_frozen_parameter_stays_as_it_is() -> None:
     backward(trained, 0)
     make_optimizer(trained.parameters(), Optimizer.model_validate(SETTINGS[0])).step(0.1)
     assert torch.equal(frozen, before)
-
-
-def test_training_does_not_load_dynamo() -> None:
-    program = (
-        "import sys, torch\n"
-        "from moonshine.config.training import Optimizer\n"
-        "from moonshine.training.optimizer import make_optimizer\n"
-        "from moonshine.training.execution import Execution\n"
-        "layer = torch.nn.Linear(2, 2)\n"
-        "Execution(torch.device('cpu'), torch.bfloat16).suiting(torch.nn.Conv2d(1, 1, 3), (1, 4, 4))\n"
-        "layer(torch.ones(1, 2)).sum().backward()\n"
-        f"make_optimizer(layer.parameters(), Optimizer(**{SETTINGS[0]})).step(0.1)\n"
-        "print('torch._dynamo' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
