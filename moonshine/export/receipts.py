@@ -18,7 +18,7 @@ from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError, first_line
 from moonshine.files import sha256
 from moonshine.formats.about import About
-from moonshine.formats.format import Floats, Format, Run
+from moonshine.formats.format import Floats, Format, NotConverted, Run
 from moonshine.formats.formats import FORMATS, chosen
 from moonshine.formats.quiet import quiet
 from moonshine.networks.models import Trust
@@ -62,7 +62,7 @@ def write_receipts(
     """Runs every file of ``folder`` on the whole test split (uint8 images) and compares it with the network.
 
     ``network`` takes normalised images; the normalisation used here is that of training, not the files' own.
-    Deterministic on one machine with one number of threads. MoonshineError for a file that its runtime cannot run.
+    Deterministic on one machine with one number of threads. `NotConverted` for a file that its runtime cannot run.
     """
     wanted = chosen(formats)
     trust = about.trust
@@ -99,7 +99,7 @@ def write_receipts(
 
 
 def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
-    """MoonshineError unless every float file is the network: its logits and its test error.
+    """`NotConverted` unless every float file is the network: its logits and its test error.
 
     Logits may differ by ``tolerance``, the error by 0.1 points or one image, whichever is more. Where every pixel has a
     label (``dense``) the logits decide alone: one pixel between two classes may be the only one of a class, and moves
@@ -122,7 +122,7 @@ def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
                 f"{exported.error_pct:.2f} %; allowed: {allowed:.2g} points more or less"
             )
     if problems:
-        raise MoonshineError("; ".join(problems))
+        raise NotConverted("; ".join(problems))
 
 
 def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tensor, Floats, Tensor]]:
@@ -150,9 +150,7 @@ def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> Run:
         ):  # says what is wrong already: a process that decodes images may have died meanwhile
             raise
         except Exception as error:  # the runtimes' exceptions have no common base
-            raise MoonshineError(
-                f"{format.name}: {format.file} cannot be run: {first_line(error)}"
-            ) from error
+            raise NotConverted(f"{format.name}: {format.file} cannot be run: {first_line(error)}") from error
 
     return partial(attempt, attempt(format.open, folder / format.file, threads, trust))
 

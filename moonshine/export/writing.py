@@ -18,6 +18,7 @@ from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
+from moonshine.formats.format import NotConverted
 from moonshine.formats.formats import FORMATS, chosen
 from moonshine.formats.source import Source, check_logits, plain_copy
 from moonshine.structures.structure import ExportedStructure
@@ -44,7 +45,7 @@ def export_network(
     ``network`` takes normalised images and returns logits; ``calibration`` training images give the ranges of quantised
     files. Also written: ``receipts.json`` and what `write_files` adds. ``judge`` sees the exported network and the
     folder of its files before any of them meets the test set. The same network, versions and threads give the same
-    bytes. MoonshineError for a network that cannot be exported and as for `verify`: then, and after whatever ``judge``
+    bytes. `NotConverted` for a network that cannot be exported and as for `verify`: then, and after whatever ``judge``
     raises, ``folder`` is as it was.
     """
     about.check()
@@ -95,14 +96,18 @@ def write_files(
 
     Also written: ``structure.json``, and an example where ONNX Runtime runs a file: ``classify.py``, or ``segment.py``
     where every pixel has a label, with the ``rgb.py`` that it reads images with.
-    MoonshineError for a network that cannot be exported, naming the format and the reason.
+    `NotConverted` for a network that cannot be exported, naming the format and the reason.
     """
     source = Source(plain_copy(network), about, calibration.split(at_once(BATCH, *calibration.shape[2:])))
     wanted = chosen(formats)
     if about.structure:
         ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
     for format in wanted:
-        write_bytes(folder / format.file, format.encode(source))
+        try:
+            content = format.encode(source)
+        except MoonshineError as error:
+            raise NotConverted(str(error)) from error
+        write_bytes(folder / format.file, content)
     if any("onnxruntime" in format.runtime for format in wanted):
         _write_example(folder, "segment.py" if about.is_dense else "classify.py")
 

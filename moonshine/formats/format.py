@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from moonshine.errors import MoonshineError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 Floats: TypeAlias = "NDArray[np.float32]"
 Run = Callable[[Floats], Floats]
 """Pixels in [0, 1], (n, C, H, W) -> logits, (n, classes) or (n, classes, H, W)."""
+
+
+class NotConverted(MoonshineError):
+    """A network cannot be written in a format, or the file cannot be run or is not the network."""
 
 
 @dataclass(frozen=True)

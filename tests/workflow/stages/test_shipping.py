@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +13,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moonshine.config import Study, load_study
+from moonshine.errors import MoonshineError
 from moonshine.export.receipts import Exported, Receipt
 from moonshine.files import read_json
+from moonshine.formats.format import NotConverted
+from moonshine.formats.formats import FORMATS
+from moonshine.formats.onnx import ONNX
+from moonshine.formats.source import Source
 from moonshine_workflow.stages import shipping
 from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 from moonshine_workflow.tables.records import Run, Tables
 from moonshine_workflow.tables.shipped import Judged, Shipped, read_shipped, warnings
+from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.running import run
 
@@ -127,6 +132,8 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def export_network(network: str, folder: Path, about: Any, *, judge: Any, **settings: Any) -> Exported:
         current[:] = [network]
         log.append(network if judge else f"{network} finally")
+        if network not in ERRORS:
+            raise NotConverted(f"onnx: {network} cannot be exported")
         if judge:
             judge(network, folder)
         return receipts(*ERRORS[network])
@@ -134,10 +141,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(shipping, "export_network", export_network)
     monkeypatch.setattr(shipping, "write_receipts", lambda *given, **settings: receipts(*ERRORS[current[0]]))
     monkeypatch.setattr(shipping, "load", lambda folder, **settings: folder.parent.parent.name)
-    monkeypatch.setattr(shipping, "about_of", lambda images, structure: None)
-    monkeypatch.setattr(shipping, "StudyStructure", SimpleNamespace(read=lambda path: None))
+    monkeypatch.setattr(shipping, "_about", lambda made, node: None)
     monkeypatch.setattr(
-        shipping, "_card", lambda study, chosen, shipped, *rest: _Said(warnings(shipped, chosen))
+        shipping, "_card", lambda made, chosen, shipped, *rest: _Said(warnings(shipped, chosen))
     )
     monkeypatch.setattr(shipping, "model_card", lambda card: "")
     return log
@@ -146,10 +152,14 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @dataclass(frozen=True)
 class _Said:
     warnings: list[str]
+    timings: tuple[()] = ()
 
 
 ERRORS = {"A": (4.0, 30.0), "B": (5.0, 8.0), "C": (6.0, 6.5), "D": (7.0, 8.0)}
-"""Validation error of the network and of its INT8 file: A is beyond 10 %, B falls by 3 points, C and D do not."""
+"""Validation error of the network and of its INT8 file: A is beyond 10 %, B falls by 3 points, C and D do not.
+
+Others cannot be converted.
+"""
 
 
 @pytest.mark.parametrize(
@@ -165,6 +175,9 @@ ERRORS = {"A": (4.0, 30.0), "B": (5.0, 8.0), "C": (6.0, 6.5), "D": (7.0, 8.0)}
         ("A", {"budget": "1MB onnx"}, ["A"], "A"),
         ("D", {"budget": "1MB onnx", "allowed_error_pct": 6.9}, ["D"], None),
         ("A", {"budget": "1M params"}, ["A"], "A"),
+        ("XC", {}, ["X", "C"], "C"),
+        ("BX", {}, ["B", "X", "B finally"], "B"),
+        ("XA", {}, ["X", "A"], None),
     ],
 )
 def test_which_of_the_ranked_ships(
@@ -184,6 +197,35 @@ def test_which_of_the_ranked_ships(
     assert tried == log
     assert (shipped.chosen.student if shipped.chosen else None) == chosen
     assert shipped.status == ("shipped" if chosen else "not accurate enough")
+
+
+def test_what_cannot_be_converted_is_recorded_with_its_reason(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(source: Source) -> bytes:
+        monkeypatch.setitem(FORMATS, "onnx", ONNX)
+        raise MoonshineError("onnx: the network cannot be exported: no such operator")
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(ONNX, encode=fail_once))
+    folder = tmp_path / "export"
+    shipping.ship(
+        study, ShippingChoice(status="ranked", ranked=(candidate("good"), candidate("good"))), folder
+    )
+    shipped = read_shipped(folder)
+    assert shipped is not None
+    first, second = shipped.judged
+    assert (first.verdict, first.network_pct, first.files_pct) == ("not converted", None, {})
+    assert first.reason == "onnx: the network cannot be exported: no such operator"
+    assert (second.verdict, shipped.chosen) == ("good", second)
+
+
+def test_where_nothing_can_be_converted_every_reason_is_told(
+    tried: list[str], study: Study, tmp_path: Path
+) -> None:
+    with pytest.raises(MoonshineError, match=naming("X scratch seed 0", "onnx: X", "onnx: Y")):
+        shipping.ship(study, choice("XY"), tmp_path / "export")
+    assert tried == ["X", "Y"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def record(network: float, **files: float) -> Shipped:

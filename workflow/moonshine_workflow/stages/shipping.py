@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from moonshine.config import Study
-from moonshine.costs.budgets import FILE_MEASURES, parse_budgets
+from moonshine.config.networks import Ship
+from moonshine.costs.budgets import FILE_MEASURES, Budget, parse_budgets
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
@@ -21,6 +22,7 @@ from moonshine.export.timings import Timing, measure
 from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import write_bytes
 from moonshine.formats.about import About
+from moonshine.formats.format import Format, NotConverted
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.onnx import ONNX
 from moonshine.structures.artifacts import load
@@ -35,136 +37,140 @@ from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.training.prepared import load_prepared
 
 
-class _Unfit(Exception):
-    """Not an error: these files are not what the study wants, and the next candidate has its turn."""
+@dataclass(frozen=True)
+class _Study:
+    """What the candidates of a study have in common when they are exported."""
+
+    study: Study
+    ship: Ship
+    budgets: tuple[Budget, ...]
+    images: Images
+    dataset: Dataset
+
+    @property
+    def counted(self) -> tuple[Format, ...]:
+        """The formats whose bytes the budget counts; ONNX where it counts none."""
+        return tuple(
+            FILE_MEASURES[each.measure] for each in self.budgets if each.measure in FILE_MEASURES
+        ) or (ONNX,)
+
+    def record(self, judged: Sequence[Judged] = (), chosen: Judged | None = None) -> Shipped:
+        return Shipped(
+            status="shipped" if chosen else "not accurate enough",
+            budgets=tuple(map(str, self.budgets)),
+            allowed_error_pct=self.ship.allowed_error_pct,
+            allowed_fall_points=self.ship.allowed_fall_points,
+            counted=tuple(format.file for format in self.counted),
+            chosen=chosen,
+            judged=tuple(judged),
+        )
+
+
+class _Refused(Exception):
+    """Raised where the files of a candidate are not what the study wants, to leave the export."""
 
 
 def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, Any]]:
-    """Write the first candidate whose files are good into ``folder``, verified, with a model card; returns the timings.
+    """Write the first candidate whose files are good into ``folder``, verified, with a model card; return the timings.
 
     Each is written in every format and judged on the validation split, until one is good: within the error that the
     study allows, and no more than what it tolerates worse than the network. Where none is, the most accurate of those
-    that are within the allowed error ships with a warning, or nothing does. `moonshine_workflow.tables.shipped` has the
-    record.
-    Errors: ``MoonshineError`` as for `moonshine.export.writing.export_network`, and for a file that is over its budget
-    after all; then ``folder`` is as it was.
+    that are within the allowed error ships with a warning, or nothing does. A candidate that a format does not take is
+    passed over too. `moonshine_workflow.tables.shipped` has the record.
+    MoonshineError as for `moonshine.export.writing.export_network`, where no candidate can be converted, and for a file
+    that is over its budget after all; then ``folder`` is as it was.
     """
     assert study.ship
-    images, dataset = images_of(study), load_prepared(study)
+    budgets = parse_budgets(study.ship.budget)
+    made = _Study(study, study.ship, budgets, images_of(study), load_prepared(study))
     judged: list[Judged] = []
     with replacing(folder) as draft:
         for candidate in choice.ranked:
-            try:
-                exported = _export(study, candidate, images, dataset, draft, judged, final=False)
-                chosen = judged[-1]
+            chosen, exported = _judge(made, candidate, draft)
+            judged.append(chosen)
+            if exported:
                 break
-            except _Unfit:
-                stage.logger.info("%s", _verdict(judged[-1]))
+            stage.logger.info("%s", _verdict(chosen))
         else:
-            shipped = _record(study, judged, None)
+            if all(each.verdict == "not converted" for each in judged):
+                raise MoonshineError(
+                    f"ship: no candidate can be exported: {'; '.join(map(_verdict, judged))}"
+                )
             fallen = [each for each in judged if each.verdict == "falls"]
             if not fallen:
-                shipped.write(draft / FILE)
+                made.record(judged).write(draft / FILE)
                 return []
-            chosen = min(fallen, key=shipped.worst)
+            chosen = min(fallen, key=made.record().worst)
             candidate = choice.ranked[judged.index(chosen)]
-            exported = _export(study, candidate, images, dataset, draft, judged, final=True)
-        _check_budgets(study, exported)
-        shipped = _record(study, judged, chosen)
+            exported = _export(made, candidate, draft)
+        _check_budgets(made, exported)
+        shipped = made.record(judged, chosen)
         shipped.write(draft / FILE)
-        structure = StudyStructure.read(node_of(study, candidate).folder / "structure.json")
-        about = about_of(images, structure)
-        timings = _measure(study, draft, exported, about)
-        teacher = _teacher_timings(study, images, dataset, exported)
-        card = _card(study, candidate, shipped, structure, images, about, exported, timings, teacher)
+        card = _card(made, candidate, shipped, exported, draft)
         write_bytes(draft / "README.md", model_card(card).encode())
     for warning in card.warnings:
         stage.logger.warning("%s", warning)
-    stage.logger.info("test error of the files: %s", _errors(exported))
-    return [asdict(timing) for timing in timings]
+    errors = ", ".join(f"{receipt.file} {receipt.error_pct:.2f} %" for receipt in exported.receipts)
+    stage.logger.info("test error of the files: %s", errors)
+    return [asdict(timing) for timing in card.timings]
 
 
-def _record(study: Study, judged: Sequence[Judged], chosen: Judged | None) -> Shipped:
-    asked = study.ship
-    assert asked
-    return Shipped(
-        status="shipped" if chosen else "not accurate enough",
-        budgets=tuple(map(str, parse_budgets(asked.budget))),
-        allowed_error_pct=asked.allowed_error_pct,
-        allowed_fall_points=asked.allowed_fall_points,
-        counted=tuple(FORMATS[name].file for name in _counted(study)),
-        chosen=chosen,
-        judged=tuple(judged),
-    )
+def _judge(made: _Study, candidate: Candidate, folder: Path) -> tuple[Judged, Exported | None]:
+    """Judge a candidate by its files in validation; those that are good are exported into ``folder``."""
+    validation, about = made.dataset.validation, _about(made, node_of(made.study, candidate))
+    assert validation is not None  # or no candidate would have been ranked
+    formats = {format.name for format in FORMATS.values() if format in made.counted or not format.is_exact}
+    judged = Judged(candidate.student, candidate.method, candidate.best_seed, None, {}, "good")
 
+    def judge(network: nn.Module, draft: Path) -> None:
+        nonlocal judged
+        found = write_receipts(network, draft, about, validation, formats, made.study.runtime.threads)
+        files = {receipt.file: receipt.error_pct for receipt in found.receipts}
+        judged = replace(judged, network_pct=found.error_pct, files_pct=files)
+        shipped, allowed = made.record(), made.ship.allowed_error_pct
+        if allowed is not None and not shipped.worst(judged) <= allowed:
+            judged = replace(judged, verdict="not accurate enough")
+        elif set(shipped.falls(judged)) & set(shipped.counted):
+            judged = replace(judged, verdict="falls")
+        if judged.verdict != "good":
+            raise _Refused
 
-def _counted(study: Study) -> tuple[str, ...]:
-    """The formats of the files whose bytes the budget counts; ONNX where it counts none."""
-    assert study.ship
-    measures = [budget.measure for budget in parse_budgets(study.ship.budget)]
-    return tuple(FILE_MEASURES[measure].name for measure in measures if measure in FILE_MEASURES) or (
-        ONNX.name,
-    )
+    try:
+        exported = _export(made, candidate, folder, judge)
+    except _Refused:
+        return judged, None
+    except NotConverted as error:
+        return replace(judged, verdict="not converted", reason=str(error)), None
+    return judged, exported
 
 
 def _export(
-    study: Study,
-    candidate: Candidate,
-    images: Images,
-    dataset: Dataset,
-    folder: Path,
-    judged: list[Judged],
-    *,
-    final: bool,
+    made: _Study, candidate: Candidate, folder: Path, judge: Callable[[nn.Module, Path], None] | None = None
 ) -> Exported:
-    """The candidate's files; unless this is ``final``, first judged, and ``_Unfit`` where the verdict is not good."""
-    assert study.ship
-    node = node_of(study, candidate)
-    about = about_of(images, StudyStructure.read(node.folder / "structure.json"))
-    validation = dataset.validation
-    assert validation is not None  # or no candidate would have been ranked
-    inexact = [format.name for format in FORMATS.values() if not format.is_exact]
-
-    def judge(network: nn.Module, draft: Path) -> None:
-        found = write_receipts(
-            network, draft, about, validation, {*_counted(study), *inexact}, study.runtime.threads
-        )
-        judged.append(_judged(study, candidate, found))
-        if judged[-1].verdict != "good":
-            raise _Unfit
-
+    node = node_of(made.study, candidate)
     return export_network(
-        load(node.folder, trust=study.trusted),
+        load(node.folder, trust=made.study.trusted),
         folder,
-        about,
-        train=dataset.train,
-        test=dataset.test,
-        calibration=min(study.ship.calibration_images, len(dataset.train)),
-        tolerance=study.ship.logit_tolerance,
-        threads=study.runtime.threads,
-        judge=None if final else judge,
+        _about(made, node),
+        train=made.dataset.train,
+        test=made.dataset.test,
+        calibration=min(made.ship.calibration_images, len(made.dataset.train)),
+        tolerance=made.ship.logit_tolerance,
+        threads=made.study.runtime.threads,
+        judge=judge,
     )
 
 
-def _judged(study: Study, candidate: Candidate, found: Exported) -> Judged:
-    """The verdict on a candidate from its receipts on the validation split."""
-    assert study.ship
-    errors = {receipt.file: receipt.error_pct for receipt in found.receipts}
-    names = (candidate.student, candidate.method, candidate.best_seed)
-    judged = Judged(*names, found.error_pct, errors, "good")
-    shipped, allowed = _record(study, (), None), study.ship.allowed_error_pct
-    if allowed is not None and not shipped.worst(judged) <= allowed:
-        return replace(judged, verdict="not accurate enough")
-    falls = set(shipped.falls(judged)) & set(shipped.counted)
-    return replace(judged, verdict="falls") if falls else judged
+def _about(made: _Study, node: nodes.Node) -> About:
+    return about_of(made.images, StudyStructure.read(node.folder / "structure.json"))
 
 
 def _verdict(judged: Judged) -> str:
-    files = ", ".join(f"{name} {error:.2f} %" for name, error in judged.files_pct.items())
-    return (
-        f"{judged.student} {judged.method} seed {judged.seed}: {judged.verdict}: validation error {files}; "
-        f"the network {judged.network_pct:.2f} %"
-    )
+    what = judged.reason
+    if not what:
+        files = ", ".join(f"{name} {error:.2f} %" for name, error in judged.files_pct.items())
+        what = f"validation error {files}; the network {judged.network_pct:.2f} %"
+    return f"{judged.student} {judged.method} seed {judged.seed}: {judged.verdict}: {what}"
 
 
 def node_of(study: Study, chosen: Candidate) -> nodes.Node:
@@ -174,49 +180,46 @@ def node_of(study: Study, chosen: Candidate) -> nodes.Node:
     return nodes.distil(study.study, chosen.student, chosen.method, chosen.best_seed)
 
 
-def _check_budgets(study: Study, exported: Exported) -> None:
-    assert study.ship
-    for budget in parse_budgets(study.ship.budget):
-        for receipt in exported.receipts:
-            counted = budget.measure in FILE_MEASURES and FILE_MEASURES[budget.measure].name == receipt.format
-            if counted and not budget.allows(receipt.bytes):
-                raise MoonshineError(
-                    f"ship.budget: {receipt.file} has {receipt.bytes:,} bytes, more than {budget}; allowed: a smaller "
-                    "budget than the one that is meant, or another student"
-                )
+def _check_budgets(made: _Study, exported: Exported) -> None:
+    sizes = {receipt.format: receipt.bytes for receipt in exported.receipts}
+    for budget in made.budgets:
+        format = FILE_MEASURES.get(budget.measure)
+        if format and not budget.allows(sizes[format.name]):
+            raise MoonshineError(
+                f"ship.budget: {format.file} has {sizes[format.name]:,} bytes, more than {budget}; allowed: a smaller "
+                "budget than the one that is meant, or another student"
+            )
 
 
-def _measure(study: Study, folder: Path, exported: Exported, about: About) -> list[Timing]:
-    batches, threads = timed_batches(about.is_dense), study.runtime.threads
+def _measure(made: _Study, folder: Path, exported: Exported) -> list[Timing]:
+    shape, threads = made.images.shape, made.study.runtime.threads
+    batches = timed_batches(made.study.data.is_dense)
     return [
-        measure(folder / receipt.file, about.input_shape, threads, batches, trust=study.trusted)
+        measure(folder / receipt.file, shape, threads, batches, trust=made.study.trusted)
         for receipt in exported.receipts
     ]
 
 
-def _teacher_timings(study: Study, images: Images, dataset: Dataset, exported: Exported) -> list[Timing]:
-    """The teacher in the same formats, in a folder that is thrown away."""
-    folder = nodes.teacher(study.study).folder
-    teacher: nn.Module = load(folder, trust=study.trusted)
-    about = about_of(images, StudyStructure.read(folder / "structure.json"))
+def _teacher_timings(made: _Study, exported: Exported) -> list[Timing]:
+    """Measure the teacher in the same formats, in a folder that is thrown away."""
+    node = nodes.teacher(made.study.study)
     formats = [receipt.format for receipt in exported.receipts]
+    images = calibration_images(made.dataset.train, 2)
     with TemporaryDirectory() as draft:
-        write_files(teacher, Path(draft), about, calibration_images(dataset.train, 2), formats)
-        return _measure(study, Path(draft), exported, about)
+        try:
+            write_files(
+                load(node.folder, trust=made.study.trusted), Path(draft), _about(made, node), images, formats
+            )
+        except NotConverted as error:
+            stage.logger.warning("the teacher's latency is not known: %s", error)
+            return []
+        return _measure(made, Path(draft), exported)
 
 
-def _card(
-    study: Study,
-    chosen: Candidate,
-    shipped: Shipped,
-    structure: StudyStructure,
-    images: Images,
-    about: About,
-    exported: Exported,
-    timings: list[Timing],
-    teacher: list[Timing],
-) -> Card:
-    assert study.ship
+def _card(made: _Study, chosen: Candidate, shipped: Shipped, exported: Exported, folder: Path) -> Card:
+    study, described = made.study, made.images.dataset
+    assert described is not None
+    structure = StudyStructure.read(node_of(study, chosen).folder / "structure.json")
     runs = Tables.read(nodes.collect(study.study).folder / nodes.TABLES).runs
     own = [run for run in runs if (run.student, run.method) == (chosen.student, chosen.method)]
     errors = {
@@ -226,8 +229,7 @@ def _card(
     }
     result = estimate(errors.values())
     half = result.half_width
-    method, described = study.methods.get(chosen.method), images.dataset
-    assert described is not None
+    method = study.methods.get(chosen.method)
     return Card(
         name=f"{chosen.student} of {study.study}",
         teacher=study.teacher.name,
@@ -248,16 +250,12 @@ def _card(
         error_mean_pct=result.mean,
         interval=None if half is None or result.mean is None else (result.mean - half, result.mean + half),
         teacher_error_pct=runs[0].test_error_pct,
-        about=about,
+        about=about_of(made.images, structure),
         exported=exported,
-        budget=" and ".join(map(str, parse_budgets(study.ship.budget))),
+        budget=" and ".join(shipped.budgets),
         counted=shipped.counted,
         warnings=warnings(shipped, chosen),
         limits=("Which student and which seed are shipped was chosen on the validation split alone.",),
-        timings=timings,
-        teacher_timings=teacher,
+        timings=_measure(made, folder, exported),
+        teacher_timings=_teacher_timings(made, exported),
     )
-
-
-def _errors(exported: Exported) -> str:
-    return ", ".join(f"{receipt.file} {receipt.error_pct:.2f} %" for receipt in exported.receipts)

@@ -10,7 +10,7 @@ from moonshine.json_model import JsonModel
 from moonshine_workflow.tables.choice import Candidate, ShippingChoice
 
 FILE = "shipped.json"
-FileVerdict = Literal["good", "falls", "not accurate enough"]
+FileVerdict = Literal["good", "falls", "not accurate enough", "not converted"]
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,20 @@ class Judged:
     """A candidate's validation errors in percent: of the network, and of each exported file by its name.
 
     ``verdict`` is about the files that the budget counts: ``falls`` where one is within the allowed error, but by more
-    than the study tolerates worse than the network.
+    than the study tolerates worse than the network. Where the network was ``not converted``, ``reason`` says why.
     """
 
     student: str
     method: str
     seed: int
-    network_pct: float
+    network_pct: float | None
     files_pct: dict[str, float]
     verdict: FileVerdict
+    reason: str = ""
 
     def fall(self, file: str) -> float:
         """Return how many points of validation error a file is worse than the network."""
+        assert self.network_pct is not None
         return self.files_pct[file] - self.network_pct
 
 
@@ -64,8 +66,9 @@ class Shipped(JsonModel):
 
     @property
     def nearest(self) -> Judged | None:
-        """Most accurate of the candidates that were tried."""
-        return min(self.judged, key=self.worst, default=None)
+        """The most accurate of what was converted."""
+        converted = [each for each in self.judged if each.verdict != "not converted"]
+        return min(converted, key=self.worst, default=None)
 
     def worst(self, judged: Judged) -> float:
         """Return the largest validation error of the files that the budget counts."""
