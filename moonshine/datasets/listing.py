@@ -25,6 +25,7 @@ FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 """Folder -> split."""
 THREADS = min(8, len(os.sched_getaffinity(0)))
 """Files read or decoded at once; each decoder holds one image at full size."""
+BLOCK = 10_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _images_by_class(
 def _classes(folder: Path) -> list[str]:
     entries = _visible(folder)
     classes = [entry.name for entry in entries if entry.is_dir()]
-    if astray := [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]:
+    if astray := [entry.name for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]:
         raise MoonshineError(
             f"{folder} has images beside its class folders: {first_ten(astray)}; allowed: images inside of them"
         )
@@ -151,14 +152,9 @@ def _images(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
 
 def images_among(names: Iterable[str], ignored: Counter[str]) -> list[str]:
     """Return the names of images; hidden ones are left out, and others are counted in ``ignored`` by suffix."""
-    shown = [name for name in names if not name.startswith(".")]
-    ignored.update(Path(name).suffix.lower() or name for name in shown if not is_image(name))
-    return [name for name in shown if is_image(name)]
-
-
-def is_image(name: str) -> bool:
-    """Say whether a file's name is that of an image."""
-    return name.lower().endswith(SUFFIXES)
+    shown = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
+    ignored.update(suffix or name for name, suffix in shown.items() if suffix not in SUFFIXES)
+    return [name for name, suffix in shown.items() if suffix in SUFFIXES]
 
 
 def log_ignored(root: Path, ignored: Counter[str]) -> None:
@@ -210,12 +206,11 @@ def checksum_of_contents(root: Path, names: Iterable[str]) -> str:
     UnreadableImages names all of those that cannot be read.
     """
 
-    def content(name: str) -> str:
-        _size(root / name)
-        return sha256(root / name)
+    def content(path: Path) -> str:
+        _size(path)
+        return sha256(path)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return _checksum(root, names, content, pool.map)
+    return _checksum(root, names, content)
 
 
 def checksum_of_sizes(root: Path, names: Iterable[str]) -> str:
@@ -223,32 +218,31 @@ def checksum_of_sizes(root: Path, names: Iterable[str]) -> str:
 
     For files that are too many to read. UnreadableImages names all of those that are not there.
     """
-    return _checksum(root, names, lambda name: str(_size(root / name)), map)
+    return _checksum(root, names, _size)
 
 
-def _checksum(
-    root: Path,
-    names: Iterable[str],
-    state: Callable[[str], str],
-    over: Callable[[Callable[[str], bytes], Sequence[str]], Iterable[bytes]],
-) -> str:
-    """SHA-256 of a line ``<state>  <name>`` for each file, sorted by the bytes of the path, found ``over`` all."""
-    failures: dict[str, str] = {}
+def _checksum(root: Path, names: Iterable[str], state: Callable[[Path], str | int]) -> str:
+    """SHA-256 of a line ``<state>  <name>`` for each file, sorted by the bytes of the path."""
 
-    def line(name: str) -> bytes:
+    def state_or_error(name: str) -> str | int | OSError:
         try:
-            return f"{state(name)}  ".encode() + os.fsencode(name) + b"\n"
+            return state(root / name)
         except OSError as error:
-            failures[name] = error.strerror or str(error)
-            return b""
+            return error
 
+    ordered = sorted(names, key=os.fsencode)
+    failures: dict[str, str] = {}
     digest = hashlib.sha256()
-    for found in over(line, sorted(names, key=os.fsencode)):
-        digest.update(found)
+    with ThreadPoolExecutor(THREADS) as pool:
+        # in blocks, because map() keeps something for every name
+        for start in range(0, len(ordered), BLOCK):
+            block = ordered[start : start + BLOCK]
+            for name, found in zip(block, pool.map(state_or_error, block), strict=True):
+                if isinstance(found, OSError):
+                    failures[name] = found.strerror or str(found)
+                digest.update(f"{found}  ".encode() + os.fsencode(name) + b"\n")
     if failures:
-        raise UnreadableImages(
-            str(root), dict(sorted(failures.items(), key=lambda each: os.fsencode(each[0])))
-        )
+        raise UnreadableImages(str(root), failures)
     return digest.hexdigest()
 
 
