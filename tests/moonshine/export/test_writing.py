@@ -105,7 +105,8 @@ def test_receipts_are_those_of_the_files(exported, folder, network):
     test = split(50, 2)
     wrong = logits_of(network, test.images / 255).argmax(1) != test.labels.numpy()
     assert exported.error_pct == pytest.approx(100 * wrong.mean())
-    *floats, int8 = exported.receipts
+    floats = [receipt for receipt in exported.receipts if FORMATS[receipt.format].is_exact]
+    (int8,) = [receipt for receipt in exported.receipts if receipt.format == "onnx-int8"]
     assert all(receipt.max_logit_difference < 1e-4 for receipt in floats)
     assert all(receipt.error_pct == exported.error_pct for receipt in floats)
     assert 1e-4 < int8.max_logit_difference < 1
