@@ -12,7 +12,7 @@ from torch import nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import Downsampler
 from moonshine.substitution.places import Place, lone_place, residual_places
-from moonshine.substitution.residual import shortcuts
+from moonshine.substitution.residual import in_blocks, shortcuts
 from moonshine.substitution.watching import watch
 
 
@@ -33,7 +33,8 @@ def lay_out(
     """The places of a network.
 
     The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do ERFNet's
-    downsamplers, special kinds of convolution and those that share or compute their weights. What is first and last is
+    downsamplers, special kinds of convolution, those that share or compute their weights, and what is in a cheap block
+    already. What is first and last is
     seen in a forward pass of ``input_shape`` (channels, height, width); without one, the order in which modules were
     registered stands for it.
     A pattern is a path as ``layer1.*`` (``*`` crosses dots; what is below a matching module matches), or a class as
@@ -56,12 +57,12 @@ def lay_out(
     ]
     roles = {**dict.fromkeys(downsamplers, "a downsampler"), **roles}
     roles = {**dict.fromkeys(shortcuts(module), "a shortcut"), **roles}
-    tied = _tied(module)
+    tied, taken = _tied(module), in_blocks(module)
     kept = {
         path: reason
         for path, layer in convolutions.items()
         if (
-            reason := _reason(layer, id(layer.weight) in tied, path in order)
+            reason := _reason(layer, path in taken, id(layer.weight) in tied, path in order)
             or ("" if path in include else roles.get(path))
         )
     }
@@ -97,9 +98,10 @@ def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
     return list(dict.fromkeys(call.path for call in calls if call.path in set(weighted)))
 
 
-def _reason(layer: nn.Conv2d, is_tied: bool, runs: bool) -> str | None:
+def _reason(layer: nn.Conv2d, in_block: bool, is_tied: bool, runs: bool) -> str | None:
     """Why a convolution stays whatever the patterns are, or None."""
     reasons = {
+        "in a cheap block": in_block,
         "1x1": max(layer.kernel_size) == 1,
         "already grouped": layer.groups > 1,
         f"a {type(layer).__name__}, not a plain Conv2d": type(layer) is not nn.Conv2d,

@@ -21,22 +21,25 @@ from moonshine.blocks.registry import parse, plan
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import branch
 from moonshine.substitution.places import Change, find_place
-from moonshine.substitution.residual import recognise
+from moonshine.substitution.residual import in_blocks, recognise
 
 
 def find_changes(module: nn.Module, blocks: Mapping[str, str | Block]) -> list[Change]:
     """What blocks by path (of a residual block or of a convolution) put into a network.
 
-    MoonshineError for a path that is neither and for a block that does not fit.
+    MoonshineError for a path that is neither or has a cheap block already, and for a block that does not fit.
     """
     chosen = {path: parse(block) for path, block in blocks.items()}
     modules = dict(module.named_modules())
     if unknown := [path for path in sorted(chosen) if not path or path not in modules]:
         raise MoonshineError(f"{type(module).__name__} has no module {unknown[0]!r} to put a block into")
+    taken = in_blocks(module)
     changes = []
     for path, block in sorted(chosen.items()):
         if block.kind != "S":
             place = find_place(path, modules[path])
+            if not taken.isdisjoint(place.convolutions):
+                raise MoonshineError(f"{path} has a cheap block already; allowed: ordinary convolutions")
             changes.append(Change(place, plan(block, place.geometries, path)))
     return changes
 

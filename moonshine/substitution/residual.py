@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.geometry import Geometry
 from moonshine.substitution.tracing import ancestors, is_sum, trace
 
@@ -31,6 +32,16 @@ class Pair:
 def is_spatial(layer: nn.Module) -> bool:
     """Whether a module is an ordinary convolution of more than one pixel: what cheap blocks replace."""
     return type(layer) is nn.Conv2d and max(layer.kernel_size) > 1 and layer.groups == 1
+
+
+def in_blocks(module: nn.Module) -> set[str]:
+    """The paths of what is inside a network's cheap blocks, which is theirs; S is an ordinary convolution."""
+    return {
+        f"{path}.{name}"
+        for path, layer in module.named_modules()
+        if isinstance(layer, CheapConvolution) and layer.kind != "S"
+        for name, _ in layer.named_modules()
+    }
 
 
 def geometry_of(conv: nn.Module) -> Geometry:

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import moonshine
 from moonshine.blocks.build import CheapConvolution
+from moonshine.blocks.residual import make_block
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
@@ -299,3 +300,20 @@ def test_a_network_that_remembers_its_maps_is_substituted_again_elsewhere() -> N
         network(torch.zeros(1, *SHAPE))
     student = substitute(network, "G(4)", input_shape=SHAPE, include=["body.0"])
     assert len(replaced(substitute(student, "G(4)", input_shape=SHAPE))) == 3
+
+
+@pytest.mark.parametrize("block", ["G(4)", "B(2)", "SHUF(2,2)", "FIRE(4)", "LRE(2)", "D2x2", "TT(2)"])
+@pytest.mark.parametrize("of_ours", [True, False])
+def test_what_is_in_a_cheap_block_is_no_place(block: str, of_ours: bool) -> None:
+    """Also where it is a plain convolution of 3x3, as inside B."""
+    pair = nn.Sequential(spatial(), nn.BatchNorm2d(8), nn.ReLU(), spatial())
+    network = Net(make_block("S", 8, 8) if of_ours else Residual(pair), spatial())
+    student = substitute(network, block, include=["body.0"])
+    layout = lay_out(student, SHAPE)
+    assert [place.path for place in layout.places] == ["body.1"]
+    inner = [path for path in layout.kept if path.startswith("body.0.branch")]
+    assert {layout.kept[path] for path in inner} <= {"in a cheap block"}
+    assert bool(inner) == (block != "TT(2)")
+    if block == "D2x2":  # two 3x3 behind each other, as the place had
+        with pytest.raises(MoonshineError, match=naming("body.0", "cheap block", "ordinary")):
+            substitute(student, {"body.0": "G(4)"})
