@@ -164,7 +164,7 @@ def test_a_network_that_labels_whole_pictures_is_refused(
     [
         (
             {"augment": {"crop_padding": 0, "flip": False, "crop": [9, 16]}},
-            f"teacher: augment.crop: model {NETS}:Dense: one image gives (1, 4, 10, 16); allowed: logits "
+            f"students.G4: augment.crop: model {NETS}:Dense: one image gives (1, 4, 10, 16); allowed: logits "
             "(1, 4, 9, 16)",
         ),
         (
@@ -172,7 +172,7 @@ def test_a_network_that_labels_whole_pictures_is_refused(
                 "teacher": {**OWN, "model": f"{NETS}:Pooled"},
                 "training": {**STUDY["training"], "batch_size": 7},
             },
-            "teacher: training.batch_size: 7 of 8 pictures leave one for an epoch's last batch, which this network "
+            "students.G4: training.batch_size: 7 of 8 images leaves one for the last batch of an epoch, which this network "
             "cannot train on (Expected more than 1 value per channel when training",
         ),
     ],

@@ -1,10 +1,30 @@
-# What a network is and what it costs. Neither waits for anything to be trained, nor asks how.
+# What a network is and what it costs. Neither waits for anything to be trained, nor depends on how it is trained.
+
+
+rule structure_teacher:
+    input:
+        code=[*NETWORK, *LAYOUT, *COSTS, f"{PIPELINE}/stages/structure_teacher.py"],
+        dataset=rules.fetch.output.dataset,
+    output:
+        "results/{study}/structure/teacher.json",
+    log:
+        "results/{study}/logs/structure-teacher@{study}.log",
+    priority: 100
+    threads: STUDY.runtime.threads
+    params:
+        code=setting("code.teacher"),
+        teacher=setting("layouts.teacher"),
+    message:
+        "Lay out the teacher"
+    shell:
+        "python -m moonshine_workflow.stages.structure_teacher --study {wildcards.study}"
 
 
 rule structure:
     input:
         code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, f"{PIPELINE}/stages/structure.py"],
         dataset=rules.fetch.output.dataset,
+        teacher=rules.structure_teacher.output,
     output:
         "results/{study}/students/{student}/structure.json",
     log:
@@ -22,7 +42,6 @@ rule structure:
         code=setting("code.students.{student}"),
         student=setting("layouts.students.{student}"),
         teacher=setting("layouts.teacher"),
-        teacher_code=setting("code.teacher"),
     message:
         "Lay out {wildcards.student}"
     shell:
@@ -34,6 +53,7 @@ rule measure:
         code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"],
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
+        teacher=rules.structure_teacher.output,
     output:
         "results/{study}/students/{student}/cost.json",
     log:
@@ -41,8 +61,6 @@ rule measure:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("layouts.teacher"),
-        teacher_code=setting("code.teacher"),
     message:
         "Measure {wildcards.student}"
     shell:
@@ -53,6 +71,7 @@ rule measure_teacher:
     input:
         code=[*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"],
         dataset=rules.fetch.output.dataset,
+        structure=rules.structure_teacher.output,
     output:
         "results/{study}/measure/teacher.json",
     log:
@@ -60,8 +79,6 @@ rule measure_teacher:
     threads: STUDY.runtime.threads
     params:
         ship=setting("ship"),
-        teacher=setting("layouts.teacher"),
-        teacher_code=setting("code.teacher"),
     message:
         "Measure the teacher"
     shell:

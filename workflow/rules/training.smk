@@ -9,8 +9,9 @@ TEACHER_DEVICES = 1 if STUDY.teacher.weights else DEVICES
 
 rule teacher:
     input:
-        code=[*TRAINING, *LAYOUT, f"{PIPELINE}/stages/teacher.py"],
+        code=[*TRAINING, f"{PIPELINE}/stages/teacher.py"],
         dataset=rules.fetch.output.dataset,
+        structure=rules.structure_teacher.output,
     output:
         weights="results/{study}/teacher/weights.safetensors",
         structure="results/{study}/teacher/structure.json",
@@ -30,7 +31,6 @@ rule teacher:
     params:
         augment=setting("augment"),
         teacher=setting("teacher"),
-        teacher_code=setting("code.teacher"),
         training=setting("training"),
     message:
         "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"

@@ -75,6 +75,13 @@ def change_the_teachers_seed(study: dict[str, Any]) -> None:
     study["teacher"]["seed"] = 5
 
 
+def give_the_teacher_weights(study: dict[str, Any]) -> None:
+    study["teacher"] |= {
+        "weights": "results/tiny/teacher/weights.safetensors",
+        "weights_sha256": "0" * 64,
+    }
+
+
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 @pytest.mark.parametrize(
     ("change", "expected"),
@@ -87,6 +94,7 @@ def change_the_teachers_seed(study: dict[str, Any]) -> None:
         (write_out_the_defaults, set()),
         (change_what_structures_do_not_read, {"distil@tiny-G4-at-0"} | TABLES),
         (change_the_teachers_seed, {"teacher@tiny"} | DISTIL | TABLES),
+        (give_the_teacher_weights, {"teacher@tiny"} | DISTIL | TABLES),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

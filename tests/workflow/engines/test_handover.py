@@ -84,7 +84,7 @@ def forget(folder: Path) -> None:
         (edit_a_parameter, ["nodes left", "distil@tiny-B2-at-0"]),
         (edit_a_module, ["nodes left", "teacher@tiny"]),
         (edit_the_users_code, ["nodes left", "structure@tiny-B2"]),
-        (forget, ["15 nodes"]),
+        (forget, ["16 nodes"]),
     ],
 )
 @pytest.mark.parametrize("giver", ["snakemake", "dvc"])

@@ -59,6 +59,7 @@ HARMLESS = {
     "workflow/moonshine_workflow/training/gpus.py": "chooses among GPUs",
     "workflow/moonshine_workflow/training/launch.py": "starts processes",
     "workflow/moonshine_workflow/graph/metrics.py": "checked reading and writing",
+    "workflow/moonshine_workflow/graph/structures.py": "checked reading",
     "workflow/moonshine_workflow/graph/nodes.py": "names and paths",
     "workflow/moonshine_workflow/graph/parameters.py": "compares parameters",
     "workflow/moonshine_workflow/training/prepared.py": "the data that dataset.json tells, or none",
@@ -97,11 +98,18 @@ UNUSED: dict[str, set[str]] = {
         "moonshine/structures/artifacts.py",
         "moonshine/structures/given_weights.py",
     },
+    "structure-teacher": DATASETS | DATA | BUDGETS,
     # models and the terms of methods are tried out before they train
     "structure": {*DATASETS, *DISTILLATION, "moonshine/structures/artifacts.py"},
     "measure": DATASETS | DATA,
-    # its sizes in the tables are those of measure-teacher; budgets are of students
-    "teacher": DATASETS | DISTILLATION | BUDGETS | {"workflow/moonshine_workflow/students/sizes.py"},
+    # models are tried out before they train; budgets are of students
+    "teacher": DATASETS
+    | DISTILLATION
+    | BUDGETS
+    | {
+        "workflow/moonshine_workflow/students/layouts.py",
+        "workflow/moonshine_workflow/students/sizes.py",
+    },
     "scratch": DATASETS | DISTILLATION | BUDGETS,
     "distil": DATASETS | BUDGETS,
     "collect": NETWORKS | DATASETS | BUDGETS,
@@ -304,7 +312,7 @@ def _within(path: str, place: str) -> bool:
 def imported(stage: str) -> set[str]:
     """The files that a stage reaches by imports, those inside functions and in its notebook included, and templates."""
     found: set[str] = set()
-    waiting = [f"workflow/moonshine_workflow/stages/{stage}.py"] + (
+    waiting = [f"workflow/moonshine_workflow/stages/{stage.replace('-', '_')}.py"] + (
         ["notebooks/report.ipynb"] if stage == "report" else []
     )
     while waiting:

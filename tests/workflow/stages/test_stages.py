@@ -98,7 +98,9 @@ def test_a_stage_computes_on_the_threads_of_the_study_whatever_the_engine_says(
 def test_snakemake_gives_a_rule_the_threads_that_its_stage_computes_on() -> None:
     rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
     threads = dict(re.findall(r"^rule (\w+):\n(?:    .*\n|\n)*?    threads: (.*)\n", rules, re.MULTILINE))
-    assert threads.keys() == {*STAGES, "measure_teacher", "examples"} - {"collect"}
+    assert {rule.replace("_", "-") for rule in threads} == {*STAGES, "measure-teacher", "examples"} - {
+        "collect"
+    }
     assert all("THREADS" in given or given == "STUDY.runtime.threads" for given in threads.values())
 
 
@@ -175,8 +177,8 @@ def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:
 
 def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
     change(lambda study: study["training"].update(epochs=20))
-    assert run("fetch") == 0
-    command = [sys.executable, "-m", "moonshine_workflow.stages.teacher", "--study", "tiny"]
+    assert run("fetch") == run("structure-teacher") == 0
+    command = [sys.executable, *nodes.teacher("tiny").command]
     environment = {**os.environ, "PYTHONPATH": CODE}
     node = nodes.teacher("tiny")
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

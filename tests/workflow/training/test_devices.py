@@ -18,6 +18,7 @@ import pytest
 
 from moonshine.config.study import parse_study
 from moonshine.errors import MoonshineError
+from moonshine_workflow.graph import nodes
 from moonshine_workflow.training.launch import check_devices
 from tests.messages import naming
 from tests.workflow import tiny
@@ -36,12 +37,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny.write_study(tmp_path, study())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", CODE)
-    assert run("fetch") == 0
+    assert run("fetch") == run("structure-teacher") == 0
     return tmp_path
 
 
 def teacher() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "moonshine_workflow.stages.teacher", "--study", "tiny"]
+    command = [sys.executable, *nodes.teacher("tiny").command]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

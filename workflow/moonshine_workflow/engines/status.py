@@ -129,7 +129,8 @@ def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str
 
 def _same_code(study: Study, node: Node) -> bool:
     """Whether the user's own code, where it builds a finished node's network, is what it was."""
-    paths = [path for path in node.outputs if path.name == "structure.json"]
+    is_structure = node.stage == "structure-teacher"
+    paths = [path for path in node.outputs if is_structure or path.name == "structure.json"]
     with suppress(MoonshineError):  # of a module that is gone
         structure = Structure.read(paths[0]) if paths else None
         recorded = structure and structure.source_sha256

@@ -18,6 +18,8 @@ EXAMPLES_FILE = "about.json"
 TABLES = "tables.json"
 """All tables but the curves, as the report reads them."""
 TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", TABLES)
+PROGRAMS = {"structure-teacher": "structure_teacher", "measure-teacher": "measure"}
+"""The modules of the stages that are not called like theirs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Node:
     def command(self) -> tuple[str, ...]:
         """The arguments of Python that run it; `moonshine_workflow.graph.stage.main` reads them."""
         options = (text for name, value in self.wildcards.items() for text in (f"--{name}", value))
-        return ("-m", f"moonshine_workflow.stages.{self.stage.removesuffix('-teacher')}", *options)
+        return ("-m", f"moonshine_workflow.stages.{PROGRAMS.get(self.stage, self.stage)}", *options)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -56,6 +58,8 @@ class Node:
                 return _in(self.root / "data", DATA_FILES)
             case "structure":
                 return (student / "structure.json",)
+            case "structure-teacher":
+                return (self.root / "structure" / "teacher.json",)
             case "measure":
                 return (student / "cost.json",)
             case "measure-teacher":
@@ -123,12 +127,13 @@ def teacher(study: str) -> Node:
     return Node("teacher", study)
 
 
-def structure(study: str, student: str) -> Node:
-    return Node("structure", study, student)
+def structure(study: str, student: str | None = None) -> Node:
+    """What a student is, or the teacher."""
+    return Node("structure" if student else "structure-teacher", study, student)
 
 
 def measure(study: str, student: str | None = None) -> Node:
-    """The costs of a student, or of the teacher."""
+    """What a student costs, or the teacher."""
     return Node("measure" if student else "measure-teacher", study, student)
 
 
@@ -169,7 +174,7 @@ def trained(study: Study) -> list[Node]:
 def all_nodes(study: Study) -> list[Node]:
     """Every node of the study, in an order in which they could run."""
     name = study.study
-    found = [fetch(name), measure(name)]
+    found = [fetch(name), structure(name), measure(name)]
     for student in study.students:
         found += [structure(name, student), measure(name, student)]
     return [*found, *trained(study), collect(name), export(name), examples(name), report(name)]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.training.launch import on_devices
 from moonshine_workflow.training.node import train_node
 
 
 def run(job: stage.Job) -> None:
-    structure = StudyStructure.read(nodes.structure(job.study.study, str(job.node.student)).outputs[0])
-    on_devices(job, lambda: train_node(job, structure))
+    on_devices(job, lambda: train_node(job))
 
 
 if __name__ == "__main__":

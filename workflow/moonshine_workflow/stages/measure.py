@@ -10,17 +10,16 @@ from moonshine.costs.cost import cost
 from moonshine.costs.latency import latency
 from moonshine.costs.measured import MeasuredCost
 from moonshine.structures.build import from_structure
-from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.students.layouts import images_of, teacher_structure
+from moonshine_workflow.graph.structures import structure_of
+from moonshine_workflow.students.layouts import images_of
 from moonshine_workflow.students.sizes import timed_batches, values
 
 
 def run(job: stage.Job) -> None:
-    student, study = job.node.student, job.study
+    study = job.study
     images = images_of(study)
-    teacher = teacher_structure(study, images)
-    structure = StudyStructure.read(nodes.structure(study.study, student).outputs[0]) if student else teacher
+    structure, teacher = structure_of(study, job.node.student), structure_of(study)
     module = from_structure(structure, study.trusted)
     shape = images.shape
     found = cost(module, shape)

@@ -16,12 +16,12 @@ from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.substitute import check_runs
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.students.layouts import (
     Images,
     images_of,
     named,
     of_study,
-    teacher_structure,
     uniform,
 )
 from moonshine_workflow.students.search_progress import SearchProgress
@@ -38,7 +38,7 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     replaced, that does not take the data, that is the teacher itself, or that lacks the teacher's taps.
     """
     images = images_of(study)
-    teacher = teacher_structure(study, images)
+    teacher = structure_of(study)
     key = f"students.{student}"
     structure = named(key, lambda: _student(study, student, images, progress))
     if structure.blocks == teacher.blocks and structure.network == teacher.network:

@@ -9,7 +9,8 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.students.layouts import Images, images_of, named, teacher_structure, uniform
+from moonshine_workflow.graph.structures import structure_of
+from moonshine_workflow.students.layouts import Images, images_of, named, uniform
 from moonshine_workflow.students.trial import check_methods, try_out
 from moonshine_workflow.training.given import evaluate_node
 from moonshine_workflow.training.launch import on_devices
@@ -17,14 +18,15 @@ from moonshine_workflow.training.node import train_node
 
 
 def run(job: stage.Job) -> None:
-    images = images_of(job.study)
-    structure = teacher_structure(job.study, images)
-    named("teacher", lambda: try_out(job.study, structure, images))
-    _check_layers(job.study, structure, images)
-    if job.study.teacher.weights:
-        evaluate_node(job, structure)
+    study, structure = job.study, structure_of(job.study)
+    if not stage.is_launched():
+        images = images_of(study)
+        named("teacher", lambda: try_out(study, structure, images))
+        _check_layers(study, structure, images)
+    if study.teacher.weights:
+        evaluate_node(job)
     else:
-        on_devices(job, lambda: train_node(job, structure))
+        on_devices(job, lambda: train_node(job))
 
 
 def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None:

@@ -1,4 +1,4 @@
-"""Structures that need no search: the teacher's and one block everywhere; and the check that they can train."""
+"""Structures that need no search: the teacher's and one block everywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from moonshine.blocks.registry import parse
@@ -16,7 +15,7 @@ from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.structures.build import from_structure, to_structure
-from moonshine.structures.describe import check_logits, describe_model
+from moonshine.structures.describe import describe_model
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.layout import Layout
 from moonshine.substitution.substitute import choose, nothing_to_swap
@@ -72,7 +71,6 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
         structure, module, layout = described(study, teacher.name, images)
         if not layout.places:
             raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
-        _check_training(study, module, images)
         taps = taps or discover(module, images.shape, layout)
     else:
         structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
@@ -80,34 +78,6 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
         taps = taps or module.taps  # type: ignore[assignment]
     tap_sizes(module, taps or (), images.shape)
     return of_study(study, structure.with_blocks({}, block="S"), taps or (), images)
-
-
-def _check_training(study: Study, module: nn.Module, images: Images) -> None:
-    """MoonshineError for a crop that the network cannot take, and for a last batch of one image it cannot train on.
-
-    The latter check changes the running statistics of batch norm.
-    """
-    if crop := study.augment.crop:
-        shape = (images.shape[0], *crop)
-        try:
-            check_logits(module, study.teacher.name, shape, images.classes, study.data.is_dense)
-        except MoonshineError as error:
-            raise MoonshineError(f"augment.crop: {error}") from None
-    count, batch_size = images.dataset.counts["train"] if images.dataset else 0, study.training.batch_size
-    last = count % batch_size or min(count, batch_size)
-    if last // study.training.devices == 1:
-        _check_single(module, images.shape, batch_size, count)
-
-
-def _check_single(module: nn.Module, shape: tuple[int, int, int], batch_size: int, count: int) -> None:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            module.train()(torch.zeros(1, *shape))
-        except ValueError as error:  # torch's, of a batch norm that sees a single value
-            raise MoonshineError(
-                f"training.batch_size: {batch_size} of {count} images leaves one for the last batch of an epoch, which "
-                f"this network cannot train on ({error}); allowed: another training.batch_size"
-            ) from None
 
 
 def described(study: Study, network: str, images: Images) -> Described:

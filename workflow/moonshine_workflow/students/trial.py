@@ -12,6 +12,7 @@ from moonshine.errors import MoonshineError, first_line
 from moonshine.networks.families import is_model
 from moonshine.structures.artifacts import rebuilt
 from moonshine.structures.build import from_structure
+from moonshine.structures.describe import check_logits
 from moonshine.structures.structure import Structure
 from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
@@ -24,6 +25,8 @@ TRIED_ON = 2
 def try_out(study: Study, structure: Structure, images: Images) -> None:
     """MoonshineError unless a model trains on a batch, comes back from its files and can be exported where it may ship.
 
+    Also where it does not take the study's crops, or cannot train on an epoch's last batch, which has one image.
+
     The batch is of noise, in train mode, in the memory layout and precision of training, and its gradients are
     computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Built-in networks are not
     tried: the tests do that. Leaves nothing behind, torch's random numbers included.
@@ -33,6 +36,7 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = from_structure(structure, study.trusted)
+        _check_batches(study, network, structure.network, images)
         execution = _execution(study).suiting(network, images.shape)
         _train_once(study, network, images, execution)
         _check_kept(study, network, structure, images, execution)
@@ -44,6 +48,26 @@ def check_methods(study: Study, pair: Pair) -> None:
     """MoonshineError naming the first method with a term that does not suit a student and its teacher."""
     for key, method in study.methods.items():
         named(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
+
+
+def _check_batches(study: Study, network: nn.Module, name: str, images: Images) -> None:
+    if crop := study.augment.crop:
+        try:
+            check_logits(network, name, (images.shape[0], *crop), images.classes, study.data.is_dense)
+        except MoonshineError as error:
+            raise MoonshineError(f"augment.crop: {error}") from None
+    count, batch_size = images.dataset.counts["train"] if images.dataset else 0, study.training.batch_size
+    last = count % batch_size or min(count, batch_size)
+    if last // study.training.devices != 1:
+        return
+    try:
+        with torch.no_grad():
+            network.train()(torch.zeros(1, *images.shape))
+    except ValueError as error:  # torch's, of a batch norm that sees a single value
+        raise MoonshineError(
+            f"training.batch_size: {batch_size} of {count} images leaves one for the last batch of an epoch, which "
+            f"this network cannot train on ({error}); allowed: another training.batch_size"
+        ) from None
 
 
 def _execution(study: Study) -> Execution:

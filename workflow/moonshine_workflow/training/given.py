@@ -14,20 +14,21 @@ from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights
-from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate, guessing_error
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Score
+from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 
 
-def evaluate_node(job: stage.Job, structure: StudyStructure) -> None:
+def evaluate_node(job: stage.Job) -> None:
     """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
     study, node = job.study, job.node
+    structure = structure_of(study)
     folder = nodes.fetch(study.study).folder
     dataset = load_prepared(study)
     network = from_structure(structure, study.trusted)

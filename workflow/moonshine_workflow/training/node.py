@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
@@ -20,13 +20,13 @@ from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
-from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
 from moonshine.training.labels import class_weights
 from moonshine.training.objective import Objective
 from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, input_shape, train
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.tracking.live import Live
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
@@ -35,13 +35,14 @@ from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
 
 
-def train_node(job: stage.Job, structure: StudyStructure) -> History:
-    """Train the network of ``structure`` and write_outputs the outputs of ``job``'s node.
+def train_node(job: stage.Job) -> History:
+    """Train the network of ``job``'s node and write the node's outputs.
 
     With the losses of the node's method; without one with cross-entropy alone. The test set is evaluated once, here.
     Where several processes train together, each calls this, and the first one writes.
     """
     study, node = job.study, job.node
+    structure = structure_of(study, node.student)
     processes = launched()
     folder = nodes.fetch(study.study).folder
     dataset = load_prepared(study)
@@ -66,7 +67,7 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
             if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
-                _warm(network, teacher, structure, warm, dataset, seed)
+                _warm(network, teacher, structure.blocks, warm, dataset, seed)
         if study.training.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
@@ -118,7 +119,7 @@ def train_node(job: stage.Job, structure: StudyStructure) -> History:
 def _warm(
     network: nn.Module,
     teacher: nn.Module,
-    structure: StudyStructure,
+    blocks: Mapping[str, str],
     warm: WarmStart,
     dataset: Dataset,
     seed: int,
@@ -137,7 +138,7 @@ def _warm(
         device="cpu",
     )
     images = [batch for batch, _ in islice(loader, warm.batches)]
-    done = warm_start(network, teacher, structure.blocks, images, warm)
+    done = warm_start(network, teacher, blocks, images, warm)
     stage.logger.info("warm start: %s", done)
 
 
