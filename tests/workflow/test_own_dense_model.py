@@ -141,7 +141,7 @@ def test_its_blocks_are_searched_for_and_planned(here: Path, monkeypatch: pytest
     found = laid_out("mix")
     assert found["parameters"] <= 2500
     assert "images" not in found["search"]
-    monkeypatch.setattr(mixing, "PIXELS", 3 * 12 * 24)
+    monkeypatch.setattr(mixing, "MOST_PIXELS", 3 * 12 * 24)
     assert run("structure", "mix") == 0
     assert laid_out("mix")["search"]["images"] == 3
     assert cli.main(["plan", "--budget", "2500 params", "--block", "G(4)"]) == 0
@@ -172,8 +172,8 @@ def test_a_network_that_labels_whole_pictures_is_refused(
                 "teacher": {**OWN, "model": f"{NETS}:Pooled"},
                 "training": {**STUDY["training"], "batch_size": 7},
             },
-            "students.G4: training.batch_size: 7 of 8 images leaves one for the last batch of an epoch, which this network "
-            "cannot train on (Expected more than 1 value per channel when training",
+            "students.G4: training.batch_size: 7 of 8 images leaves one for the last batch of an epoch, which this "
+            "network cannot train on (Expected more than 1 value per channel when training",
         ),
     ],
 )

@@ -100,7 +100,7 @@ def settings_of(mixed: Mixed) -> dict[str, Any]:
 def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
     """Return the number of images of ``shape`` (channels, height, width) that candidates are scored on.
 
-    Where a study does not say, as few as have `PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
+    Where a study does not say, as few as have `MOST_PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
     backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
     """
     if mixed.batch_size is not None:
