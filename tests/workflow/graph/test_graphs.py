@@ -50,7 +50,6 @@ HARMLESS = {
     "moonshine/export/__init__.py": "exports",
     "moonshine/files.py": "atomic writing",
     "moonshine/json_model.py": "checked reading and atomic writing",
-    "workflow/moonshine_workflow/tracking/live.py": "tracking",
     "workflow/moonshine_workflow/tracking/runs.py": "tracking",
     "moonshine/search/__init__.py": "empty",
     "moonshine/search/rivals.py": "checks of the study",

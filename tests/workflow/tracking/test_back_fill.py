@@ -138,7 +138,9 @@ def test_ui_prints_an_address_per_view_and_becomes_the_server(
 ) -> None:
     make_study()
     started: list[list[str]] = []
+    followed: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
+    monkeypatch.setattr(subprocess, "Popen", lambda command: followed.append(command[1:]))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")
     monkeypatch.delenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION")
     with socket.socket() as taken:
@@ -153,17 +155,26 @@ def test_ui_prints_an_address_per_view_and_becomes_the_server(
         f"http://127.0.0.1:{port}/#/experiments/1/runs?viewStateShareKey=curves-G4" in capsys.readouterr().out
     )
     assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert followed == [["-m", "moonshine_workflow.tracking.follow", f"sqlite:///{here / 'mlflow.db'}"]]
     assert started[0][1:4] == ["-m", "mlflow", "server"]
     assert started[0][started[0].index("--host") + 1] == "127.0.0.1"
     assert started[0][started[0].index("--backend-store-uri") + 1] == f"sqlite:///{here / 'mlflow.db'}"
 
 
-def test_ui_of_a_server_elsewhere_is_only_linked_to(
+def test_ui_of_a_server_elsewhere_is_linked_to_and_told_what_trains(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = back_fill(make_study())
-    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("started a server"))
-    track.serve("https://mlflow.example/", 5000, [done])
+    started: list[list[str]] = []
+
+    def execute(_: str, command: list[str]) -> None:
+        started.append(command[1:])
+        raise SystemExit
+
+    monkeypatch.setattr(os, "execv", execute)
+    with pytest.raises(SystemExit):
+        track.serve("https://mlflow.example/", 5000, [done])
+    assert started == [["-m", "moonshine_workflow.tracking.follow", "https://mlflow.example/"]]
     assert "https://mlflow.example/#/experiments/1/runs?" in capsys.readouterr().out
 
 

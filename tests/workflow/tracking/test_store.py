@@ -299,7 +299,7 @@ def test_provenance_names_engine_and_commit(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_importing_costs_no_mlflow_and_no_torch() -> None:
-    code = "import sys, moonshine_workflow.tracking.live; "
+    code = "import sys, moonshine_workflow.tracking.follow; "
     code += "print([m for m in ('mlflow', 'torch', 'pandas') if m in sys.modules])"
     shown = subprocess.run(
         [sys.executable, "-c", code],

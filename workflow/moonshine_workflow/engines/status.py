@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from moonshine import MoonshineError
 from moonshine.config import Study
 from moonshine.files import read_json, sha256
@@ -21,6 +19,7 @@ from moonshine_workflow.engines.rules import cores
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import resolved
+from moonshine_workflow.graph.stage import is_at_work
 from moonshine_workflow.training.configuration import changed
 from moonshine_workflow.training.progress_file import read_progress
 
@@ -67,9 +66,9 @@ def _state(
     progress = read_progress(node.work / "progress.json")
     epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
     remaining = expected if not epochs or expected is None else expected * (1 - epoch / epochs)
-    if not node.trains and _locked(node):
+    if not node.trains and is_at_work(node.work):
         return _searching(node, progress)
-    if node.trains and _locked(node):
+    if node.trains and is_at_work(node.work):
         pace = progress.get("epoch_seconds")
         return State(
             node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
@@ -136,19 +135,6 @@ def _same_code(study: Study, node: Node) -> bool:
         recorded = structure and structure.source_sha256
         return not structure or not recorded or recorded == checksums(structure.network)
     return False
-
-
-def _locked(node: Node) -> bool:
-    path = node.work / "lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that may only be read: nobody works in it
-        return False
 
 
 def _measured(study: Study) -> dict[tuple[str | None, ...], float]:

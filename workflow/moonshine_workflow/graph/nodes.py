@@ -13,6 +13,8 @@ PARAMS_VARIABLE = "MOONSHINE_PARAMS"
 RESULTS = Path("results")
 TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "history.csv", "config.json")
 DATA_FILES = ("data.safetensors", "dataset.json")
+RUNNING = "running.json"
+"""What a node that trains shows of itself, in its work folder; see `moonshine_workflow.tracking.runs.RunningNode`."""
 EXAMPLES_FILE = "about.json"
 """What says which pictures the folder of examples holds."""
 TABLES = "tables.json"

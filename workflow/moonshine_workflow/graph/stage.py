@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -101,6 +102,20 @@ def alone(node: Node) -> AbstractContextManager[Any]:
         return lock.acquire(timeout=LOOKED_AT)
     except Timeout:
         raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
+
+
+def is_at_work(work: Path) -> bool:
+    """Return whether a process holds the lock on a node's work folder."""
+    path = work / "lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read: nobody works in it
+        return False
 
 
 def check_node(node: Node, study: Study) -> None:

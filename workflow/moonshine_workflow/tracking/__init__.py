@@ -1,1 +1,1 @@
-"""MLflow: live runs, back-filled runs, and saved views that compare them."""
+"""MLflow: runs of nodes that train and of those that have, and saved views that compare them."""

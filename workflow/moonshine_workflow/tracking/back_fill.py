@@ -1,7 +1,7 @@
 """Back-fill of trained nodes into MLflow: logs missing runs, sets up the views, and serves the UI.
 
 ``moonshine track [study] [--ui [--port N]]``, from the repository root; every study that has results if none is named.
-Nodes that trained briefly, came from a cache or could not reach the server get runs here.
+The runs of all finished nodes are made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -133,18 +134,24 @@ def check_port(port: int) -> None:
 
 
 def serve(uri: str, port: int, studies: Sequence[BackFill]) -> None:
-    """Print the addresses of the views and become the UI's server on this machine; ends with Ctrl-C."""
+    """Print the addresses of the views and become the UI's server on this machine; ends with Ctrl-C.
+
+    A process beside it logs what trains; where the server is elsewhere, this one does.
+    """
     server = f"{uri.rstrip('/')}/" if is_remote(uri) else f"http://{HOST}:{port}/"
     for study in studies:
         print(f"\n{study.study}:")
         for view in study.views:
             print(f"  {view.title}\n    {view.link(study.experiment_id, server)}")
+    follow = [sys.executable, "-m", "moonshine_workflow.tracking.follow", uri]
     if is_remote(uri):
-        return
+        print("\nWhat trains now is logged until Ctrl-C.", flush=True)
+        os.execv(sys.executable, follow)
     print("\nMLflow starts; open an address when it says that it is running.", flush=True)
     # Without jobs, which are for language models, two server processes do instead of ten.
     for name, value in {**QUIET_MLFLOW, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():
         os.environ.setdefault(name, value)
+    subprocess.Popen(follow)
     command = [
         sys.executable,
         "-m",

@@ -14,6 +14,7 @@ from typing import Any
 
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, sha256
+from moonshine.json_model import JsonModel
 from moonshine_workflow.graph.metrics import Metrics, RunIdentity
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
@@ -35,6 +36,18 @@ class TrainedNode:
     @property
     def name(self) -> str:
         return self.metrics.node
+
+
+class RunningNode(JsonModel):
+    """What a node that trains shows of itself: the columns that its ``metrics.json`` and ``history.csv`` will have.
+
+    ``config`` is its ``config.json``, ``started`` is in seconds since 1970.
+    """
+
+    identity: RunIdentity
+    config: dict[str, Any]
+    started: float
+    rows: tuple[dict[str, float], ...]
 
 
 def read_node(folder: Path) -> TrainedNode:

@@ -1,8 +1,7 @@
 """One MLflow run per trained node, logged once from the files in the node's folder.
 
-Importing MLflow and opening a store costs seconds of CPU, so a node that trains briefly does neither: its run
-is back-filled from its folder (`log_node`). A node that trains for long shows its progress through
-:mod:`moonshine_workflow.tracking.live`. Both end in `log_to`.
+Importing MLflow and opening a store costs seconds of CPU, so no node that trains does either: runs are made from their
+files, of finished nodes by `moonshine_workflow.tracking.back_fill`, meanwhile by `moonshine_workflow.tracking.follow`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -179,29 +178,21 @@ def log_node(folder: Path, *, experiment: str, timings: Path | None, tracking_ur
     return log_to(store, node, timings, active_runs(store, node.name).get(node.name, ()))[0]
 
 
-def log_to(
-    store: Store,
-    node: TrainedNode,
-    timings: Path | None,
-    runs: Sequence[Any],
-    live: tuple[str, Collection[int]] | None = None,
-) -> tuple[str, bool]:
+def log_to(store: Store, node: TrainedNode, timings: Path | None, runs: Sequence[Any]) -> tuple[str, bool]:
     """Leave the node with one run, of this result; gives the run's id and whether it had to be written.
 
     ``runs`` are the node's active runs: one that is complete and of this result is kept, others are deleted.
-    ``live`` is a run to complete in place of a new one, and the epochs it already has.
     """
     kept = next((r for r in runs if r.data.tags.get(KEY) == node.key and r.info.status in COMPLETE), None)
-    run_id, epochs = (kept.info.run_id, ()) if kept else live or ("", ())
     recorded = read_json(timings) if timings and timings.is_file() else {}
     with answering(store.uri):
         for run in runs:
-            if run.info.run_id != run_id:
+            if run is not kept:
                 store.client.delete_run(run.info.run_id)
         if kept:
-            return run_id, False
-        run_id = run_id or start_run(store, node.metrics, node.config, _milliseconds(recorded.get("started")))
-        _complete(store, node, recorded, run_id, epochs)
+            return str(kept.info.run_id), False
+        run_id = start_run(store, node.metrics, node.config, _milliseconds(recorded.get("started")))
+        _complete(store, node, recorded, run_id)
         return run_id, True
 
 
@@ -230,14 +221,11 @@ def log_points(store: Store, run_id: str, points: Sequence[MetricPoint], when: i
         store.client.log_batch(run_id, metrics=metrics[first : first + MAX_BATCH])
 
 
-def _complete(
-    store: Store, node: TrainedNode, recorded: Mapping[str, Any], run_id: str, epochs: Collection[int]
-) -> None:
+def _complete(store: Store, node: TrainedNode, recorded: Mapping[str, Any], run_id: str) -> None:
     from mlflow.entities import RunTag
 
     finished, status = _milliseconds(recorded.get("finished")), node.metrics.status
-    missing = [row for row in node.history if row["epoch"] not in epochs]
-    log_points(store, run_id, [*epoch_points(missing), *final_points(node, recorded)], finished)
+    log_points(store, run_id, [*epoch_points(node.history), *final_points(node, recorded)], finished)
     tags = {name: recorded.get(name) for name in ("engine", "commit", "host", "device")}
     tags |= {KEY: node.key, "status": status}
     store.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items() if value])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 
@@ -27,7 +27,6 @@ from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, input_shape, train
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
-from moonshine_workflow.tracking.live import Live
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
 from moonshine_workflow.training.placement import execution_here
@@ -90,9 +89,7 @@ def train_node(job: stage.Job) -> History:
         if not processes.is_first:
             return train_it()
         identity = identity_of(job, structure, seed)
-        live = Live(identity, config)
-        held.enter_context(_watched(live))
-        progress = Progress(node, study.training.epochs, live)
+        progress = Progress(node, study.training.epochs, identity, config)
         history = train_it(observer=progress)
         history, test = evaluate_test(network, dataset, execution, history)
         if history.status == "diverged":
@@ -112,7 +109,6 @@ def train_node(job: stage.Job) -> History:
         "precision": str(execution.dtype).removeprefix("torch."),
         "resumed": history.resumed,
     }
-    job.afterwards = lambda: live.close(node.folder, node.timings)
     return history
 
 
@@ -140,13 +136,3 @@ def _warm(
     images = [batch for batch, _ in islice(loader, warm.batches)]
     done = warm_start(network, teacher, blocks, images, warm)
     stage.logger.info("warm start: %s", done)
-
-
-@contextmanager
-def _watched(live: Live) -> Iterator[None]:
-    """A run that does not end leaves no MLflow run that looks as if it went on."""
-    try:
-        yield
-    except BaseException:
-        live.close()
-        raise

@@ -1,31 +1,33 @@
-"""Progress of a training node: on the terminal, in its log, in a file for ``moonshine status``, and in MLflow."""
+"""Progress of a training node: on the terminal, in its log, and in files for ``moonshine status`` and MLflow."""
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from moonshine.files import write_json
 from moonshine.training.train import Observer, Row
-from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.metrics import RunIdentity
+from moonshine_workflow.graph.nodes import RUNNING, Node
 from moonshine_workflow.graph.stage import logger
-from moonshine_workflow.tracking.live import Live
+from moonshine_workflow.tracking.runs import RunningNode
 from moonshine_workflow.training.progress_file import read_progress
 
 
 class Progress(Observer):
     """Shows a bar per epoch where one node has a terminal to itself, and a line per epoch everywhere else."""
 
-    def __init__(self, node: Node, epochs: int, live: Live) -> None:
-        self._file = node.work / "progress.json"
+    def __init__(self, node: Node, epochs: int, identity: RunIdentity, config: Mapping[str, Any]) -> None:
+        self._file, self._shown = node.work / "progress.json", node.work / RUNNING
         self._epochs = epochs
-        self._live = live
+        self._node = RunningNode(identity=identity, config=dict(config), started=time.time(), rows=())
         # Snakemake runs several nodes on one terminal: their bars would overwrite each other
         self._bars = sys.stderr.isatty() and os.environ.get("MOONSHINE_ENGINE") != "snakemake"
         self._bar: Any = None
@@ -49,8 +51,7 @@ class Progress(Observer):
         self._done = len(rows)
         self._before = read_progress(self._file).get("seconds_at", {}).get(str(self._done), 0.0)
         logger.info("continues after epoch %d of %d", self._done, self._epochs)
-        for row in rows:
-            self._live.epoch(row)
+        self._show(rows)
 
     def batch(self, done: int, total: int) -> None:
         if not self._bars:
@@ -70,8 +71,14 @@ class Progress(Observer):
         self._epoch_started = now
         self._done += 1
         logger.info("epoch %d/%d: %s", self._done, self._epochs, _line(row))
-        self._live.epoch(row)
+        self._show([row])
         self._write()
+
+    def _show(self, rows: Sequence[Row]) -> None:
+        """Add rows to what `moonshine_workflow.tracking.follow` reads, without what JSON and MLflow cannot hold."""
+        finite = [{name: value for name, value in row.items() if _is_finite(value)} for row in rows]
+        self._node = self._node.model_copy(update={"rows": (*self._node.rows, *finite)})
+        self._node.write(self._shown)
 
     def _write(self) -> None:
         earlier = read_progress(self._file).get("seconds_at", {})
@@ -85,6 +92,10 @@ class Progress(Observer):
                 "seconds_at": {**kept, str(self._done): round(self.seconds, 3)},
             },
         )
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _line(row: Row) -> str:
