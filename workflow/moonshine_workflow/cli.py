@@ -25,20 +25,28 @@ PROGRAMS = {
     "report": (
         "moonshine_workflow.stages.report",
         True,
-        "render the report of the study, with --partial from what there is",
+        "render the study's report; with --partial from what is finished",
     ),
-    "compare": ("moonshine_workflow.commands.compare", False, "render a report that compares studies"),
-    "repro": ("moonshine_workflow.engines.parallel", False, "dvc repro, several stages at once"),
-    "handover": ("moonshine_workflow.engines.handover", False, "tell one engine what the other has done"),
+    "compare": (
+        "moonshine_workflow.commands.compare",
+        False,
+        "render one report that compares several studies",
+    ),
+    "repro": ("moonshine_workflow.engines.parallel", False, "run dvc repro with several stages at a time"),
+    "handover": (
+        "moonshine_workflow.engines.handover",
+        False,
+        "record one engine's finished work with the other",
+    ),
     "restamp": (
         "moonshine_workflow.engines.restamp",
         False,
-        "keep results after a harmless change of library code",
+        "keep finished results after a code change that cannot change a number",
     ),
     "track": (
         "moonshine_workflow.tracking.back_fill",
         False,
-        "record in MLflow the finished runs that it does not have",
+        "log finished runs that MLflow lacks",
     ),
 }
 
@@ -69,7 +77,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("moonshine", description="Smaller students of a trained network.")
+    parser = argparse.ArgumentParser(
+        "moonshine",
+        description="Structural model distillation: students with cheap blocks, planned, trained and compared.",
+    )
     parser.add_argument("--version", action="version", version=f"moonshine {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:

@@ -12,9 +12,8 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 DESCRIPTION = """
-Print the SHA-256 of a file, or that of a folder of images in the layout of torchvision's ImageFolder, or of images
-and label maps in images/ and labels/: of the names and contents of the files in train, val and test, as `sha256sum`
-lists them, sorted.
+Print the SHA-256 of a file, or of a folder of images: train/<class>/, val/<class>/ and test/<class>/, or images/ and
+labels/ for label maps. A folder's is that of its files' names and contents as `sha256sum` lists them, sorted.
 """
 
 
@@ -22,10 +21,10 @@ def add_checksum(subparsers: Any) -> None:
     """Add ``moonshine checksum``."""
     parser = subparsers.add_parser(
         "checksum",
-        help="the SHA-256 that a study states of a file or of a folder of images",
+        help="SHA-256 of a file or a folder of images, as params.yaml states it",
         description=DESCRIPTION,
     )
-    parser.add_argument("path", type=Path, metavar="PATH")
+    parser.add_argument("path", type=Path, metavar="PATH", help="a file or a folder of images")
     parser.set_defaults(run=_checksum)
 
 

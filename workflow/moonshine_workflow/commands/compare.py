@@ -1,4 +1,4 @@
-"""compare: several studies side by side in one HTML file, rendered from notebooks/compare.ipynb."""
+"""Several studies side by side in one HTML file, rendered from notebooks/compare.ipynb."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``python -m moonshine_workflow.commands.compare STUDY STUDY ... [--output FILE]``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m moonshine_workflow.commands.compare", description=__doc__
-    )
+    """``moonshine compare STUDY STUDY ... [--output FILE]``."""
+    parser = argparse.ArgumentParser(prog="moonshine compare", description=__doc__)
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="a collected study, by name")
-    parser.add_argument("--output", type=Path, default=nodes.RESULTS / "compare.html", metavar="FILE")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=nodes.RESULTS / "compare.html",
+        metavar="FILE",
+        help=f"default: {nodes.RESULTS}/compare.html",
+    )
     options = parser.parse_args(argv)
     try:
         compare(options.studies, options.output)

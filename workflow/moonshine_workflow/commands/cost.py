@@ -25,7 +25,9 @@ forward pass.
 def add_cost(subparsers: Any) -> None:
     """Add ``moonshine cost``."""
     parser = subparsers.add_parser(
-        "cost", help="what a network with cheap blocks costs", description=DESCRIPTION
+        "cost",
+        help="parameters, MACs, file size and memory of a network with cheap blocks",
+        description=DESCRIPTION,
     )
     parser.add_argument("network", help="such as wrn-40-2")
     parser.add_argument("--block", action="append", help="such as 'G(4)', once or more; default S")

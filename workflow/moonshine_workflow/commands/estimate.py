@@ -11,7 +11,7 @@ from moonshine.errors import MoonshineError
 DESCRIPTION = """
 Print device hours of a study per student and method, and the time on one and on several devices. Every distinct network
 is timed with each loss in a few training steps on noise; times are cached unless the CPU was busy with other processes.
---save writes them to a file that --throughput reads on any machine.
+--save writes them to a file that --throughput reads on any machine. Nothing trains or is downloaded.
 """
 
 
@@ -24,10 +24,18 @@ def add_estimate(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", nargs="?", type=Path, default="params.yaml", help="default: params.yaml")
-    parser.add_argument("--devices", type=int, metavar="N", default=8, help="beside 1; default 8")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        default=8,
+        help="print the time on N devices beside that on one; default 8",
+    )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--save", type=Path, metavar="FILE", help="write what was measured here")
-    source.add_argument("--throughput", type=Path, metavar="FILE", help="read it instead of measuring")
+    source.add_argument("--save", type=Path, metavar="FILE", help="write the measured times to this file")
+    source.add_argument(
+        "--throughput", type=Path, metavar="FILE", help="read such a file instead of measuring"
+    )
     parser.set_defaults(run=_estimate)
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from moonshine_workflow.students.layouts import Images
 
 DESCRIPTION = f"""
-Print what a budget leaves: the reachable range, every student with one block everywhere that fits, and the best with a
-block of its own in every place. Sizes are exact; files are exported for real where a budget limits them; latencies are
-measured on this machine's CPU and kept in the cache, unless it is too busy.
+Print which students fit a budget: the reachable range, every student that has one block everywhere, and the best
+mixtures with a block of their own at every place. Sizes are exact; where a budget limits a file, the untrained student
+is exported. Latencies are measured on this machine's CPU and cached, unless the machine is busy.
 
 A budget is one of {BUDGET_FORMS}.
-Several hold at once.
+Several --budget hold together.
 """
 
 
@@ -29,11 +29,11 @@ def add_plan(subparsers: Any) -> None:
     """Add ``moonshine plan``."""
     parser = subparsers.add_parser(
         "plan",
-        help="what fits a memory budget, before anything trains",
+        help="students that fit a budget, before anything trains",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--budget", action="append", required=True, help="such as 1.2MB; may be given again")
+    parser.add_argument("--budget", action="append", required=True, help="such as 1.2MB; repeatable")
     parser.add_argument(
         "--model", help="instead of the teacher in params.yaml: wrn-40-2, torchvision/resnet34, ..."
     )
@@ -43,10 +43,8 @@ def add_plan(subparsers: Any) -> None:
     parser.add_argument("--classes", type=int, metavar="N", help="default: those of the study's data")
     parser.add_argument("--block", action="append", help="such as 'G(4)'; default: the paper's 21")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the latencies; default 1")
-    parser.add_argument(
-        "--measure-again", action="store_true", help="measure the latencies anew, whatever the cache holds"
-    )
-    parser.add_argument("--all", action="store_true", help="list the students that do not fit, too")
+    parser.add_argument("--measure-again", action="store_true", help="ignore cached latencies")
+    parser.add_argument("--all", action="store_true", help="also list the students that do not fit")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_plan)
 

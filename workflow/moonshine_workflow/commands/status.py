@@ -18,11 +18,12 @@ from moonshine_workflow.graph.check import check_study
 def add_status(subparsers: Any) -> None:
     """Add ``moonshine status``."""
     parser = subparsers.add_parser(
-        "status", help="what of the study in params.yaml is done, running and left, and for about how long"
+        "status",
+        help="progress of the study in params.yaml, and the time left",
+        description="Print how many nodes of the study in params.yaml are done, running and left, and about how long "
+        "the rest takes.",
     )
-    parser.add_argument(
-        "--nodes", action="store_true", help="a line for every node, not only those in progress"
-    )
+    parser.add_argument("--nodes", action="store_true", help="list every node, not only those in progress")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_status)
 

@@ -126,7 +126,10 @@ def shorten(names: object) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="moonshine handover", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="moonshine handover",
+        description="Record one engine's finished work with the other, so that nothing runs twice.",
+    )
     parser.add_argument(
         "--from", dest="giver", choices=ENGINES, required=True, help="the engine that ran the study"
     )

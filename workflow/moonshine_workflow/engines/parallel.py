@@ -119,11 +119,13 @@ def _report(outcome: Outcome, done: int, total: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="moonshine repro", description="dvc repro, several stages at once")
+    parser = argparse.ArgumentParser(
+        prog="moonshine repro", description="Run dvc repro with several stages at a time."
+    )
     parser.add_argument(
         "--jobs",
         type=int,
-        help="stages at once (default: as many as cores have room for, by runtime.threads)",
+        help="stages at a time (default: the cores divided by runtime.threads)",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="print the stages that would run")
     arguments = parser.parse_args(argv)

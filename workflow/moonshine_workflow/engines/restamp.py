@@ -108,7 +108,7 @@ def _declare(study: Study, reason: str, names: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moonshine restamp",
-        description="Record finished results as made by the present code, after a harmless change to it.",
+        description="Record finished results as made by the present code, after a change that cannot alter a number.",
     )
     parser.add_argument(
         "--reason", required=True, help="why no number can have changed, such as 'docstring only'"

@@ -1,4 +1,4 @@
-"""collect: write_tables the tables of a study from all of its nodes."""
+"""collect: write the tables of a study from all of its nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report: render_notebook the study's render_report as one HTML file from notebooks/report.ipynb."""
+"""report: render the study's report as one HTML file from notebooks/report.ipynb."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTEBOOK = FOLDER / "report.ipynb"
 
 
 def render_report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
-    """Render the render_report of a study and return its HTML file.
+    """Render the report of a study and return its HTML file.
 
     ``root`` is the repository. ``partial`` renders what there is now, as ``report-partial.html``, and touches
     nothing else. Errors: ``MoonshineError``; the half-run notebook is then ``logs/report-failed.ipynb`` of
@@ -57,13 +57,15 @@ def run(job: stage.Job) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``python -m moonshine_workflow.stages.report --study NAME`` is the stage; ``--partial`` shows what there is."""
-    if "--partial" not in argv:
+    """``moonshine report``: without ``--partial`` it is the stage, which needs all that the report shows."""
+    if not {"--partial", "--help", "-h"} & set(argv):
         return stage.main(run, nodes.report, argv)
-    parser = argparse.ArgumentParser(prog="python -m moonshine_workflow.stages.report", description=__doc__)
-    parser.add_argument("--study", required=True, help="the study in params.yaml, by name")
+    parser = argparse.ArgumentParser(
+        prog="moonshine report", description="Render the report of the study in params.yaml as HTML."
+    )
+    parser.add_argument("--study", required=True, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--partial", action="store_true", help="render what there is, without waiting for the rest"
+        "--partial", action="store_true", help="render what is finished, as report-partial.html"
     )
     try:
         print(render_report(parser.parse_args(argv).study, partial=True))
