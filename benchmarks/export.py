@@ -19,8 +19,8 @@ import torch
 
 from moonshine.data.store import Split
 from moonshine.export.receipts import write_receipts
-from moonshine.export.timings import measure
-from moonshine.export.writing import BATCH, calibration_images, export_network
+from moonshine.export.timings import measure_file
+from moonshine.export.writing import CALIBRATION_BATCH, calibration_images, export_network
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import exported_bytes
@@ -77,7 +77,7 @@ def main() -> None:
                 tolerance=1e-2,
                 threads=options.threads,
             )
-        source = Source(network, about, calibration_images(data, CALIBRATION).split(BATCH))
+        source = Source(network, about, calibration_images(data, CALIBRATION).split(CALIBRATION_BATCH))
         with step("of that: trace (torch.export)"):
             source.program  # noqa: B018
         with step("of that: to ONNX"):
@@ -92,7 +92,7 @@ def main() -> None:
             exported_bytes("onnx-int8", network, shape, about)
         for format in FORMATS.values():
             with step(f"apart: latency and memory of {format.file}"):
-                measure(folder / format.file, shape, options.threads)
+                measure_file(folder / format.file, shape, options.threads)
 
 
 if __name__ == "__main__":

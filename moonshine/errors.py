@@ -16,7 +16,7 @@ def shorten(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def first_ten(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Return the names, or the first ten and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-Pair = tuple[int, int]
+PerAxis = tuple[int, int]
 """Rows and columns."""
 
-Padding = Pair | str
+Padding = PerAxis | str
 """Pixels on each side, or torch's "same" or "valid"."""
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -45,9 +45,9 @@ class Conv:
 
     in_channels: int
     out_channels: int
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
+    kernel: PerAxis = (1, 1)
+    stride: PerAxis = (1, 1)
+    dilation: PerAxis = (1, 1)
     padding: Padding = (0, 0)
     padding_mode: PaddingMode = "zeros"
     groups: int = 1
@@ -128,7 +128,7 @@ def out_channels(expression: Expression, inputs: int) -> int:
     return inputs
 
 
-def total_stride(expression: Expression) -> Pair:
+def total_stride(expression: Expression) -> PerAxis:
     """The stride of an expression as a whole; branches have the same one."""
     rows, columns = 1, 1
     for layer in layers(expression):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from moonshine.blocks.expressions import Chain, Conv, Expression, Generator, Joint, Padding, PaddingMode, Pair
+from moonshine.blocks.expressions import (
+    Chain,
+    Conv,
+    Expression,
+    Generator,
+    Joint,
+    Padding,
+    PaddingMode,
+    PerAxis,
+)
 from moonshine.errors import MoonshineError
 
 
@@ -18,9 +27,9 @@ class Geometry:
 
     in_channels: int
     out_channels: int
-    kernel: Pair = (3, 3)
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
+    kernel: PerAxis = (3, 3)
+    stride: PerAxis = (1, 1)
+    dilation: PerAxis = (1, 1)
     padding: Padding = (1, 1)
     padding_mode: PaddingMode = "zeros"
     factorised: bool = False
@@ -35,7 +44,7 @@ class Geometry:
         return (2 * self.padding[0], 2 * self.padding[1]) == (rows, columns)
 
     @property
-    def reach(self) -> Pair:
+    def reach(self) -> PerAxis:
         """From the first pixel that it sees to the last."""
         return reach(self.kernel, self.dilation)
 
@@ -46,8 +55,8 @@ class Geometry:
         *,
         groups: int = 1,
         joint: Joint = "linear",
-        kernel: Pair | None = None,
-        dilation: Pair | None = None,
+        kernel: PerAxis | None = None,
+        dilation: PerAxis | None = None,
         weight: Generator | None = None,
     ) -> Expression:
         """A spatial convolution as it is written here, with the place's stride.
@@ -98,7 +107,7 @@ class Geometry:
 def along(conv: Conv, axis: int) -> Conv:
     """A convolution's kernel, stride, dilation and padding along one axis: 0 for rows, 1 for columns."""
 
-    def only(pair: Pair, other: int) -> Pair:
+    def only(pair: PerAxis, other: int) -> PerAxis:
         return (pair[0], other) if axis == 0 else (other, pair[1])
 
     padding = conv.padding if isinstance(conv.padding, str) else only(conv.padding, 0)
@@ -111,6 +120,6 @@ def along(conv: Conv, axis: int) -> Conv:
     )
 
 
-def reach(kernel: Pair, dilation: Pair) -> Pair:
+def reach(kernel: PerAxis, dilation: PerAxis) -> PerAxis:
     """From the first pixel of a kernel to its last, in rows and columns."""
     return dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)

@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError
 
 
 @dataclass(frozen=True)
-class Share:
+class WidthShare:
     """A number of groups as a share of a width: ``N/8`` is ``Share("N", 8)``, ``N`` is ``Share("N", 1)``."""
 
     width: str
@@ -23,7 +23,7 @@ class Share:
         return self.width if self.divisor == 1 else f"{self.width}/{self.divisor}"
 
 
-Value = int | Share | Fraction | str
+Value = int | WidthShare | Fraction | str
 """A whole number, a share of a width, a fraction (``0.25``, ``1/3``) or a word (``once``)."""
 
 
@@ -78,7 +78,11 @@ class Parameter:
         if match["word"]:
             return written if written in self.words else None
         if match["width"]:
-            return Share(match["width"], int(match["divisor"] or 1)) if match["width"] == self.width else None
+            return (
+                WidthShare(match["width"], int(match["divisor"] or 1))
+                if match["width"] == self.width
+                else None
+            )
         if self.whole and re.fullmatch(_WHOLE, written):
             return int(written)
         value = Fraction(written)

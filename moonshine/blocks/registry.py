@@ -32,7 +32,7 @@ PAPER = (
 """The 21 blocks of the paper's students."""
 
 
-def parse(text: str | Block) -> Block:
+def parse_block(text: str | Block) -> Block:
     """The block written as ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
     if isinstance(text, Block):
         return text
@@ -84,12 +84,12 @@ def replaces_both(block: Block) -> bool:
     return KINDS[block.kind].replaces == "pair" or "once" in block.values
 
 
-def plan(block: str | Block, places: tuple[Geometry, ...], path: str = "block") -> BlockPlan:
+def plan_block(block: str | Block, places: tuple[Geometry, ...], path: str = "block") -> BlockPlan:
     """What a block puts in the place of one convolution, or of the two of a residual block.
 
     MoonshineError names the block, the layer (`path`), what does not fit and the values that would.
     """
-    block = parse(block)
+    block = parse_block(block)
     kind = KINDS[block.kind]
     values = [value for value in block.values if value != "once"]
     replaced = (places[0].then(places[1]),) if len(places) > 1 and replaces_both(block) else places

@@ -12,7 +12,7 @@ from moonshine.blocks.build import CheapConvolution, convolution
 from moonshine.blocks.expressions import Conv
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import BlockPlan, plan
+from moonshine.blocks.registry import BlockPlan, plan_block
 
 
 class ResidualBlock(nn.Module):
@@ -46,7 +46,7 @@ def make_block(
 ) -> ResidualBlock:
     """The pre-activation residual block with its shortcut: (n, in, h, w) -> (n, out, h/stride, w/stride).
 
-    MoonshineError as for `moonshine.blocks.registry.plan`.
+    MoonshineError as for `moonshine.blocks.registry.plan_block`.
     """
     first = Geometry(in_channels, out_channels, stride=(stride, stride))
-    return ResidualBlock(plan(block, (first, Geometry(out_channels, out_channels)), path))
+    return ResidualBlock(plan_block(block, (first, Geometry(out_channels, out_channels)), path))

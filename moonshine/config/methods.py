@@ -10,7 +10,7 @@ from moonshine.errors import MoonshineError
 from moonshine.fields import NonNegative, Positive, Section, Text, Whole
 
 
-class Term(Section):
+class TermSettings(Section):
     """Settings of one term of a loss."""
 
     @property
@@ -19,7 +19,7 @@ class Term(Section):
         return 0
 
 
-class KD(Term):
+class KD(TermSettings):
     """Settings of ``moonshine.distillation.kd``."""
 
     form: Literal["textbook", "released"]
@@ -27,14 +27,14 @@ class KD(Term):
     alpha: Annotated[float, Field(ge=0, le=1)]
 
 
-class AT(Term):
+class AT(TermSettings):
     """Settings of ``moonshine.distillation.at``."""
 
     form: Literal["released", "paper", "resolution-free"]
     beta: NonNegative
 
 
-class Hints(Term):
+class Hints(TermSettings):
     """Settings of ``moonshine.distillation.hints``: paths of layers, and the first epochs, of ``training.epochs``."""
 
     hint: Text
@@ -59,7 +59,7 @@ class Method(Section):
     hints: Hints | None = Field(None, title="hints (FitNets)")
 
     @property
-    def terms(self) -> dict[str, Term]:
+    def terms(self) -> dict[str, TermSettings]:
         """Settings of each term that the method has."""
         return {name: settings for name, settings in self if settings is not None}
 

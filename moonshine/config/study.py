@@ -18,12 +18,12 @@ from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.reading import read_yaml
 from moonshine.config.training import Runtime, Training
-from moonshine.datasets import KINDS, Data
+from moonshine.datasets import DATASET_KINDS, Data
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Key, Section, Seed
 from moonshine.networks.families import is_model
 
-SHOWN = 20
+_SHOWN = 20
 RESERVED = ("teacher", "scratch")
 
 
@@ -69,7 +69,9 @@ class Study(Section):
     def _crops_fit_the_data(self) -> Study:
         augment, data = self.augment, self.data
         if augment.resized_crop is not None and not data.is_encoded:
-            encoded = ", ".join(called for kind in KINDS if kind.is_encoded for called in kind.called())
+            encoded = ", ".join(
+                called for kind in DATASET_KINDS if kind.is_encoded for called in kind.called()
+            )
             raise ValueError(
                 f"augment.resized_crop belongs to images that are decoded during training ({encoded}); found "
                 f"data.name: {data.name}; allowed there: crop_padding"
@@ -93,7 +95,9 @@ class Study(Section):
         }
         for key, value in only_dense.items():
             if value is not None and not self.data.is_dense:
-                dense = ", ".join(called for kind in KINDS if kind.is_dense for called in kind.called())
+                dense = ", ".join(
+                    called for kind in DATASET_KINDS if kind.is_dense for called in kind.called()
+                )
                 raise ValueError(
                     f"{key} belongs to data with label maps ({dense}); found data.name: {self.data.name}"
                 )
@@ -132,6 +136,6 @@ def parse_study(content: dict[str, Any], source: str = "params") -> Study:
         return Study.model_validate(content)
     except ValidationError as error:
         found = error.errors()
-        lines = [explain(dict(item), content, Study) for item in found[:SHOWN]]
-        lines += [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        lines = [explain(dict(item), content, Study) for item in found[:_SHOWN]]
+        lines += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None

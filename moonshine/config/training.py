@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from moonshine.fields import NonNegative, Positive, Processes, Section, Share, Whole
+from moonshine.fields import NonNegative, Positive, ProcessCount, Section, Share, Whole
 
 
 class Optimizer(Section):
@@ -25,7 +25,7 @@ class Optimizer(Section):
         return self
 
 
-class Adam(Section):
+class AdamSettings(Section):
     """Adam (Kingma and Ba, 2015); ``weight_decay`` is added to every gradient, as torch's Adam does it."""
 
     kind: Literal["adam"]
@@ -88,11 +88,13 @@ class Training(Section):
 
     epochs: Whole
     batch_size: Annotated[int, Field(ge=2, le=10**6)]
-    optimizer: Annotated[Annotated[Optimizer, Tag("sgd")] | Annotated[Adam, Tag("adam")], Discriminator(kind)]
+    optimizer: Annotated[
+        Annotated[Optimizer, Tag("sgd")] | Annotated[AdamSettings, Tag("adam")], Discriminator(kind)
+    ]
     schedule: Annotated[Step | OneCycle | Poly, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
     class_weights: ClassWeights | None = None
-    devices: Processes = 1
+    devices: ProcessCount = 1
     sync_batch_norm: bool = False
 
     @model_validator(mode="after")
@@ -119,7 +121,7 @@ class Runtime(Section):
     ``workers`` processes decode the images of data that are not decoded ahead; left out, as many as ``threads``.
     """
 
-    threads: Processes
+    threads: ProcessCount
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")]
     channels_last: Literal["auto"] | bool
     compile: bool

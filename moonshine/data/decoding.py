@@ -24,7 +24,7 @@ from moonshine.errors import MoonshineError, first_line
 if TYPE_CHECKING:
     from moonshine.config.augment import ResizedCrop
 
-SHOWN = 10
+_SHOWN = 10
 """Unreadable images that an error names."""
 
 
@@ -163,10 +163,10 @@ def _begin(worker: int) -> None:
 
 def _unreadable(split: EncodedSplit, failures: list[str]) -> MoonshineError:
     count, where = len(failures), f"{split.root}: " if split.root else ""
-    more = f" and {count - SHOWN} more" if count > SHOWN else ""
+    more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
     return MoonshineError(
         f"{where}{count} {'image' if count == 1 else 'images'} cannot be read: "
-        f"{', '.join(failures[:SHOWN])}{more}; "
+        f"{', '.join(failures[:_SHOWN])}{more}; "
         "repair or replace them under the same names and run again: training continues after its last whole epoch"
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # What a file is goes by its content; kinds that run programs, as EPS does, are left out.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_DECODED_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def open_rgb(file: Path | str | BinaryIO) -> Image:
@@ -29,7 +29,7 @@ def open_turned(file: Path | str | BinaryIO) -> tuple[Image, int | None]:
     """Return what `open_rgb` does, and the EXIF orientation that the image was stored in, as by `orientation`."""
     from PIL import Image, ImageOps
 
-    with Image.open(file, formats=FORMATS) as opened:
+    with Image.open(file, formats=_DECODED_FORMATS) as opened:
         tag = orientation(opened)  # before it is loaded, which removes the tag of a TIFF
         ImageOps.exif_transpose(opened, in_place=True)
         opened.load()

@@ -40,4 +40,4 @@ def _sections(union: Any) -> Iterator[type[DataSection]]:
             yield from _sections(member)
 
 
-KINDS = tuple(_sections(Data))
+DATASET_KINDS = tuple(_sections(Data))

@@ -14,7 +14,7 @@ from moonshine.files import sha256
 if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
-SPLITS = {"train": "train", "test": "test", "val": "validation"}
+_SPLITS = {"train": "train", "test": "test", "val": "validation"}
 """How names of arrays begin -> split; the last is optional."""
 REQUIRED, OPTIONAL = [
     [f"{prefix}_{what}" for prefix in prefixes for what in ("images", "labels")]
@@ -55,7 +55,7 @@ class Arrays(DataSection):
             where=str(path),
             splits={
                 split: (arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"])
-                for prefix, split in SPLITS.items()
+                for prefix, split in _SPLITS.items()
                 if f"{prefix}_images" in arrays
             },
             description=path.name,

@@ -13,7 +13,7 @@ from moonshine.datasets.listing import checksum_of_contents, pair_files
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sides
 
-CLASSES = {
+_CLASSES = {
     7: "road",
     8: "sidewalk",
     11: "building",
@@ -36,13 +36,13 @@ CLASSES = {
 }
 """Label id in the files -> class, in the order of the benchmark's train ids 0 to 18."""
 
-VOID = frozenset(range(34)) - CLASSES.keys()
+_VOID = frozenset(range(34)) - _CLASSES.keys()
 SOURCES = (
     ("leftImg8bit", "_leftImg8bit.png", "leftImg8bit_trainvaltest.zip"),
     ("gtFine", "_gtFine_labelIds.png", "gtFine_trainvaltest.zip"),
 )
 """Folder, how its files end, and the archive that holds it."""
-COUNTS = {"train": 2975, "val": 500}
+_COUNTS = {"train": 2975, "val": 500}
 """Images of the benchmark's splits; its own test set has no public labels."""
 
 
@@ -67,26 +67,26 @@ class Cityscapes(DataSection):
         return Scenes(
             root=root,
             splits=splits,
-            ids={label: index for index, label in enumerate(CLASSES)},
-            void=VOID,
-            scored=len(CLASSES),
+            ids={label: index for index, label in enumerate(_CLASSES)},
+            void=_VOID,
+            scored=len(_CLASSES),
             description="Cityscapes, fine annotations",
             sha256=checksum_of_contents(root, names),
-            class_names=(*CLASSES.values(), "void"),
+            class_names=(*_CLASSES.values(), "void"),
             size=self.size,
         )
 
     def public_size(self) -> PublicSize:
         height, width = self.size
-        return PublicSize(COUNTS["train"], COUNTS["val"], (3, height, width), len(CLASSES) + 1)
+        return PublicSize(_COUNTS["train"], _COUNTS["val"], (3, height, width), len(_CLASSES) + 1)
 
 
 def _pairs(root: Path) -> dict[str, list[SceneFiles]]:
     """Split of the benchmark -> images with label maps, in the order of their names; all are there."""
     whole = f"both archives extracted whole ({', '.join(archive for *_, archive in SOURCES)})"
-    files = {split: (_files(root, split, *SOURCES[0]), _files(root, split, *SOURCES[1])) for split in COUNTS}
+    files = {split: (_files(root, split, *SOURCES[0]), _files(root, split, *SOURCES[1])) for split in _COUNTS}
     pairs = pair_files(root, files, whole)
-    for split, count in COUNTS.items():
+    for split, count in _COUNTS.items():
         if len(pairs[split]) != count:
             raise MoonshineError(
                 f"data.root: {root}: leftImg8bit/{split} holds {len(pairs[split])} images; allowed: {count}, "

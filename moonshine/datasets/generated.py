@@ -39,7 +39,7 @@ LARGER = 2.0
 """Sides of generated JPEGs, at most, as a multiple of the input's."""
 QUALITY = 90
 """Of generated JPEGs."""
-VOID = 255
+_VOID = 255
 """Of generated label maps."""
 
 
@@ -163,7 +163,7 @@ class GeneratedMaps(_Generated):
                 labels = self._label_map(draws)
                 noise = draws.randint(-NOISE, NOISE + 1, size=(*labels.shape, 3))
                 pixels = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
-                labels[-1] = VOID
+                labels[-1] = _VOID
                 for name, array in zip(pair, (pixels, labels), strict=True):
                     file = BytesIO()
                     Image.fromarray(array).save(file, "PNG")
@@ -173,7 +173,7 @@ class GeneratedMaps(_Generated):
             root=Path("generated"),
             splits=splits,
             ids={label: label for label in range(self.classes)},
-            void=frozenset({VOID}),
+            void=frozenset({_VOID}),
             scored=self.classes,
             description=self._description,
             sha256=digest.hexdigest(),

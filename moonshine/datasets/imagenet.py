@@ -8,15 +8,15 @@ from typing import ClassVar, Literal
 
 from moonshine.datasets.kind import CroppedImages, ImageFiles, Normalisation, PublicSize
 from moonshine.datasets.listing import Listing, checksum_of_sizes, list_images
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.errors import MoonshineError, first_few
 from moonshine.fields import FilePath
 
-CLASSES = 1000
-COUNTS = {"train": 1_281_167, "val": 50_000}
-SMALLEST = {"train": 732, "val": 50}
+_CLASSES = 1000
+_COUNTS = {"train": 1_281_167, "val": 50_000}
+_SMALLEST_CLASS = {"train": 732, "val": 50}
 """Images of the class that has the fewest."""
 
-FOLDERS = {"train": "train", "val": "test"}
+_FOLDERS = {"train": "train", "val": "test"}
 """Folder -> split: the labels of ImageNet's own test set are not public."""
 WNID = re.compile(r"n\d{8}")
 
@@ -37,7 +37,7 @@ class Imagenet(CroppedImages):
 
     def source(self) -> ImageFiles:
         try:
-            listing = list_images(self.root, FOLDERS, optional=())
+            listing = list_images(self.root, _FOLDERS, optional=())
             _check_whole(listing)
             found = checksum_of_sizes(listing.root, listing.names)
         except MoonshineError as error:
@@ -53,7 +53,7 @@ class Imagenet(CroppedImages):
         )
 
     def public_size(self) -> PublicSize:
-        return PublicSize(COUNTS["train"], COUNTS["val"], (3, self.crop, self.crop), CLASSES)
+        return PublicSize(_COUNTS["train"], _COUNTS["val"], (3, self.crop, self.crop), _CLASSES)
 
 
 def class_names() -> list[str]:
@@ -65,8 +65,8 @@ def class_names() -> list[str]:
 
 def _expected(root: str) -> str:
     return (
-        f"expected: {COUNTS['train']:,} images as train/<wnid>/*.JPEG and {COUNTS['val']:,} as val/<wnid>/*.JPEG in "
-        f"{CLASSES} folders each below {root}. ImageNet's licence leaves the download to you: put "
+        f"expected: {_COUNTS['train']:,} images as train/<wnid>/*.JPEG and {_COUNTS['val']:,} as val/<wnid>/*.JPEG in "
+        f"{_CLASSES} folders each below {root}. ImageNet's licence leaves the download to you: put "
         "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from image-net.org there, "
         'remove a train/ or val/ that is not whole, and run: python -c "from torchvision.datasets import ImageNet; '
         f"[ImageNet('{root}', split) for split in ('train', 'val')]\""
@@ -76,20 +76,20 @@ def _expected(root: str) -> str:
 def _check_whole(listing: Listing) -> None:
     if odd := [name for name in listing.classes if not WNID.fullmatch(name)]:
         raise MoonshineError(
-            f"{listing.root / 'train'} has folders that are no WordNet ids: {first_ten(odd)}"
+            f"{listing.root / 'train'} has folders that are no WordNet ids: {first_few(odd)}"
         )
-    for folder, expected in COUNTS.items():
+    for folder, expected in _COUNTS.items():
         where = listing.root / folder
-        sizes = Counter(listing.splits[FOLDERS[folder]][1])
-        if len(sizes) != CLASSES:
-            raise MoonshineError(f"{where} has {len(sizes)} class folders; allowed: {CLASSES}")
+        sizes = Counter(listing.splits[_FOLDERS[folder]][1])
+        if len(sizes) != _CLASSES:
+            raise MoonshineError(f"{where} has {len(sizes)} class folders; allowed: {_CLASSES}")
         if sizes.total() != expected:
             short = [
                 f"{name} ({sizes[label]})"
                 for label, name in enumerate(listing.classes)
-                if sizes[label] < SMALLEST[folder]
+                if sizes[label] < _SMALLEST_CLASS[folder]
             ]
             raise MoonshineError(
                 f"{where} holds {sizes.total():,} images; allowed: {expected:,}"
-                + (f" (too few in {first_ten(short)})" if short else "")
+                + (f" (too few in {first_few(short)})" if short else "")
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, model_validator
 
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.errors import MoonshineError, first_few
 from moonshine.fields import Section, Seed, Share, Side
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class UnreadableImages(MoonshineError):
         count = len(failures)
         super().__init__(
             f"{where}: {count} {'image' if count == 1 else 'images'} cannot be read: "
-            + first_ten([f"{name} ({reason})" for name, reason in failures.items()])
+            + first_few([f"{name} ({reason})" for name, reason in failures.items()])
             + "; repair or remove them (the checksum changes with that)"
         )
 

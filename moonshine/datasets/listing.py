@@ -14,14 +14,14 @@ from pathlib import Path
 from stat import S_ISREG
 
 from moonshine.datasets.kind import SceneFiles, UnreadableImages
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.errors import MoonshineError, first_few
 from moonshine.files import sha256
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ``ImageFolder``."""
-FOLDERS = {"train": "train", "val": "validation", "test": "test"}
+SPLIT_FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 """Folder -> split."""
 THREADS = min(8, len(os.sched_getaffinity(0)))
 """Files read or decoded at once; each decoder holds one image at full size."""
@@ -43,7 +43,7 @@ class Listing:
 
 
 def list_images(
-    root: Path | str, folders: Mapping[str, str] = FOLDERS, optional: Sequence[str] = ("val",)
+    root: Path | str, folders: Mapping[str, str] = SPLIT_FOLDERS, optional: Sequence[str] = ("val",)
 ) -> Listing:
     """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
 
@@ -66,11 +66,11 @@ def _list_images(root: Path, folders: Mapping[str, str], optional: Sequence[str]
     if absent := [f"{folder}/" for folder in folders if folder not in (*there, *optional)]:
         allowed = ", ".join(f"perhaps {each}/" if each in optional else f"{each}/" for each in folders)
         raise MoonshineError(
-            f"{root} holds no {' and no '.join(absent)} (found: {first_ten(there) or 'no folders'}); "
+            f"{root} holds no {' and no '.join(absent)} (found: {first_few(there) or 'no folders'}); "
             f"allowed: {allowed}, each with one folder per class"
         )
     if others := [name for name in there if name not in folders]:
-        logger.warning("%s: only %s are read; passed over: %s", root, ", ".join(folders), first_ten(others))
+        logger.warning("%s: only %s are read; passed over: %s", root, ", ".join(folders), first_few(others))
     train, *_ = folders
     classes = _classes(root / train)
     if len(classes) == 1:
@@ -94,17 +94,17 @@ def _images_by_class(
     own = {names.get(composed(name), name): name for name in _classes(root / folder)}
     if unknown := [name for name in own if name not in classes]:
         raise MoonshineError(
-            f"{root / folder} has class folders that train/ has not: {first_ten(unknown)}; "
-            f"allowed: {first_ten(classes)}"
+            f"{root / folder} has class folders that train/ has not: {first_few(unknown)}; "
+            f"allowed: {first_few(classes)}"
         )
     if unseen := [name for name in classes if name not in own]:
         logger.warning(
-            "%s: no images of %s: results say nothing about them", root / folder, first_ten(unseen)
+            "%s: no images of %s: results say nothing about them", root / folder, first_few(unseen)
         )
     found = {name: _images(root, root / folder / each, ignored) for name, each in own.items()}
     if empty := [f"{folder}/{name}" for name, images in found.items() if not images]:
         raise MoonshineError(
-            f"{root} has empty class folders: {first_ten(empty)}; "
+            f"{root} has empty class folders: {first_few(empty)}; "
             f"allowed: at least one image in each ({', '.join(SUFFIXES)})"
         )
     return found
@@ -115,16 +115,16 @@ def _classes(folder: Path) -> list[str]:
     classes = [entry.name for entry in entries if entry.is_dir()]
     if astray := [entry.name for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]:
         raise MoonshineError(
-            f"{folder} has images beside its class folders: {first_ten(astray)}; allowed: images inside of them"
+            f"{folder} has images beside its class folders: {first_few(astray)}; allowed: images inside of them"
         )
     if not classes:
         raise MoonshineError(f"{folder} has no class folders; allowed: one folder of images per class")
     if unwritable := [name for name in classes if os.fsencode(name) != name.encode(errors="replace")]:
-        raise MoonshineError(f"{folder} has folders whose names are not UTF-8: {first_ten(unwritable)!r}")
+        raise MoonshineError(f"{folder} has folders whose names are not UTF-8: {first_few(unwritable)!r}")
     alike = Counter(map(composed, classes))
     if twice := [ascii(name) for name in classes if alike[composed(name)] > 1]:
         raise MoonshineError(
-            f"{folder} has class folders of one name in several Unicode forms: {first_ten(twice)}; "
+            f"{folder} has class folders of one name in several Unicode forms: {first_few(twice)}; "
             "allowed: one of each"
         )
     return classes
@@ -160,7 +160,7 @@ def images_among(names: Iterable[str], ignored: Counter[str]) -> list[str]:
 def log_ignored(root: Path, ignored: Counter[str]) -> None:
     """Log how many files below a folder were passed over, by suffix."""
     if ignored:
-        kinds = first_ten([f"{count} {suffix}" for suffix, count in sorted(ignored.items())])
+        kinds = first_few([f"{count} {suffix}" for suffix, count in sorted(ignored.items())])
         logger.warning(
             "%s: files that are no images were passed over: %s; read: %s", root, kinds, ", ".join(SUFFIXES)
         )
@@ -192,7 +192,7 @@ def pair_files(
             maps[each] for images, maps in splits.values() for each in maps if each not in images
         ],
     }
-    if said := "; ".join(f"{what} {first_ten(names)}" for what, names in alone.items() if names):
+    if said := "; ".join(f"{what} {first_few(names)}" for what, names in alone.items() if names):
         raise MoonshineError(f"data.root: {root}: {said}; allowed: {allowed}")
     return {
         split: [(name, maps[each]) for each, name in images.items()]

@@ -21,11 +21,11 @@ LEARNING_RATE = 1e-2
 Aim = tuple[nn.Module, nn.Module]
 """A layer of the student's, and the teacher's whose output it is to give."""
 
-State = list[dict[str, Tensor]]
+FitState = list[dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class RecordedCall:
     """A place's arguments in a forward pass of the teacher, and the output of each aim's convolution there."""
 
     args: tuple[Any, ...]
@@ -42,7 +42,9 @@ class Part:
     aims: tuple[Aim, ...]
 
 
-def fit(part: Part, calls: Sequence[Call], held_out: Sequence[Call], steps: int = 0) -> tuple[float, float]:
+def fit(
+    part: Part, calls: Sequence[RecordedCall], held_out: Sequence[RecordedCall], steps: int = 0
+) -> tuple[float, float]:
     """Fit a place, in place: the relative error of its last aim before and after, on the calls held out.
 
     The module is in eval mode. Its cheap layers' batch norms get the statistics of ``calls``; then each aim's
@@ -94,19 +96,19 @@ class _Reached(Exception):
     """Ends a forward pass that has gone far enough."""
 
 
-def _run(part: Part, call: Call, position: int) -> tuple[Tensor, Tensor]:
+def _run(part: Part, call: RecordedCall, position: int) -> tuple[Tensor, Tensor]:
     """Input and output of an aim's convolution; a module that writes into its input writes into a copy."""
     args, kwargs = tree_map_only(Tensor, Tensor.clone, (call.args, call.kwargs))
     ((maps, output),) = run_to(part.module, args, kwargs, [part.aims[position][0]])
     return maps, output
 
 
-def _state(part: Part) -> State:
+def _state(part: Part) -> FitState:
     return [{name: tensor.clone() for name, tensor in layer.state_dict().items()} for layer in part.layers]
 
 
 @torch.no_grad()
-def _estimate_statistics(part: Part, calls: Sequence[Call], position: int) -> None:
+def _estimate_statistics(part: Part, calls: Sequence[RecordedCall], position: int) -> None:
     """Give the batch norms before an aim the mean statistics of the calls."""
     norms = [
         norm
@@ -127,7 +129,7 @@ def _estimate_statistics(part: Part, calls: Sequence[Call], position: int) -> No
 
 
 @torch.no_grad()
-def _error(part: Part, calls: Sequence[Call]) -> float:
+def _error(part: Part, calls: Sequence[RecordedCall]) -> float:
     """||output - target|| / ||target|| of the last aim; infinite where one of them is not finite."""
     difference = power = 0.0
     for call in calls:
@@ -141,7 +143,9 @@ def _error(part: Part, calls: Sequence[Call]) -> float:
 
 
 @torch.no_grad()
-def _solve(part: Part, calls: Sequence[Call], held_out: Sequence[Call], position: int) -> None:
+def _solve(
+    part: Part, calls: Sequence[RecordedCall], held_out: Sequence[RecordedCall], position: int
+) -> None:
     conv, _ = part.aims[position]
     if is_solvable(conv):
         fitted, held = (
@@ -151,7 +155,7 @@ def _solve(part: Part, calls: Sequence[Call], held_out: Sequence[Call], position
         solve(conv, fitted, held)
 
 
-def _step(part: Part, calls: Sequence[Call], steps: int) -> None:
+def _step(part: Part, calls: Sequence[RecordedCall], steps: int) -> None:
     """Adam, its rate falling as a cosine, on the mean squared error of the last aim, a call at a time.
 
     Batch norms are as in training. torch's functional form, for the reason that `moonshine.training.optimizer` gives.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 RIDGES = (1e-8, 1e-4, 1e-2, 1.0)
 """Penalties on the weights that are tried, as shares of the mean square of the input's channels."""
 
-SMALLEST = 1e-30
+_MIN_SCALE = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def solve(conv: nn.Conv2d, fitted: Moments, held_out: Moments) -> None:
     """
     penalised = torch.ones_like(fitted.gram[0])
     penalised[conv.in_channels :] = 0
-    scale = fitted.gram.diagonal()[: conv.in_channels].mean().clamp_min(SMALLEST)
+    scale = fitted.gram.diagonal()[: conv.in_channels].mean().clamp_min(_MIN_SCALE)
     # solve_ex, so that what is not finite is no error: it is the worst of the solutions.
     solutions = [
         torch.linalg.solve_ex(fitted.gram + torch.diag(ridge * scale * penalised), fitted.cross)[0]

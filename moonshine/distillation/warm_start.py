@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import parse
+from moonshine.blocks.registry import parse_block
 from moonshine.config.networks import WarmStart
-from moonshine.distillation.block_fit import Call, fit, run_to
+from moonshine.distillation.block_fit import RecordedCall, fit, run_to
 from moonshine.distillation.least_squares import is_solvable
 from moonshine.distillation.warm_places import FittedPlace, find
 from moonshine.errors import MoonshineError
@@ -25,8 +25,8 @@ RECORDED = 2**26
 HELD_OUT = 4
 """One image in so many is kept from the fit and measures it."""
 
-BATCH = 128
-PIXELS = BATCH * 224 * 224
+_BATCH = 128
+PIXELS = _BATCH * 224 * 224
 """At most so many images to a batch, and so many pixels (12 images of 512x1024) unless `HELD_OUT` images have more."""
 
 
@@ -53,7 +53,7 @@ class WarmStarted:
 def batch_size(input_shape: Sequence[int]) -> int:
     """How many images of ``input_shape`` (channels, height, width) a batch for `warm_start` has."""
     height, width = input_shape[1:]
-    return min(BATCH, max(HELD_OUT, PIXELS // (height * width)))
+    return min(_BATCH, max(HELD_OUT, PIXELS // (height * width)))
 
 
 def warm_start(
@@ -78,7 +78,7 @@ def warm_start(
     batches = [images for images in loader_batches[: warm.batches] if len(images) > 1]
     if not batches:
         raise MoonshineError("warm_start: found no batch of images; allowed: at least one of two images")
-    cheap = {path: block for path, text in blocks.items() if (block := parse(text)).kind != "S"}
+    cheap = {path: block for path, text in blocks.items() if (block := parse_block(text)).kind != "S"}
     places = [find(student, teacher, path, block) for path, block in cheap.items()]
     if warm.fit == "least-squares":
         for place in places:
@@ -125,7 +125,7 @@ def _tensors(layer: nn.Module) -> dict[str, Tensor]:
 
 def _record(
     teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]
-) -> tuple[list[Call], list[Call]]:
+) -> tuple[list[RecordedCall], list[RecordedCall]]:
     """What the teacher computes at a place, on the images to fit to and on those held out.
 
     Of large maps, the first images of each batch only, and of the first batches, so that each has one to hold out.
@@ -144,7 +144,7 @@ def _record(
 
 
 @torch.no_grad()
-def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) -> list[Call]:
+def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) -> list[RecordedCall]:
     ours, theirs = (next(module.parameters()).device for module in (place.part.module, teacher))
     where = teacher.get_submodule(place.path)
     wanted = [conv for _, conv in place.part.aims]
@@ -162,5 +162,5 @@ def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) ->
         if len(maps) != len(wanted):
             raise MoonshineError(f"warm_start: {place.path} takes no part in the teacher's forward pass")
         args, kwargs = seen[0]
-        calls.append(Call(args, kwargs, tuple(output.to(ours) for _, output in maps)))
+        calls.append(RecordedCall(args, kwargs, tuple(output.to(ours) for _, output in maps)))
     return calls

@@ -11,7 +11,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import draft
 from moonshine.formats.formats import FORMATS
 
-OURS = {
+_EXPORTED_FILES = {
     *(format.file for format in FORMATS.values()),
     "structure.json",
     "classify.py",
@@ -63,7 +63,7 @@ def _check(folder: Path) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise MoonshineError(f"{folder}: is no folder; allowed: a new folder, or an older export")
-    if strangers := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - OURS):
+    if strangers := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - _EXPORTED_FILES):
         raise MoonshineError(
             f"{folder}: holds {', '.join(strangers[:3])}, which no export wrote; allowed: a new folder or an old export"
         )

@@ -18,14 +18,14 @@ from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError, first_line
 from moonshine.files import sha256
 from moonshine.formats.about import About
-from moonshine.formats.format import Floats, Format, NotConverted, Run
-from moonshine.formats.formats import FORMATS, chosen
+from moonshine.formats.format import FileRunner, Floats, Format, NotConverted
+from moonshine.formats.formats import FORMATS, chosen_formats
 from moonshine.formats.quiet import quiet
 from moonshine.networks.models import Trust
 from moonshine.networks.passes import memory_format
 from moonshine.training.overlap import mean_iou, overlaps
 
-BATCH = 100
+_BATCH = 100
 """Images that go through a file at once, of at most 64x64 pixels."""
 POINTS = 0.1
 """What a float file's test error may move by, in points, or by one image where that is more."""
@@ -64,7 +64,7 @@ def write_receipts(
     ``network`` takes normalised images; the normalisation used here is that of training, not the files' own.
     Deterministic on one machine with one number of threads. `NotConverted` for a file that its runtime cannot run.
     """
-    wanted = chosen(formats)
+    wanted = chosen_formats(formats)
     trust = about.trust
     runs = {format.name: _runnable(format, folder, threads, trust) for format in wanted}
     differences = dict.fromkeys(runs, np.float32(0))
@@ -127,7 +127,7 @@ def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
 
 def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tensor, Floats, Tensor]]:
     """Normalised images, the same as pixels in [0, 1], and labels."""
-    chosen = torch.arange(len(test)).split(at_once(BATCH, *about.input_shape[1:]))
+    chosen = torch.arange(len(test)).split(at_once(_BATCH, *about.input_shape[1:]))
     with closing(evaluation_images(test, chosen, workers=workers)) as pictures:
         for indices, images in zip(chosen, pictures, strict=True):
             normalised = normalise(images, about.mean, about.std)
@@ -138,7 +138,7 @@ def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tens
             )
 
 
-def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> Run:
+def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> FileRunner:
     """Return the file as a function whose errors name it."""
 
     def attempt(work: Callable[..., Any], *given: Any) -> Any:

@@ -26,8 +26,8 @@ from moonshine.formats.formats import format_of
 if TYPE_CHECKING:
     from moonshine.networks.models import Trust
 
-BATCHES = (1, 32)
-WARM_UP = 3
+TIMED_BATCHES = (1, 32)
+_WARM_UP = 3
 RUNS = (20, 200)
 """At least and at most this many timed runs of a batch size,"""
 SECONDS = 0.5
@@ -56,11 +56,11 @@ class Timing:
     batches: tuple[Latency, ...]
 
 
-def measure(
+def measure_file(
     path: Path | str,
     input_shape: Sequence[int],
     threads: int = 1,
-    batches: Sequence[int] = BATCHES,
+    batches: Sequence[int] = TIMED_BATCHES,
     seconds: float = SECONDS,
     trust: Trust = (),
 ) -> Timing:
@@ -129,7 +129,7 @@ def _measure_here(
 
 
 def _latency(run: Any, pixels: Any, seconds: float) -> Latency:
-    for _ in range(WARM_UP):
+    for _ in range(_WARM_UP):
         run(pixels)
     times: list[float] = []
     while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < seconds):

@@ -19,11 +19,11 @@ from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
 from moonshine.formats.format import NotConverted
-from moonshine.formats.formats import FORMATS, chosen
-from moonshine.formats.source import Source, check_logits, plain_copy
+from moonshine.formats.formats import FORMATS, chosen_formats
+from moonshine.formats.source import Source, check_exported_logits, plain_copy
 from moonshine.structures.structure import ExportedStructure
 
-BATCH = 32
+CALIBRATION_BATCH = 32
 """Calibration images that go through the network at once, of at most 64x64 pixels."""
 
 
@@ -49,11 +49,11 @@ def export_network(
     raises, ``folder`` is as it was.
     """
     about.check()
-    names = [format.name for format in chosen(formats)]
+    names = [format.name for format in chosen_formats(formats)]
     if not len(test):
         raise MoonshineError("test: found no images; allowed: at least one")
     network = plain_copy(network)
-    check_logits(network, about)
+    check_exported_logits(network, about)
     _check_labels(test, about)
     with replacing(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), names)
@@ -98,8 +98,10 @@ def write_files(
     where every pixel has a label, with the ``rgb.py`` that it reads images with.
     `NotConverted` for a network that cannot be exported, naming the format and the reason.
     """
-    source = Source(plain_copy(network), about, calibration.split(at_once(BATCH, *calibration.shape[2:])))
-    wanted = chosen(formats)
+    source = Source(
+        plain_copy(network), about, calibration.split(at_once(CALIBRATION_BATCH, *calibration.shape[2:]))
+    )
+    wanted = chosen_formats(formats)
     if about.structure:
         ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
     for format in wanted:

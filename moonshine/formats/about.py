@@ -15,7 +15,7 @@ from moonshine.structures.structure import Structure
 if TYPE_CHECKING:
     from moonshine.networks.models import Trust
 
-COLOURS = {1: "grey", 3: "RGB"}
+_COLOURS = {1: "grey", 3: "RGB"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class About:
         """All of it but the structure, in values that JSON holds."""
         channels, height, width = self.input_shape
         resize = self.resize_rule.get("resize")
-        colour = COLOURS.get(channels, f"{channels} channels,")
+        colour = _COLOURS.get(channels, f"{channels} channels,")
         return {
             "input": f"{colour} float32 in [0, 1], (n, {channels}, {height}, {width}); normalised inside",
             "input_shape": list(self.input_shape),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moonshine.networks.models import Trust
 
 Floats: TypeAlias = "NDArray[np.float32]"
-Run = Callable[[Floats], Floats]
+FileRunner = Callable[[Floats], Floats]
 """Pixels in [0, 1], (n, C, H, W) -> logits, (n, classes) or (n, classes, H, W)."""
 
 
@@ -40,7 +40,7 @@ class Format:
     """In tables and sentences, before "file"."""
     encode: Callable[[Source], bytes]
     """The file's content, the same bytes for the same source; MoonshineError names the format and the reason."""
-    open: Callable[[Path, int, Trust], Run]
+    open: Callable[[Path, int, Trust], FileRunner]
     """The file as a function, with a number of threads; raises whatever its runtime does.
 
     Where it needs the code of the network, that is run as far as the trust goes, see

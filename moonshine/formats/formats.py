@@ -17,7 +17,7 @@ FORMATS = {format.name: format for format in (SAFETENSORS, TORCH_EXPORT, ONNX, O
 """Every format by its name, in the order in which an export writes them."""
 
 
-def chosen(names: Iterable[str]) -> tuple[Format, ...]:
+def chosen_formats(names: Iterable[str]) -> tuple[Format, ...]:
     """Return the formats of these names in the order of `FORMATS`.
 
     MoonshineError for none, for one that is unknown and for one whose packages are not installed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moonshine.formats.format import Floats, Format, Run
+from moonshine.formats.format import FileRunner, Floats, Format
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -28,7 +28,7 @@ def encode(source: Source) -> bytes:
     return finish(source.onnx, source.about, short_names=False)
 
 
-def open_file(path: Path, threads: int, trust: Trust) -> Run:
+def open_file(path: Path, threads: int, trust: Trust) -> FileRunner:
     """Return the file as a session of ONNX Runtime on the CPU."""
     import onnxruntime  # type: ignore[import-untyped]
 

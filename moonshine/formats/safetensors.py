@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moonshine.errors import MoonshineError
-from moonshine.formats.format import Format, Run
+from moonshine.formats.format import FileRunner, Format
 
 if TYPE_CHECKING:
     from moonshine.formats.source import Source
@@ -23,7 +23,7 @@ def encode(source: Source) -> bytes:
     return weights_bytes(source.network)
 
 
-def open_file(path: Path, threads: int, trust: Trust) -> Run:
+def open_file(path: Path, threads: int, trust: Trust) -> FileRunner:
     """Return the network of ``structure.json`` with these weights; it also holds the normalisation."""
     from moonshine.formats.source import Normalised
     from moonshine.formats.torch_runs import torch_run

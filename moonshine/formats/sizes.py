@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from moonshine.formats.about import About
-from moonshine.formats.formats import chosen
-from moonshine.formats.source import Source, check_logits, plain_copy
+from moonshine.formats.formats import chosen_formats
+from moonshine.formats.source import Source, check_exported_logits, plain_copy
 from moonshine.networks.copying import copy_of
 
 
@@ -22,11 +22,11 @@ def exported_bytes(
     what will be exported with it; else its metadata are of typical length. Takes seconds: 5 to 10 for WRN-40-2.
     MoonshineError for a network that cannot be exported.
     """
-    (wanted,) = chosen([format])
+    (wanted,) = chosen_formats([format])
     network = _as_if_trained(network)
     about = about or _typical(network, input_shape)
     about.check()
-    check_logits(network, about)
+    check_exported_logits(network, about)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, *about.input_shape), generator=generator).to(torch.uint8)
     return len(wanted.encode(Source(network, about, images.split(1))))

@@ -86,7 +86,7 @@ def plain_copy(network: nn.Module) -> nn.Module:
     return copied
 
 
-def check_logits(network: nn.Module, about: About) -> None:
+def check_exported_logits(network: nn.Module, about: About) -> None:
     """MoonshineError unless two images give logits of the shape that ``about`` says, in one tensor."""
     shape, wanted = about.input_shape, about.logits_shape(2)
     try:

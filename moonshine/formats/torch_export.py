@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moonshine.formats.format import Format, Run
+from moonshine.formats.format import FileRunner, Format
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def encode(source: Source) -> bytes:
     return file.getvalue()
 
 
-def open_file(path: Path, threads: int, trust: Trust) -> Run:
+def open_file(path: Path, threads: int, trust: Trust) -> FileRunner:
     """Return the graph, run by torch with as many threads as the process has set."""
     import torch
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from moonshine.formats.format import Floats, Run
+from moonshine.formats.format import FileRunner, Floats
 from moonshine.networks.passes import memory_format
 
 
-def torch_run(module: Callable[[Tensor], Tensor]) -> Run:
+def torch_run(module: Callable[[Tensor], Tensor]) -> FileRunner:
     """Return the module as a function of pixels, in the memory layout that suits the first of them."""
     layouts: list[torch.memory_format] = []
 

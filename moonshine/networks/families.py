@@ -136,7 +136,7 @@ and 64k for k above 1, so ``resnet-18-0.5`` is the published one of 64, 64, 128 
 and 128k in its encoder, and of 2 and 2 of widths 64k and 16k in its decoder. A k of 1 is not written.
 """
 
-ALLOWED = "; ".join(family.allowed for family in FAMILIES.values())
+ALLOWED_NETWORKS = "; ".join(family.allowed for family in FAMILIES.values())
 _WIDTH = rf"(?!0$)(?:0|[1-9][0-9]{{0,3}})(?:\.[0-9]{{0,{PLACES - 1}}}[1-9])?"
 _DEPTH = r"-(?P<depth>[1-9][0-9]{0,3})"
 _TEXT = {
@@ -180,12 +180,12 @@ class Design:
         return tuple(found)
 
 
-def parse(name: str) -> Design:
+def parse_network(name: str) -> Design:
     """The network that a name says; MoonshineError for one that says none, or one with a stage of no channels."""
     family = FAMILIES.get(name.partition("-")[0]) if isinstance(name, str) else None
     match = _TEXT[family.name].fullmatch(name) if family else None
     if match is None or family is None or match["width"] == str(family.plain or ""):
-        raise MoonshineError(f"network {name!r} is unknown; allowed: {ALLOWED}")
+        raise MoonshineError(f"network {name!r} is unknown; allowed: {ALLOWED_NETWORKS}")
     if match["width"] is None and family.plain is None:
         raise MoonshineError(f"network {name!r} has no width; allowed: {family.allowed}")
     depth = int(match.groupdict().get("depth", 0))

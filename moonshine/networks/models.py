@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from moonshine.errors import MoonshineError
 from moonshine.networks.sources import ADDED
 
-ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
+_ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
 LIBRARIES = ("torchvision", "timm")
 READS_A_FILE = "checkpoint_path"
 """An argument of every model of timm's: weights from a file, unpickled by some versions."""
@@ -54,7 +54,7 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     elif ":" in name:
         build, defaults = _function(name), {}
     else:
-        raise MoonshineError(f"model {name!r} is none; allowed: {ALLOWED}")
+        raise MoonshineError(f"model {name!r} is none; allowed: {_ALLOWED}")
     try:
         built = build(**{**defaults, **kwargs})
     except Exception as error:  # whatever a third-party builder raises

@@ -20,7 +20,7 @@ from typing import Any
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
-OURS = ("moonshine", "moonshine_workflow")
+_OWN_PACKAGES = ("moonshine", "moonshine_workflow")
 """Packages of which the nodes of a study list the files themselves."""
 COMPUTED = ("import_module", "__import__", "iter_modules", "walk_packages")
 """Functions that import, or find, modules by names that are text."""
@@ -85,8 +85,8 @@ class _Search:
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def file(self, module: str) -> Path | None:
-        """The file of a module that is no part of Python or of `OURS`; None too where there is no such module."""
-        if module.partition(".")[0] in OURS:
+        """The file of a module that is part of neither Python nor `_OWN_PACKAGES`; None if there is no such module."""
+        if module.partition(".")[0] in _OWN_PACKAGES:
             return None
         spec = self.spec(module)
         return Path(spec.origin) if spec and spec.has_location and spec.origin else None

@@ -20,9 +20,9 @@ from moonshine.preparation.tensors import CHUNK, Parts, reserve, resize_rule
 if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
-SMALLEST = 8
+_MIN_SIDE = 8
 """Pixels on the shorter side of an image, at least: three stages halve it twice."""
-COLOURS = 4
+_MAX_COLOURS = 4
 """Channels that images have without saying so, at most: RGB and transparency."""
 GREY_AS_COLOUR = (1, 3)
 """Channels found and stated where the one is repeated."""
@@ -65,10 +65,10 @@ def _images(name: str, images: Array) -> Array:
             "none of them 0"
         )
     images = images if images.ndim == 4 else images[..., None]
-    if min(images.shape[1:3]) < SMALLEST:
+    if min(images.shape[1:3]) < _MIN_SIDE:
         raise MoonshineError(
             f"{name} has images of height {images.shape[1]}, width {images.shape[2]} and {images.shape[3]} "
-            f"channels; allowed: at least {SMALLEST}x{SMALLEST}, channels last"
+            f"channels; allowed: at least {_MIN_SIDE}x{_MIN_SIDE}, channels last"
         )
     return images
 
@@ -113,10 +113,10 @@ def channels_of(source: ImageArrays) -> int:
     """Return the channels of the prepared images; MoonshineError where the study says otherwise, or does not say."""
     shape = source.splits["train"][0].shape[1:]
     found, stated = shape[-1], source.channels
-    if stated is None and found > COLOURS:
+    if stated is None and found > _MAX_COLOURS:
         raise MoonshineError(
             f"data.channels: the images of {source.where} are {shape}, taken as (height, "
-            f"width, channels); allowed without this key: up to {COLOURS} channels, because arrays with channels "
+            f"width, channels); allowed without this key: up to {_MAX_COLOURS} channels, because arrays with channels "
             f"first, and volumes, look the same; where these really have {found} channels, say `channels: {found}`"
         )
     wanted: int = stated or found

@@ -16,7 +16,7 @@ from moonshine.data.rgb import open_rgb, open_turned, orientation
 from moonshine.data.store import SPLITS, VOID
 from moonshine.datasets.kind import SceneFiles, Scenes
 from moonshine.datasets.listing import THREADS
-from moonshine.errors import MoonshineError, first_ten
+from moonshine.errors import MoonshineError, first_few
 from moonshine.preparation.tensors import Parts, reserve, resize_rule
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from moonshine.datasets.kind import Array
 
-GREY = 0
+_GREY = 0
 """The colour type of a PNG without colours, palette or transparency."""
 QUARTER_TURNS = range(5, 9)
 """EXIF orientations that exchange height and width."""
@@ -58,7 +58,7 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
         tensors |= {f"{split}_images": images, f"{split}_labels": labels}
     if failures:
         what = "image" if len(failures) == 1 else "images"
-        raise MoonshineError(f"data.root: {scenes.root}: {len(failures)} {what}: {first_ten(failures)}")
+        raise MoonshineError(f"data.root: {scenes.root}: {len(failures)} {what}: {first_few(failures)}")
     shares = _shares(scenes, tensors["train_labels"])
     for split in SPLITS[1:]:
         if split in pairs:
@@ -160,7 +160,7 @@ def _classes(scenes: Scenes, name: str, ids: Image, table: Array) -> Array:
     if found.min() < 0:
         unknown = sorted(set(np.unique(np.asarray(ids)).tolist()) - set(scenes.ids) - scenes.void)
         raise MoonshineError(
-            f"{name} has the labels {first_ten([str(label) for label in unknown])}; {_allowed(scenes)}"
+            f"{name} has the labels {first_few([str(label) for label in unknown])}; {_allowed(scenes)}"
         )
     return found
 
@@ -173,7 +173,7 @@ def _check_depth(opened: ImageFile, name: str) -> None:
     file.seek(24)  # of the header (IHDR), which comes first in a PNG
     depth, kind = file.read(2)
     file.seek(place)
-    if kind == GREY and depth != 8:
+    if kind == _GREY and depth != 8:
         raise MoonshineError(f"{name} is {depth}-bit grey; allowed: label ids in 8-bit grey or in a palette")
 
 
@@ -199,9 +199,9 @@ def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
     if absent:
         there = [str(label) for label, index in scenes.ids.items() if sizes[index]]
         void = f"void ({', '.join(map(str, sorted(scenes.void)))})"
-        alone = first_ten([*there, *([void] if counts[VOID] else [])])
+        alone = first_few([*there, *([void] if counts[VOID] else [])])
         raise MoonshineError(
-            f"data.root: {scenes.root}: no training image shows {first_ten(absent)}; the label maps hold {alone}; "
+            f"data.root: {scenes.root}: no training image shows {first_few(absent)}; the label maps hold {alone}; "
             "allowed: each class at least once, by its label: a mask of 0 and 255 has to say 1 where it says 255"
         )
     return [size / labels.numel() for size in sizes]

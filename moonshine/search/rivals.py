@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from moonshine.costs.budgets import MEASURES, Budget, show
 from moonshine.errors import MoonshineError
-from moonshine.networks.families import ALLOWED, PLACES, Design, is_model, parse
+from moonshine.networks.families import ALLOWED_NETWORKS, PLACES, Design, is_model, parse_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +35,9 @@ def rival_candidates(teacher: str, scale: str) -> tuple[str, ...]:
     """
     if is_model(teacher) and teacher not in SAME_AS:
         raise MoonshineError(
-            f"rival: {teacher} has no family of networks; allowed: {', '.join(SAME_AS)}; {ALLOWED}"
+            f"rival: {teacher} has no family of networks; allowed: {', '.join(SAME_AS)}; {ALLOWED_NETWORKS}"
         )
-    design = parse(SAME_AS.get(teacher, teacher))
+    design = parse_network(SAME_AS.get(teacher, teacher))
     if scale == "width":
         found = _narrower(design)
     elif scale == "depth":
@@ -124,7 +124,7 @@ def _alike(names: Sequence[str]) -> list[list[str]]:
     """The names in groups of the same shortcuts: peak memory falls where a stage becomes as wide as its input."""
     groups: dict[tuple[bool, ...], list[str]] = {}
     for name in names:
-        shortcuts = tuple(before != after for before, after in pairwise(parse(name).channels))
+        shortcuts = tuple(before != after for before, after in pairwise(parse_network(name).channels))
         groups.setdefault(shortcuts, []).append(name)
     return list(groups.values())
 

@@ -17,7 +17,7 @@ from moonshine.networks.models import Trust
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
 
-SHOWN = 3
+_SHOWN = 3
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -97,8 +97,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _some(problems: list[str]) -> str:
     """The first few of many, so that others have room."""
-    return "; ".join(problems[:SHOWN]) + (
-        f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "; ".join(problems[:_SHOWN]) + (
+        f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     )
 
 

@@ -10,10 +10,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import BlockPlan, parse, plan
+from moonshine.blocks.registry import BlockPlan, parse_block, plan_block
 from moonshine.errors import MoonshineError
-from moonshine.networks.families import Site, is_model
-from moonshine.networks.families import parse as parse_network
+from moonshine.networks.families import Site, is_model, parse_network
 from moonshine.structures.structure import Structure
 
 if TYPE_CHECKING:
@@ -63,12 +62,12 @@ def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
 def _plans(name: str, block: Blocks) -> dict[str, BlockPlan]:
     places = sites(name)
     if isinstance(block, str | Block):
-        chosen = {site.path: parse(block) for site in places}
+        chosen = {site.path: parse_block(block) for site in places}
     elif isinstance(block, Mapping):
         chosen = _mixed(name, block, [site.path for site in places])
     else:
         raise MoonshineError(f"block {block!r}; allowed: one such as G(4), or a mapping of layers to blocks")
-    return {site.path: plan(chosen[site.path], site.convolutions, site.path) for site in places}
+    return {site.path: plan_block(chosen[site.path], site.convolutions, site.path) for site in places}
 
 
 def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, Block]:
@@ -78,7 +77,7 @@ def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, B
             raise MoonshineError(f"{name} has no residual block {path!r}; allowed: {', '.join(close)}")
     if missing := [path for path in paths if path not in block]:
         raise MoonshineError(f"{name}: no block given for {', '.join(missing)}; a mapping names every layer")
-    return {path: parse(block[path]) for path in paths}
+    return {path: parse_block(block[path]) for path in paths}
 
 
 def build(
@@ -109,13 +108,13 @@ def _wrn(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> Wid
 
 def _resnet(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> ResNet:
     from moonshine.networks.resnet import ResNet
-    from moonshine.substitution.places import Change, Place
+    from moonshine.substitution.places import BlockChange, Place
     from moonshine.substitution.replacement import apply
 
     changes = []
     for path, planned in plans.items():
         place = Place(path, (f"{path}.conv1", f"{path}.conv2"), planned.places, (f"{path}.bn1",))
-        changes.append(Change(place, planned))
+        changes.append(BlockChange(place, planned))
     built = ResNet(places, num_classes, in_channels)
     apply(built, changes)
     return built

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.blocks.registry import parse, plan
+from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.networks.models import build_model, plain
@@ -68,7 +68,7 @@ def places_of(
     The last mapping says why the others do not: place -> block -> reason. MoonshineError as for `describe_model`, for
     text that is not a block, and for a network in which nothing can be replaced.
     """
-    names = list(dict.fromkeys(str(parse(block)) for block in blocks))
+    names = list(dict.fromkeys(str(parse_block(block)) for block in blocks))
     if is_model(name):
         structure, _, layout = describe_model(
             name, kwargs, num_classes, input_shape, include, exclude, dense=dense
@@ -92,7 +92,7 @@ def _refusals(network: str, block: str) -> dict[str, str]:
     refused = {}
     for site in sites(network):
         try:
-            plan(block, site.convolutions, site.path)
+            plan_block(block, site.convolutions, site.path)
         except MoonshineError as error:
             refused[site.path] = str(error)
     return refused

@@ -11,7 +11,7 @@ from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.registry import BlockPlan
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import ordinary_convolutions
-from moonshine.substitution.residual import Pair, geometry_of, is_spatial, pairs, recognise
+from moonshine.substitution.residual import ConvPair, geometry_of, is_spatial, pairs, recognise
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Change:
+class BlockChange:
     """A block that goes to a place, and what it puts there."""
 
     place: Place
@@ -74,7 +74,7 @@ def residual_places(module: nn.Module) -> list[Place]:
     return found + [place for place in factorised if place]
 
 
-def _of_pair(path: str, block: nn.Module, pair: Pair) -> Place:
+def _of_pair(path: str, block: nn.Module, pair: ConvPair) -> Place:
     geometries = tuple(geometry_of(block.get_submodule(name)) for name in (pair.first, pair.second))
     inside = (f"{path}.{pair.first}", f"{path}.{pair.second}")
     return Place(path, inside, geometries, tuple(f"{path}.{name}" for name in pair.norms))

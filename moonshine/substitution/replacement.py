@@ -17,19 +17,19 @@ from torch import nn
 from moonshine.blocks.build import CheapConvolution, initialise
 from moonshine.blocks.expressions import halves, out_channels, total_stride
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import parse, plan
+from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.erfnet import branch
-from moonshine.substitution.places import Change, find_place
+from moonshine.substitution.places import BlockChange, find_place
 from moonshine.substitution.residual import in_blocks, recognise
 
 
-def find_changes(module: nn.Module, blocks: Mapping[str, str | Block]) -> list[Change]:
+def find_changes(module: nn.Module, blocks: Mapping[str, str | Block]) -> list[BlockChange]:
     """What blocks by path (of a residual block or of a convolution) put into a network.
 
     MoonshineError for a path that is neither or has a cheap block already, and for a block that does not fit.
     """
-    chosen = {path: parse(block) for path, block in blocks.items()}
+    chosen = {path: parse_block(block) for path, block in blocks.items()}
     modules = dict(module.named_modules())
     if unknown := [path for path in sorted(chosen) if not path or path not in modules]:
         raise MoonshineError(f"{type(module).__name__} has no module {unknown[0]!r} to put a block into")
@@ -40,11 +40,11 @@ def find_changes(module: nn.Module, blocks: Mapping[str, str | Block]) -> list[C
             place = find_place(path, modules[path])
             if not taken.isdisjoint(place.convolutions):
                 raise MoonshineError(f"{path} has a cheap block already; allowed: ordinary convolutions")
-            changes.append(Change(place, plan(block, place.geometries, path)))
+            changes.append(BlockChange(place, plan_block(block, place.geometries, path)))
     return changes
 
 
-def apply(module: nn.Module, changes: Sequence[Change]) -> None:
+def apply(module: nn.Module, changes: Sequence[BlockChange]) -> None:
     """Put blocks into a network, in place; S changes nothing.
 
     MoonshineError, before anything is replaced, for places that overlap.
@@ -79,7 +79,7 @@ def end_of(module: nn.Module, path: str) -> nn.Module:
     )
 
 
-def _replace(module: nn.Module, change: Change) -> None:
+def _replace(module: nn.Module, change: BlockChange) -> None:
     place, plan = change.place, change.plan
     like = [cast(nn.Conv2d, module.get_submodule(path)) for path in place.convolutions]
     if place.branch:
@@ -92,7 +92,7 @@ def _replace(module: nn.Module, change: Change) -> None:
         return
     # One unit for the pair: it goes around the block's own norm, which stands in for the first of its own.
     whole, split = plan.whole, halves(plan.units[0])
-    assert split is not None  # a `Change` is only of what can be split
+    assert split is not None  # a `BlockChange` is only of what can be split
     before, after = split
     middle = out_channels(before, whole.in_channels)
     bias = plan.places[0].bias and not place.norms

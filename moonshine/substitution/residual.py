@@ -21,7 +21,7 @@ NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConvPair:
     """The two convolutions of a residual block and the batch norms between them, by path inside the block."""
 
     first: str
@@ -59,9 +59,9 @@ def geometry_of(conv: nn.Module) -> Geometry:
     )
 
 
-def pairs(module: nn.Module) -> dict[str, Pair]:
+def pairs(module: nn.Module) -> dict[str, ConvPair]:
     """The residual blocks of a network, innermost first found: path -> its pair of convolutions."""
-    found: dict[str, Pair] = {}
+    found: dict[str, ConvPair] = {}
     inside = {path: sum(map(is_spatial, layer.modules())) for path, layer in module.named_modules() if path}
     for path in sorted(inside, key=lambda path: -path.count(".")):
         taken = any(other.startswith(f"{path}.") for other in found)
@@ -70,7 +70,7 @@ def pairs(module: nn.Module) -> dict[str, Pair]:
     return {path: found[path] for path in inside if path in found}
 
 
-def recognise(block: nn.Module) -> Pair | None:
+def recognise(block: nn.Module) -> ConvPair | None:
     """The pair of a residual block; None for a module that is no such block.
 
     A sum of two branches: one has exactly two spatial convolutions, the first of which feeds the second through batch
@@ -123,7 +123,7 @@ def _layer(node: fx.Node, layers: dict[str, nn.Module]) -> nn.Module:
     return layers[str(node.target)] if node.op == "call_module" else nn.Identity()
 
 
-def _pair(first: fx.Node, second: fx.Node, layers: dict[str, nn.Module]) -> Pair | None:
+def _pair(first: fx.Node, second: fx.Node, layers: dict[str, nn.Module]) -> ConvPair | None:
     norms: list[str] = []
     node = second.all_input_nodes[0]
     while node is not first:
@@ -144,7 +144,7 @@ def _pair(first: fx.Node, second: fx.Node, layers: dict[str, nn.Module]) -> Pair
     replaceable = _one_can_stand_for_both(layers[str(first.target)], layers[str(second.target)])
     if len(first.users) != 1 or not once or not replaceable:
         return None
-    return Pair(str(first.target), str(second.target), tuple(reversed(norms)))
+    return ConvPair(str(first.target), str(second.target), tuple(reversed(norms)))
 
 
 def _one_can_stand_for_both(first: Any, second: Any) -> bool:

@@ -12,11 +12,11 @@ from torch import nn
 
 from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import parse, plan
+from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.copying import copy_of
 from moonshine.substitution.layout import Layout, lay_out, some
-from moonshine.substitution.places import Change
+from moonshine.substitution.places import BlockChange
 from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.watching import watch
 
@@ -42,7 +42,7 @@ def substitute(
         layout = lay_out(module, input_shape, include, exclude)
         changes, refused = choose(layout, block)
         if not changes:
-            raise nothing_to_swap(type(module).__name__, str(parse(block)), {**layout.kept, **refused})
+            raise nothing_to_swap(type(module).__name__, str(parse_block(block)), {**layout.kept, **refused})
     elif include or exclude:
         raise MoonshineError(
             "include, exclude: found beside a mapping of places to blocks; allowed: one of them"
@@ -77,14 +77,14 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
         )
 
 
-def choose(layout: Layout, block: str | Block) -> tuple[list[Change], dict[str, str]]:
+def choose(layout: Layout, block: str | Block) -> tuple[list[BlockChange], dict[str, str]]:
     """What a block puts in each place where it fits, S included, and (place -> reason) where it does not."""
-    block = parse(block)
-    changes: list[Change] = []
+    block = parse_block(block)
+    changes: list[BlockChange] = []
     refused: dict[str, str] = {}
     for place in layout.places:
         try:
-            changes.append(Change(place, plan(block, place.geometries, place.path)))
+            changes.append(BlockChange(place, plan_block(block, place.geometries, place.path)))
         except MoonshineError as error:
             refused[place.path] = str(error)
     return changes, refused

@@ -33,20 +33,22 @@ def discover(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> t
     calls = watch(module, input_shape)
     first = min(call.started for call in calls if call.path in layout.places[0].convolutions)
     computed = {
-        size(call) for call in calls if isinstance(module.get_submodule(call.path), nn.Conv2d) and size(call)
+        map_size(call)
+        for call in calls
+        if isinstance(module.get_submodule(call.path), nn.Conv2d) and map_size(call)
     }
     head = _head(module, calls)
     times = Counter(call.path for call in calls)
     free = [
         call
         for call in calls
-        if call.path and size(call) in computed and call.finished > first and times[call.path] == 1
+        if call.path and map_size(call) in computed and call.finished > first and times[call.path] == 1
         if not (call.started <= head.started and call.finished >= head.finished)
         and call.started < head.started
     ]
     taps: dict[Size, Call] = {}
     for depth in sorted({call.path.count(".") for call in free}):
-        here = {found: call for call in free if call.path.count(".") == depth and (found := size(call))}
+        here = {found: call for call in free if call.path.count(".") == depth and (found := map_size(call))}
         taps = {**here, **taps}
     if dropped := taps.pop((1, 1), None):
         logger.warning("tap %s: its map is 1x1 and was dropped", dropped.path)
@@ -77,9 +79,11 @@ def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]
     last = {call.path: call for call in watch(module, input_shape)}
     sizes: dict[str, Size] = {}
     for path in taps:
-        found = size(last[path]) if path in last else None
+        found = map_size(last[path]) if path in last else None
         if found is None:
-            known = [call.path for call in last.values() if size(call) and call.path and "." not in call.path]
+            known = [
+                call.path for call in last.values() if map_size(call) and call.path and "." not in call.path
+            ]
             why = (
                 "gives no map (n, channels, height, width)"
                 if path in last
@@ -93,7 +97,7 @@ def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]
     return sizes
 
 
-def size(call: Call) -> Size | None:
+def map_size(call: Call) -> Size | None:
     """Height and width of a call's output where it is a map."""
     return (call.shape[2], call.shape[3]) if call.shape and len(call.shape) == 4 else None
 

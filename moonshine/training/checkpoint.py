@@ -19,7 +19,7 @@ from moonshine.files import read_json, unreadable, write_bytes, write_json
 logger = logging.getLogger(__name__)
 VERSION = 1
 """Goes up with every change of what a checkpoint holds, or of the names in it; 0 had no version."""
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 NAME = re.compile(r"epoch-([0-9]{5,})\.(pt|json)")
 
 
@@ -45,7 +45,7 @@ class Checkpoints:
                 "fingerprint": self.fingerprint,
             },
         )
-        for old in self._epochs()[KEPT:]:
+        for old in self._epochs()[KEPT_CHECKPOINTS:]:
             self._path(old).with_suffix(".json").unlink(missing_ok=True)
             self._path(old).unlink(missing_ok=True)
 

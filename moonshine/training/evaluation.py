@@ -15,7 +15,7 @@ from moonshine.training.execution import Execution
 from moonshine.training.labels import cross_entropy
 from moonshine.training.overlap import image_values, iou, mean_iou, overlaps, standard_error
 
-BATCH = 500
+_BATCH = 500
 """Images that are evaluated at once, of at most 64x64 pixels."""
 
 
@@ -39,7 +39,7 @@ def guessing_error(labels: Tensor, dataset: Dataset) -> float:
     """Return the ``error_pct`` of predicting the most common class: of ``labels`` (N,), or of label maps (N, H, W)."""
     scored = dataset.scored_classes or dataset.num_classes
     counts = torch.zeros(scored, dtype=torch.int64)
-    for part in labels.split(BATCH):
+    for part in labels.split(_BATCH):
         known = part[(part >= 0) & (part < scored)]
         counts += torch.bincount(known.flatten().long(), minlength=scored).cpu()
     right = float(counts.max() / counts.sum())
@@ -115,7 +115,7 @@ def _outputs(
     """Logits in fp32 and labels, batch by batch, in the order of the split."""
     for images, labels in batches(
         split,
-        batch_size=at_once(BATCH, *dataset.input_shape[1:]),
+        batch_size=at_once(_BATCH, *dataset.input_shape[1:]),
         seed=0,
         epoch=0,
         augment=None,

@@ -33,7 +33,7 @@ class Updates(Protocol):
 
 def make_optimizer(
     parameters: Iterable[nn.Parameter],
-    settings: Optimizer | config.Adam,
+    settings: Optimizer | config.AdamSettings,
     decay_factors: Mapping[nn.Parameter, float] | None = None,
 ) -> Updates:
     """The optimiser that a study's ``training.optimizer`` describes.
@@ -44,7 +44,7 @@ def make_optimizer(
     decays = [settings.weight_decay * (decay_factors or {}).get(parameter, 1.0) for parameter in trained]
     return (
         Adam(trained, settings, decays)
-        if isinstance(settings, config.Adam)
+        if isinstance(settings, config.AdamSettings)
         else SGD(trained, settings, decays)
     )
 
@@ -97,7 +97,9 @@ class SGD:
 class Adam:
     """Adam; updates every parameter in place, with its weight decay of ``decays`` added to the gradient."""
 
-    def __init__(self, parameters: list[nn.Parameter], settings: config.Adam, decays: list[float]) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], settings: config.AdamSettings, decays: list[float]
+    ) -> None:
         self._parameters, self._settings, self._decays = parameters, settings, decays
         self._steps = [torch.zeros(()) for _ in self._parameters]
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
 
-PATIENCE = timedelta(hours=2)
+_TIMEOUT = timedelta(hours=2)
 """Time that processes wait for each other, as they do while the first one evaluates the validation split."""
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -110,7 +110,7 @@ def together(processes: Processes, device: torch.device) -> Iterator[None]:
         return
     on_gpu = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+        "nccl" if on_gpu else "gloo", timeout=_TIMEOUT, device_id=device if on_gpu else None
     )
     yield
     # Not after an error: NCCL would wait here for processes that wait for this one, and the launcher for all of them.

@@ -26,7 +26,7 @@ from moonshine.training.processes import ALONE, Processes
 from moonshine.training.random_states import restore, states
 from moonshine.training.schedules import learning_rate
 
-Row = dict[str, int | float | None]
+HistoryRow = dict[str, int | float | None]
 OWN_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 """Columns of a history beside the terms of the loss."""
 
@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 class Observer:
     """Callbacks of a training; these do nothing."""
 
-    def resumed(self, rows: Sequence[Row]) -> None:
+    def resumed(self, rows: Sequence[HistoryRow]) -> None:
         """The run continues after ``rows``, the epochs that an earlier process trained."""
 
     def batch(self, done: int, total: int) -> None:
         """``done`` of the epoch's ``total`` optimiser steps are taken."""
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: HistoryRow) -> None:
         """An epoch has ended; its checkpoint is not yet written."""
 
 
@@ -53,7 +53,7 @@ SILENT = Observer()
 class History:
     """Rows, one per epoch, and how the run ended: ``completed``, or ``diverged`` at its last row."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[HistoryRow] = field(default_factory=list)
     status: Literal["completed", "diverged"] = "completed"
     resumed: int = 0
 
@@ -96,7 +96,7 @@ def train(
     execution.place(objective)
     trained = Together(network, objective)
     optimizer = make_optimizer(trained.parameters(), training.optimizer, decay_factors(network))
-    rows: list[Row] = []
+    rows: list[HistoryRow] = []
     resumed = 0
     found = checkpoints.load(execution.device) if checkpoints else None
     if found:
@@ -182,7 +182,7 @@ class _Run:
     processes: Processes
 
 
-def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> Row:
+def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
     """Train for one pass over ``split``; terms of the loss are means over examples, its error is of the same passes.
 
     Of label maps the error is that of pixels.

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from moonshine.config import load_study
-from moonshine.export.timings import measure
+from moonshine.export.timings import measure_file
 from moonshine.export.writing import write_files
 from moonshine.files import sha256
 from moonshine.structures.artifacts import load
@@ -143,7 +143,7 @@ def test_a_process_that_times_a_file_of_hers_finds_her_module(
     write_files(network, here / "files", about, torch.zeros(1, *about.input_shape), ["safetensors"])
     path = here / "files" / "network.safetensors"
     monkeypatch.chdir(path.parent)  # where her module is not
-    timing = measure(path, about.input_shape, batches=[1], seconds=0.0, trust=given.trusted)
+    timing = measure_file(path, about.input_shape, batches=[1], seconds=0.0, trust=given.trusted)
     assert timing.batches[0].median_ms > 0
 
 

@@ -29,7 +29,7 @@ TIMED_HERE = """
 RUNS = (2, 2)
 
 
-def measure(path, input_shape, threads=1, batches=BATCHES, seconds=SECONDS, trust=()):
+def measure_file(path, input_shape, threads=1, batches=TIMED_BATCHES, seconds=SECONDS, trust=()):
     found = _measure_here(path, input_shape, threads, batches, seconds, trust)
     format = next(format for format, name in FORMATS.items() if name == path.name)
     latencies = tuple(Latency(**row) for row in found["batches"])

@@ -31,7 +31,7 @@ try:
     if workflow.is_main_process:
         for lock in locks.remove_stale_locks():
             logger.info(f"Removed {lock} of a Snakemake that was killed")
-        input_dates.refresh(nodes.all_nodes(STUDY))
+        input_dates.refresh_dates(nodes.all_nodes(STUDY))
         if lost := checksums.lost_data(STUDY.study):
             logger.warning(lost)
 except MoonshineError as error:

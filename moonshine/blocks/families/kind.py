@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moonshine.blocks.expressions import Decay, Expression
-from moonshine.blocks.notation import Parameter, Share, Value
+from moonshine.blocks.notation import Parameter, Value, WidthShare
 from moonshine.errors import MoonshineError
 
 
@@ -40,11 +40,11 @@ def divisors(width: int) -> list[int]:
 
 def group_count(value: Value, width: int, symbol: str) -> int:
     """The number of groups that `value` means over `width` channels; MoonshineError if it does not divide."""
-    number = value.divisor if isinstance(value, Share) else int(value)
+    number = value.divisor if isinstance(value, WidthShare) else int(value)
     if width % number == 0:
-        return width // number if isinstance(value, Share) else number
+        return width // number if isinstance(value, WidthShare) else number
     fitting = divisors(width)
-    shares = [str(Share(symbol, number)) for number in fitting]
+    shares = [str(WidthShare(symbol, number)) for number in fitting]
     raise MoonshineError(
         f"{value} groups do not divide {symbol} = {width} channels; allowed: {', '.join(map(str, fitting))}, "
         f"{', '.join(shares)}"

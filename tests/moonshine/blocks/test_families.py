@@ -19,7 +19,7 @@ from moonshine.blocks.expressions import Branches, Chain, Conv, Identity
 from moonshine.blocks.families.generated import TensorTrain, modes
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.registry import KINDS, plan
+from moonshine.blocks.registry import KINDS, plan_block
 from moonshine.blocks.residual import make_block
 from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks
@@ -56,7 +56,7 @@ ONE_OF_EACH = {
 
 
 def lone(block: str, place: Geometry) -> CheapConvolution:
-    planned = plan(block, (place,))
+    planned = plan_block(block, (place,))
     torch.manual_seed(0)
     made = CheapConvolution(planned.kind, planned.units, planned.whole)
     initialise(made)
@@ -97,7 +97,7 @@ def where_it_fits() -> Iterator[tuple[str, Geometry]]:
     for block in ONE_OF_EACH.values():
         for place in PLACES:
             with suppress(MoonshineError):
-                plan(block, (place,))
+                plan_block(block, (place,))
                 yield block, place
 
 
@@ -223,13 +223,13 @@ def test_modes_are_factors_near_each_other() -> None:
 )
 def test_a_place_that_a_kind_does_not_support(block: str, place: Geometry, said: list[object]) -> None:
     with pytest.raises(MoonshineError, match=naming(*said)):
-        plan(block, (place,), "here")
+        plan_block(block, (place,), "here")
 
 
 @pytest.mark.parametrize("block", ["TT(0)", "LRE(0)", "FIRE(0)", "SHUF(0,4)"])
 def test_a_rank_of_0(block: str) -> None:
     with pytest.raises(MoonshineError, match=naming("'0'", "whole number from 1")):
-        plan(block, (Geometry(8, 8),))
+        plan_block(block, (Geometry(8, 8),))
 
 
 def test_branches_that_add_and_transposed_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:

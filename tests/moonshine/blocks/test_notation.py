@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from moonshine import MoonshineError
 from moonshine.blocks.families.grouped import standard
 from moonshine.blocks.families.kind import Kind
-from moonshine.blocks.notation import ONCE, Block, Parameter, Share
-from moonshine.blocks.registry import KINDS, parse
+from moonshine.blocks.notation import ONCE, Block, Parameter, WidthShare
+from moonshine.blocks.registry import KINDS, parse_block
 from tests.messages import naming
 
 whole = st.integers(1, 999)
@@ -30,7 +30,7 @@ def a_kind_with_values_of_every_type(monkeypatch):
 
 
 def share(width: str) -> st.SearchStrategy:
-    return whole | st.builds(Share, st.just(width), whole)
+    return whole | st.builds(WidthShare, st.just(width), whole)
 
 
 paper = st.one_of(
@@ -51,8 +51,8 @@ blocks = paper | st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks)
 def test_text_and_slug_name_the_same_block(block):
-    assert parse(str(block)) == block
-    assert parse(block.slug) == block
+    assert parse_block(str(block)) == block
+    assert parse_block(block.slug) == block
     assert re.fullmatch(r"[A-Za-z0-9_+-]+", block.slug)
 
 
@@ -72,8 +72,8 @@ def test_text_and_slug_name_the_same_block(block):
     ],
 )
 def test_spellings(text, canonical, slug):
-    assert str(parse(text)) == canonical
-    assert parse(text).slug == slug
+    assert str(parse_block(text)) == canonical
+    assert parse_block(text).slug == slug
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_spellings(text, canonical, slug):
 )
 def test_unreadable_blocks_say_what_is_allowed(text, message):
     with pytest.raises(MoonshineError, match=naming(*message)):
-        parse(text)
+        parse_block(text)
 
 
 def test_fractions_are_exact():
-    assert parse("E2(1,1/3,p4)").values[1] == Fraction(1, 3)
-    assert parse("E2(1,0.1,p4)").values[1] == Fraction(1, 10)
+    assert parse_block("E2(1,1/3,p4)").values[1] == Fraction(1, 3)
+    assert parse_block("E2(1,0.1,p4)").values[1] == Fraction(1, 10)

@@ -9,8 +9,8 @@ from moonshine import MoonshineError
 from moonshine.blocks.expressions import Chain, Conv, layers
 from moonshine.blocks.families.kind import Kind, divisors, group_count
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.notation import ONCE, Parameter, Share
-from moonshine.blocks.registry import KINDS, parse, plan
+from moonshine.blocks.notation import ONCE, Parameter, WidthShare
+from moonshine.blocks.registry import KINDS, parse_block, plan_block
 from moonshine.blocks.residual import make_block
 from tests.messages import naming
 from tests.moonshine.blocks.test_notation import paper
@@ -29,7 +29,7 @@ def test_table_1():
     """Convolution parameters of the reference notes, at a stride of 1 where the width does not change."""
 
     def weights(block: str, width: int) -> int:
-        units = plan(block, residual(width, width)).units
+        units = plan_block(block, residual(width, width)).units
         return sum(layer.fan_in * layer.out_channels for unit in units for layer in convs(unit))
 
     n, k = 64, 3
@@ -46,11 +46,11 @@ def test_first_block_of_a_stage():
         strides = (stride, stride)
         return Conv(width, width, (3, 3), strides, padding=(1, 1), groups=groups, joint="norm+relu")
 
-    assert plan("G(N/8)", residual(32, 64, 2)).units == (
+    assert plan_block("G(N/8)", residual(32, 64, 2)).units == (
         Chain(spatial(32, 2, 4), Conv(32, 64)),
         Chain(spatial(64, 1, 8), Conv(64, 64)),
     )
-    assert plan("BG(2,M/8)", residual(32, 64, 2)).units == (
+    assert plan_block("BG(2,M/8)", residual(32, 64, 2)).units == (
         Chain(Conv(32, 32, joint="norm+relu"), spatial(32, 2, 4), Conv(32, 64)),
     )
 
@@ -59,7 +59,7 @@ def test_a_lone_convolution_gets_one_unit_of_its_own_widths():
     """Only widths that a unit uses have to divide."""
 
     def lone(block, inputs, outputs):
-        (unit,) = plan(block, (Geometry(inputs, outputs, stride=(2, 2)),)).units
+        (unit,) = plan_block(block, (Geometry(inputs, outputs, stride=(2, 2)),)).units
         return [(conv.in_channels, conv.out_channels, conv.groups, conv.stride[0]) for conv in convs(unit)]
 
     assert lone("S", 8, 12) == [(8, 12, 1, 2)]
@@ -69,14 +69,14 @@ def test_a_lone_convolution_gets_one_unit_of_its_own_widths():
 
 def test_a_spatial_convolution_is_what_the_place_has():
     place = Geometry(8, 8, (1, 5), (2, 1), (1, 2), (0, 4), "reflect")
-    cheap, pointwise = convs(plan("G(2)", (place,)).units[0])
+    cheap, pointwise = convs(plan_block("G(2)", (place,)).units[0])
     assert cheap == Conv(8, 8, (1, 5), (2, 1), (1, 2), (0, 4), "reflect", 2, joint="norm+relu")
     assert pointwise == Conv(8, 8)
 
 
 def test_one_unit_for_two_convolutions_has_both_strides():
     first, second = Geometry(8, 8, padding="same"), Geometry(8, 16, stride=(2, 2))
-    _, cheap, _ = convs(plan("B(2)", (first, second)).units[0])
+    _, cheap, _ = convs(plan_block("B(2)", (first, second)).units[0])
     assert (cheap.stride, cheap.padding) == ((2, 2), (1, 1))
 
 
@@ -98,7 +98,7 @@ def test_a_block_that_does_not_fit_says_where_and_what_would(block, reason):
 @given(paper, st.integers(1, 48), st.integers(1, 48))
 def test_a_block_fits_exactly_when_its_values_divide(block, inputs, outputs):
     def divides(value, width):
-        return width % (value.divisor if isinstance(value, Share) else value) == 0
+        return width % (value.divisor if isinstance(value, WidthShare) else value) == 0
 
     if block.kind in ("S", "G"):
         fits = all(divides(value, width) for value in block.values for width in (inputs, outputs))
@@ -107,18 +107,18 @@ def test_a_block_fits_exactly_when_its_values_divide(block, inputs, outputs):
         fits = fits and all(divides(value, outputs // block.values[0]) for value in block.values[1:])
     if not fits:
         with pytest.raises(MoonshineError, match="does not fit"):
-            plan(block, residual(inputs, outputs, 2))
+            plan_block(block, residual(inputs, outputs, 2))
         return
     assert make_block(block, inputs, outputs, 2)(torch.zeros(2, inputs, 5, 3)).shape == (2, outputs, 3, 2)
 
 
 def test_every_allowed_value_of_the_message_fits():
     with pytest.raises(MoonshineError) as caught:
-        plan("G(7)", residual(16, 32))
+        plan_block("G(7)", residual(16, 32))
     allowed = str(caught.value).partition("allowed: ")[2].split(", ")
     assert len(allowed) == 2 * len(divisors(16))
     for value in allowed:
-        plan(f"G({value})", residual(16, 32))
+        plan_block(f"G({value})", residual(16, 32))
 
 
 def test_a_new_kind_is_one_definition(monkeypatch):
@@ -129,12 +129,12 @@ def test_a_new_kind_is_one_definition(monkeypatch):
         )
 
     monkeypatch.setitem(KINDS, "W5", Kind("W5", (Parameter("g", width="N"), ONCE), wide))
-    block = parse("W5(N/2)")
-    assert parse(block.slug) == block
-    assert len(plan(block, residual(4, 8, 2)).units) == 2
-    assert len(plan("W5(N/2,once)", residual(4, 8, 2)).units) == 1
+    block = parse_block("W5(N/2)")
+    assert parse_block(block.slug) == block
+    assert len(plan_block(block, residual(4, 8, 2)).units) == 2
+    assert len(plan_block("W5(N/2,once)", residual(4, 8, 2)).units) == 1
     assert make_block(block, 4, 8, 2)(torch.ones(1, 4, 8, 8)).shape == (1, 8, 4, 4)
     with pytest.raises(MoonshineError, match=naming("W5(3)", "stage9", "3 groups", "N = 4")):
         make_block("W5(3)", 4, 8, path="stage9")
     with pytest.raises(MoonshineError, match=r"allowed: .*W5\(g\[,once\]\)"):
-        parse("Q")
+        parse_block("Q")

@@ -21,7 +21,7 @@ from tests.messages import naming
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two training images and one for validation; every label id from 0 to 33 in each."""
-    monkeypatch.setattr(cityscapes, "COUNTS", {"train": 2, "val": 1})
+    monkeypatch.setattr(cityscapes, "_COUNTS", {"train": 2, "val": 1})
     labels = np.tile(np.arange(34, dtype=np.uint8).repeat(2), (16, 1))
     for split, city, number in (("train", "aachen", 0), ("train", "ulm", 1), ("val", "munster", 0)):
         stem = f"{city}_00000{number}_000019"

@@ -36,9 +36,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for i in range(count):
                 name = f"{wnid}_{i}.JPEG" if split == "train" else f"ILSVRC2012_val_{3 * i + label:08}.JPEG"
                 (root / split / wnid / name).write_bytes(encoded(photograph(10 * label + i)))
-    monkeypatch.setattr(imagenet, "CLASSES", 3)
-    monkeypatch.setattr(imagenet, "COUNTS", {"train": 12, "val": 6})
-    monkeypatch.setattr(imagenet, "SMALLEST", {"train": 4, "val": 2})
+    monkeypatch.setattr(imagenet, "_CLASSES", 3)
+    monkeypatch.setattr(imagenet, "_COUNTS", {"train": 12, "val": 6})
+    monkeypatch.setattr(imagenet, "_SMALLEST_CLASS", {"train": 4, "val": 2})
     monkeypatch.setattr(imagenet, "class_names", lambda: ["tench", "goldfish", "great white shark"])
     return root
 
@@ -158,5 +158,5 @@ def test_what_is_missing_or_half_extracted_is_answered_with_what_belongs_where(
 
 
 def test_the_real_numbers() -> None:
-    assert imagenet.CLASSES == 1000
-    assert imagenet.COUNTS == {"train": 1_281_167, "val": 50_000}
+    assert imagenet._CLASSES == 1000
+    assert imagenet._COUNTS == {"train": 1_281_167, "val": 50_000}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from moonshine.datasets import KINDS
+from moonshine.datasets import DATASET_KINDS
 from moonshine.datasets.kind import DataSection
 
 PARAMETERS = (Path(__file__).parents[3] / "docs" / "params.md").read_text()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DATASET_KINDS)
 def test_the_documentation_explains_every_kind_and_key(kind: type[DataSection]) -> None:
     row = next(line for line in PARAMETERS.splitlines() if line.startswith("| `data.name` |"))
     assert all(f"`{called.split()[0]}`" in row for called in kind.called())
@@ -22,7 +22,7 @@ def test_the_documentation_explains_every_kind_and_key(kind: type[DataSection]) 
 
 
 def test_what_a_study_calls_the_kinds() -> None:
-    called = [name for kind in KINDS for name in kind.called()]
+    called = [name for kind in DATASET_KINDS for name in kind.called()]
     assert len(called) == len(set(called))
     assert {"cifar10", "cifar100", "generated maps"} <= set(called)
 

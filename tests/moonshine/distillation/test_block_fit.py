@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from moonshine.blocks.residual import make_block
-from moonshine.distillation.block_fit import Call, Part, fit, run_to
+from moonshine.distillation.block_fit import Part, RecordedCall, fit, run_to
 from moonshine.substitution.replacement import apply, find_changes
 
 
@@ -38,7 +38,7 @@ def lone_part(block):
     apply(student, find_changes(student, {"0": block}))
     replacement: Any = student.eval()[0]
     calls = [
-        Call((maps,), {}, (teacher(maps).detach(),))
+        RecordedCall((maps,), {}, (teacher(maps).detach(),))
         for maps in (noise(8, 6, 5, 5, seed=seed).abs() for seed in (1, 2))
     ]
     return Part(replacement, (replacement,), ((replacement[-1], teacher),)), calls
@@ -60,13 +60,13 @@ def test_a_block_with_the_teachers_own_last_layer_lost_finds_it_again():
     teacher: Any = make_block("B(2)", 8, 16, stride=2).eval()
     maps = noise(12, 8, 6, 6)
     last = teacher.branch.conv3
-    anything = Call((maps,), {}, (noise(12, 16, 3, 3, seed=1),))
+    anything = RecordedCall((maps,), {}, (noise(12, 16, 3, 3, seed=1),))
     fit(
         Part(teacher, (teacher.branch,), ((last, last),)), [anything], [anything]
     )  # for the batch's statistics
     student = copy.deepcopy(teacher)
     nn.init.normal_(student.branch.conv3.weight)
-    call = Call((maps,), {}, (run_to(teacher, [maps], {}, [last])[0][1].detach(),))
+    call = RecordedCall((maps,), {}, (run_to(teacher, [maps], {}, [last])[0][1].detach(),))
     before, after = fit(Part(student, (student.branch,), ((student.branch.conv3, last),)), [call], [call])
     assert before > 1
     assert after < 1e-5
@@ -83,7 +83,7 @@ def test_a_fit_that_does_not_improve_is_not_kept(steps):
     part, (call, _) = lone_part("B(2)")
     fit(part, [call], [call])
     with torch.no_grad():
-        perfect = Call(call.args, {}, (part.module(*call.args),))
+        perfect = RecordedCall(call.args, {}, (part.module(*call.args),))
     before = state(part.module)
     assert fit(part, [perfect], [perfect], steps) == (0.0, 0.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in part.module.state_dict().items())
@@ -103,7 +103,7 @@ def test_steps_begin_at_the_solution_and_go_below_it():
 
 def test_targets_that_are_not_finite_leave_the_start():
     part, (call, _) = lone_part("G(2)")
-    broken = Call(call.args, {}, (call.targets[0] * math.nan,))
+    broken = RecordedCall(call.args, {}, (call.targets[0] * math.nan,))
     weights = part.aims[-1][0].weight.detach().clone()
     assert fit(part, [broken], [broken], 2) == (math.inf, math.inf)
     assert torch.equal(part.aims[-1][0].weight, weights)

@@ -13,7 +13,7 @@ from moonshine import MoonshineError
 from moonshine.data.store import Split
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
-from moonshine.export.timings import measure
+from moonshine.export.timings import measure_file
 from moonshine.export.writing import export_network, write_files
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
@@ -233,7 +233,7 @@ def test_what_a_killed_export_leaves_goes_with_the_next(tmp_path):
 
 def test_a_file_that_cannot_be_measured(tmp_path):
     with pytest.raises(MoonshineError, match=naming("network.onnx", "network.pt2")):
-        measure(tmp_path / "network.onnx", SHAPE)
+        measure_file(tmp_path / "network.onnx", SHAPE)
     (tmp_path / "network.onnx").write_bytes(b"no graph")
     with pytest.raises(MoonshineError, match=r"network.onnx: cannot be measured: [^\n]+$"):
-        measure(tmp_path / "network.onnx", SHAPE)
+        measure_file(tmp_path / "network.onnx", SHAPE)

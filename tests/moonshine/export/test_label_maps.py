@@ -14,7 +14,7 @@ from moonshine import MoonshineError
 from moonshine.config.training import Runtime
 from moonshine.data.store import VOID, Dataset, Split, load_dataset
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
-from moonshine.export.timings import measure
+from moonshine.export.timings import measure_file
 from moonshine.export.writing import export_network, write_files
 from moonshine.files import read_json
 from moonshine.formats.about import About
@@ -92,7 +92,7 @@ def test_every_file_is_scored_as_networks_are_in_evaluation(exported, folder, ne
 
 
 def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_path):
-    monkeypatch.setattr("moonshine.export.receipts.BATCH", 2)
+    monkeypatch.setattr("moonshine.export.receipts._BATCH", 2)
     again = export_network(
         network,
         tmp_path / "again",
@@ -109,7 +109,7 @@ def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_
 def test_pixels_are_counted_exactly(network, monkeypatch, tmp_path):
     many = torch.tensor([[10**8 + 1], [2 * 10**8 + 3]])
     monkeypatch.setattr("moonshine.export.receipts._counts", lambda *given: many)
-    monkeypatch.setattr("moonshine.export.receipts.BATCH", 2)
+    monkeypatch.setattr("moonshine.export.receipts._BATCH", 2)
     write_files(network, tmp_path, ABOUT, TRAIN.images, ["safetensors"])
     found = write_receipts(network, tmp_path, ABOUT, TEST, ["safetensors"], threads=1)
     assert found.error_pct == pytest.approx(100 - 100 * (10**8 + 1) / (2 * 10**8 + 3), abs=1e-9)
@@ -189,7 +189,7 @@ def test_the_example_says_how_it_is_called(exported, folder):
 
 
 def test_latency_of_one_picture(exported, folder):
-    timing = measure(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
+    timing = measure_file(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
     assert [row.batch for row in timing.batches] == [1]
 
 

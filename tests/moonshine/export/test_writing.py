@@ -15,7 +15,7 @@ from PIL import Image
 
 from moonshine.data.store import Split, load_dataset
 from moonshine.export.receipts import Exported, write_receipts
-from moonshine.export.timings import measure
+from moonshine.export.timings import measure_file
 from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import read_json, sha256
 from moonshine.formats.about import About
@@ -223,7 +223,7 @@ def test_planned_bytes_of_a_network_without_weights(exported, folder):
 
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
 def test_latency_and_memory_in_a_process_of_its_own(exported, folder, format, untouched_home):
-    timing = measure(folder / format.file, SHAPE, threads=1, seconds=0.05)
+    timing = measure_file(folder / format.file, SHAPE, threads=1, seconds=0.05)
     assert (timing.format, timing.file, timing.threads) == (format.name, format.file, 1)
     assert [row.batch for row in timing.batches] == [1, 32]
     for row in timing.batches:
@@ -234,7 +234,7 @@ def test_latency_and_memory_in_a_process_of_its_own(exported, folder, format, un
 
 def test_memory_is_the_files_own_not_that_of_whoever_measures_it(exported, folder):
     ballast = np.ones(1 << 26)  # 512 MiB, which the child would report as its own by getrusage
-    timing = measure(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
+    timing = measure_file(folder / "network.onnx", SHAPE, batches=[1], seconds=0.01)
     assert timing.batches[0].peak_bytes < ballast.nbytes / 2  # and without torch, which alone is more
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 import moonshine
 from moonshine import MoonshineError
 from moonshine.distillation.taps import record
-from moonshine.networks.families import parse
+from moonshine.networks.families import parse_network
 from moonshine.search.rivals import rival_candidates
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
 from tests.messages import naming
@@ -136,8 +136,8 @@ def test_same_seed_same_weights():
     ],
 )
 def test_widths(name, channels):
-    assert parse(name).channels == channels
-    assert str(parse(name)) == name
+    assert parse_network(name).channels == channels
+    assert str(parse_network(name)) == name
     assert {(site.in_channels, site.stride) for site in sites(name)} == {(c, 1) for c in channels[1:]}
     model = build(name, num_classes=3).eval()
     assert model.get_parameter("down1.norm.weight").shape == channels[:1]

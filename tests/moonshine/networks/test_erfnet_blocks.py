@@ -15,7 +15,7 @@ from moonshine import MoonshineError
 from moonshine.blocks.expressions import Chain, Conv, layers
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.registry import KINDS, PAPER, plan
+from moonshine.blocks.registry import KINDS, PAPER, plan_block
 from moonshine.networks.erfnet import NonBottleneck1D
 from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks, sites
@@ -134,7 +134,7 @@ def fitting():
                 first = Geometry(channels, channels, factorised=True, bias=True)
                 second = replace(first, dilation=(dilation, dilation), padding=(dilation, dilation))
                 with suppress(MoonshineError):
-                    yield channels, plan(block, (first, second))
+                    yield channels, plan_block(block, (first, second))
 
 
 @given(st.sampled_from(list(fitting())))

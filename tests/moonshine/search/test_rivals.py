@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moonshine.costs.budgets import Budget, parse_budgets
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
-from moonshine.networks.families import parse
+from moonshine.networks.families import parse_network
 from moonshine.search.rivals import rival, rival_candidates
 from moonshine.structures.build import build
 from tests.messages import naming
@@ -45,9 +45,9 @@ def test_width_candidates_differ_in_width_alone():
     assert names[0] == "wrn-16-0.03125"
     assert names[-1] == "wrn-16-1.96875"
     assert "wrn-16-1" in names
-    designs = [parse(name) for name in names]
+    designs = [parse_network(name) for name in names]
     assert {design.depth for design in designs} == {16}
-    channels = [design.channels for design in (*designs, parse("wrn-16-2"))]
+    channels = [design.channels for design in (*designs, parse_network("wrn-16-2"))]
     assert len(set(channels)) == len(channels)
     assert all(a <= b for before, after in pairwise(channels) for a, b in zip(before, after, strict=True))
 
@@ -60,7 +60,7 @@ def test_depth_candidates_differ_in_depth_alone():
 
 def test_narrow_teachers_have_no_rival_equal_to_them():
     names = rival_candidates("wrn-10-0.25", "width")
-    channels = [parse(name).channels for name in names]
+    channels = [parse_network(name).channels for name in names]
     assert len(set(channels)) == len(channels)
     assert (16, 4, 8, 16) not in channels
     assert channels[-1] == (16, 4, 8, 15)

@@ -12,7 +12,7 @@ import moonshine
 from moonshine import MoonshineError
 from moonshine.blocks.expressions import Conv
 from moonshine.blocks.families.kind import Kind
-from moonshine.blocks.registry import KINDS, parse
+from moonshine.blocks.registry import KINDS, parse_block
 from moonshine.structures.build import assign, build, from_structure, residual_blocks, sites, to_structure
 from tests.messages import naming
 
@@ -178,7 +178,7 @@ def test_mixed_structure_round_trip():
 
 def test_one_block_is_the_same_as_that_block_everywhere():
     assert to_structure("wrn-10-2", "G(4)").blocks == dict.fromkeys(residual_blocks("wrn-10-2"), "G(4)")
-    assert assign("wrn-10-2", parse("G(4)")) == assign("wrn-10-2", "G-4")
+    assert assign("wrn-10-2", parse_block("G(4)")) == assign("wrn-10-2", "G-4")
 
 
 def test_a_registered_kind_is_a_network_block_too(monkeypatch):

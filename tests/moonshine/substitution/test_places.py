@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.registry import plan
+from moonshine.blocks.registry import plan_block
 from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.substitution.places import Place, find_place, lone_place
@@ -42,4 +42,4 @@ def test_what_stands_at_a_place_is_that_of_the_convolution() -> None:
 def test_a_block_that_does_not_fit_names_the_place() -> None:
     place = lone_place("body.0", spatial(8, 12))
     with pytest.raises(MoonshineError, match=naming("G(3)", "body.0", "3 groups", "N = 8")):
-        plan("G(3)", place.geometries, place.path)
+        plan_block("G(3)", place.geometries, place.path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from moonshine.blocks.residual import make_block
-from moonshine.substitution.residual import Pair, is_spatial, pairs, recognise, shortcuts
+from moonshine.substitution.residual import ConvPair, is_spatial, pairs, recognise, shortcuts
 from tests.moonshine.odd_networks import Net, Remembers, Residual, Undecided, spatial
 
 
@@ -85,8 +85,8 @@ def timm_block(**kwargs: Any) -> nn.Module:
     return resnet.BasicBlock(8, 8, attn_layer=attention, **kwargs)
 
 
-TORCHVISION = Pair("conv1", "conv2", ("bn1",))
-OURS = Pair("branch.conv1", "branch.conv2", ("branch.norm2",))
+TORCHVISION = ConvPair("conv1", "conv2", ("bn1",))
+OURS = ConvPair("branch.conv1", "branch.conv2", ("branch.norm2",))
 SEQUENTIAL = ("branch.0", "branch.2")
 
 
@@ -95,35 +95,35 @@ SEQUENTIAL = ("branch.0", "branch.2")
     [
         (torchvision_block, TORCHVISION),
         (lambda: torchvision_block(2), TORCHVISION),
-        (lambda: PreActivation(8, 16, 2), Pair("conv1", "conv2", ("bn2",))),
+        (lambda: PreActivation(8, 16, 2), ConvPair("conv1", "conv2", ("bn2",))),
         (lambda: make_block("S", 8, 8), OURS),
         (lambda: make_block("S", 8, 16, 2), OURS),
         (timm_block, TORCHVISION),
         (lambda: timm_block(attention=True), TORCHVISION),
         (lambda: timm_block(drop_path=nn.Dropout(0.1)), TORCHVISION),
-        (lambda: Residual(branch(nn.ReLU())), Pair(*SEQUENTIAL, ())),
-        (lambda: Residual(branch()), Pair("branch.0", "branch.1", ())),
+        (lambda: Residual(branch(nn.ReLU())), ConvPair(*SEQUENTIAL, ())),
+        (lambda: Residual(branch()), ConvPair("branch.0", "branch.1", ())),
         (
             lambda: Residual(branch(nn.BatchNorm2d(8), nn.PReLU(), nn.BatchNorm2d(8))),
-            Pair("branch.0", "branch.4", ("branch.1", "branch.3")),
+            ConvPair("branch.0", "branch.4", ("branch.1", "branch.3")),
         ),
-        (lambda: Residual(branch(nn.SyncBatchNorm(8))), Pair(*SEQUENTIAL, ("branch.1",))),
-        (lambda: Residual(branch(nn.BatchNorm2d(8, affine=False))), Pair(*SEQUENTIAL, ("branch.1",))),
-        (lambda: DropsPaths(branch(nn.ReLU())), Pair(*SEQUENTIAL, ())),
-        (lambda: Residual(branch(nn.MaxPool2d(2)), nn.AvgPool2d(2)), Pair(*SEQUENTIAL, ())),
+        (lambda: Residual(branch(nn.SyncBatchNorm(8))), ConvPair(*SEQUENTIAL, ("branch.1",))),
+        (lambda: Residual(branch(nn.BatchNorm2d(8, affine=False))), ConvPair(*SEQUENTIAL, ("branch.1",))),
+        (lambda: DropsPaths(branch(nn.ReLU())), ConvPair(*SEQUENTIAL, ())),
+        (lambda: Residual(branch(nn.MaxPool2d(2)), nn.AvgPool2d(2)), ConvPair(*SEQUENTIAL, ())),
         (
             lambda: Residual(branch(first=spatial(padding=2, dilation=2), second=spatial(padding="same"))),
-            Pair("branch.0", "branch.1", ()),
+            ConvPair("branch.0", "branch.1", ()),
         ),
-        (TwoInputs, Pair("first", "second", ())),
-        (Remembers, Pair("first", "second", ())),
+        (TwoInputs, ConvPair("first", "second", ())),
+        (Remembers, ConvPair("first", "second", ())),
         (
             lambda: Function(lambda self, x: x + self.scale * self.second(self.norm1(self.first(x)))),
-            Pair("first", "second", ("norm1",)),
+            ConvPair("first", "second", ("norm1",)),
         ),
     ],
 )
-def test_recognised(make: Callable[[], nn.Module], pair: Pair) -> None:
+def test_recognised(make: Callable[[], nn.Module], pair: ConvPair) -> None:
     assert recognise(make()) == pair
 
 
@@ -176,7 +176,10 @@ def test_not_recognised(make: Callable[[], nn.Module]) -> None:
 def test_a_network_has_the_innermost_blocks() -> None:
     block = Residual(branch(nn.ReLU()))
     network = Net(spatial(), nn.Sequential(block), Residual(branch()), Residual(spatial()))
-    assert pairs(network) == {"body.1.0": Pair(*SEQUENTIAL, ()), "body.2": Pair("branch.0", "branch.1", ())}
+    assert pairs(network) == {
+        "body.1.0": ConvPair(*SEQUENTIAL, ()),
+        "body.2": ConvPair("branch.0", "branch.1", ()),
+    }
     assert pairs(block) == {}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moonshine.errors import MoonshineError
-from moonshine.training.checkpoint import KEPT, VERSION, Checkpoints, fingerprint
+from moonshine.training.checkpoint import KEPT_CHECKPOINTS, VERSION, Checkpoints, fingerprint
 from tests.messages import naming
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def test_the_newest_is_used_and_only_the_last_are_kept(tmp_path: Path) -> None:
     assert found is not None
     assert found[0] == 4
     assert found[1]["weights"].tolist() == [4.0] * 3
-    assert len(list(tmp_path.glob("*.pt"))) == KEPT
+    assert len(list(tmp_path.glob("*.pt"))) == KEPT_CHECKPOINTS
 
 
 def test_nothing_there_is_a_fresh_start(tmp_path: Path) -> None:

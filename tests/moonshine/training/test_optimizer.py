@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from moonshine.config.training import Adam, Optimizer, Training
+from moonshine.config.training import AdamSettings, Optimizer, Training
 from moonshine.training.optimizer import Updates, make_optimizer
 
 SETTINGS: list[dict[str, Any]] = [
@@ -65,7 +65,7 @@ def test_a_factor_changes_the_weight_decay_of_its_parameter(settings: dict[str, 
     first, *others = theirs.parameters()
     groups = [{"params": others}, {"params": [first], "weight_decay": 0.25 * settings["weight_decay"]}]
     reference = reference_of(settings, groups)
-    section = (Adam if "kind" in settings else Optimizer).model_validate(settings)
+    section = (AdamSettings if "kind" in settings else Optimizer).model_validate(settings)
     mine = make_optimizer(ours.parameters(), section, {next(ours.parameters()): 0.25})
     for step in range(3):
         backward(ours, step)

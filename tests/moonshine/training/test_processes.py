@@ -32,7 +32,7 @@ from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import make_optimizer
 from moonshine.training.processes import ALONE, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
-from moonshine.training.train import History, Observer, Row, train
+from moonshine.training.train import History, HistoryRow, Observer, train
 from tests.messages import naming
 
 RECIPE: dict[str, Any] = {
@@ -63,14 +63,14 @@ def networks() -> tuple[nn.Module, nn.Module]:
     return build("wrn-10-1", "G(4)", num_classes=2, in_channels=1), teacher
 
 
-Ended = list[tuple[dict[str, Any], list[Row], int]]
+Ended = list[tuple[dict[str, Any], list[HistoryRow], int]]
 """What each process ended with: weights, rows, resumptions."""
 
 
 class Dies(Observer):
     """Ends its process in the second epoch."""
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: HistoryRow) -> None:
         if row["epoch"] == 1:
             os._exit(1)
 

@@ -20,7 +20,7 @@ from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Terms
-from moonshine.training.train import OWN_COLUMNS, Observer, Row, train
+from moonshine.training.train import OWN_COLUMNS, HistoryRow, Observer, train
 from tests.messages import naming
 
 FIELDS = {"epoch", "lr", "loss", "ce", "train_error_pct", "validation_error_pct", "validation_loss"}
@@ -40,7 +40,7 @@ class KilledAt(Observer):
         if self.at == (self.now, done):
             raise Killed
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: HistoryRow) -> None:
         if self.at == (self.now, None):
             raise Killed
         self.now += 1
@@ -48,13 +48,13 @@ class KilledAt(Observer):
 
 class Recorder(Observer):
     def __init__(self) -> None:
-        self.before: list[Row] = []
-        self.rows: list[Row] = []
+        self.before: list[HistoryRow] = []
+        self.rows: list[HistoryRow] = []
 
-    def resumed(self, rows: Sequence[Row]) -> None:
+    def resumed(self, rows: Sequence[HistoryRow]) -> None:
         self.before = list(rows)
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: HistoryRow) -> None:
         self.rows.append(row)
 
 
@@ -104,7 +104,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     expected = train(whole, Objective(), stripes, training, augment, execution, seed=3)
     checkpoints = Checkpoints(tmp_path, "these settings")
 
-    def attempt(observer: Observer) -> tuple[nn.Module, list[Row], int]:
+    def attempt(observer: Observer) -> tuple[nn.Module, list[HistoryRow], int]:
         fresh = network(seed=99)  # the weights must come from the checkpoint, or from the same seed
         if not list(tmp_path.iterdir()):
             fresh = network()

@@ -25,5 +25,5 @@ def test_of_a_folder_snakemake_takes_the_date_of_the_file_that_it_keeps_in_it(
         path.touch()
         os.utime(path, (made, made))
     monkeypatch.setattr(input_dates, "_recorded", lambda _: [(node, {str(code): "sha256:of before"})])
-    assert input_dates.refresh([node]) == ([str(code)] if date < 20 else [])
+    assert input_dates.refresh_dates([node]) == ([str(code)] if date < 20 else [])
     assert code.stat().st_mtime > stamp.stat().st_mtime

@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def claim(folder: Path, process: int) -> None:
     """As while DVC's process runs a stage in a folder."""
-    path = folder / locks.CLAIMS
+    path = folder / locks.DVC_LOCKS
     path.parent.mkdir(parents=True, exist_ok=True)
     info = {"pid": process, "cmd": "dvc repro"}
     path.write_text(json.dumps({"write": {"results/tiny/teacher": info}, "read": {"params.yaml": [info]}}))
@@ -69,7 +69,7 @@ def test_parameters_that_a_running_stage_has_used_are_not_replaced(tmp_path: Pat
     claim(tmp_path, os.getpid())
     tiny.write_study(tmp_path)
     with inside(tmp_path):
-        path = nodes.resolved("tiny")
+        path = nodes.resolved_file("tiny")
         write_json(path, {"seeds": "then"})
         with pytest.raises(MoonshineError, match=naming("DVC", "dvc repro")):
             dvc_state.changes()
@@ -86,8 +86,8 @@ def test_a_second_snakemake_is_refused_and_a_later_one_is_not(tmp_path: Path) ->
 
 def test_a_killed_dvc_stops_nobody(tmp_path: Path) -> None:
     claim(tmp_path, NO_PROCESS)
-    for claims in ((tmp_path / locks.CLAIMS).read_text(), "{"):
-        (tmp_path / locks.CLAIMS).write_text(claims)
+    for claims in ((tmp_path / locks.DVC_LOCKS).read_text(), "{"):
+        (tmp_path / locks.DVC_LOCKS).write_text(claims)
         # the lock is really held, so a second Snakemake is refused
         with locked(tmp_path), pytest.raises(MoonshineError, match="another Snakemake"):
             locks.lock_dvc_out(patience=0)

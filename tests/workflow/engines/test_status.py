@@ -15,10 +15,10 @@ from moonshine.files import sha256, write_bytes, write_json
 from moonshine.structures.build import to_structure
 from moonshine_workflow import cli
 from moonshine_workflow.engines import handover
-from moonshine_workflow.engines.status import State, summary, survey
+from moonshine_workflow.engines.status import NodeState, summary, survey
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.nodes import Node
-from moonshine_workflow.graph.parameters import resolved
+from moonshine_workflow.graph.parameters import resolved_values
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.tables import collect
 from moonshine_workflow.training.configuration import configuration
@@ -46,7 +46,7 @@ def finish(study: Study, node: Node, seconds: float = 10.0) -> None:
         write_json(node.timings, {"seconds": seconds})
 
 
-def states(study: Study) -> dict[str, State]:
+def states(study: Study) -> dict[str, NodeState]:
     return {one.node.name: one for one in survey(study)}
 
 
@@ -133,7 +133,7 @@ def test_data_of_other_settings_and_what_was_trained_on_them_are_outdated(study:
     fetch = nodes.fetch("tiny")
     description = fetch.folder / "dataset.json"
     write_json(description, {"sha256": {"data.safetensors": "1"}})
-    write_json(fetch.timings, {"data": resolved(study)["data"], "dataset": sha256(description)})
+    write_json(fetch.timings, {"data": resolved_values(study)["data"], "dataset": sha256(description)})
     for node, data in ((nodes.teacher("tiny"), "1"), (nodes.scratch("tiny", "G4", 0), "2")):
         made = json.loads((node.folder / "config.json").read_text())
         write_json(node.folder / "config.json", {**made, "inputs": {"data": data}})

@@ -14,7 +14,7 @@ import yaml
 from moonshine.config import Study, load_study
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.rules import package
-from moonshine_workflow.engines.snakemake_state import Job
+from moonshine_workflow.engines.snakemake_state import JobState
 from moonshine_workflow.graph import nodes, resolve
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, clone, inside
@@ -150,12 +150,12 @@ def clone_with_nets(folder: Path, content: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def snakemake(folder: Path) -> dict[str, Job]:
+def snakemake(folder: Path) -> dict[str, JobState]:
     return read_snakemake(folder)
 
 
 @pytest.fixture(scope="module")
-def dvc(folder: Path) -> dict[str, Job]:
+def dvc(folder: Path) -> dict[str, JobState]:
     return read_dvc(folder)
 
 
@@ -164,12 +164,12 @@ def study(folder: Path) -> Study:
     return load_study(folder / "params.yaml")
 
 
-def read_snakemake(folder: Path) -> dict[str, Job]:
+def read_snakemake(folder: Path) -> dict[str, JobState]:
     with inside(folder):
         return {job.name: job for job in snakemake_state.jobs()}
 
 
-def read_dvc(folder: Path) -> dict[str, Job]:
+def read_dvc(folder: Path) -> dict[str, JobState]:
     """DVC's stages in the form of Snakemake's jobs, without those that read params.yaml as the Snakefile does."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
@@ -181,7 +181,7 @@ def read_dvc(folder: Path) -> dict[str, Job]:
             if stage.name.partition("@")[0] in dvc_state.OWN_STAGES:
                 continue
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-            found[stage.name] = Job(
+            found[stage.name] = JobState(
                 name=stage.name,
                 command=stage.cmd,
                 inputs=tuple(sorted(dep.def_path for dep in stage.deps if dep not in params)),
@@ -196,7 +196,7 @@ def read_dvc(folder: Path) -> dict[str, Job]:
     return found
 
 
-def differences(snakemake: dict[str, Job], dvc: dict[str, Job]) -> list[str]:
+def differences(snakemake: dict[str, JobState], dvc: dict[str, JobState]) -> list[str]:
     """What the two graphs do not share, in words; an input of DVC that is a folder stands for the inputs below it."""
     found = [f"{name}: only in one engine" for name in snakemake.keys() ^ dvc.keys()]
     for name in snakemake.keys() & dvc.keys():
@@ -214,11 +214,11 @@ def differences(snakemake: dict[str, Job], dvc: dict[str, Job]) -> list[str]:
     return found
 
 
-def test_the_graphs_are_equal(snakemake: dict[str, Job], dvc: dict[str, Job]) -> None:
+def test_the_graphs_are_equal(snakemake: dict[str, JobState], dvc: dict[str, JobState]) -> None:
     assert differences(snakemake, dvc) == []
 
 
-def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, JobState], study: Study) -> None:
     expected = {node.name: node for node in nodes.all_nodes(study)}
     assert snakemake.keys() == expected.keys()
     for name, job in snakemake.items():
@@ -227,7 +227,9 @@ def test_the_graphs_are_the_nodes_of_the_study(snakemake: dict[str, Job], study:
         assert job.command == " ".join(("python", *expected[name].command))
 
 
-def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Job], study: Study) -> None:
+def test_tables_come_from_exactly_the_nodes_of_the_study(
+    snakemake: dict[str, JobState], study: Study
+) -> None:
     root = f"results/{study.study}"
     expected = {f"{root}/teacher/structure.json", f"{root}/measure/teacher.json"}
     for node in nodes.trained(study):
@@ -238,7 +240,7 @@ def test_tables_come_from_exactly_the_nodes_of_the_study(snakemake: dict[str, Jo
     assert {path for path in found if path.startswith("results/")} == expected
 
 
-def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
+def test_scratch_waits_for_no_teacher(snakemake: dict[str, JobState]) -> None:
     waits = {name for name, job in snakemake.items() if any("/teacher/" in path for path in job.inputs)}
     assert {name.split("@")[0] for name in waits} <= {
         "distil",
@@ -252,7 +254,7 @@ def test_scratch_waits_for_no_teacher(snakemake: dict[str, Job]) -> None:
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 @pytest.mark.parametrize("what", ["name", "command", "inputs", "outputs", "params", "value"])
 def test_a_difference_is_noticed(
-    engine: str, what: str, snakemake: dict[str, Job], dvc: dict[str, Job], study: Study
+    engine: str, what: str, snakemake: dict[str, JobState], dvc: dict[str, JobState], study: Study
 ) -> None:
     graphs = {"snakemake": dict(snakemake), "dvc": dict(dvc)}
     name = nodes.scratch(study.study, next(iter(study.students)), study.seeds[0]).name

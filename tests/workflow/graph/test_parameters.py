@@ -21,7 +21,7 @@ def test_a_study_is_read_as_it_was_written(
     study = load_study(path)
     monkeypatch.chdir(tmp_path)
     resolve.refresh(study)
-    monkeypatch.setenv(nodes.PARAMS_VARIABLE, str(nodes.resolved(study.study)))
+    monkeypatch.setenv(nodes.PARAMS_VARIABLE, str(nodes.resolved_file(study.study)))
     found = study_of_job()
     assert found == study
     assert [*found.students, *found.methods] == [*study.students, *study.methods]  # the order of the tables

@@ -172,7 +172,7 @@ def test_every_network_has_a_colour_of_its_own_for_every_class() -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (16, [0, 8, 15])])
 def test_the_pictures_are_chosen_by_their_place_alone(count: int, expected: list[int]) -> None:
-    assert examples.chosen(count) == expected
+    assert examples.shown_indices(count) == expected
 
 
 def test_top5_errors_are_shown_where_there_are_classes_enough(tmp_path: Path) -> None:

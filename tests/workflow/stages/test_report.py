@@ -188,7 +188,7 @@ def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkey
     (folder / "report.ipynb").write_text("{}")
     source = small_notebook(tmp_path / "broken.ipynb", "before = 'seen'", "print(before)", "1 / 0")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("moonshine_workflow.stages.report.NOTEBOOK", source)
+    monkeypatch.setattr("moonshine_workflow.stages.report._NOTEBOOK", source)
     monkeypatch.setattr("moonshine_workflow.stages.report.tracked", nullcontext)
     assert report_main(["--study", "digits"]) == stage.USAGE_ERROR
     message = capfd.readouterr().err

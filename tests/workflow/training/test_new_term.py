@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
-from moonshine.config.methods import Term as Settings
+from moonshine.config.methods import TermSettings as Settings
 from moonshine.config.study import Study
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset, Split

@@ -11,7 +11,7 @@ from moonshine.datasets.segmentation_folder import checksum_segmentation_folder
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
-DESCRIPTION = """
+_DESCRIPTION = """
 Print the SHA-256 of a file, or of a folder of images: train/<class>/, val/<class>/ and test/<class>/, or images/ and
 labels/ for label maps. A folder's is that of its files' names and contents as `sha256sum` lists them, sorted.
 """
@@ -22,7 +22,7 @@ def add_checksum(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "checksum",
         help="SHA-256 of a file or a folder of images, as params.yaml states it",
-        description=DESCRIPTION,
+        description=_DESCRIPTION,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a file or a folder of images")
     parser.set_defaults(run=_checksum)

@@ -11,7 +11,7 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
-NOTEBOOK = FOLDER / "compare.ipynb"
+_NOTEBOOK = FOLDER / "compare.ipynb"
 
 
 def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
@@ -27,7 +27,7 @@ def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
         if not table.is_file():
             raise MoonshineError(f"{table}: missing; study '{study}' has not been collected")
     render_notebook(
-        NOTEBOOK,
+        _NOTEBOOK,
         {"studies": list(studies), "root": str(root)},
         title=f"moonshine: {', '.join(studies)}",
         html=output,

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from moonshine_workflow.commands.options import input_shape
+from moonshine_workflow.commands.options import parse_input
 from moonshine_workflow.commands.text_table import text_table
 
 if TYPE_CHECKING:
     from moonshine.costs.cost import Cost
 
-DESCRIPTION = """
+_DESCRIPTION = """
 Print what a network costs, one row per block, against the same network with ordinary blocks (S).
 
 MACs are multiply-accumulates of convolutions and linear layers; published ops are the papers' "Ops" column;
@@ -27,7 +27,7 @@ def add_cost(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "cost",
         help="parameters, MACs, file size and memory of a network with cheap blocks",
-        description=DESCRIPTION,
+        description=_DESCRIPTION,
     )
     parser.add_argument("network", help="such as wrn-40-2")
     parser.add_argument("--block", action="append", help="such as 'G(4)', once or more; default S")
@@ -38,11 +38,11 @@ def add_cost(subparsers: Any) -> None:
 
 
 def _cost(arguments: argparse.Namespace) -> int:
-    from moonshine.blocks.registry import parse
+    from moonshine.blocks.registry import parse_block
     from moonshine.structures.build import assign, build
 
-    shape = input_shape(arguments.input)
-    blocks = [str(parse(block)) for block in arguments.block or ["S"]]
+    shape = parse_input(arguments.input)
+    blocks = [str(parse_block(block)) for block in arguments.block or ["S"]]
     for block in blocks:
         assign(arguments.network, block)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from moonshine.errors import MoonshineError
 
-DESCRIPTION = """
+_DESCRIPTION = """
 Print device hours of a study per student and method, and the time on one and on several devices. Every distinct network
 is timed with each loss in a few training steps on noise; times are cached unless the CPU was busy with other processes.
 --save writes them to a file that --throughput reads on any machine. Nothing trains or is downloaded.
@@ -20,7 +20,7 @@ def add_estimate(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "estimate",
         help="device hours of a study, before anything trains",
-        description=DESCRIPTION,
+        description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", nargs="?", type=Path, default="params.yaml", help="default: params.yaml")
@@ -45,9 +45,9 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
     from moonshine.config import load_study
     from moonshine_workflow.commands.estimating.dataset_size import dataset_size
-    from moonshine_workflow.commands.estimating.estimate import as_text, estimate
+    from moonshine_workflow.commands.estimating.estimate import as_text, estimate_study
     from moonshine_workflow.commands.estimating.steps import steps_of
-    from moonshine_workflow.commands.estimating.throughput import measure, read_throughput
+    from moonshine_workflow.commands.estimating.throughput import measure_steps, read_throughput
 
     study = load_study(arguments.study)
     size = dataset_size(study)
@@ -55,10 +55,10 @@ def _estimate(arguments: argparse.Namespace) -> int:
     if arguments.throughput:
         throughput = read_throughput(arguments.throughput, steps)
     else:
-        throughput = measure(study, size, steps)
+        throughput = measure_steps(study, size, steps)
     if arguments.save:
         throughput.write(arguments.save)
-    print(as_text(study, size, throughput, estimate(study, size, steps, throughput), arguments.devices))
+    print(as_text(study, size, throughput, estimate_study(study, size, steps, throughput), arguments.devices))
     if unknown:
         print(f"Nor is {', '.join(unknown)}: no search for it has run, see docs/estimate.md.")
     return 0

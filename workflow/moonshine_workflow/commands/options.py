@@ -5,7 +5,7 @@ from __future__ import annotations
 from moonshine.errors import MoonshineError
 
 
-def input_shape(text: str) -> tuple[int, int, int]:
+def parse_input(text: str) -> tuple[int, int, int]:
     """Return (channels, height, width) of an ``--input`` such as 3x32x32; MoonshineError for anything else."""
     sizes = text.split("x")
     if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from moonshine.costs.budgets import BUDGET_FORMS
 from moonshine.errors import MoonshineError
-from moonshine_workflow.commands.options import input_shape
+from moonshine_workflow.commands.options import parse_input
 
 if TYPE_CHECKING:
     from moonshine.search.space import Space
     from moonshine_workflow.students.layouts import Images
 
-DESCRIPTION = f"""
+_DESCRIPTION = f"""
 Print which students fit a budget: the reachable range, every student that has one block everywhere, and the best
 mixtures with a block of their own at every place. Sizes are exact; where a budget limits a file, the untrained student
 is exported. Latencies are measured on this machine's CPU and cached, unless the machine is busy.
@@ -30,7 +30,7 @@ def add_plan(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "plan",
         help="students that fit a budget, before anything trains",
-        description=DESCRIPTION,
+        description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--budget", action="append", required=True, help="such as 1.2MB; repeatable")
@@ -83,15 +83,15 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     """Return the networks to plan for, and the study's prepared images where the plan is for them."""
-    from moonshine.blocks.registry import PAPER, parse
+    from moonshine.blocks.registry import PAPER, parse_block
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of
 
-    blocks = ("S", *(str(parse(block)) for block in arguments.block or PAPER))
+    blocks = ("S", *(str(parse_block(block)) for block in arguments.block or PAPER))
     if arguments.model:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
-        shape = input_shape(arguments.input)
+        shape = parse_input(arguments.input)
         found = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
         return Space(*found, shape, arguments.model), None
     from moonshine.config import load_study
@@ -105,7 +105,7 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
             f"results/{study.study}/data/dataset.json` or `dvc repro fetch` first, or give --input and --classes"
         )
     images = None if arguments.input or arguments.classes else images_of(study)
-    shape = input_shape(arguments.input) if arguments.input else images_of(study).shape
+    shape = parse_input(arguments.input) if arguments.input else images_of(study).shape
     classes = arguments.classes or images_of(study).classes
     teacher = study.teacher
     found = places_of(

@@ -11,7 +11,7 @@ from typing import Any
 
 from moonshine.config import load_study
 from moonshine_workflow.commands.text_table import text_table
-from moonshine_workflow.engines.status import STATES, State, summary, survey, workers
+from moonshine_workflow.engines.status import STATES, NodeState, summary, survey, workers
 from moonshine_workflow.graph.check import check_study
 
 
@@ -45,7 +45,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _table(states: Sequence[State]) -> str:
+def _table(states: Sequence[NodeState]) -> str:
     """Return a table of nodes by stage and state; states without nodes have no column."""
     stages = list(dict.fromkeys(one.node.stage for one in states))
     columns = [name for name in STATES if any(one.state == name for one in states)]

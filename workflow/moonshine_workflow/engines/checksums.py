@@ -12,7 +12,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256, write_bytes
 from moonshine_workflow.graph import nodes
 
-KEPT = Path(".snakemake") / "moonshine-sha256.json"
+_CACHE = Path(".snakemake") / "moonshine-sha256.json"
 
 
 class Checksums:
@@ -24,7 +24,7 @@ class Checksums:
     def __init__(self) -> None:
         self._known: dict[str, list[object]] = {}
         with suppress(OSError, ValueError, TypeError):
-            self._known = dict(json.loads(KEPT.read_bytes()))
+            self._known = dict(json.loads(_CACHE.read_bytes()))
         self._stored = dict(self._known)
         self._seen: set[str] = set()
 
@@ -50,7 +50,7 @@ class Checksums:
         """Store them for the next run; where that is not possible, only time is lost."""
         if self._known != self._stored:
             with suppress(MoonshineError):
-                write_bytes(KEPT, json.dumps(self._known).encode())
+                write_bytes(_CACHE, json.dumps(self._known).encode())
 
 
 def lost_data(study: str) -> str | None:

@@ -92,7 +92,7 @@ def require_dvc_done() -> None:
         )
 
 
-def snakemake_is_done(jobs: Sequence[snakemake_state.Job]) -> bool:
+def snakemake_is_done(jobs: Sequence[snakemake_state.JobState]) -> bool:
     return all(job.recorded and not job.due for job in jobs)
 
 

@@ -19,7 +19,7 @@ METADATA = Path(".snakemake") / "metadata"
 LATER = 1.0
 
 
-def refresh(nodes: Iterable[Node]) -> list[str]:
+def refresh_dates(nodes: Iterable[Node]) -> list[str]:
     """Date the inputs anew that are no longer what Snakemake recorded for a node, and look older; returns them.
 
     Errors: ``MoonshineError`` for a file whose date cannot be set.

@@ -14,15 +14,15 @@ from moonshine.errors import MoonshineError
 DVC = Path(".dvc")
 # The files in which DVC notes that it works here, and on which paths.
 LOCK = DVC / "tmp" / "lock"
-CLAIMS = DVC / "tmp" / "rwlock"
+DVC_LOCKS = DVC / "tmp" / "rwlock"
 SNAKEMAKE_LOCKS = Path(".snakemake") / "locks"
 # `dvc status` and editors take the lock for moments, a run between two of its stages for about as long.
-PATIENCE = 3.0
+_WAIT_SECONDS = 3.0
 
 _held: list[IO[str]] = []
 
 
-def lock_dvc_out(patience: float = PATIENCE) -> None:
+def lock_dvc_out(patience: float = _WAIT_SECONDS) -> None:
     """Hold DVC's own lock until this process ends, so that ``dvc repro`` stops before it deletes anything.
 
     Does nothing where there is no ``.dvc``. Errors: ``MoonshineError`` while DVC runs in this folder.
@@ -74,7 +74,7 @@ def require_no_stage() -> None:
 def running_stage() -> str:
     """The command of a living DVC process that claims files here, or nothing; killed ones leave their claims behind."""
     try:
-        claims: dict[str, Any] = json.loads(CLAIMS.read_text(encoding="utf-8"))
+        claims: dict[str, Any] = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # DVC stops at a broken one
         return ""
     readers = [claim for several in claims.get("read", {}).values() for claim in several]

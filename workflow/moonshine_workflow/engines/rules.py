@@ -15,7 +15,7 @@ from moonshine.config import Study
 from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
-from moonshine_workflow.graph.parameters import parameter, resolved
+from moonshine_workflow.graph.parameters import parameter, resolved_values
 
 GPU_DRIVER = Path("/dev/nvidiactl")
 
@@ -31,7 +31,7 @@ def prepare_environment(clone: str) -> None:
 
 def keep(study: Study) -> None:
     """Let the commands of Snakemake's jobs read the study as it is here, whatever becomes of params.yaml meanwhile."""
-    settings = resolved(study)
+    settings = resolved_values(study)
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(".snakemake") / "moonshine-params" / f"{name}.json"
     write_json(path, settings, sort_keys=False)  # tables and report have the study's order

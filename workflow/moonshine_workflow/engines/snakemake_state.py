@@ -18,7 +18,7 @@ PROFILE = Path("profiles") / "default" / "profile.yaml"
 
 
 @dataclass(frozen=True)
-class Job:
+class JobState:
     """One job; ``name`` is what DVC calls the same stage.
 
     ``due`` says that Snakemake would run it, ``recorded`` that it knows how the outputs were made. The rest says in
@@ -37,7 +37,7 @@ class Job:
     other_changes: tuple[str, ...]
 
 
-def jobs() -> list[Job]:
+def jobs() -> list[JobState]:
     """The jobs of the graph in the current folder, every one; nothing is run.
 
     Errors: ``MoonshineError`` when Snakemake cannot read the workflow.
@@ -64,7 +64,7 @@ def jobs() -> list[Job]:
         raise MoonshineError(f"Snakemake: {error}") from None
 
 
-def _job(job: Any, workflow: Any, due: bool) -> Job:
+def _job(job: Any, workflow: Any, due: bool) -> JobState:
     records, reason = workflow.persistence, workflow.dag.reason(job)
     recorded = bool(records.has_metadata(job))
     inputs = {str(path) for path in job.input}
@@ -80,7 +80,7 @@ def _job(job: Any, workflow: Any, due: bool) -> Job:
         "command": recorded and any(records.code_changed(job, file=path) for path in job.output),
     }
     arguments = "-".join(str(value) for value in job.wildcards_dict.values())
-    return Job(
+    return JobState(
         # the name of a rule is a Python identifier
         name=f"{job.rule.name.replace('_', '-')}@{arguments}",
         command=job.shellcmd,

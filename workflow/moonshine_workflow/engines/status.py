@@ -18,7 +18,7 @@ from moonshine_workflow.engines.checksums import lost_data
 from moonshine_workflow.engines.rules import cores
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
-from moonshine_workflow.graph.parameters import resolved
+from moonshine_workflow.graph.parameters import resolved_values
 from moonshine_workflow.graph.stage import is_at_work
 from moonshine_workflow.training.configuration import changed
 from moonshine_workflow.training.progress_file import read_progress
@@ -27,7 +27,7 @@ STATES = ("done", "outdated", "running", "left")
 
 
 @dataclass(frozen=True)
-class State:
+class NodeState:
     """Where a node stands; ``seconds`` are those still to go (None while nothing comparable was measured)."""
 
     node: Node
@@ -36,13 +36,13 @@ class State:
     seconds: float | None = 0.0
 
 
-def survey(study: Study) -> list[State]:
+def survey(study: Study) -> list[NodeState]:
     """The state of every node. Reads files only; what an engine would rerun for changed code is the engine's to say."""
     measured, origins = _measured(study), _origins(study)
     return [_state(study, node, measured, origins) for node in nodes.all_nodes(study)]
 
 
-def summary(states: list[State], workers: int) -> dict[str, Any]:
+def summary(states: list[NodeState], workers: int) -> dict[str, Any]:
     """Counts by state, and the time left on ``workers`` nodes at a time (None where nothing was measured yet)."""
     left = [state.seconds for state in states if state.state != "done"]
     known = [seconds for seconds in left if seconds is not None]
@@ -61,7 +61,7 @@ def workers(study: Study) -> int:
 
 def _state(
     study: Study, node: Node, measured: dict[tuple[str | None, ...], float], origins: dict[str, str | None]
-) -> State:
+) -> NodeState:
     expected = _expected(node, measured)
     progress = read_progress(node.work / "progress.json")
     epoch, epochs = progress.get("epoch", 0), progress.get("epochs", 0)
@@ -70,29 +70,29 @@ def _state(
         return _searching(node, progress)
     if node.trains and is_at_work(node.work):
         pace = progress.get("epoch_seconds")
-        return State(
+        return NodeState(
             node, "running", f"epoch {epoch} of {epochs}", pace * (epochs - epoch) if pace else remaining
         )
     lost = lost_data(study.study) if node.stage == "fetch" else None
     if node.is_done() or lost:
         other = _other(study, node, origins)
         return (
-            State(node, "outdated", f"other {', '.join(other)} since", expected)
+            NodeState(node, "outdated", f"other {', '.join(other)} since", expected)
             if other
-            else State(node, "done", lost or "")
+            else NodeState(node, "done", lost or "")
         )
     detail = f"interrupted after epoch {epoch} of {epochs}" if epoch else ""
-    return State(node, "left", detail, remaining if node.trains else 0.0)
+    return NodeState(node, "left", detail, remaining if node.trains else 0.0)
 
 
-def _searching(node: Node, progress: dict[str, Any]) -> State:
+def _searching(node: Node, progress: dict[str, Any]) -> NodeState:
     if "what" not in progress:
-        return State(node, "running")
+        return NodeState(node, "running")
     done, expected = progress["done"], progress["expected"]
     if expected is None:
-        return State(node, "running", f"{done} {progress['what']}")
+        return NodeState(node, "running", f"{done} {progress['what']}")
     left = progress["seconds_each"] * (expected - done)
-    return State(node, "running", f"{done} of {expected} {progress['what']}", left)
+    return NodeState(node, "running", f"{done} of {expected} {progress['what']}", left)
 
 
 def _origins(study: Study) -> dict[str, str | None]:
@@ -108,7 +108,7 @@ def _origins(study: Study) -> dict[str, str | None]:
 def _data_changed(study: Study, fetch: Node) -> bool:
     """Whether the data were prepared here from another ``data`` section; of data from elsewhere nothing is known."""
     made, description = _read(fetch.timings), fetch.folder / "dataset.json"
-    if made.get("data") in (None, resolved(study)["data"]) or not description.is_file():
+    if made.get("data") in (None, resolved_values(study)["data"]) or not description.is_file():
         return False
     return made.get("dataset") == sha256(description)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import parse, plan
+from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.config import Study, load_study
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
@@ -29,7 +29,7 @@ Made = TypeVar("Made")
 
 CHECKED = nodes.RESULTS / "checked.txt"
 PUBLISHED_ERRORS = Path("studies") / "published"
-LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
+_LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
 
 def check_study(study: Study) -> None:
@@ -54,7 +54,7 @@ def check_study(study: Study) -> None:
     for name, student in study.students.items():
         if student.mixed:
             for block in student.mixed.blocks or ():
-                _named(f"students.{name}.mixed.blocks", lambda block=block: parse(block))  # type: ignore[misc]
+                _named(f"students.{name}.mixed.blocks", lambda block=block: parse_block(block))  # type: ignore[misc]
         if student.warm_start and not study.methods:
             raise MoonshineError(
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
@@ -81,9 +81,9 @@ def check_study(study: Study) -> None:
 def _can_be_solved(key: str, network: str, blocks: Sequence[str]) -> None:
     """MoonshineError for a block with nothing that least squares solve; places of a third-party model are unknown."""
     for site in () if is_model(network) else sites(network):
-        for block in filter(lambda block: str(parse(block)) != "S", blocks):
+        for block in filter(lambda block: str(parse_block(block)) != "S", blocks):
             try:
-                solvable = plan(block, site.convolutions).ends_in_1x1
+                solvable = plan_block(block, site.convolutions).ends_in_1x1
             except MoonshineError:  # it does not fit there
                 continue
             if not solvable:
@@ -97,12 +97,12 @@ def _suits_the_data(study: Study, key: str, network: str) -> None:
     """MoonshineError unless one of our networks labels what the data label, and takes the sizes that are stated."""
     if is_model(network):
         return
-    family = families.parse(network).family
+    family = families.parse_network(network).family
     if family.dense != study.data.is_dense:
         allowed = [each.allowed for each in families.FAMILIES.values() if each.dense == study.data.is_dense]
         raise MoonshineError(
-            f"{key}: found {network}, which gives {LABELS[family.dense]}, where data.name: {study.data.name} has "
-            f"{LABELS[study.data.is_dense]}; allowed: {'; '.join(allowed)}"
+            f"{key}: found {network}, which gives {_LABELS[family.dense]}, where data.name: {study.data.name} has "
+            f"{_LABELS[study.data.is_dense]}; allowed: {'; '.join(allowed)}"
         )
     for size_key, size in _sizes(study).items():
         sides = [size] if isinstance(size, int) else size
@@ -153,7 +153,7 @@ def _layout(network: str, block: str) -> dict[str, Block]:
             f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
             "timm/<name>, or <module>:<function> with the module on the Python path"
         )
-    return {"*": parse(block)}
+    return {"*": parse_block(block)}
 
 
 def check_package() -> None:

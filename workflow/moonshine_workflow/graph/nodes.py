@@ -20,7 +20,7 @@ EXAMPLES_FILE = "about.json"
 TABLES = "tables.json"
 """All tables but the curves, as the report reads them."""
 TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", TABLES)
-PROGRAMS = {"structure-teacher": "structure_teacher", "measure-teacher": "measure"}
+_PROGRAMS = {"structure-teacher": "structure_teacher", "measure-teacher": "measure"}
 """The modules of the stages that are not called like theirs."""
 
 
@@ -49,7 +49,7 @@ class Node:
     def command(self) -> tuple[str, ...]:
         """The arguments of Python that run it; `moonshine_workflow.graph.stage.main` reads them."""
         options = (text for name, value in self.wildcards.items() for text in (f"--{name}", value))
-        return ("-m", f"moonshine_workflow.stages.{PROGRAMS.get(self.stage, self.stage)}", *options)
+        return ("-m", f"moonshine_workflow.stages.{_PROGRAMS.get(self.stage, self.stage)}", *options)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -120,7 +120,7 @@ def fetch(study: str) -> Node:
     return Node("fetch", study)
 
 
-def resolved(study: str) -> Path:
+def resolved_file(study: str) -> Path:
     """The file in which DVC, and its stages, find the parameters of a study."""
     return RESULTS / study / "resolved.json"
 

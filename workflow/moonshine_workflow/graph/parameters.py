@@ -17,7 +17,7 @@ TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix")
 TRAINED_STUDENT = ("warm_start",)
 
 
-def resolved(study: Study) -> dict[str, Any]:
+def resolved_values(study: Study) -> dict[str, Any]:
     """A study as JSON-able values without defaults, so that it makes no difference whether one is written out."""
     return study.model_dump(mode="json", exclude_defaults=True)
 
@@ -25,12 +25,12 @@ def resolved(study: Study) -> dict[str, Any]:
 def parameters(study: Study) -> dict[str, Any]:
     """Everything that nodes have as parameters, and ``runtime``.
 
-    That is the study as `resolved`; under ``layouts`` what of the teacher and of each student shapes its network; under
-    ``code`` the checksums, by module, of the user's own code that builds these networks.
+    That is the study as `resolved_values`; under ``layouts`` the settings that shape the network of the teacher and of
+    each student; under ``code`` the checksums, by module, of the user's own code that builds these networks.
 
     Errors: ``MoonshineError`` for a module that is not found.
     """
-    settings = resolved(study)
+    settings = resolved_values(study)
     students = settings["students"]
     return {
         **settings,

@@ -19,7 +19,7 @@ from moonshine_workflow.graph.parameters import parameters
 
 def refresh(study: Study) -> None:
     """Bring the study's file up to date. Errors: ``MoonshineError`` as of `parameters`."""
-    path, now = nodes.resolved(study.study), parameters(study)
+    path, now = nodes.resolved_file(study.study), parameters(study)
     with suppress(MoonshineError):
         if read_json(path) == now:
             return
@@ -31,7 +31,7 @@ def main() -> int:
     try:
         study = load_study()
         check_study(study)
-        write_json(nodes.resolved(study.study), parameters(study), sort_keys=False)
+        write_json(nodes.resolved_file(study.study), parameters(study), sort_keys=False)
     except MoonshineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -69,7 +69,7 @@ def main(
     _speak(parser.prog)
     try:
         if "DVC_STAGE" in os.environ:
-            os.environ[nodes.PARAMS_VARIABLE] = str(nodes.resolved(node.study))
+            os.environ[nodes.PARAMS_VARIABLE] = str(nodes.resolved_file(node.study))
         study = study_of_job()
         check_node(node, study)
         _speak(node.name, *_log_file(node))

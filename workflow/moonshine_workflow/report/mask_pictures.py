@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moonshine.data.store import VOID
 
-WIDTH = 480
+_MAX_WIDTH = 480
 """Pixels that a picture is wide at most."""
 
 
@@ -42,6 +42,6 @@ def draw_picture(image: Tensor, path: Path) -> None:
 
 
 def _save(picture: Image.Image, path: Path, resampling: Image.Resampling) -> None:
-    if picture.width > WIDTH:
-        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), resampling)
+    if picture.width > _MAX_WIDTH:
+        picture = picture.resize((_MAX_WIDTH, round(picture.height * _MAX_WIDTH / picture.width)), resampling)
     picture.save(path, optimize=True)

@@ -12,7 +12,7 @@ from moonshine_workflow.graph import nodes, stage
 
 logger = logging.getLogger("moonshine")
 
-PICTURES = 3
+_SHOWN_IMAGES = 3
 
 
 def run(job: stage.Job) -> None:
@@ -26,9 +26,9 @@ def run(job: stage.Job) -> None:
     job.afterwards = lambda: _log(job.study.study, folder)
 
 
-def chosen(count: int) -> list[int]:
+def shown_indices(count: int) -> list[int]:
     """The test pictures that are shown: the first, the middle and the last, chosen by nothing that was predicted."""
-    return sorted({round(position * (count - 1) / (PICTURES - 1)) for position in range(PICTURES)})
+    return sorted({round(position * (count - 1) / (_SHOWN_IMAGES - 1)) for position in range(_SHOWN_IMAGES)})
 
 
 def _draw(job: stage.Job, folder: Path) -> None:
@@ -43,7 +43,7 @@ def _draw(job: stage.Job, folder: Path) -> None:
     study = job.study
     dataset = load_prepared(study)
     assert isinstance(dataset.test, Split)
-    indices = chosen(len(dataset.test))
+    indices = shown_indices(len(dataset.test))
     shown = Split(dataset.test.images[indices], dataset.test.labels[indices])
     # outputs after the scored classes, such as Cityscapes' void, are drawn as void
     scored = dataset.scored_classes or dataset.num_classes

@@ -8,7 +8,7 @@ from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine_workflow.graph import nodes, stage
-from moonshine_workflow.graph.parameters import resolved
+from moonshine_workflow.graph.parameters import resolved_values
 
 
 def run(job: stage.Job) -> None:
@@ -29,7 +29,7 @@ def run(job: stage.Job) -> None:
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"
         )
     # what `moonshine status` compares, and with which description: DVC may put those of other data in its place
-    job.timing["data"] = resolved(job.study)["data"]
+    job.timing["data"] = resolved_values(job.study)["data"]
     job.timing["dataset"] = sha256(job.node.folder / "dataset.json")
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
     stage.logger.info("%s: %s; %d classes", found.name, counts, found.num_classes)

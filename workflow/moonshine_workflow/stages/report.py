@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
-NOTEBOOK = FOLDER / "report.ipynb"
+_NOTEBOOK = FOLDER / "report.ipynb"
 
 
 def render_report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
@@ -26,7 +26,7 @@ def render_report(study: str, root: Path = Path(), *, partial: bool = False) -> 
     folder = root / nodes.RESULTS / study
     html = folder / ("report-partial.html" if partial else "report.html")
     render_notebook(
-        NOTEBOOK,
+        _NOTEBOOK,
         {"study": study, "root": str(root), "partial": partial},
         title=f"moonshine: {study}",
         html=html,

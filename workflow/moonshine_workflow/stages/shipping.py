@@ -18,7 +18,7 @@ from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replacing
 from moonshine.export.receipts import Exported, write_receipts
-from moonshine.export.timings import Timing, measure
+from moonshine.export.timings import Timing, measure_file
 from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import write_bytes
 from moonshine.formats.about import About
@@ -195,7 +195,7 @@ def _measure(made: _Study, folder: Path, exported: Exported) -> list[Timing]:
     shape, threads = made.images.shape, made.study.runtime.threads
     batches = timed_batches(made.study.data.is_dense)
     return [
-        measure(folder / receipt.file, shape, threads, batches, trust=made.study.trusted)
+        measure_file(folder / receipt.file, shape, threads, batches, trust=made.study.trusted)
         for receipt in exported.receipts
     ]
 

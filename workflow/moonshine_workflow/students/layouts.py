@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from moonshine.blocks.registry import parse
+from moonshine.blocks.registry import parse_block
 from moonshine.config import Study
 from moonshine.costs.cost import cost
 from moonshine.data.description import Description
@@ -106,7 +106,7 @@ def uniform(
 
     ``laid_out`` is `described` of this study where it is remembered.
     """
-    block = str(parse(block))
+    block = str(parse_block(block))
     if not is_model(network):
         return to_structure(network, block, images.classes, images.shape[0]).with_blocks({}, block=block)
     structure, _, layout = laid_out(network) if laid_out else described(study, network, images)

@@ -35,7 +35,7 @@ from moonshine_workflow.tables.records import (
 from moonshine_workflow.tables.summary import differences, student_rows
 from moonshine_workflow.training.configuration import changed
 
-CURVES = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
+_CURVE_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
 IDENTITY = ("data", "teacher", "network", "block")
 LAID_OUT = ("network", "block", "parameters", "macs")
 COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
@@ -162,7 +162,9 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         run = _run(reader, study, node, models[node.student])
         runs.append(run)
         for row in reader.history(node.folder / "history.csv"):
-            curves.append([run.student, run.method, run.seed, *(row.get(name, "") for name in CURVES)])
+            curves.append(
+                [run.student, run.method, run.seed, *(row.get(name, "") for name in _CURVE_COLUMNS)]
+            )
 
     path = study.report.published
     losses = {name: method.loss for name, method in study.methods.items()}
@@ -178,7 +180,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
         "tables/table.csv": table_to_csv(rows, columns(rows, list(terms))),
         "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
         "tables/differences.csv": rows_to_csv(Difference, effects),
-        "tables/curves.csv": to_csv(("student", "method", "seed", *CURVES), curves),
+        "tables/curves.csv": to_csv(("student", "method", "seed", *_CURVE_COLUMNS), curves),
         f"tables/{nodes.TABLES}": tables.text(),
         "metrics.json": json.dumps(_metrics(rows, effects), indent=2) + "\n",
         "choice.json": json.dumps(choice.content(), indent=2) + "\n",

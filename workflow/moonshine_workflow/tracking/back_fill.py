@@ -35,7 +35,7 @@ from moonshine_workflow.tracking.store import (
 from moonshine_workflow.tracking.views import NOTE, View, experiment_tags, views
 
 HOST = "127.0.0.1"
-PICTURES = "moonshine.pictures"
+_IMAGES_TAG = "moonshine.pictures"
 """The tag of a run that says which pictures it has."""
 
 
@@ -106,10 +106,10 @@ def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
             pictures = sorted(about.parent.glob(f"{node}-*.png"))
             content = hashlib.sha256(b"".join(path.read_bytes() for path in pictures)).hexdigest()
             for run in runs.get(node, ()):
-                if run.data.tags.get(PICTURES) != content:
+                if run.data.tags.get(_IMAGES_TAG) != content:
                     for path in (*pictures, *sorted(about.parent.glob("truth-*.png"))):
                         store.client.log_artifact(run.info.run_id, str(path), "examples")
-                    store.client.set_tag(run.info.run_id, PICTURES, content)
+                    store.client.set_tag(run.info.run_id, _IMAGES_TAG, content)
 
 
 def _describe(store: Store, wanted: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-CLAIMS = Path(tempfile.gettempdir()) / f"moonshine-gpus-{os.getuid()}"
+_CLAIMS = Path(tempfile.gettempdir()) / f"moonshine-gpus-{os.getuid()}"
 """The claims of one user's processes on this machine: locks, which end with the process that holds them."""
 
 
@@ -25,7 +25,7 @@ def visible() -> list[str]:
 
 @contextmanager
 def claimed(
-    gpus: Sequence[str], wanted: int, among: Sequence[int] | None = None, folder: Path = CLAIMS
+    gpus: Sequence[str], wanted: int, among: Sequence[int] | None = None, folder: Path = _CLAIMS
 ) -> Iterator[list[int]]:
     """Claim ``wanted`` of ``gpus`` while the context lasts: the indices of those with the fewest claims, ascending.
 

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from moonshine.files import write_json
-from moonshine.training.train import Observer, Row
+from moonshine.training.train import HistoryRow, Observer
 from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.graph.nodes import RUNNING, Node
 from moonshine_workflow.graph.stage import logger
@@ -47,7 +47,7 @@ class Progress(Observer):
         """Median duration of an epoch in this process."""
         return round(statistics.median(self._durations), 4) if self._durations else None
 
-    def resumed(self, rows: Sequence[Row]) -> None:
+    def resumed(self, rows: Sequence[HistoryRow]) -> None:
         self._done = len(rows)
         self._before = read_progress(self._file).get("seconds_at", {}).get(str(self._done), 0.0)
         logger.info("continues after epoch %d of %d", self._done, self._epochs)
@@ -62,7 +62,7 @@ class Progress(Observer):
             )
         self._bar.update(done - self._bar.n)
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: HistoryRow) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -74,7 +74,7 @@ class Progress(Observer):
         self._show([row])
         self._write()
 
-    def _show(self, rows: Sequence[Row]) -> None:
+    def _show(self, rows: Sequence[HistoryRow]) -> None:
         """Add rows to what `moonshine_workflow.tracking.follow` reads, without what JSON and MLflow cannot hold."""
         finite = [{name: value for name, value in row.items() if _is_finite(value)} for row in rows]
         self._node = self._node.model_copy(update={"rows": (*self._node.rows, *finite)})
@@ -98,6 +98,6 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _line(row: Row) -> str:
+def _line(row: HistoryRow) -> str:
     shown = {name: value for name, value in row.items() if name != "epoch" and value is not None}
     return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

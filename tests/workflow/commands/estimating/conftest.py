@@ -11,5 +11,5 @@ import pytest
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput.LEAST_SECONDS", 1e-9)
-    monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput.BATCHES", {"cpu": 1})
+    monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput._TIMED_STEPS", {"cpu": 1})
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moonshine_workflow.commands.estimating.estimate import Row, as_text, estimate, wall_seconds
+from moonshine_workflow.commands.estimating.estimate import EstimateRow, as_text, estimate_study, wall_seconds
 from moonshine_workflow.commands.estimating.steps import steps_of
 from moonshine_workflow.graph import nodes
 from tests.workflow.commands.estimating.studies import SIZE, a_study, invented
@@ -14,7 +14,7 @@ from tests.workflow.commands.estimating.studies import SIZE, a_study, invented
 
 def test_every_node_takes_its_epochs_and_its_test() -> None:
     study = a_study(seeds=[0, 1, 2])
-    found = estimate(study, SIZE, steps_of(study, SIZE)[0], invented(study))
+    found = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
     # 2 x (40 x training + 10 x 0.75 / 3) + 20 x 0.75 / 3
     each = {"teacher": 70.0, "scratch": 70.0, "kd": 90.0, "at": 110.0}
     assert [(row.student, row.trained_by, row.networks, row.seconds_each) for row in found] == [
@@ -28,7 +28,7 @@ def test_epochs_of_pretraining_take_their_own_time() -> None:
     hints = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 1.0}}
     kd = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
     study = a_study(students={"G4": {"block": "G(4)"}}, methods={"fit": hints | kd, "alone": hints})
-    found = estimate(study, SIZE, steps_of(study, SIZE)[0], invented(study))
+    found = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
     validated_and_tested = 2 * 10 * 0.25 + 20 * 0.25
     assert {row.trained_by: row.seconds_each for row in found[2:]} == {
         "fit": 40 * (0.5 + 1.0) + validated_and_tested,
@@ -39,13 +39,13 @@ def test_epochs_of_pretraining_take_their_own_time() -> None:
 def test_a_teacher_that_comes_with_its_weights_is_only_evaluated() -> None:
     weights = {"weights": "teacher.safetensors", "weights_sha256": "0" * 64}
     study = a_study(teacher={"network": "wrn-10-1", "seed": 0, **weights})
-    row = estimate(study, SIZE, steps_of(study, SIZE)[0], invented(study))[0]
+    row = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))[0]
     assert row.seconds_each == (10 + 20) * 0.25
 
 
 def test_the_text_has_a_line_for_each_student_and_method() -> None:
     study = a_study()
-    rows = estimate(study, SIZE, steps_of(study, SIZE)[0], invented(study))
+    rows = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
     text = as_text(study, SIZE, invented(study), rows, devices=2)
     lines = [line.split() for line in text.splitlines()]
     assert ["G4", "at", "0.800", "110.0", "1", "110.0"] in lines
@@ -53,11 +53,11 @@ def test_the_text_has_a_line_for_each_student_and_method() -> None:
     assert {"1 device: 610.0 seconds", "2 devices: 340.0 seconds"} <= set(text.splitlines())
 
 
-def rows(teacher: float, scratch: list[float], distilled: list[float]) -> list[Row]:
+def rows(teacher: float, scratch: list[float], distilled: list[float]) -> list[EstimateRow]:
     students = [("scratch", seconds) for seconds in scratch] + [("kd", seconds) for seconds in distilled]
     return [
-        Row("teacher", "teacher", 1, 1.0, teacher),
-        *(Row("student", kind, 1, 1.0, seconds) for kind, seconds in students),
+        EstimateRow("teacher", "teacher", 1, 1.0, teacher),
+        *(EstimateRow("student", kind, 1, 1.0, seconds) for kind, seconds in students),
     ]
 
 
@@ -69,7 +69,7 @@ def rows(teacher: float, scratch: list[float], distilled: list[float]) -> list[R
         (rows(3, [], []), [3, 3, 3, 3]),
     ],
 )
-def test_distillation_waits_for_the_teacher(work: list[Row], expected: list[float]) -> None:
+def test_distillation_waits_for_the_teacher(work: list[EstimateRow], expected: list[float]) -> None:
     assert [wall_seconds(work, devices) for devices in (1, 2, 3, 8)] == expected
 
 

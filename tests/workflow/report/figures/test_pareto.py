@@ -109,7 +109,7 @@ def test_of_a_crowd_those_on_the_front_are_named(results, monkeypatch):
     drawn(pareto(results, "parameters"))
     assert len(named) == 5
     named.clear()
-    monkeypatch.setattr("moonshine_workflow.report.figures.pareto.LABELS", 4)
+    monkeypatch.setattr("moonshine_workflow.report.figures.pareto._MAX_LABELS", 4)
     alt = drawn(pareto(results, "parameters")).alt
     assert named
     assert all(f"{label} " in alt.split("On the front: ")[1] for label in named)

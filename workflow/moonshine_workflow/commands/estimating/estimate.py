@@ -23,7 +23,7 @@ NOT_COUNTED = (
 
 
 @dataclass(frozen=True)
-class Row:
+class EstimateRow:
     """Nodes that differ only in their seed."""
 
     student: str
@@ -33,7 +33,9 @@ class Row:
     seconds_each: float
 
 
-def estimate(study: Study, size: DatasetSize, steps: Steps, throughput: Throughput) -> list[Row]:
+def estimate_study(
+    study: Study, size: DatasetSize, steps: Steps, throughput: Throughput
+) -> list[EstimateRow]:
     """Return a row for the teacher, then one for each student and method."""
     height, width = size.shape[1:]
     crop = study.augment.crop or (height, width)
@@ -49,11 +51,11 @@ def estimate(study: Study, size: DatasetSize, steps: Steps, throughput: Throughp
             epoch = size.train * training + size.validation * evaluating
             seconds = epochs * epoch + size.test * evaluating
         networks = 1 if student == TEACHER else len(study.seeds)
-        rows.append(Row(student, trained_by, networks, 1 / training, seconds))
+        rows.append(EstimateRow(student, trained_by, networks, 1 / training, seconds))
     return rows
 
 
-def wall_seconds(rows: Sequence[Row], devices: int) -> float:
+def wall_seconds(rows: Sequence[EstimateRow], devices: int) -> float:
     """Return when the last node ends: a node on each device at a time, of those that can start the longest first.
 
     The teacher starts first, since distillation waits for it; training from scratch does not.
@@ -77,7 +79,7 @@ def wall_seconds(rows: Sequence[Row], devices: int) -> float:
 
 
 def as_text(
-    study: Study, size: DatasetSize, throughput: Throughput, rows: Sequence[Row], devices: int
+    study: Study, size: DatasetSize, throughput: Throughput, rows: Sequence[EstimateRow], devices: int
 ) -> str:
     """Return the load of each network, the device, a table of the nodes, and the time on one and several devices."""
     total = wall_seconds(rows, 1)

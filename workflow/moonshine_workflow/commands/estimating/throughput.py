@@ -29,9 +29,9 @@ from moonshine.training.train import Observer, input_shape, train
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.commands.estimating.steps import Steps, TimedStep, distinct
 
-BATCHES = {"cuda": 20, "cpu": 4}
-"""Batches that a step is timed on, after `WARM_UP` that are not counted."""
-WARM_UP = 2
+_TIMED_STEPS = {"cuda": 20, "cpu": 4}
+"""Batches that a step is timed on, after `_WARM_UP` that are not counted."""
+_WARM_UP = 2
 LEAST_SECONDS = 1.0
 """The batches are repeated for so long: a step takes milliseconds, and its time varies."""
 
@@ -60,7 +60,7 @@ def read_throughput(path: Path, steps: Steps) -> Throughput:
     return found
 
 
-def measure(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
+def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
     """Time each distinct step on the device of the study, unless the cache has it.
 
     What is measured while others use the CPU is not cached.
@@ -76,7 +76,7 @@ def measure(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
         "channels_last": execution.channels_last,
         "compile": execution.compile,
     }
-    noise = _noise(study, size, (WARM_UP + BATCHES[execution.device.type]) * study.training.batch_size)
+    noise = _noise(study, size, (_WARM_UP + _TIMED_STEPS[execution.device.type]) * study.training.batch_size)
 
     wanted = distinct(steps)
 
@@ -134,13 +134,13 @@ class _Clock(Observer):
         self.epochs: list[float] = []
 
     def batch(self, done: int, total: int) -> None:
-        if done not in (WARM_UP, total):
+        if done not in (_WARM_UP, total):
             return
         if self._device.type == "cuda":  # it works ahead of the CPU
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         if done == total:
-            self.epochs.append((now - self._start) / (total - WARM_UP))
+            self.epochs.append((now - self._start) / (total - _WARM_UP))
         self._start = now
 
 

@@ -28,7 +28,7 @@ from moonshine_workflow.tables.statistics import dominated
 
 SIZES = {"parameters": "Parameters", "macs": "MACs"}
 TEACHER = Style(DARK, "*", "")
-LABELS = 40
+_MAX_LABELS = 40
 """With more networks than this, only those on the front are named: the others' names would cover the points."""
 
 
@@ -103,7 +103,7 @@ def front(
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
     better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
-    over seeds. Of more than `LABELS` networks only those on the front are named. None when there is no point yet.
+    over seeds. Of more than `_MAX_LABELS` networks only those on the front are named. None when there is no point yet.
     """
     everything = [point for one in series for point in one.points]
     if not everything:
@@ -146,7 +146,7 @@ def front(
     lowest: dict[tuple[str, float], Point] = {}
     for point in sorted(everything, key=lambda point: -point.error):
         lowest[point.label, point.size] = point
-    named = lowest.values() if len(lowest) <= LABELS else on_front
+    named = lowest.values() if len(lowest) <= _MAX_LABELS else on_front
     anchors = [(point.size, point.error, point.label) for point in named]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
     return to_picture(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
