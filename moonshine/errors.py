@@ -1,6 +1,6 @@
 """The exception for mistakes of the user, whose message is meant to be read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MAX_SHOWN = 70
 """Characters of the user's text in a message."""
@@ -16,9 +16,11 @@ def shorten(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Return the names, or the first ten and how many more there are."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+def first_few(names: Iterable[object], most: int = 10, separator: str = ", ") -> str:
+    """Return the names as one text; of more than ``most``, the first ones and how many more there are."""
+    listed = list(map(str, names))
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return separator.join(listed[:most]) + more
 
 
 def first_line(error: BaseException) -> str:

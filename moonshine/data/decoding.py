@@ -19,13 +19,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.rgb import open_rgb
-from moonshine.errors import MoonshineError, first_line
+from moonshine.errors import MoonshineError, first_few, first_line
 
 if TYPE_CHECKING:
     from moonshine.config.augment import ResizedCrop
-
-_SHOWN = 10
-"""Unreadable images that an error names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +160,9 @@ def _begin(worker: int) -> None:
 
 def _unreadable(split: EncodedSplit, failures: list[str]) -> MoonshineError:
     count, where = len(failures), f"{split.root}: " if split.root else ""
-    more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
     return MoonshineError(
         f"{where}{count} {'image' if count == 1 else 'images'} cannot be read: "
-        f"{', '.join(failures[:_SHOWN])}{more}; "
+        f"{first_few(failures)}; "
         "repair or replace them under the same names and run again: training continues after its last whole epoch"
     )
 

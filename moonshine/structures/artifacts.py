@@ -11,13 +11,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from moonshine.errors import MoonshineError, first_line
+from moonshine.errors import MoonshineError, first_few, first_line
 from moonshine.files import interpreted, unreadable, write_bytes
 from moonshine.networks.models import Trust
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
-
-_SHOWN = 3
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -90,16 +88,9 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
             if not _converts(found.dtype, tensor.dtype)
         ],
     ]
-    if said := [_some(kind) for kind in problems if kind]:
+    if said := [first_few(kind, 3, "; ") for kind in problems if kind]:
         raise MoonshineError(f"{path}: weights of another architecture: {'; '.join(said)}")
     module.load_state_dict(tensors)
-
-
-def _some(problems: list[str]) -> str:
-    """The first few of many, so that others have room."""
-    return "; ".join(problems[:_SHOWN]) + (
-        f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    )
 
 
 def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_few
 from moonshine.networks.erfnet import Downsampler
 from moonshine.substitution.places import Place, lone_place, residual_places
 from moonshine.substitution.residual import in_blocks, shortcuts
@@ -48,7 +48,7 @@ def lay_out(
     for pattern in (*include, *exclude):
         if not any(matches(pattern, path) for path in convolutions):
             raise MoonshineError(
-                f"the pattern {pattern!r} matches no convolution; the network has {some(list(convolutions))}"
+                f"the pattern {pattern!r} matches no convolution; the network has {first_few(convolutions)}"
             )
     order = _order(module, input_shape)
     roles = {order[0]: "the stem", order[-1]: "the head"} if order else {}
@@ -132,8 +132,3 @@ class _Matcher:
         if pattern.startswith("type:"):
             return any(pattern.removeprefix("type:") in self._classes[each] for each in around)
         return any(fnmatchcase(each, pattern) for each in around)
-
-
-def some(paths: Sequence[str]) -> str:
-    """The first few of many paths."""
-    return ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")

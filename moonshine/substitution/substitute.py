@@ -13,9 +13,9 @@ from torch import nn
 from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import parse_block, plan_block
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_few
 from moonshine.networks.copying import copy_of
-from moonshine.substitution.layout import Layout, lay_out, some
+from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.places import BlockChange
 from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.watching import watch
@@ -72,8 +72,8 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
         ) from error
     if idle := sorted(made & ran - run):
         raise MoonshineError(
-            f"{type(student).__name__} does not run what was put at {some(idle)}: its code holds these convolutions "
-            "in other ways than as submodules; exclude them"
+            f"{type(student).__name__} does not run the blocks at {first_few(idle)}: its code does not call these "
+            "convolutions as submodules; exclude them"
         )
 
 
@@ -95,8 +95,5 @@ def nothing_to_swap(name: str, block: str, reasons: Mapping[str, str]) -> Moonsh
     grouped: dict[str, list[str]] = {}
     for path, reason in reasons.items():
         grouped.setdefault(reason.removeprefix(f"block {block} does not fit {path}: "), []).append(path)
-    said = "; ".join(
-        f"{reason}: {', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}"
-        for reason, paths in grouped.items()
-    )
+    said = "; ".join(f"{reason}: {first_few(paths, 3)}" for reason, paths in grouped.items())
     return MoonshineError(f"{name} has no convolution that {block} can replace ({said or 'it has none'})")

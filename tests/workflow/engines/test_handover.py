@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moonshine.errors import MoonshineError
-from moonshine_workflow.engines.handover import hand_over, main, shorten
+from moonshine_workflow.engines.handover import hand_over, main
 from moonshine_workflow.engines.restamp import main as restamp_main
 from moonshine_workflow.engines.restamp import restamp
 from tests.messages import naming
@@ -146,8 +146,3 @@ def test_restamp_refuses_more_than_code(
 def test_restamp_wants_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
     assert restamp_main(["--reason", " "]) == 2
     assert "--reason: found nothing" in capsys.readouterr().err
-
-
-def test_long_lists_are_shortened() -> None:
-    assert shorten("abc") == "a, b, c"
-    assert shorten(range(7)) == "0, 1, 2, 3, 4 and 2 more"

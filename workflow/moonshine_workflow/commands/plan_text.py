@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from moonshine.costs.budgets import MEASURES, Budget, dearer, show
 from moonshine.costs.latency import unreliable
+from moonshine.errors import first_few
 from moonshine.search.planning import Option, Plan
 from moonshine.search.space import Space
-from moonshine.substitution.layout import some
 from moonshine_workflow.commands.text_table import text_table
 
 
@@ -119,7 +119,7 @@ def _slower(plan: Plan, threads: int) -> str:
         said = [f"Slower than what they replace ({where}): {', '.join(slower)}."]
     if found := plan.unreliable:
         said.append(
-            f"The latency of {some(list(found))} {unreliable(max(found.values()))}; it is not kept, and the next plan "
+            f"The latency of {first_few(found)} {unreliable(max(found.values()))}; it is not kept, and the next plan "
             "measures anew."
         )
     return " ".join(said)

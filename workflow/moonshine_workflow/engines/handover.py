@@ -12,13 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from moonshine.config import Study, load_study
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_few
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.status import survey
 from moonshine_workflow.graph import nodes
 
 ENGINES = ("snakemake", "dvc")
-SHOWN = 5
 OTHERWISE = "run `snakemake` first, or, if DVC made them, `moonshine handover --from dvc`"
 
 
@@ -56,7 +55,7 @@ def require_files(study: Study) -> None:
     missing = [path for node in nodes.all_nodes(study) for path in node.outputs if not path.exists()]
     if missing:
         raise MoonshineError(
-            f"{len(missing)} files are missing: {shorten(map(str, missing))}; finish the study first"
+            f"{len(missing)} files are missing: {first_few(missing, 5)}; finish the study first"
         )
 
 
@@ -65,7 +64,7 @@ def require_same(study: Study) -> None:
     found = [f"{one.node.name} ({one.detail})" for one in survey(study) if one.state == "outdated"]
     if found:
         raise MoonshineError(
-            f"{len(found)} nodes are not of this study: {shorten(found)}; remove their folders, and run it again"
+            f"{len(found)} nodes are not of this study: {first_few(found, 5)}; remove their folders, and run it again"
         )
 
 
@@ -74,11 +73,11 @@ def require_snakemake_done() -> None:
     found = snakemake_state.jobs()
     due = [job.name for job in found if job.due]
     if due:
-        raise MoonshineError(f"Snakemake has {len(due)} nodes left: {shorten(due)}; {OTHERWISE}")
+        raise MoonshineError(f"Snakemake has {len(due)} nodes left: {first_few(due, 5)}; {OTHERWISE}")
     unknown = [job.name for job in found if not job.recorded]
     if unknown:
         raise MoonshineError(
-            f"Snakemake has no record of {len(unknown)} nodes: {shorten(unknown)}; {OTHERWISE}"
+            f"Snakemake has no record of {len(unknown)} nodes: {first_few(unknown, 5)}; {OTHERWISE}"
         )
 
 
@@ -87,8 +86,8 @@ def require_dvc_done() -> None:
     found = dvc_state.changes()
     if found:
         raise MoonshineError(
-            f"DVC has {len(found)} nodes left: {shorten(found)}; run `dvc repro` first, or, if Snakemake made them, "
-            "`moonshine handover --from snakemake`"
+            f"DVC has {len(found)} nodes left: {first_few(found, 5)}; run `dvc repro` first, or, if Snakemake "
+            "made them, `moonshine handover --from snakemake`"
         )
 
 
@@ -102,7 +101,7 @@ def stamp_dvc() -> None:
     dvc_state.dvc("commit", "--force", "--quiet")
     left = dvc_state.changes()
     if left:
-        raise MoonshineError(f"DVC still sees changes in {shorten(left)}; `dvc status` says which")
+        raise MoonshineError(f"DVC still sees changes in {first_few(left, 5)}; `dvc status` says which")
 
 
 def stamp_snakemake() -> None:
@@ -114,15 +113,8 @@ def stamp_snakemake() -> None:
     left = [job.name for job in snakemake_state.jobs() if job.due or not job.recorded]
     if left:
         raise MoonshineError(
-            f"Snakemake still has {shorten(left)} to do; `snakemake -n --quiet host` says why"
+            f"Snakemake still has {first_few(left, 5)} to do; `snakemake -n --quiet host` says why"
         )
-
-
-def shorten(names: object) -> str:
-    """The first few of many names, and how many more there are."""
-    listed = list(map(str, names))  # type: ignore[call-overload]
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from moonshine.config import Study, load_study
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_few
 from moonshine.files import read_json_list, write_bytes
 from moonshine_workflow.engines import dvc_state, snakemake_state
-from moonshine_workflow.engines.handover import require_files, shorten, stamp_dvc, stamp_snakemake
+from moonshine_workflow.engines.handover import require_files, stamp_dvc, stamp_snakemake
 from moonshine_workflow.graph import nodes
 
 CODE = ("moonshine/", "workflow/", "notebooks/")
@@ -67,11 +67,11 @@ def _snakemake() -> tuple[set[str], str]:
     jobs = snakemake_state.jobs()
     unknown = [job.name for job in jobs if not job.recorded]
     if unknown:
-        return set(), f"no record of {shorten(unknown)}"
+        return set(), f"no record of {first_few(unknown, 5)}"
     for job in jobs:
         others = [*job.other_changes, *_not_code(job.changed_inputs)]
         if others:
-            return set(), f"{job.name} differs in {shorten(others)}"
+            return set(), f"{job.name} differs in {first_few(others, 5)}"
     return {job.name for job in jobs if job.changed_inputs}, ""
 
 
@@ -81,7 +81,7 @@ def _dvc() -> tuple[set[str], str]:
     for stage, change in changes.items():
         others = [*change.others, *_not_code(change.inputs)]
         if others:
-            return set(), f"{stage} differs in {shorten(others)}"
+            return set(), f"{stage} differs in {first_few(others, 5)}"
     return set(changes), ""
 
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MoonshineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"restamped {len(names)} nodes: {shorten(names)}; the report says so")
+    print(f"restamped {len(names)} nodes: {first_few(names, 5)}; the report says so")
     return 0
 
 
