@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +107,14 @@ class GeneratedConv(nn.Module):
     def folded(self) -> int:
         """How many more values the weight has than the factors."""
         return self.conv.fan_in * self.conv.out_channels - sum(factor.numel() for factor in self.factors)
+
+    def dense(self) -> nn.Module:
+        """The ordinary convolution that computes the same, with the weight as it is now."""
+        made = convolution(replace(self.conv, weight=None), self.bias is not None)
+        made.load_state_dict(
+            {"weight": self.materialise()} | ({} if self.bias is None else {"bias": self.bias})
+        )
+        return made
 
     def initialise(self, gain: float) -> None:
         """Draw the factors so that the weight has a variance of ``gain`` / fan in."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from moonshine.blocks.build import GeneratedConv
 from moonshine.errors import MoonshineError, cannot_take, first_line
 from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet
@@ -59,9 +60,12 @@ class Source:
     def onnx(self) -> ModelProto:
         """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits``, batch norms folded where they follow.
 
-        MoonshineError names the operator that ONNX cannot express.
+        Weights that the network generates are constants there: torch's exporter would compute a part of them ahead, by
+        its own limits, and few other programs read a convolution whose weight is computed. MoonshineError names the
+        operator that ONNX cannot express.
         """
-        program = self.program
+        dense = _with_dense_weights(self.network)
+        program = self.program if dense is self.network else to_program(dense, self.about)
         with quiet():
             try:
                 exported = torch.onnx.export(
@@ -83,6 +87,18 @@ def plain_copy(network: nn.Module) -> nn.Module:
     copied = copy_of(network).to("cpu", torch.float32).eval().requires_grad_(False)
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.data.contiguous()
+    return copied
+
+
+def _with_dense_weights(network: nn.Module) -> nn.Module:
+    """The network, or a copy with ordinary convolutions where it generates weights."""
+    if not any(isinstance(layer, GeneratedConv) for layer in network.modules()):
+        return network
+    copied = copy_of(network)
+    for parent in list(copied.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, GeneratedConv):
+                setattr(parent, name, layer.dense().eval().requires_grad_(False))
     return copied
 
 

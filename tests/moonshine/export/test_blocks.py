@@ -17,6 +17,7 @@ BLOCKS = {"stage1.0": "SHUF(4,2)", "stage2.0": "FIRE(4)", "stage3.0": "TT(4)"}
 
 def test_files_of_blocks_that_are_no_chain_of_convolutions(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
     torch.manual_seed(0)
     structure = to_structure("wrn-10-1", BLOCKS, 3, 1)
     network = from_structure(structure).eval()
@@ -34,3 +35,6 @@ def test_files_of_blocks_that_are_no_chain_of_convolutions(tmp_path: Path) -> No
     )
     sizes = {receipt.format: receipt.bytes for receipt in found.receipts}
     assert sizes["onnx"] > 2 * sizes["safetensors"]  # a graph holds the tensor train's dense kernel
+    graph = onnx.load(tmp_path / "out" / "network.onnx").graph
+    assert not {"MatMul", "Einsum"} & {node.op_type for node in graph.node}
+    assert [64, 64, 3, 3] in [list(tensor.dims) for tensor in graph.initializer]
