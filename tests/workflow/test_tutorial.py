@@ -31,9 +31,8 @@ RUNS = (2, 2)
 
 def measure_file(path, input_shape, threads=1, batches=TIMED_BATCHES, seconds=SECONDS, trust=()):
     found = _measure_here(path, input_shape, threads, batches, seconds, trust)
-    format = next(format for format, name in FORMATS.items() if name == path.name)
     latencies = tuple(Latency(**row) for row in found["batches"])
-    return Timing(format, path.name, threads, found["baseline_bytes"], latencies)
+    return Timing(format_of(path).name, path.name, threads, found["baseline_bytes"], latencies)
 """
 
 
