@@ -18,11 +18,13 @@ import tempfile
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
+CODE = os.pathsep.join(map(str, (PROJECT, PROJECT / "workflow")))
 
 FIRST_STEP = """
 import os, sys, time
 import psutil
-from workflow import nodes, stage, teacher
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.stages import teacher
 from moonshine_workflow.training.progress import Progress
 
 def first(self, done, total):
@@ -40,7 +42,7 @@ print(time.time() - psutil.Process().create_time(), False)
 
 def seconds(program: str, folder: Path) -> float:
     """Run ``program`` in ``folder``; the first word it prints is a number of seconds."""
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": CODE, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -65,13 +67,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "params.yaml").write_bytes((PROJECT / "studies" / "digits.yaml").read_bytes())
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-        subprocess.run(
-            [sys.executable, "-m", "moonshine_workflow.stages.fetch", "--study", "digits"],
-            cwd=folder,
-            env=environment,
-            check=True,
-        )
+        environment = {**os.environ, "PYTHONPATH": CODE}
+        for stage in ("fetch", "structure_teacher"):
+            subprocess.run(
+                [sys.executable, "-m", f"moonshine_workflow.stages.{stage}", "--study", "digits"],
+                cwd=folder,
+                env=environment,
+                check=True,
+            )
         programs = {"import torch": IMPORT_TORCH, "to the first step": FIRST_STEP}
         found: dict[str, list[float]] = {label: [] for label in programs}
         for _ in range(options.runs):
