@@ -122,7 +122,7 @@ def test_the_report_shows_results_and_no_code(rendered):
     assert "Traceback" not in page
     for words in (
         "Attention transfer (AT) beats training from scratch here",
-        "Diverged and left out of every mean:</b> distil@digits-GN-at-1",
+        "Diverged and excluded from every mean:</b> distil@digits-GN-at-1",
         "Results were re-stamped:</b> on 2026-11-20 2 nodes",
         "a docstring",
         "2 of 3 seeds",
@@ -204,7 +204,7 @@ def test_a_partial_report_shows_what_there_is_and_leaves_the_tables_alone(tmp_pa
     absent = [node.name for node in nodes.trained(study) if node.student == "B2" or node.method == "kd"]
     prepare(tmp_path, study, absent=absent)
     page = run_cells(FOLDER / "report.ipynb", study="digits", root=tmp_path, partial=True)
-    assert "Partial report:</b> 19 of 37 trained networks are there" in page
+    assert "Partial report:</b> 19 of 37 trained networks are finished" in page
     assert f"<li>{absent[0]}</li>" in page
     assert "no pair of completed runs yet to compare knowledge distillation" in page
     assert "3 of 4 students, 3 seeds" in page

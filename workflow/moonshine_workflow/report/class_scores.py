@@ -58,7 +58,7 @@ def example_predictions(results: Results) -> Fragment:
 
     rows = [
         [
-            shown("picture", index, f"test picture {index}"),
+            shown("picture", index, f"test image {index}"),
             shown("truth", index, "truth"),
             *(shown(node, index, name) for node, name in names.items()),
         ]
