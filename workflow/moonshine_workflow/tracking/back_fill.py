@@ -180,13 +180,15 @@ def _study_folders(study: str | None) -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 2 for bad input, 0 also when the store does not answer, which is a warning."""
     parser = argparse.ArgumentParser(
-        prog="python -m moonshine_workflow.tracking.back_fill", description=__doc__
+        prog="moonshine track", description="Log to MLflow the finished runs that it lacks."
     )
-    parser.add_argument("study", nargs="?", help="a folder of results/; all of them if left out")
+    parser.add_argument("study", nargs="?", help="a folder of results/; default: all of them")
     parser.add_argument(
-        "--ui", action="store_true", help="serve MLflow's UI afterwards and print the addresses"
+        "--ui",
+        action="store_true",
+        help="then serve MLflow's pages, and log nodes while they train; for a remote server only the latter",
     )
-    parser.add_argument("--port", type=int, default=5000, help="of the UI (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="port of the UI (default: %(default)s)")
     args = parser.parse_args(argv)
     uri = resolve_uri()
     try:
