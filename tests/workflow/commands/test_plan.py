@@ -50,7 +50,7 @@ def test_a_plan_lists_the_teacher_and_what_fits(capsys: pytest.CaptureFixture[st
 def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan(*MODEL, "--block", "G(1)", "--budget", "1MB") == 0
     text = capsys.readouterr().out
-    (line,) = [line for line in text.splitlines() if line.startswith("Dearer than what they replace: ")]
+    (line,) = [line for line in text.splitlines() if line.startswith("Costlier than what they replace: ")]
     assert re.fullmatch(r".*: G\(1\) \(1\.\d\d times the MACs\)\.", line)
 
 

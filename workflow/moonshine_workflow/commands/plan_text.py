@@ -93,8 +93,8 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
             f'"{budget[0]}"' if len(budget) == 1 else "[" + ", ".join(f'"{each}"' for each in budget) + "]"
         )
         lines.append(
-            "mixed: random mixtures within the budget that compute most; a study searches on for one, by Fisher "
-            f"potential, with students: {{mix: {{mixed: {{budget: {written}}}}}}}. mixed 1 has {made}."
+            f"mixed: random mixtures within the budget with the most MACs; mixed 1 has {made}. A study searches "
+            f"for one by Fisher potential: students: {{mix: {{mixed: {{budget: {written}}}}}}}"
         )
     else:
         lines.append("No mixture was found that fits.")
@@ -104,7 +104,7 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
 def _dearer(plan: Plan) -> str:
     found = {option.name: dearer(option.values, plan.teacher.values) for option in plan.uniform}
     said = [f"{name} ({what})" for name, what in found.items() if what]
-    return f"Dearer than what they replace: {', '.join(said)}." if said else ""
+    return f"Costlier than what they replace: {', '.join(said)}." if said else ""
 
 
 def _slower(plan: Plan, threads: int) -> str:
@@ -119,7 +119,7 @@ def _slower(plan: Plan, threads: int) -> str:
         said = [f"Slower than what they replace ({where}): {', '.join(slower)}."]
     if found := plan.unreliable:
         said.append(
-            f"The latency of {first_few(found)} {unreliable(max(found.values()))}; it is not kept, and the next plan "
-            "measures anew."
+            f"The latency of {first_few(found)} {unreliable(max(found.values()))}; it is not cached, so the next plan "
+            "measures it again."
         )
     return " ".join(said)
