@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moonshine.blocks.expressions import Conv, Expression, layers
-from moonshine.blocks.families import branching, generated, grouped, shuffled, spatial
+from moonshine.blocks.families import branching, generated, grouped, separable, shuffled, spatial
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block, read, split
 from moonshine.errors import MoonshineError
 
-_FAMILIES = (grouped, shuffled, branching, spatial, generated)
+_FAMILIES = (grouped, separable, shuffled, branching, spatial, generated)
 
 KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
 """Letters -> kind."""
 
-ALIASES = {"MobileNet": "G(N)", "ResNeXt": "BG(2,32)", "SqueezeNet": "FIRE(8)"}
+ALIASES = {"MobileNet": "G(N)", "ResNeXt": "BG(2,32)", "SqueezeNet": "FIRE(8)", "Xception": "XCEP"}
 """Published systems by name, and the block that they are made of."""
 
 PAPER = (

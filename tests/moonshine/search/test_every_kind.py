@@ -13,7 +13,19 @@ from moonshine.search.space import Space
 from moonshine.structures.build import build, residual_blocks
 from moonshine.structures.describe import places_of
 
-BLOCKS = ("S", "G(4)", "B(2)", "BG(2,M/4)", "FIRE(4)", "SHUF(2,4)", "LRE(4)", "TT(2)", "D2x2")
+BLOCKS = (
+    "S",
+    "G(4)",
+    "B(2)",
+    "BG(2,M/4)",
+    "XCEP",
+    "LR(4)",
+    "FIRE(4)",
+    "SHUF(2,4)",
+    "LRE(4)",
+    "TT(2)",
+    "D2x2",
+)
 SHAPE = (3, 8, 8)
 NETS = "tests.moonshine.odd_networks"
 
