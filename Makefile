@@ -30,7 +30,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv from requirements.lock (the other targets do it when needed)
 
-reproduce: $(STAMP) ## run the study in params.yaml under Snakemake; CORES=4 overrides the number of cores
+reproduce: $(STAMP) ## run the study in params.yaml under Snakemake; CORES=4 sets the number of cores
 	.venv/bin/snakemake --cores $(CORES)
 	@echo "Report: results/$(STUDY)/report.html"
 
@@ -46,19 +46,19 @@ lint: $(STAMP) ## style, types and layers only
 unit: $(STAMP) ## the tests only
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
-explore: $(STAMP) ## the tests of properties, on many random examples
+explore: $(STAMP) ## property tests on 1,000 random examples each
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) -m hypothesis --hypothesis-profile explore
 
 smoke: $(STAMP) ## the smoke-test studies, whole, under both engines
 	@.venv/bin/python -m tests.smoke.run --cores $(CORES)
 
-test-slurm: $(STAMP) ## profiles/slurm on a cluster of one node, made for it and removed; for root on Debian, or FORCE=1
+test-slurm: $(STAMP) ## test profiles/slurm on a temporary one-node cluster; as root on Debian, or FORCE=1
 	@.venv/bin/python -m tests.slurm.run
 
-ui: $(STAMP) ## record missing runs in MLflow, then open its comparison on this machine; PORT=5001 moves it
+ui: $(STAMP) ## log missing runs to MLflow and serve its pages on this machine; PORT=5001 moves it
 	.venv/bin/python -m moonshine_workflow.tracking.back_fill --ui --port $(PORT)
 
-lock: $(STAMP) ## bring requirements.lock in line with pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
+lock: $(STAMP) ## update requirements.lock from pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --custom-compile-command "make lock" --no-emit-index-url --quiet \
 		$(LOCK_FLAGS) --output-file requirements.lock
