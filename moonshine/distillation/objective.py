@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.config.methods import Method
-from moonshine.distillation.outputs import Needs, Read, reading
-from moonshine.distillation.teacher import TeacherOutputs, teacher_outputs
+from moonshine.distillation.outputs import Needs, Read, TeacherOutputs, reading
+from moonshine.distillation.teacher import teacher_outputs
+from moonshine.distillation.teacher_store.store import Store
 from moonshine.distillation.term import Pair, Term
 from moonshine.training.execution import Execution
 from moonshine.training.labels import check_no_probabilities
@@ -94,16 +95,18 @@ def distillation(
     execution: Execution,
     class_weights: Tensor | None = None,
     seed: int = 0,
+    store: Store | None = None,
 ) -> Iterator[Distillation]:
     """Objective of ``method`` for a training of so many epochs, while the context lasts.
 
     Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``class_weights`` (K,)
-    weigh the cross-entropy; ``seed`` initialises what terms train. MoonshineError as each term says.
+    weigh the cross-entropy; ``seed`` initialises what terms train; ``store`` keeps the teacher's outputs for the
+    schedule of this training, which gives the same bits. MoonshineError as each term says.
     """
     phases = phases_of(pair, method, epochs, seed)
     whole = phases[-1]  # those before it end at a layer
     with (
-        teacher_outputs(pair.teacher, whole.teacher, execution, pair.input_shape) as teacher,
+        teacher_outputs(pair.teacher, whole.teacher, execution, pair.input_shape, store) as teacher,
         reading(pair.student, whole.student, execution, pair.input_shape) as student,
     ):
         yield Distillation(phases, student, teacher, class_weights)

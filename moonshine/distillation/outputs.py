@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
 from moonshine.training.labels import at_least_fp32
+from moonshine.training.objective import Batch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Needs:
             tuple(dict.fromkeys(self.maps + other.maps)),
             tuple(dict.fromkeys(self.features + other.features)),
         )
+
+    def is_within(self, other: Needs) -> bool:
+        """Whether what ``other`` asks for has all of this."""
+        pairs = ((self.maps, other.maps), (self.features, other.features))
+        return self.logits <= other.logits and all(set(own) <= set(theirs) for own, theirs in pairs)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -49,6 +55,26 @@ class Outputs:
 
 Read = Callable[[nn.Module, Tensor, Needs], Outputs]
 """Runs a network, or a compiled or wrapped form of it, on images (N, C, H, W)."""
+
+TeacherOutputs = Callable[[Batch, Needs], Outputs]
+"""Outputs of the teacher, without gradients. A batch says at which epoch and step it comes."""
+
+
+def rounded(outputs: Outputs) -> Outputs:
+    """Outputs in fp32, with logits and attention maps as half precision has them; a value that overflows there stays.
+
+    Always done to the teacher's, so that a training has the same bits where they are kept in half precision.
+    """
+
+    def in_half(values: Tensor) -> Tensor:
+        half = values.half().float()
+        return torch.where(half.isinf(), values.float(), half).contiguous()
+
+    return replace(
+        outputs,
+        logits=None if outputs.logits is None else in_half(outputs.logits),
+        maps={path: in_half(values) for path, values in outputs.maps.items()},
+    )
 
 
 def attention_map(activation: Tensor) -> Tensor:

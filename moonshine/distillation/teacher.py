@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
-from moonshine.distillation.outputs import Needs, Outputs, reading
+from moonshine.distillation.outputs import Needs, Outputs, TeacherOutputs, reading, rounded
+from moonshine.distillation.teacher_store.store import Store
 from moonshine.networks.passes import evaluating
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch
 
-TeacherOutputs = Callable[[Batch, Needs], Outputs]
-"""Outputs of the teacher, without gradients. A batch says at which epoch and step it comes."""
-
 
 @contextmanager
 def teacher_outputs(
-    teacher: nn.Module, needs: Needs, execution: Execution, input_shape: tuple[int, ...]
+    teacher: nn.Module,
+    needs: Needs,
+    execution: Execution,
+    input_shape: tuple[int, ...],
+    store: Store | None = None,
 ) -> Iterator[TeacherOutputs]:
-    """Within the context, what is yielded runs ``teacher`` in eval mode; afterwards the teacher is as it was."""
-    with _borrowed(teacher), reading(teacher, needs, execution, input_shape) as read:
+    """Within the context, what is yielded runs ``teacher`` in eval mode, unless ``store`` has what it would give.
+
+    Logits and attention maps are rounded to half precision. Afterwards the teacher is as it was.
+    """
+    with ExitStack() as held:
+        held.enter_context(_borrowed(teacher))
+        read = held.enter_context(
+            reading(teacher, needs | store.kept if store else needs, execution, input_shape)
+        )
 
         @torch.no_grad()
         def outputs(batch: Batch, needs: Needs) -> Outputs:
             if needs == Needs():
                 return Outputs()
             # of a copy, since a network may write into its input
-            return read(teacher, batch.images.clone(), needs)
+            return rounded(read(teacher, batch.images.clone(), needs))
 
-        yield outputs
+        yield held.enter_context(store.through(outputs)) if store else outputs
 
 
 @contextmanager

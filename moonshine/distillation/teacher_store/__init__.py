@@ -1,0 +1,1 @@
+"""The teacher's logits and attention maps, kept on disk for all students of a seed."""

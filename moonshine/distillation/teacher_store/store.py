@@ -1,0 +1,199 @@
+"""Store of the teacher's logits and attention maps: one node computes them, the others of its seed read them.
+
+Batches depend on the seed and the epoch alone, so all students of a seed ask their teacher for the same outputs. These
+are rounded before they are used (`moonshine.distillation.outputs.rounded`), so a training has the same bits whether it
+reads or computes them. A node that comes second reads records as they appear, and waits for the next one about as long
+as computing it takes, then computes by itself. There are no locks, and any file may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from moonshine.distillation.outputs import Needs, Outputs, TeacherOutputs
+from moonshine.distillation.teacher_store.epoch_file import HEADER, EpochFile, opened
+from moonshine.errors import MoonshineError
+from moonshine.training.objective import Batch
+
+LEAST_SHARE = 0.1
+"""Outputs are kept where at least so much of a schedule fits into the store."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The batches of a training, and what is kept of the teacher's outputs for them.
+
+    ``what`` is an `address` of everything that the outputs depend on, but of how they are computed, which `method`
+    says. ``kept`` has no features.
+    """
+
+    what: str
+    how: str
+    kept: Needs
+    epochs: int
+    steps: int
+
+
+class Store:
+    """Outputs of one schedule in ``folder``, which all schedules share and which grows up to ``bound`` bytes.
+
+    When it is full, schedules that are not among the addresses ``wanted`` are removed; where that is not enough, no
+    more is kept. ``counts`` has how many steps' outputs were ``read`` and ``computed``, and the ``bytes`` read.
+    Whatever is wrong with the folder is a warning.
+    """
+
+    def __init__(self, folder: Path, bound: int, schedule: Schedule, wanted: Collection[str]) -> None:
+        self._root, self._bound, self.schedule = folder, bound, schedule
+        self._wanted = {schedule.what, *wanted}
+        self._epoch: int | None = None
+        self._file: EpochFile | None = None
+        self._open_for_more = True
+        self.counts = {"read": 0, "computed": 0, "bytes": 0}
+
+    @property
+    def kept(self) -> Needs:
+        return self.schedule.kept
+
+    @contextmanager
+    def through(self, compute: TeacherOutputs) -> Iterator[TeacherOutputs]:
+        """Within the context, what is yielded reads outputs that are kept, and computes and keeps others."""
+
+        def outputs(batch: Batch, needs: Needs) -> Outputs:
+            if needs == Needs() or not needs.is_within(self.kept):
+                return compute(batch, needs)
+            if batch.epoch != self._epoch or batch.step == 0:
+                self._turn_to(batch.epoch)
+            if found := self._find(batch):
+                self.counts["read"] += 1
+                return found
+            self.counts["computed"] += 1
+            if not (self._file and self._file.is_mine):
+                return compute(batch, needs)
+            start = time.perf_counter()
+            found = compute(batch, self.kept)
+            self._keep(batch.step, found, start)
+            return found
+
+        try:
+            yield outputs
+        finally:
+            self._close()
+
+    def _turn_to(self, epoch: int) -> None:
+        self._close()
+        self._epoch = epoch
+        path = self._root / self.schedule.what / self.schedule.how / f"epoch-{epoch:05d}"
+        try:
+            self._file = opened(path, self.schedule.steps, self._open_for_more)
+        except OSError as error:
+            logger.warning("%s: not used (%s)", path, error.strerror or error)
+
+    def _find(self, batch: Batch) -> Outputs | None:
+        file = self._file
+        if file is None or file.is_mine:
+            return None
+        try:
+            found = file.await_record(batch.step)
+            if found is None:
+                return None
+            tensors = {name: tensor.to(batch.images.device).float() for name, tensor in load(found).items()}
+            if any(len(tensor) != len(batch.images) for tensor in tensors.values()):
+                raise MoonshineError("of another batch")
+            outputs = Outputs(
+                tensors.get("logits"), {path: tensors[f"map {path}"] for path in self.kept.maps}
+            )
+        except (OSError, MoonshineError, SafetensorError, KeyError) as error:
+            logger.warning("%s: damaged (%s); computed again", file.path, error)
+            self._discard()
+            return None
+        self.counts["bytes"] += len(found)
+        return outputs
+
+    def _keep(self, step: int, outputs: Outputs, start: float) -> None:
+        """Append outputs to the epoch; what of them is not in half precision exactly is kept as it is."""
+        file = self._file
+        assert file
+        named = {f"map {path}": values for path, values in outputs.maps.items()}
+        if outputs.logits is not None:
+            named["logits"] = outputs.logits
+        content = save({name: _exact(values.cpu()) for name, values in named.items()})
+        try:
+            if step == 0 and not self._has_room(file, HEADER.size + len(content)):
+                return self._discard()
+            if not file.append(step, content, time.perf_counter() - start):
+                return self._discard()
+            if step == self.schedule.steps - 1:
+                file.finish()
+        except OSError as error:
+            logger.warning("%s: not kept (%s)", file.path, error.strerror or error)
+            self._discard()
+
+    def _has_room(self, file: EpochFile, record: int) -> bool:
+        """Reserve the whole epoch, which others see, and say whether the store stays within its bound."""
+        size = record * self.schedule.steps
+        if self._bound < LEAST_SHARE * size * self.schedule.epochs:
+            logger.info(
+                "the teacher's outputs are not kept: a schedule takes %.3g GB, runtime.teacher_store is %.3g GB",
+                size * self.schedule.epochs / 1e9,
+                self._bound / 1e9,
+            )
+            self._open_for_more = False
+            return False
+        file.reserve(size)
+        sizes = {what: _bytes(self._root / what) for what in os.listdir(self._root)}
+        surplus = sum(sizes.values()) - self._bound
+        for what in sorted(sizes.keys() - self._wanted, key=lambda what: _date(self._root / what)):
+            if surplus > 0:
+                shutil.rmtree(self._root / what, ignore_errors=True)
+                surplus -= sizes[what]
+        if surplus > 0 and self._open_for_more:
+            logger.info("the store of the teacher's outputs is full: runtime.teacher_store")
+            self._open_for_more = False
+        return surplus <= 0
+
+    def _discard(self) -> None:
+        if self._file:
+            self._file.remove()
+            self._file = None
+
+    def _close(self) -> None:
+        if self._file and self._file.is_mine and not self._file.is_whole(self.schedule.steps):
+            self._discard()
+        elif self._file:
+            self._file.close()
+            self._file = None
+
+
+def _exact(values: Tensor) -> Tensor:
+    half = values.half()
+    return half if torch.equal(half.float(), values) else values
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes of all files below a folder, of which some may be vanishing."""
+    total = 0
+    for path in folder.rglob("epoch-*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def _date(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
