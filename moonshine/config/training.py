@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from moonshine.fields import NonNegative, Positive, ProcessCount, Section, Share, Whole
+from moonshine.costs.budgets import parse_bytes
+from moonshine.errors import MoonshineError
+from moonshine.fields import NonNegative, Positive, ProcessCount, Section, Share, Text, Whole
 
 
 class Optimizer(Section):
@@ -115,10 +117,19 @@ class Training(Section):
         return self
 
 
+def _is_a_size(text: int | str) -> int | str:
+    try:
+        parse_bytes(str(text))
+    except MoonshineError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 class Runtime(Section):
     """How a node is computed, not what: changing this reruns nothing.
 
     ``workers`` processes decode the images of data that are not decoded ahead; left out, as many as ``threads``.
+    ``teacher_store`` is how much disk space the teacher's outputs may take, such as ``20GB``.
     """
 
     threads: ProcessCount
@@ -126,3 +137,8 @@ class Runtime(Section):
     channels_last: Literal["auto"] | bool
     compile: bool
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    teacher_store: Annotated[Literal[0] | Text, AfterValidator(_is_a_size)] = "20GB"
+
+    @property
+    def teacher_store_bytes(self) -> int:
+        return parse_bytes(str(self.teacher_store))

@@ -102,6 +102,14 @@ def parse_budget(text: str) -> Budget:
     raise MoonshineError(f"budget {text!r} is not valid; allowed: {BUDGET_FORMS}")
 
 
+def parse_bytes(text: str) -> int:
+    """Return the bytes that ``20GB`` or ``0`` states; MoonshineError for any other form."""
+    match = _TEXT.fullmatch(text) if len(text) < 1000 else None
+    if match and not match[3] and (match[2] in BYTE_UNITS or not match[2]):
+        return int(float(match[1]) * BYTE_UNITS[match[2] or "B"])
+    raise MoonshineError(f"size {text!r} is not valid; allowed: 0, or such as 500MB, 20GB, 8GiB")
+
+
 def parse_budgets(texts: str | Sequence[str]) -> tuple[Budget, ...]:
     """Return budgets that hold at once; MoonshineError as for `parse_budget`, and for none or two on one measure."""
     budgets = tuple(map(parse_budget, [texts] if isinstance(texts, str) else texts))

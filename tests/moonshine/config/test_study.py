@@ -103,6 +103,9 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("runtime/device", "tpu", ["runtime.device", "tpu", "auto"]),
         ("runtime/workers", -1, ["runtime.workers", "-1"]),
         ("runtime/workers", 257, ["runtime.workers", "257", "256"]),
+        ("runtime/teacher_store", "20 parsecs", ["runtime.teacher_store", "20 parsecs", "20GB"]),
+        ("runtime/teacher_store", 20, ["runtime.teacher_store", 20]),
+        ("runtime/teacher_store", "-1GB", ["runtime.teacher_store", "-1GB", "20GB"]),
         ("runtime/threads", 10**30, ["runtime.threads", 10**30, "1024"]),
         ("runtime/device", "cuda:999", ["runtime.device", "cuda:999"]),
         (

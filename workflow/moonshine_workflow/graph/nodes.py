@@ -11,6 +11,8 @@ PARAMS = Path("params.yaml")
 PARAMS_VARIABLE = "MOONSHINE_PARAMS"
 """Names the JSON file that stages read in place of params.yaml."""
 RESULTS = Path("results")
+TEACHER_STORE = RESULTS / ".teacher_store"
+"""Outputs of teachers, for the nodes of all studies: no output of the graph."""
 TRAINED_FILES = ("weights.safetensors", "structure.json", "metrics.json", "history.csv", "config.json")
 DATA_FILES = ("data.safetensors", "dataset.json")
 RUNNING = "running.json"

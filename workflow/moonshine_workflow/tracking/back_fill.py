@@ -168,7 +168,7 @@ def serve(uri: str, port: int, studies: Sequence[BackFill]) -> None:
 
 
 def _study_folders(study: str | None) -> list[Path]:
-    there = sorted(path for path in RESULTS.glob("*") if path.is_dir())
+    there = sorted(path for path in RESULTS.glob("[!.]*") if path.is_dir())
     if study is None:
         return there
     if RESULTS / study not in there:

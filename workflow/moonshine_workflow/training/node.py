@@ -32,6 +32,7 @@ from moonshine_workflow.training.files import evaluate_test, identity_of, inputs
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
+from moonshine_workflow.training.teacher_store import store_of
 
 
 def train_node(job: stage.Job) -> History:
@@ -61,7 +62,7 @@ def train_node(job: stage.Job) -> History:
             held.enter_context(stage.alone(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
-        objective = Objective(weights)
+        objective, store = Objective(weights), None
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
@@ -71,8 +72,9 @@ def train_node(job: stage.Job) -> History:
             synchronised(network)
         if losses:
             pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
+            store = store_of(study, pair, settings["inputs"], dataset, seed, execution, processes)
             objective = held.enter_context(
-                distillation(pair, losses, study.training.epochs, execution, weights, seed)
+                distillation(pair, losses, study.training.epochs, execution, weights, seed, store)
             )
         train_it = partial(
             train,
@@ -108,6 +110,7 @@ def train_node(job: stage.Job) -> History:
         "devices": processes.count,
         "precision": str(execution.dtype).removeprefix("torch."),
         "resumed": history.resumed,
+        **({"teacher_batches": store.counts} if store else {}),
     }
     return history
 

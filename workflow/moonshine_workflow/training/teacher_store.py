@@ -1,0 +1,57 @@
+"""The store of the teacher's outputs that the nodes of all studies share."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from moonshine.config import Study
+from moonshine.data.store import Dataset
+from moonshine.distillation.objective import phases_of
+from moonshine.distillation.outputs import Needs
+from moonshine.distillation.teacher_store.address import address, method
+from moonshine.distillation.teacher_store.store import Schedule, Store
+from moonshine.distillation.term import Pair
+from moonshine.files import sha256
+from moonshine.training.execution import Execution
+from moonshine.training.processes import Processes
+from moonshine_workflow.graph import nodes
+
+
+def store_of(
+    study: Study,
+    pair: Pair,
+    inputs: dict[str, Any],
+    dataset: Dataset,
+    seed: int,
+    execution: Execution,
+    processes: Processes,
+) -> Store | None:
+    """The store of a distilled node, None where the study wants none, or none of its methods reads what can be kept.
+
+    ``inputs`` are the node's, as `moonshine_workflow.training.files.inputs` gives them.
+    """
+    training, bound = study.training, study.runtime.teacher_store_bytes
+    kept = kept_of(study, pair)
+    if not bound or kept == Needs():
+        return None
+    about = {
+        "data": inputs["data"],
+        "teacher": [inputs["teacher"], sha256(nodes.teacher(study.study).folder / "structure.json")],
+        "augment": study.augment.model_dump(),
+        "batch_size": training.batch_size,
+        "kept": [kept.logits, kept.maps],
+    }
+    addresses = {each: address({**about, "seed": each}) for each in study.seeds}
+    steps = -(-len(dataset.train) // training.batch_size)
+    schedule = Schedule(addresses[seed], method(execution, processes.shard), kept, training.epochs, steps)
+    return Store(nodes.TEACHER_STORE, bound, schedule, addresses.values())
+
+
+def kept_of(study: Study, pair: Pair) -> Needs:
+    """What any of the study's methods reads of the teacher, so that one pass serves all; without features."""
+    epochs = study.training.epochs
+    lasting = [losses.phases(epochs)[-1][1] for losses in study.methods.values()]
+    needs = [phases_of(pair, losses, epochs)[-1].teacher for losses in lasting if losses]
+    return reduce(or_, (each for each in needs if not each.features), Needs())
