@@ -11,8 +11,9 @@ from typing import Any
 
 from moonshine.config import load_study
 from moonshine_workflow.commands.text_table import text_table
-from moonshine_workflow.engines.status import STATES, NodeState, summary, survey, workers
+from moonshine_workflow.engines.status import STATES, NodeState, summary, survey, timings, workers
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.report.teacher_batches import saved
 
 
 def add_status(subparsers: Any) -> None:
@@ -41,6 +42,8 @@ def _status(arguments: argparse.Namespace) -> int:
     print(_table(states))
     shown = [one for one in states if arguments.nodes or one.state == "running" or one.detail]
     print("\n".join(f"  {one.state:<9} {one.node.name}{one.detail and ', ' + one.detail}" for one in shown))
+    if sentence := saved(timings(study)):
+        print(sentence)
     print(_time_left(totals))
     return 0
 

@@ -54,6 +54,11 @@ def summary(states: list[NodeState], workers: int) -> dict[str, Any]:
     }
 
 
+def timings(study: Study) -> list[dict[str, Any]]:
+    """Timings of the trained nodes that are done."""
+    return [_read(node.timings) for node in nodes.trained(study) if node.is_done()]
+
+
 def workers(study: Study) -> int:
     """How many nodes this machine runs at a time."""
     return max(1, (os.cpu_count() or 1) // cores(study))

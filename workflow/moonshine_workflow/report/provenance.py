@@ -8,6 +8,7 @@ from typing import Any
 from moonshine.costs.budgets import SPREAD
 from moonshine_workflow.report.markup import Fragment, listed, number, plural, render
 from moonshine_workflow.report.results import Results
+from moonshine_workflow.report.teacher_batches import saved
 
 
 def facts(results: Results) -> Fragment:
@@ -63,7 +64,7 @@ def timings(results: Results) -> Fragment:
                 number(sum(seconds), 1, 60),
             ]
         )
-    return render("provenance", "timings", rows, SPREAD, **_latency(results))
+    return render("provenance", "timings", rows, saved(results.timings.values()), SPREAD, **_latency(results))
 
 
 def _places(timings: list[dict[str, Any]]) -> str:
