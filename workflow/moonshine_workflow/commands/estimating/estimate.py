@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from moonshine.config import Study
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
-from moonshine_workflow.commands.estimating.steps import SCRATCH, TEACHER, Steps
+from moonshine_workflow.commands.estimating.kept_outputs import share_kept
+from moonshine_workflow.commands.estimating.steps import SCRATCH, TEACHER, Steps, TimedStep
 from moonshine_workflow.commands.estimating.throughput import Throughput
 from moonshine_workflow.commands.text_table import text_table
 
@@ -42,10 +43,16 @@ def estimate_study(
     larger = height * width / math.prod(crop)  # evaluation sees whole images
     rows = []
     epochs = study.training.epochs
+    ((_, teacher),) = steps[TEACHER, TEACHER]
+    saved = EVALUATION * throughput.steps[teacher.key] * _spared(study, size, steps)
     for (student, trained_by), phases in steps.items():
         ((_, alone),) = steps[student, TEACHER if student == TEACHER else SCRATCH]
         evaluating = EVALUATION * larger * throughput.steps[alone.key]
-        training = sum(count * throughput.steps[step.key] for count, step in phases) / epochs
+        training = 0.0
+        for count, step in phases:
+            measured, least = throughput.steps[step.key], throughput.steps[alone.key]
+            spares = saved > 0 and _reads_what_is_kept(step)
+            training += count / epochs * (max(measured - saved, least) if spares else measured)
         seconds = (size.validation + size.test) * evaluating
         if student != TEACHER or not study.teacher.weights:
             epoch = size.train * training + size.validation * evaluating
@@ -53,6 +60,19 @@ def estimate_study(
         networks = 1 if student == TEACHER else len(study.seeds)
         rows.append(EstimateRow(student, trained_by, networks, 1 / training, seconds))
     return rows
+
+
+def _reads_what_is_kept(step: TimedStep) -> bool:
+    """Whether the teacher of a step gives logits and maps only."""
+    return step.method is not None and not any(term.pretraining for term in step.method.terms.values())
+
+
+def _spared(study: Study, size: DatasetSize, steps: Steps) -> float:
+    """The share of the teacher's forward passes in distillation that do not run: one node of each seed runs it."""
+    distilled = [step for phases in steps.values() for _, step in phases if _reads_what_is_kept(step)]
+    if not distilled or distilled[0].teacher is None:
+        return 0.0
+    return share_kept(study, size, distilled[0].teacher) * (1 - 1 / len(distilled))
 
 
 def wall_seconds(rows: Sequence[EstimateRow], devices: int) -> float:
