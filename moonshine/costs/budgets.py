@@ -145,7 +145,7 @@ def show(measure: str, value: float) -> str:
     return f"{value:,.0f}" if MEASURES[measure].units is COUNT_UNITS else f"{value:.2f} ms"
 
 
-def dearer(student: Mapping[str, float], teacher: Mapping[str, float]) -> str:
+def cost_increase(student: Mapping[str, float], teacher: Mapping[str, float]) -> str:
     """Say in what a student costs more than its teacher: ``1.83 times the parameters``; empty where it does not."""
     ratios = {
         words: student[measure] / teacher[measure]

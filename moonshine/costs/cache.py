@@ -26,7 +26,7 @@ def cache_folder() -> Path:
     return Path(base) / "moonshine"
 
 
-def remembered(
+def cached(
     about: Mapping[str, Any],
     measure: Callable[[], dict[str, Any]],
     *,

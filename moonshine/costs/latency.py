@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from moonshine.costs.budgets import SPREAD
-from moonshine.networks.passes import placed
+from moonshine.networks.passes import choose_memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int 
     """
     module = module.to("cpu").eval()
     images = torch.zeros(tuple(shape))
-    images = images.contiguous(memory_format=placed(module, images))
+    images = images.contiguous(memory_format=choose_memory_format(module, images))
     visits: list[Visit] = []
     with threads_set_to(threads), torch.inference_mode():
         for _ in range(WARM_UP_PASSES):

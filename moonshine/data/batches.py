@@ -50,7 +50,7 @@ def draw(count: int, *, seed: int, epoch: int, rows: int, columns: int) -> Draws
     return Draws(order, top, left, mirrored)
 
 
-def at_once(most: int, height: int, width: int) -> int:
+def chunk_size(most: int, height: int, width: int) -> int:
     """How many images of a size to compute with at a time: ``most`` up to 64x64, then as many as have their pixels."""
     return min(most, max(1, most * 64 * 64 // (height * width)))
 

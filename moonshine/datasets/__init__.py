@@ -11,19 +11,19 @@ from moonshine.datasets.arrays import Arrays
 from moonshine.datasets.cifar import Cifar
 from moonshine.datasets.cityscapes import Cityscapes
 from moonshine.datasets.digits import Digits
-from moonshine.datasets.generated import GeneratedImages, GeneratedMaps, GeneratedPictures
-from moonshine.datasets.image_folder import ImageFolder, PictureFiles
+from moonshine.datasets.generated import GeneratedImages, GeneratedJpegs, GeneratedMaps
+from moonshine.datasets.image_folder import EncodedImageFolder, ImageFolder
 from moonshine.datasets.imagenet import Imagenet
 from moonshine.datasets.kind import DataSection
 from moonshine.datasets.segmentation_folder import SegmentationFolder
 
-Generated = Annotated[GeneratedImages | GeneratedPictures | GeneratedMaps, Field(discriminator="kind")]
+Generated = Annotated[GeneratedImages | GeneratedJpegs | GeneratedMaps, Field(discriminator="kind")]
 Data = Annotated[
     Digits
     | Cifar
     | Arrays
     | ImageFolder
-    | PictureFiles
+    | EncodedImageFolder
     | Imagenet
     | SegmentationFolder
     | Cityscapes

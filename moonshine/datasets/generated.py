@@ -98,7 +98,7 @@ class GeneratedImages(_Generated):
         )
 
 
-class GeneratedPictures(_Generated):
+class GeneratedJpegs(_Generated):
     """JPEGs that become inputs as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` squared.
 
     Each side has between one and two times ``size`` pixels.

@@ -47,7 +47,7 @@ class ImageFolder(_Folder):
         return source
 
 
-class PictureFiles(_Folder):
+class EncodedImageFolder(_Folder):
     """A folder of images like `ImageFolder`'s that is too large to decode ahead: files are read during training.
 
     ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` says which part is shown. The

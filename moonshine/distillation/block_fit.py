@@ -18,7 +18,7 @@ from moonshine.distillation.least_squares import is_solvable, moments, solve
 
 LEARNING_RATE = 1e-2
 
-Aim = tuple[nn.Module, nn.Module]
+LayerPair = tuple[nn.Module, nn.Module]
 """A layer of the student's, and the teacher's whose output it is to give."""
 
 FitState = list[dict[str, Tensor]]
@@ -39,7 +39,7 @@ class Part:
 
     module: nn.Module
     layers: tuple[nn.Module, ...]
-    aims: tuple[Aim, ...]
+    aims: tuple[LayerPair, ...]
 
 
 def fit(

@@ -11,7 +11,7 @@ from moonshine.config.methods import Hints
 from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
-from moonshine.substitution.watching import watch
+from moonshine.substitution.watching import record_calls
 from moonshine.training.labels import at_least_fp32
 
 BOUND = 0.05
@@ -59,7 +59,7 @@ def _shape(
     """Shape (channels, height, width) of the map that a layer gives."""
     maps = {
         call.path: call.shape[1:]
-        for call in watch(network, input_shape)
+        for call in record_calls(network, input_shape)
         if call.path and call.shape and len(call.shape) == 4
     }
     if path not in maps:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import looking
+from moonshine.networks.passes import without_side_effects
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def overwritten(module: nn.Module, paths: Sequence[str], images: Tensor) -> set[
         return hook
 
     modules = dict(module.named_modules())
-    with looking(module, images.device), ExitStack() as hooks:
+    with without_side_effects(module, images.device), ExitStack() as hooks:
         for path in paths:
             hooks.enter_context(modules[path].register_forward_hook(note(path)))
         module(images[:1].clone())

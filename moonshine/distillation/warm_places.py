@@ -10,7 +10,7 @@ from torch import nn
 from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import replaces_both
-from moonshine.distillation.block_fit import Aim, Part
+from moonshine.distillation.block_fit import LayerPair, Part
 from moonshine.errors import MoonshineError
 from moonshine.substitution.replacement import end_of
 from moonshine.substitution.residual import recognise
@@ -28,7 +28,7 @@ class FittedPlace:
     new: tuple[str, ...]
 
 
-def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> FittedPlace:
+def find_fitted_place(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> FittedPlace:
     """The cheap block at a path of a student beside what the teacher has there.
 
     Its aims are the layer that ends the block and, where the block has a unit for each of the teacher's two
@@ -65,7 +65,7 @@ def find(student: nn.Module, teacher: nn.Module, path: str, block: Block) -> Fit
 
 def _of_any_module(
     ours: nn.Module, theirs: nn.Module, block: Block
-) -> tuple[tuple[nn.Module, ...], tuple[str, ...], list[Aim]]:
+) -> tuple[tuple[nn.Module, ...], tuple[str, ...], list[LayerPair]]:
     """The cheap layers, the names of what is new, and the aim of the first unit, where there are two."""
     new = [name for name, layer in ours.named_modules() if isinstance(layer, CheapConvolution)]
     layers = [ours.get_submodule(name) for name in new]

@@ -15,7 +15,7 @@ from moonshine.blocks.registry import parse_block
 from moonshine.config.networks import WarmStart
 from moonshine.distillation.block_fit import RecordedCall, fit, run_to
 from moonshine.distillation.least_squares import is_solvable
-from moonshine.distillation.warm_places import FittedPlace, find
+from moonshine.distillation.warm_places import FittedPlace, find_fitted_place
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
 
@@ -79,7 +79,7 @@ def warm_start(
     if not batches:
         raise MoonshineError("warm_start: found no batch of images; allowed: at least one of two images")
     cheap = {path: block for path, text in blocks.items() if (block := parse_block(text)).kind != "S"}
-    places = [find(student, teacher, path, block) for path, block in cheap.items()]
+    places = [find_fitted_place(student, teacher, path, block) for path, block in cheap.items()]
     if warm.fit == "least-squares":
         for place in places:
             if not any(is_solvable(ours) for ours, _ in place.part.aims):

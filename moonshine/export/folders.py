@@ -26,7 +26,7 @@ _EXPORTED_FILES = {
 
 
 @contextmanager
-def replacing(folder: Path | str) -> Iterator[Path]:
+def replace_folder(folder: Path | str) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of ``folder`` when the context ends, and goes if it raises.
 
     An older export in the place is removed after the new one is complete. MoonshineError for a place that holds

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moonshine.data.batches import at_once, evaluation_images, normalise
+from moonshine.data.batches import chunk_size, evaluation_images, normalise
 from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError, first_line
 from moonshine.files import sha256
@@ -127,7 +127,7 @@ def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
 
 def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tensor, Floats, Tensor]]:
     """Normalised images, the same as pixels in [0, 1], and labels."""
-    chosen = torch.arange(len(test)).split(at_once(_BATCH, *about.input_shape[1:]))
+    chosen = torch.arange(len(test)).split(chunk_size(_BATCH, *about.input_shape[1:]))
     with closing(evaluation_images(test, chosen, workers=workers)) as pictures:
         for indices, images in zip(chosen, pictures, strict=True):
             normalised = normalise(images, about.mean, about.std)

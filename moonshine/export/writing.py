@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.data import rgb
-from moonshine.data.batches import at_once, evaluation_images
+from moonshine.data.batches import chunk_size, evaluation_images
 from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError
-from moonshine.export.folders import replacing
+from moonshine.export.folders import replace_folder
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
@@ -55,7 +55,7 @@ def export_network(
     network = plain_copy(network)
     check_exported_logits(network, about)
     _check_labels(test, about)
-    with replacing(folder) as draft:
+    with replace_folder(folder) as draft:
         write_files(network, draft, about, calibration_images(train, calibration), names)
         if judge is not None:
             judge(network, draft)
@@ -99,7 +99,7 @@ def write_files(
     `NotConverted` for a network that cannot be exported, naming the format and the reason.
     """
     source = Source(
-        plain_copy(network), about, calibration.split(at_once(CALIBRATION_BATCH, *calibration.shape[2:]))
+        plain_copy(network), about, calibration.split(chunk_size(CALIBRATION_BATCH, *calibration.shape[2:]))
     )
     wanted = chosen_formats(formats)
     if about.structure:

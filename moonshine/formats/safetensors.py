@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def encode(source: Source) -> bytes:
     """Return the fp32 weights; MoonshineError where the structure does not give this network back."""
-    from moonshine.structures.artifacts import rebuilt, weights_bytes
+    from moonshine.structures.artifacts import rebuild_with_weights, weights_bytes
 
     if source.about.structure is None:
         raise MoonshineError("about.structure: found none; allowed: that of the network, for safetensors")
-    rebuilt(source.network, source.about.structure, source.about.trust)
+    rebuild_with_weights(source.network, source.about.structure, source.about.trust)
     return weights_bytes(source.network)
 
 

@@ -94,7 +94,7 @@ def _check_module(name: str, built: nn.Module) -> None:
             )
 
 
-def plain(kwargs: Any, key: str) -> dict[str, Any]:
+def json_copy(kwargs: Any, key: str) -> dict[str, Any]:
     """A copy for a builder, which may change what it gets, of ``kwargs`` as JSON gives them back; ``key`` names them.
 
     MoonshineError unless they are a mapping and that is the same.

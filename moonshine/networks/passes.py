@@ -24,7 +24,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def looking(module: nn.Module, device: torch.device) -> Iterator[None]:
+def without_side_effects(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Within the context, forward passes on ``device`` change no mode, no statistics and no random numbers.
 
     Without autocast: it would keep weights that it has cast without gradients for the passes that need them.
@@ -53,22 +53,22 @@ def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memor
     return torch.channels_last
 
 
-def placed(module: nn.Module, like: Tensor) -> torch.memory_format:
+def choose_memory_format(module: nn.Module, like: Tensor) -> torch.memory_format:
     """Bring ``module`` into channels_last, or into torch's own layout where it does not run so; returns which.
 
     ``like`` are images as in `memory_format`, on the module's device.
     """
     module.to(memory_format=torch.channels_last)
-    with looking(module, like.device):
+    with without_side_effects(module, like.device):
         found = memory_format(module, like)
     if found != torch.channels_last:
         module.to(memory_format=found)
     return found
 
 
-def steps_over_its_input(module: nn.Module, like: Tensor) -> bool:
+def has_stride_beyond_input(module: nn.Module, like: Tensor) -> bool:
     """Whether a convolution of ``module`` has a stride larger than the maps that it gets, for an image of ``like``."""
-    with looking(module, like.device), _Strides() as strides:
+    with without_side_effects(module, like.device), _Strides() as strides:
         module(like[:1])
     return strides.larger
 

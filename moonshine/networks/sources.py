@@ -55,7 +55,7 @@ def sources(name: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def is_there(package: str) -> bool:
+def is_importable(package: str) -> bool:
     """Whether a package or module is on the Python path, the folder where the command is given included."""
     return _Search().spec(package) is not None
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import placed
+from moonshine.networks.passes import choose_memory_format
 from moonshine.search.space import Space
 from moonshine.substitution.replacement import end_of
 
@@ -65,7 +65,7 @@ class Potentials:
         torch.manual_seed(seed)
         network = self._space.build(self._networks[index])
         network = network.to(self._images.device)
-        self._images = self._images.contiguous(memory_format=placed(network, self._images))
+        self._images = self._images.contiguous(memory_format=choose_memory_format(network, self._images))
         return fisher_potential(network, self._images, self._labels, self._space.places)
 
 

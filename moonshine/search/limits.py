@@ -55,7 +55,7 @@ def within_peak(costs: SpaceCosts, limit: float) -> SpaceCosts:
     return costs.keeping(lambda cost, row: cost.peak_activation_bytes <= limit)
 
 
-def without_dearer(costs: SpaceCosts) -> SpaceCosts:
+def without_costlier(costs: SpaceCosts) -> SpaceCosts:
     """Return the costs without the blocks that, at their place, save no parameters or MACs and cost more of one."""
 
     def is_wanted(cost: PlaceCost, row: Mapping[str, PlaceCost]) -> bool:

@@ -21,7 +21,7 @@ from moonshine.costs.latency import (
     threads_set_to,
     visiting,
 )
-from moonshine.networks.passes import placed
+from moonshine.networks.passes import choose_memory_format
 from moonshine.search.space import Space
 
 
@@ -69,7 +69,7 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> La
 def _visit(space: Space, block: str, images: torch.Tensor, repeats: int) -> Visit:
     """The milliseconds at every place of a network with one block; ``""`` is what runs outside the places."""
     network = space.build(space.uniform(block)).eval()
-    images = images.contiguous(memory_format=placed(network, images))
+    images = images.contiguous(memory_format=choose_memory_format(network, images))
     passes, waited = _time(network, images, space.places, repeats)
     return Visit(
         {path: statistics.median(each[path] for each in passes) for path in ("", *space.places)}, waited

@@ -12,7 +12,7 @@ from moonshine.costs.budgets import EXPORTED, MEASURES, Budget
 from moonshine.costs.file_sizes import file_bytes
 from moonshine.errors import MoonshineError
 from moonshine.search.exported_sizes import Export, with_exported_sizes
-from moonshine.search.limits import Impossible, check_reachable, without_dearer
+from moonshine.search.limits import Impossible, check_reachable, without_costlier
 from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import Latencies
 from moonshine.search.sampling import sample
@@ -140,7 +140,7 @@ def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[O
 def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Mixture]:
     """Mixtures that are estimated to fit, those that compute most first."""
     try:
-        found = sample(without_dearer(known), budgets, DRAWN, np.random.default_rng(seed)).networks
+        found = sample(without_costlier(known), budgets, DRAWN, np.random.default_rng(seed)).networks
     except (
         MoonshineError
     ):  # each budget can be met, but not all together; uniform students may still show how

@@ -20,7 +20,7 @@ from moonshine.costs.budgets import EXPORTED, Budget, parse_budgets
 from moonshine.errors import MoonshineError
 from moonshine.search.exported_sizes import Export, with_exported_sizes
 from moonshine.search.fisher import Potentials, ReportProgress
-from moonshine.search.limits import without_dearer
+from moonshine.search.limits import without_costlier
 from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.sampling import sample
@@ -44,7 +44,7 @@ def search(
 ) -> SearchRecord:
     """Return the best of ``mixed.candidates`` networks drawn from the window of the budget, and how it was found.
 
-    No block is in a place where it saves neither parameters nor MACs, see `moonshine.search.limits.without_dearer`.
+    No block is in a place where it saves neither parameters nor MACs, see `moonshine.search.limits.without_costlier`.
 
     Scores: ``fisher`` takes the first initialisation of all, then the mean of ``initialisations`` of the ``best``;
     ``parameters`` and ``macs`` take the largest, ``random`` the first that was drawn. With ``mixed.finalists`` the
@@ -70,7 +70,7 @@ def search(
         is_timed = any(budget.measure == "latency" for budget in budgets)
         times = measure_latencies(space, threads=torch.get_num_threads()) if is_timed else None
         known = place_costs(space, times)
-    known = without_dearer(known)
+    known = without_costlier(known)
     rng = np.random.default_rng(mixed.seed)
     images, labels = images[: mixed.batch_size], labels[: mixed.batch_size]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):

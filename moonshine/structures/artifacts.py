@@ -99,7 +99,7 @@ def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
     return alike and (found.itemsize > 1 or found == wanted or not wanted.is_floating_point)
 
 
-def rebuilt(module: nn.Module, structure: Structure, trust: Trust = ()) -> nn.Module:
+def rebuild_with_weights(module: nn.Module, structure: Structure, trust: Trust = ()) -> nn.Module:
     """The network of a structure with the weights of ``module``, as their files would give it back.
 
     ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.

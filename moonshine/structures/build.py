@@ -153,12 +153,12 @@ def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
     """
     if not is_model(structure.network):
         return build(structure.network, structure.blocks, structure.num_classes, structure.in_channels)
-    from moonshine.networks.models import build_model, check_trusted, is_registered, plain
+    from moonshine.networks.models import build_model, check_trusted, is_registered, json_copy
     from moonshine.networks.sources import check_sources
     from moonshine.substitution.replacement import apply, find_changes
 
     name = structure.network
-    kwargs = plain(structure.kwargs, f"structure of {name}: kwargs")
+    kwargs = json_copy(structure.kwargs, f"structure of {name}: kwargs")
     check_trusted(name, trust)
     if structure.source_sha256 or not is_registered(name):
         check_sources(name, structure.source_sha256)

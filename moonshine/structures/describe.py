@@ -11,12 +11,12 @@ from torch import nn
 from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
-from moonshine.networks.models import build_model, plain
+from moonshine.networks.models import build_model, json_copy
 from moonshine.networks.sources import sources
 from moonshine.structures.build import sites, to_structure
 from moonshine.structures.structure import Structure
 from moonshine.substitution.layout import Layout, lay_out
-from moonshine.substitution.substitute import choose, nothing_to_swap
+from moonshine.substitution.substitute import choose, nothing_to_replace
 from moonshine.substitution.watching import zero_pass
 
 
@@ -37,7 +37,7 @@ def describe_model(
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
     code = sources(name)  # before it is imported: who edits it meanwhile has not changed what is built here
-    module = build_model(name, plain(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
+    module = build_model(name, json_copy(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
     structure = Structure(
@@ -74,7 +74,7 @@ def places_of(
             name, kwargs, num_classes, input_shape, include, exclude, dense=dense
         )
         if not layout.places:
-            raise nothing_to_swap(name, "a cheap block", layout.kept)
+            raise nothing_to_replace(name, "a cheap block", layout.kept)
         reasons = {block: choose(layout, block)[1] for block in names}
     else:
         structure = to_structure(name, "S", num_classes, input_shape[0])

@@ -13,7 +13,7 @@ from moonshine.errors import MoonshineError, first_few
 from moonshine.networks.erfnet import Downsampler
 from moonshine.substitution.places import Place, lone_place, residual_places
 from moonshine.substitution.residual import in_blocks, shortcuts
-from moonshine.substitution.watching import watch
+from moonshine.substitution.watching import record_calls
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
     ]
     if input_shape is None:
         return weighted
-    calls = sorted(watch(module, input_shape), key=lambda call: call.started)
+    calls = sorted(record_calls(module, input_shape), key=lambda call: call.started)
     return list(dict.fromkeys(call.path for call in calls if call.path in set(weighted)))
 
 

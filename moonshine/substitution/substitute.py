@@ -18,7 +18,7 @@ from moonshine.networks.copying import copy_of
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.places import BlockChange
 from moonshine.substitution.replacement import apply, find_changes
-from moonshine.substitution.watching import watch
+from moonshine.substitution.watching import record_calls
 
 
 def substitute(
@@ -42,7 +42,9 @@ def substitute(
         layout = lay_out(module, input_shape, include, exclude)
         changes, refused = choose(layout, block)
         if not changes:
-            raise nothing_to_swap(type(module).__name__, str(parse_block(block)), {**layout.kept, **refused})
+            raise nothing_to_replace(
+                type(module).__name__, str(parse_block(block)), {**layout.kept, **refused}
+            )
     elif include or exclude:
         raise MoonshineError(
             "include, exclude: found beside a mapping of places to blocks; allowed: one of them"
@@ -63,9 +65,9 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
     other ways than as a submodule.
     """
     made = {path for path, layer in student.named_modules() if isinstance(layer, CheapConvolution)}
-    ran = {call.path for call in watch(teacher, input_shape)}
+    ran = {call.path for call in record_calls(teacher, input_shape)}
     try:
-        run = {call.path for call in watch(student, input_shape)}
+        run = {call.path for call in record_calls(student, input_shape)}
     except MoonshineError as error:
         raise MoonshineError(
             f"with blocks in place, {error}; exclude what the network's code reads"
@@ -90,7 +92,7 @@ def choose(layout: Layout, block: str | Block) -> tuple[list[BlockChange], dict[
     return changes, refused
 
 
-def nothing_to_swap(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:
+def nothing_to_replace(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:
     """The error for a network that stays as it is, with every convolution's reason, the same ones together."""
     grouped: dict[str, list[str]] = {}
     for path, reason in reasons.items():

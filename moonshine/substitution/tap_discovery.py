@@ -10,14 +10,14 @@ from torch import nn
 
 from moonshine.errors import MoonshineError
 from moonshine.substitution.layout import Layout
-from moonshine.substitution.watching import Call, watch
+from moonshine.substitution.watching import Call, record_calls
 
 logger = logging.getLogger("moonshine")
 
 Size = tuple[int, int]
 
 
-def discover(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> tuple[str, ...]:
+def discover_taps(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> tuple[str, ...]:
     """The outermost module whose output is the last at its resolution, for every resolution behind the first place.
 
     Paths in the order in which they run; they are the same in every student. Only resolutions at which a convolution
@@ -30,7 +30,7 @@ def discover(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> t
         raise MoonshineError(
             f"{type(module).__name__}: has no place for a cheap block, so nothing to transfer behind it"
         )
-    calls = watch(module, input_shape)
+    calls = record_calls(module, input_shape)
     first = min(call.started for call in calls if call.path in layout.places[0].convolutions)
     computed = {
         map_size(call)
@@ -76,7 +76,7 @@ def check_taps(
 
 def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]) -> dict[str, Size]:
     """Height and width of the map at each tap; MoonshineError for one that is not there or gives no map."""
-    last = {call.path: call for call in watch(module, input_shape)}
+    last = {call.path: call for call in record_calls(module, input_shape)}
     sizes: dict[str, Size] = {}
     for path in taps:
         found = map_size(last[path]) if path in last else None

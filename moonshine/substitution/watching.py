@@ -28,7 +28,7 @@ class Call:
     shape: tuple[int, ...] | None
 
 
-def watch(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
+def record_calls(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
     """Every call in an eval forward pass of one zero image (1, *input_shape), in the order in which they finish.
 
     The module is left as it was. MoonshineError for an input that it cannot take.

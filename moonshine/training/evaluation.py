@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.data.batches import at_once, batches
+from moonshine.data.batches import batches, chunk_size
 from moonshine.data.store import AnySplit, Dataset
 from moonshine.training.accuracy import TOP_FROM, top_k_errors
 from moonshine.training.execution import Execution
@@ -115,7 +115,7 @@ def _outputs(
     """Logits in fp32 and labels, batch by batch, in the order of the split."""
     for images, labels in batches(
         split,
-        batch_size=at_once(_BATCH, *dataset.input_shape[1:]),
+        batch_size=chunk_size(_BATCH, *dataset.input_shape[1:]),
         seed=0,
         epoch=0,
         augment=None,

@@ -13,7 +13,7 @@ from torch import nn
 
 from moonshine.config.training import Runtime
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import placed, steps_over_its_input
+from moonshine.networks.passes import choose_memory_format, has_stride_beyond_input
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -52,11 +52,11 @@ class Execution:
         images = torch.zeros(2, *input_shape, device=self.device)
         self.place(module)
         if self.channels_last:
-            found = replace(found, channels_last=placed(module, images) == torch.channels_last)
+            found = replace(found, channels_last=choose_memory_format(module, images) == torch.channels_last)
         if (
             self.device.type == "cpu"
             and self.dtype == torch.bfloat16
-            and steps_over_its_input(module, images)
+            and has_stride_beyond_input(module, images)
         ):
             found = replace(found, dtype=torch.float32)
         return found

@@ -14,7 +14,7 @@ from moonshine.structures.structure import StudyStructure
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
-from moonshine_workflow.students.layouts import Images, of_study, teacher_structure, uniform
+from moonshine_workflow.students.layouts import Images, of_study, teacher_structure, uniform_structure
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGES = Images((3, 224, 224), 1000)
@@ -34,7 +34,7 @@ def teacher(study: Study) -> StudyStructure:
 
 def student_of(study: Study, name: str) -> StudyStructure:
     with torch.device("meta"):
-        structure = uniform(study, study.network_of(name), study.block_of(name), IMAGES)
+        structure = uniform_structure(study, study.network_of(name), study.block_of(name), IMAGES)
         return of_study(study, structure, STAGES, IMAGES)
 
 

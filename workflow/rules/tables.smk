@@ -103,7 +103,7 @@ rule examples:
             *NETWORK,
             *TRAIN,
             f"{PIPELINE}/stages/examples.py",
-            f"{PIPELINE}/report/mask_pictures.py",
+            f"{PIPELINE}/report/label_map_images.py",
         ],
         dataset=rules.fetch.output.dataset,
         trained=files(TRAINED, "weights.safetensors", "structure.json"),

@@ -11,8 +11,8 @@ import yaml
 
 from moonshine import MoonshineError
 from moonshine.config.study import Study, parse_study
-from moonshine.datasets.generated import GeneratedPictures
-from moonshine.datasets.image_folder import ImageFolder, PictureFiles
+from moonshine.datasets.generated import GeneratedJpegs
+from moonshine.datasets.image_folder import EncodedImageFolder, ImageFolder
 from moonshine.datasets.imagenet import Imagenet
 from tests.messages import naming
 
@@ -121,7 +121,7 @@ def test_channels_are_three_or_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("data", "section"),
-    [(FILES, PictureFiles), ({**FILES, "name": "imagenet"}, Imagenet), (GENERATED, GeneratedPictures)],
+    [(FILES, EncodedImageFolder), ({**FILES, "name": "imagenet"}, Imagenet), (GENERATED, GeneratedJpegs)],
 )
 def test_pictures_that_are_decoded_as_they_are_needed(data: dict[str, Any], section: type) -> None:
     found = study(data, CROPS)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moonshine.costs.budgets import MEASURES, Budget, dearer, parse_budget, parse_budgets, show
+from moonshine.costs.budgets import MEASURES, Budget, cost_increase, parse_budget, parse_budgets, show
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 
@@ -171,8 +171,8 @@ def test_values_as_people_write_them(measure: str, value: float, shown: str) -> 
 
 def test_what_costs_more_says_in_what() -> None:
     teacher = {"parameters": 100, "macs": 1000}
-    assert dearer({"parameters": 183, "macs": 900}, teacher) == "1.83 times the parameters"
-    assert dearer({"parameters": 183, "macs": 1050}, teacher) == (
+    assert cost_increase({"parameters": 183, "macs": 900}, teacher) == "1.83 times the parameters"
+    assert cost_increase({"parameters": 183, "macs": 1050}, teacher) == (
         "1.83 times the parameters and 1.05 times the MACs"
     )
-    assert dearer(teacher, teacher) == ""
+    assert cost_increase(teacher, teacher) == ""

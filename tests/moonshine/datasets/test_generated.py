@@ -14,7 +14,7 @@ from torch import Tensor
 from moonshine.data.batches import evaluation_images
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.store import VOID, AnySplit, Split, load_dataset
-from moonshine.datasets.generated import GeneratedImages, GeneratedMaps, GeneratedPictures
+from moonshine.datasets.generated import GeneratedImages, GeneratedJpegs, GeneratedMaps
 from moonshine.datasets.kind import DataSection, Normalisation
 from moonshine.preparation.prepare import prepare_dataset
 
@@ -31,7 +31,7 @@ def config_of(kind: str, **changes: Any) -> DataSection:
         "validation": 0.25,
         "split_seed": 0,
     }
-    section = {"images": GeneratedImages, "pictures": GeneratedPictures}[kind]
+    section = {"images": GeneratedImages, "pictures": GeneratedJpegs}[kind]
     return section(name="generated", kind=kind, normalisation=NORMALISATION, **{**options, **changes})
 
 

@@ -12,7 +12,7 @@ import torch
 from moonshine.data.batches import evaluation_images
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.store import load_dataset
-from moonshine.datasets.image_folder import PictureFiles
+from moonshine.datasets.image_folder import EncodedImageFolder
 from moonshine.datasets.kind import Normalisation
 from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
@@ -24,9 +24,9 @@ COUNTS = {"train/rose": 5, "train/daisy": 4, "train/iris": 6, "test/rose": 2, "t
 NORMALISATION = Normalisation(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
-def files_of(root: Path, **changes: Any) -> PictureFiles:
+def files_of(root: Path, **changes: Any) -> EncodedImageFolder:
     options = {"root": str(root), "resize": 16, "crop": 12, "validation": 0.0, "split_seed": 0}
-    return PictureFiles(name="picture_files", normalisation=NORMALISATION, **{**options, **changes})
+    return EncodedImageFolder(name="picture_files", normalisation=NORMALISATION, **{**options, **changes})
 
 
 @pytest.fixture

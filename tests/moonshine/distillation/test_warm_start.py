@@ -12,7 +12,7 @@ from moonshine.blocks.registry import parse_block
 from moonshine.config.networks import WarmStart
 from moonshine.distillation import warm_start as module
 from moonshine.distillation.least_squares import is_solvable
-from moonshine.distillation.warm_places import find
+from moonshine.distillation.warm_places import find_fitted_place
 from moonshine.distillation.warm_start import warm_start
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build, residual_blocks
@@ -190,7 +190,7 @@ def test_what_erfnets_share():
 def test_each_half_of_an_erfnets_block_is_fitted_to_a_pair_of_its_teachers(block, ends):
     teacher, student = network(DENSE), network(DENSE, block)
     path = "stage2.3"  # dilated
-    place = find(student, teacher, path, parse_block(block))
+    place = find_fitted_place(student, teacher, path, parse_block(block))
     ours, theirs = (net.get_submodule(f"{path}.branch") for net in (student, teacher))
     wanted = ["2", "7"][-len(ends) :]
     assert place.part.aims == tuple(

@@ -11,7 +11,7 @@ from torch import nn
 
 from moonshine import MoonshineError
 from moonshine.data.store import Split
-from moonshine.export.folders import replacing
+from moonshine.export.folders import replace_folder
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure_file
 from moonshine.export.writing import export_network, write_files
@@ -207,11 +207,11 @@ def test_somebodys_folder_is_not_replaced(tmp_path):
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
     place = tmp_path / "deep" / "out"
-    with pytest.raises(ZeroDivisionError), replacing(place) as draft:
+    with pytest.raises(ZeroDivisionError), replace_folder(place) as draft:
         (draft / "network.onnx").write_text(f"half {1 / 0}")
     assert list(place.parent.iterdir()) == []
     for text in ("first", "second"):
-        with replacing(place) as draft:
+        with replace_folder(place) as draft:
             (draft / "README.md").write_text(text)
             assert not (draft / "network.onnx").exists()
         assert (place / "README.md").read_text() == text
@@ -221,12 +221,12 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
 def test_what_a_killed_export_leaves_goes_with_the_next(tmp_path):
     place = tmp_path / "out"
     if not (child := os.fork()):
-        with replacing(place) as draft:
+        with replace_folder(place) as draft:
             (draft / "network.onnx").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert not place.exists()
-    with replacing(place) as draft:
+    with replace_folder(place) as draft:
         (draft / "README.md").write_text("whole")
     assert list(tmp_path.iterdir()) == [place]
 

@@ -18,7 +18,7 @@ from moonshine.costs.latency import latency
 from moonshine.data.store import Dataset, Split
 from moonshine.export.writing import export_network
 from moonshine.formats.about import About
-from moonshine.networks.passes import placed
+from moonshine.networks.passes import choose_memory_format
 from moonshine.search.fisher import Potentials
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
@@ -116,7 +116,7 @@ def test_a_layout_leaves_modes_statistics_and_random_numbers_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    assert placed(network, torch.ones(1, *SHAPE)) == torch.channels_last
+    assert choose_memory_format(network, torch.ones(1, *SHAPE)) == torch.channels_last
     assert torch.equal(torch.rand(3), expected)
     assert [layer.training for layer in network] == [True, False, True, True]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

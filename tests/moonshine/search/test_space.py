@@ -13,7 +13,7 @@ from moonshine.costs.cost import cost
 from moonshine.costs.latency import Visit
 from moonshine.errors import MoonshineError
 from moonshine.search import place_latency
-from moonshine.search.limits import Impossible, check_reachable, within_peak, without_dearer
+from moonshine.search.limits import Impossible, check_reachable, within_peak, without_costlier
 from moonshine.search.place_costs import PlaceCost, SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
@@ -179,7 +179,7 @@ def test_a_block_that_saves_nothing_at_its_place_is_not_offered_there():
             "two": row(fewer=(9, 20)),
         },
     )
-    assert {path: list(row) for path, row in without_dearer(planned).table.items()} == {
+    assert {path: list(row) for path, row in without_costlier(planned).table.items()} == {
         "one": ["S", "fewer", "same"],
         "two": ["fewer"],
     }

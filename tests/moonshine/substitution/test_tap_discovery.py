@@ -15,7 +15,7 @@ from moonshine.errors import MoonshineError
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import choose
-from moonshine.substitution.tap_discovery import check_taps, discover, tap_sizes
+from moonshine.substitution.tap_discovery import check_taps, discover_taps, tap_sizes
 from tests.messages import naming
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import NETWORKS, Backwards, NamedOutputs, Net, Residual, Reused, spatial
@@ -25,7 +25,7 @@ KINDS = ["G(4)", "B(2)", "BG(2,M)"]
 
 
 def found(network: nn.Module, shape: tuple[int, ...] = SHAPE, **kwargs: Any) -> tuple[str, ...]:
-    return discover(network, shape, lay_out(network, shape, **kwargs))
+    return discover_taps(network, shape, lay_out(network, shape, **kwargs))
 
 
 def stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -70,7 +70,7 @@ def test_networks_of_libraries(name: str, shape: tuple[int, ...], taps: list[str
 def test_every_student_has_the_taps_with_maps_of_the_same_size(block: str) -> None:
     network = residual_network(1, 2, 2)
     layout = lay_out(network, SHAPE)
-    taps = discover(network, SHAPE, layout)
+    taps = discover_taps(network, SHAPE, layout)
     assert taps == ("body.0", "body.1", "body")
     with record(network, taps) as maps:
         network(torch.zeros(2, *SHAPE))
@@ -87,7 +87,7 @@ def test_every_student_has_the_taps_with_maps_of_the_same_size(block: str) -> No
 def test_unusual_networks_share_their_taps_with_their_students(name: str, block: str) -> None:
     network = NETWORKS[name][0]()
     layout = lay_out(network, SHAPE)
-    taps = discover(network, SHAPE, layout)
+    taps = discover_taps(network, SHAPE, layout)
     sizes = tap_sizes(network, taps, SHAPE)
     assert len(sizes) == len(taps) > 0
     apply(network, choose(layout, block)[0])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
-from moonshine.substitution.watching import watch, zero_pass
+from moonshine.substitution.watching import record_calls, zero_pass
 from tests.messages import naming
 from tests.moonshine.odd_networks import SHAPE, Backwards, NamedOutputs, Net, Reused, Undecided, spatial
 
@@ -24,29 +24,29 @@ class Fails(nn.Module):
 
 
 def test_calls_are_in_the_order_in_which_they_run_not_in_which_they_are_registered() -> None:
-    calls = watch(Backwards(), SHAPE)
+    calls = record_calls(Backwards(), SHAPE)
     assert [call.path for call in calls] == ["first", "second", "last", ""]
     assert [call.shape for call in calls] == [(1, 8, 16, 16), (1, 8, 16, 16), (1, 5, 16, 16), (1, 5)]
 
 
 def test_what_is_inside_a_module_starts_after_it_and_finishes_before_it() -> None:
-    calls = {call.path: call for call in watch(Net(nn.ReLU()), SHAPE)}
+    calls = {call.path: call for call in record_calls(Net(nn.ReLU()), SHAPE)}
     assert calls["body"].started < calls["body.0"].started < calls["body.0"].finished < calls["body"].finished
     assert len({time for call in calls.values() for time in (call.started, call.finished)}) == 2 * len(calls)
 
 
 def test_every_call_of_a_module_that_runs_twice() -> None:
-    calls = [call for call in watch(Reused(), SHAPE) if call.path == "body.0"]
+    calls = [call for call in record_calls(Reused(), SHAPE) if call.path == "body.0"]
     assert len(calls) == 2
     assert calls[0].finished < calls[1].started
 
 
 def test_an_output_that_is_no_tensor_has_no_shape() -> None:
-    assert watch(NamedOutputs(), SHAPE)[-1].shape is None
+    assert record_calls(NamedOutputs(), SHAPE)[-1].shape is None
 
 
 def test_a_forward_pass_that_depends_on_data_is_seen_for_an_image_of_zeros() -> None:
-    paths = {call.path for call in watch(Undecided(), SHAPE)}
+    paths = {call.path for call in record_calls(Undecided(), SHAPE)}
     assert "body.0" in paths
     assert "body.1" not in paths
 
@@ -60,7 +60,7 @@ def test_a_network_is_left_as_it_was(shape: tuple[int, ...]) -> None:
     assert len(set(modes)) == 2
     state = {key: value.clone() for key, value in network.state_dict().items()}
     try:
-        watch(network, shape)
+        record_calls(network, shape)
     except MoonshineError:
         assert shape != SHAPE
     assert [layer.training for layer in network.modules()] == modes
@@ -87,9 +87,9 @@ def test_an_input_that_the_network_refuses(
     network: nn.Module, shape: tuple[int, ...], said: list[object]
 ) -> None:
     with pytest.raises(MoonshineError, match=naming(*said)):
-        watch(network, shape)
+        record_calls(network, shape)
 
 
 def test_a_message_of_ours_is_not_wrapped() -> None:
     with pytest.raises(MoonshineError, match=r"^taken as it is$"):
-        watch(Fails(MoonshineError("taken as it is")), SHAPE)
+        record_calls(Fails(MoonshineError("taken as it is")), SHAPE)

@@ -90,7 +90,7 @@ def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study
 def test_a_search_says_how_far_it_is(study: Study) -> None:
     node = nodes.structure("tiny", "G4")
     progress = SearchProgress(node)
-    with stage.alone(node):
+    with stage.node_lock(node):
         assert states(study)[node.name].state == "running"
         progress("networks exported", 3, None)
         found = states(study)[node.name]

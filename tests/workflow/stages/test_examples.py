@@ -19,7 +19,7 @@ from moonshine.data import store
 from moonshine.data.description import Description
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.class_scores import class_scores, example_predictions, top5
-from moonshine_workflow.report.mask_pictures import colours, draw_labels
+from moonshine_workflow.report.label_map_images import colours, draw_labels
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.report.sections import answer, main_table
 from moonshine_workflow.stages import examples

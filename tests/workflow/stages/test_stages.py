@@ -259,7 +259,7 @@ def test_a_node_starts_although_somebody_looks_whether_it_runs(here: Path) -> No
     looked = FileLock(node.work / "lock", thread_local=False)
     looked.acquire()
     threading.Timer(0.02, looked.release).start()
-    with stage.alone(node):
+    with stage.node_lock(node):
         assert not looked.is_locked
         with pytest.raises(Timeout):
             looked.acquire(timeout=0)

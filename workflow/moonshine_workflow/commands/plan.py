@@ -58,7 +58,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
     from moonshine_workflow.commands.plan_measurements import exporter, latencies
-    from moonshine_workflow.commands.plan_text import table, text
+    from moonshine_workflow.commands.plan_text import plan_as_text, table
 
     try:
         found = plan_students(
@@ -77,7 +77,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found), "left_out": space.refused}, indent=2))
     else:
-        print(text(space, budgets, found, arguments.threads, everything=arguments.all))
+        print(plan_as_text(space, budgets, found, arguments.threads, everything=arguments.all))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from moonshine.costs.cache import remembered
+from moonshine.costs.cache import cached
 from moonshine.formats.sizes import exported_bytes
 from moonshine.search.place_latency import Latencies, measure_latencies
 from moonshine.search.space import Space
@@ -38,7 +38,7 @@ def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
     def is_reliable(found: dict[str, Any]) -> bool:
         return not Latencies(**found).unreliable
 
-    return Latencies(**remembered(about, measure, worth_keeping=is_reliable, again=again))
+    return Latencies(**cached(about, measure, worth_keeping=is_reliable, again=again))
 
 
 def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[str, str], str], int]:
@@ -68,6 +68,6 @@ def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[st
             about = about_of(images, structure) if images else None
             return {"bytes": exported_bytes(format, space.build(blocks), space.input_shape, about)}
 
-        return int(remembered(key, measure)["bytes"])
+        return int(cached(key, measure)["bytes"])
 
     return export

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moonshine.costs.budgets import MEASURES, Budget, dearer, show
+from moonshine.costs.budgets import MEASURES, Budget, cost_increase, show
 from moonshine.costs.latency import unreliable
 from moonshine.errors import first_few
 from moonshine.search.planning import Option, Plan
@@ -12,7 +12,7 @@ from moonshine.search.space import Space
 from moonshine_workflow.commands.text_table import text_table
 
 
-def text(
+def plan_as_text(
     space: Space, budgets: Sequence[Budget], plan: Plan, threads: int, *, everything: bool = False
 ) -> str:
     """Return what is reachable, what fits and what is slower; ``everything`` also lists what does not fit."""
@@ -102,7 +102,7 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
 
 
 def _dearer(plan: Plan) -> str:
-    found = {option.name: dearer(option.values, plan.teacher.values) for option in plan.uniform}
+    found = {option.name: cost_increase(option.values, plan.teacher.values) for option in plan.uniform}
     said = [f"{name} ({what})" for name, what in found.items() if what]
     return f"Costlier than what they replace: {', '.join(said)}." if said else ""
 

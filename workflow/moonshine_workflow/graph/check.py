@@ -19,7 +19,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
 from moonshine.networks import families
 from moonshine.networks.families import is_model
-from moonshine.networks.sources import is_there
+from moonshine.networks.sources import is_importable
 from moonshine.search.rivals import rival_candidates
 from moonshine.structures.build import assign, sites
 from moonshine_workflow.graph import nodes
@@ -148,7 +148,7 @@ def _layout(network: str, block: str) -> dict[str, Block]:
     if not is_model(network):
         return assign(network, block)
     package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
-    if not package.isidentifier() or not is_there(package):
+    if not package.isidentifier() or not is_importable(package):
         raise MoonshineError(
             f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
             "timm/<name>, or <module>:<function> with the module on the Python path"

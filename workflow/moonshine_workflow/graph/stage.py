@@ -81,7 +81,7 @@ def main(
             torch.set_num_threads(study.runtime.threads)
         job = Job(node, study)
         run(job)
-        if helps() or job.is_left_to_others:
+        if is_helper() or job.is_left_to_others:
             return 0
         write_json(node.timings, _timings(job, started))
         job.afterwards()
@@ -94,7 +94,7 @@ def main(
     return 0
 
 
-def alone(node: Node) -> AbstractContextManager[Any]:
+def node_lock(node: Node) -> AbstractContextManager[Any]:
     """A lock on the node's work folder: held while it works, which is also how ``moonshine status`` knows."""
     node.work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(node.work / "lock")
@@ -175,7 +175,7 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def helps() -> bool:
+def is_helper() -> bool:
     """Whether this process trains with a first one, which writes everything."""
     return is_launched() and os.environ["RANK"] != "0"
 
@@ -187,7 +187,7 @@ def _log_file(node: Node) -> list[logging.Handler]:
         if not is_launched():
             node.log.write_bytes(b"")
         handler = logging.FileHandler(node.log, encoding="utf-8")
-        handler.setLevel(logging.ERROR if helps() else logging.INFO)
+        handler.setLevel(logging.ERROR if is_helper() else logging.INFO)
         return [handler]
     except OSError as error:
         raise MoonshineError(f"{node.log}: cannot be written ({error.strerror})") from None

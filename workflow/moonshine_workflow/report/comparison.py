@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from moonshine_workflow.report.figures.drawing import Picture, style
+from moonshine_workflow.report.figures.drawing import PngFigure, style
 from moonshine_workflow.report.figures.effects import Line, forest
 from moonshine_workflow.report.figures.pareto import SIZES, front, series_of
 from moonshine_workflow.report.markup import MINUS, Fragment, render
@@ -62,7 +62,7 @@ def common_students(studies: Sequence[Results]) -> Fragment:
     return render("comparison", "common_students", header, shared, tables, methods)
 
 
-def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None:
+def fronts(studies: Sequence[Results], method: str, cost: str) -> PngFigure | None:
     """Draw error by one method against ``cost`` (``parameters`` or ``macs``), with the front of each study."""
     series = [
         series_of(results, method, cost, style(position), results.study)
@@ -71,7 +71,7 @@ def fronts(studies: Sequence[Results], method: str, cost: str) -> Picture | None
     return front(series, SIZES[cost], together=False)
 
 
-def pooled_effects(studies: Sequence[Results]) -> Picture | None:
+def pooled_effects(studies: Sequence[Results]) -> PngFigure | None:
     """Draw each method minus scratch, pooled over students, for each study that has it."""
     methods = list(dict.fromkeys(method for results in studies for method in results.compared_with_scratch))
     lines: list[Line] = []

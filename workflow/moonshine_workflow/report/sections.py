@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moonshine.costs.budgets import dearer
+from moonshine.costs.budgets import cost_increase
 from moonshine_workflow.report.markup import Fragment, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.records import Difference, look_alikes
@@ -43,7 +43,7 @@ def _dearer(results: Results) -> dict[str, str]:
         if row.model.parameters and row.model.macs
     }
     teacher = costs.pop("teacher", None)
-    found = {name: dearer(cost, teacher) for name, cost in costs.items()} if teacher else {}
+    found = {name: cost_increase(cost, teacher) for name, cost in costs.items()} if teacher else {}
     return {results.labels[name]: more for name, more in found.items() if more}
 
 

@@ -37,7 +37,7 @@ def _draw(job: stage.Job, folder: Path) -> None:
     from moonshine.structures.artifacts import load
     from moonshine.training.evaluation import predict
     from moonshine.training.execution import resolve
-    from moonshine_workflow.report.mask_pictures import colours, draw_labels, draw_picture
+    from moonshine_workflow.report.label_map_images import colours, draw_image, draw_labels
     from moonshine_workflow.training.prepared import load_prepared
 
     study = job.study
@@ -51,7 +51,7 @@ def _draw(job: stage.Job, folder: Path) -> None:
     execution = resolve(study.runtime.model_copy(update={"device": "cpu"}), "fp32")
     folder.mkdir(parents=True)
     for index, image, labels in zip(indices, shown.images, shown.labels, strict=True):
-        draw_picture(image, folder / f"picture-{index}.png")
+        draw_image(image, folder / f"picture-{index}.png")
         draw_labels(labels, folder / f"truth-{index}.png", scored)
     drawn: list[dict[str, object]] = []
     for node in nodes.trained(study):

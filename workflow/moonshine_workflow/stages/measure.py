@@ -13,7 +13,7 @@ from moonshine.structures.build import from_structure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.students.layouts import images_of
-from moonshine_workflow.students.sizes import timed_batches, values
+from moonshine_workflow.students.sizes import measured_values, timed_batches
 
 
 def run(job: stage.Job) -> None:
@@ -23,7 +23,7 @@ def run(job: stage.Job) -> None:
     module = from_structure(structure, study.trusted)
     shape = images.shape
     found = cost(module, shape)
-    asked = values(module, images, structure, _measures(study), study.runtime.threads, found)
+    asked = measured_values(module, images, structure, _measures(study), study.runtime.threads, found)
     exported = {measure: int(asked[measure]) for measure in EXPORTED if measure in asked}
     MeasuredCost(
         parameters=found.parameters,

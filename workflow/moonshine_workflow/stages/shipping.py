@@ -16,7 +16,7 @@ from moonshine.costs.budgets import FILE_MEASURES, Budget, parse_budgets
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
-from moonshine.export.folders import replacing
+from moonshine.export.folders import replace_folder
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import Timing, measure_file
 from moonshine.export.writing import calibration_images, export_network, write_files
@@ -84,7 +84,7 @@ def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, A
     budgets = parse_budgets(study.ship.budget)
     made = _Study(study, study.ship, budgets, images_of(study), load_prepared(study))
     judged: list[Judged] = []
-    with replacing(folder) as draft:
+    with replace_folder(folder) as draft:
         for candidate in choice.ranked:
             chosen, exported = _judge(made, candidate, draft)
             judged.append(chosen)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from moonshine.config import Study
-from moonshine.costs.budgets import dearer, parse_budgets
+from moonshine.costs.budgets import cost_increase, parse_budgets
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.search.rivals import rival
@@ -20,12 +20,12 @@ from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.students.layouts import (
     Images,
     images_of,
-    named,
+    naming_key,
     of_study,
-    uniform,
+    uniform_structure,
 )
 from moonshine_workflow.students.search_progress import SearchProgress
-from moonshine_workflow.students.sizes import values
+from moonshine_workflow.students.sizes import measured_values
 from moonshine_workflow.students.trial import check_methods, try_out
 
 
@@ -40,7 +40,7 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     images = images_of(study)
     teacher = structure_of(study)
     key = f"students.{student}"
-    structure = named(key, lambda: _student(study, student, images, progress))
+    structure = naming_key(key, lambda: _student(study, student, images, progress))
     if structure.blocks == teacher.blocks and structure.network == teacher.network:
         raise MoonshineError(
             f"{key}: {structure.network} with {structure.block} blocks is the teacher itself; allowed: another "
@@ -49,13 +49,13 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     taps = teacher.taps
     network, original = (from_structure(each, study.trusted) for each in (structure, teacher))
     if structure.network == teacher.network:
-        named(key, lambda: check_runs(network, original, images.shape))
+        naming_key(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
-    named(key, lambda: check_taps(taps, sizes, network, images.shape))
-    named(key, lambda: try_out(study, structure, images))
+    naming_key(key, lambda: check_taps(taps, sizes, network, images.shape))
+    naming_key(key, lambda: try_out(study, structure, images))
     check_methods(study, Pair(network, original, taps, images.shape))
     found = of_study(study, structure, taps, images)
-    if more := dearer(found.model_dump(), teacher.model_dump()):
+    if more := cost_increase(found.model_dump(), teacher.model_dump()):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)
     return found
 
@@ -69,18 +69,18 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
     if student.rival:
 
         def size(module: Any, measure: str) -> float:
-            return values(module, images, None, [measure], study.runtime.threads)[measure]
+            return measured_values(module, images, None, [measure], study.runtime.threads)[measure]
 
         budgets = parse_budgets(student.rival.budget)
         found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
-        return uniform(study, found, "S", images)
-    return uniform(study, study.network_of(name), study.block_of(name), images)
+        return uniform_structure(study, found, "S", images)
+    return uniform_structure(study, study.network_of(name), study.block_of(name), images)
 
 
 def run(job: stage.Job) -> None:
     student = str(job.node.student)
     searched = job.study.students[student].mixed is not None
-    with stage.alone(job.node) if searched else nullcontext():
+    with stage.node_lock(job.node) if searched else nullcontext():
         structure = student_structure(job.study, student, SearchProgress(job.node))
     structure.write(job.node.outputs[0])
     for path, reason in structure.refused.items():

@@ -18,8 +18,8 @@ from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import describe_model
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.layout import Layout
-from moonshine.substitution.substitute import choose, nothing_to_swap
-from moonshine.substitution.tap_discovery import discover, tap_sizes
+from moonshine.substitution.substitute import choose, nothing_to_replace
+from moonshine.substitution.tap_discovery import discover_taps, tap_sizes
 from moonshine_workflow.graph import nodes
 
 Described = tuple[Structure, nn.Module, Layout]
@@ -46,7 +46,7 @@ def images_of(study: Study) -> Images:
     return Images(dataset.image_shape, dataset.num_classes, dataset)
 
 
-def named(key: str, make: Callable[[], Named]) -> Named:
+def naming_key(key: str, make: Callable[[], Named]) -> Named:
     """Return what ``make`` returns; its errors name the key of the study that they are about."""
     try:
         return make()
@@ -60,7 +60,7 @@ def teacher_structure(study: Study, images: Images) -> StudyStructure:
     MoonshineError naming the key for a network that cannot be built, does not take the images or return logits for
     their classes, or in which nothing can be replaced, and for taps that it lacks.
     """
-    return named("teacher", lambda: _teacher(study, images))
+    return naming_key("teacher", lambda: _teacher(study, images))
 
 
 def _teacher(study: Study, images: Images) -> StudyStructure:
@@ -68,10 +68,10 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
     taps: Sequence[str] | None = teacher.taps
     module: nn.Module
     if is_model(teacher.name):
-        structure, module, layout = described(study, teacher.name, images)
+        structure, module, layout = describe_network(study, teacher.name, images)
         if not layout.places:
-            raise nothing_to_swap(teacher.name, "a cheap block", layout.kept)
-        taps = taps or discover(module, images.shape, layout)
+            raise nothing_to_replace(teacher.name, "a cheap block", layout.kept)
+        taps = taps or discover_taps(module, images.shape, layout)
     else:
         structure = to_structure(teacher.name, "S", images.classes, images.shape[0])
         module = from_structure(structure, study.trusted)
@@ -80,7 +80,7 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
     return of_study(study, structure.with_blocks({}, block="S"), taps or (), images)
 
 
-def described(study: Study, network: str, images: Images) -> Described:
+def describe_network(study: Study, network: str, images: Images) -> Described:
     """Lay out a third-party model with the teacher's patterns, which takes seconds where images are large."""
     teacher = study.teacher
     kwargs = teacher.kwargs if network == teacher.name else {}
@@ -95,7 +95,7 @@ def described(study: Study, network: str, images: Images) -> Described:
     )
 
 
-def uniform(
+def uniform_structure(
     study: Study,
     network: str,
     block: str,
@@ -104,15 +104,15 @@ def uniform(
 ) -> Structure:
     """Return the structure of a network with one block wherever it fits; ``refused`` says why it does not elsewhere.
 
-    ``laid_out`` is `described` of this study where it is remembered.
+    ``laid_out`` is `describe_network` of this study where it is remembered.
     """
     block = str(parse_block(block))
     if not is_model(network):
         return to_structure(network, block, images.classes, images.shape[0]).with_blocks({}, block=block)
-    structure, _, layout = laid_out(network) if laid_out else described(study, network, images)
+    structure, _, layout = laid_out(network) if laid_out else describe_network(study, network, images)
     changes, refused = choose(layout, block)
     if not changes:
-        raise nothing_to_swap(network, block, {**layout.kept, **refused})
+        raise nothing_to_replace(network, block, {**layout.kept, **refused})
     chosen = {change.place.path: block for change in changes}
     return structure.with_blocks(chosen, refused=refused, block=block)
 

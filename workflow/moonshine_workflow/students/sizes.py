@@ -35,7 +35,7 @@ def about_of(images: Images, structure: Structure | None) -> About:
     )
 
 
-def values(
+def measured_values(
     module: nn.Module,
     images: Images,
     structure: Structure | None,

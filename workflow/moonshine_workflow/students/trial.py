@@ -10,13 +10,13 @@ from moonshine.distillation.objective import phases_of
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError, first_line
 from moonshine.networks.families import is_model
-from moonshine.structures.artifacts import rebuilt
+from moonshine.structures.artifacts import rebuild_with_weights
 from moonshine.structures.build import from_structure
 from moonshine.structures.describe import check_logits
 from moonshine.structures.structure import Structure
 from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import check_no_probabilities, cross_entropy
-from moonshine_workflow.students.layouts import Images, named
+from moonshine_workflow.students.layouts import Images, naming_key
 
 TRIED_ON = 2
 """Images in the batch that a network is tried on, where the batches of a study have as many."""
@@ -47,7 +47,7 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
 def check_methods(study: Study, pair: Pair) -> None:
     """MoonshineError naming the first method with a term that does not suit a student and its teacher."""
     for key, method in study.methods.items():
-        named(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
+        naming_key(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
 
 
 def _check_batches(study: Study, network: nn.Module, name: str, images: Images) -> None:
@@ -119,7 +119,7 @@ def _check_kept(
     study: Study, network: nn.Module, structure: Structure, images: Images, execution: Execution
 ) -> None:
     """MoonshineError unless the trained network is the same again once it is built anew and filled from its file."""
-    again = execution.place(rebuilt(network, structure, study.trusted)).eval()
+    again = execution.place(rebuild_with_weights(network, structure, study.trusted)).eval()
     before, after = network.eval().state_dict(), again.state_dict()
     if changed := [name for name in before if not _equal(before[name], after[name])]:
         raise MoonshineError(

@@ -59,7 +59,7 @@ def train_node(job: stage.Job) -> History:
     checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
     with ExitStack() as held:
         if processes.is_first:
-            held.enter_context(stage.alone(node))
+            held.enter_context(stage.node_lock(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
         objective, store = Objective(weights), None

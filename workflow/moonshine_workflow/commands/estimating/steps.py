@@ -14,7 +14,13 @@ from moonshine.search.rivals import rival
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.students.layouts import Images, described, named, teacher_structure, uniform
+from moonshine_workflow.students.layouts import (
+    Images,
+    describe_network,
+    naming_key,
+    teacher_structure,
+    uniform_structure,
+)
 from moonshine_workflow.students.mixing import settings_of
 
 TEACHER, SCRATCH = "teacher", "scratch"
@@ -48,7 +54,7 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
     images = Images(size.shape, size.classes)
     teacher = teacher_structure(study, images)
     # laying out a model takes seconds: once, not for every block
-    layout = cache(lambda network: described(study, network, images))
+    layout = cache(lambda network: describe_network(study, network, images))
 
     def structure_of(name: str) -> Structure | None:
         key, student = f"students.{name}", study.students[name]
@@ -57,11 +63,11 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
         network, block = study.network_of(name), study.block_of(name)
         if student.rival:
             scale, budgets = student.rival.scale, parse_budgets(student.rival.budget)
-            found = named(
+            found = naming_key(
                 key, lambda: rival(study.teacher.name, scale, budgets, images.classes, images.shape)
             )
-            return uniform(study, found, "S", images)
-        return named(key, lambda: uniform(study, network, block, images, layout))
+            return uniform_structure(study, found, "S", images)
+        return naming_key(key, lambda: uniform_structure(study, network, block, images, layout))
 
     crop, epochs = tuple(study.augment.crop or size.shape[1:]), study.training.epochs
 

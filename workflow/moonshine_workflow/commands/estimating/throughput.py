@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from moonshine.config import Study
-from moonshine.costs.cache import remembered
+from moonshine.costs.cache import cached
 from moonshine.costs.latency import RELIABLE, visiting
 from moonshine.data.store import Dataset, Split
 from moonshine.distillation.objective import distillation
@@ -89,7 +89,7 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
         return {"seconds_per_image": seconds, "waited": waited}
 
     times = {
-        key: remembered(
+        key: cached(
             {"what": "seconds of a training step", "step": key, **about},
             partial(timed, f"{position}/{len(wanted)}", step),
             worth_keeping=lambda found: found["waited"] <= RELIABLE,

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from moonshine_workflow.report.figures.drawing import (
-    Picture,
+    PngFigure,
     handle,
     legend_above,
     new_figure,
     style,
     styled,
-    to_picture,
+    to_png,
 )
 from moonshine_workflow.report.results import Results
 
@@ -39,7 +39,7 @@ def _errors(results: Results, column: str) -> Errors:
 
 
 @styled
-def curves(results: Results) -> Picture | None:
+def curves(results: Results) -> PngFigure | None:
     """Draw error by epoch, one panel per student: the mean over seeds, and a band from the best seed to the worst.
 
     The error is that of the validation split, or of the training passes where a study has none. Of more than `PANELS`
@@ -102,7 +102,7 @@ def curves(results: Results) -> Picture | None:
     legend_above(figure, [handle(method, style(n)) for method, n in results.looks.items()])
     by = ", ".join(results.methods)
     said = f"{name} {error} by epoch for {len(students)} students{of_all}, each trained by {by}."
-    return to_picture(figure, said)
+    return to_png(figure, said)
 
 
 def _draw_curve(axes: Axes, epochs: Mapping[int, Sequence[float]], position: int, floor: float) -> None:

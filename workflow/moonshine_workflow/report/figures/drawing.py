@@ -64,7 +64,7 @@ def style(position: int) -> Style:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PngFigure:
     """A figure as PNG bytes; a notebook shows it with ``alt`` as its alternative text."""
 
     png: bytes
@@ -82,11 +82,11 @@ def new_figure(height: float, *, constrained: bool = True) -> Figure:
     return figure
 
 
-def to_picture(figure: Figure, alt: str) -> Picture:
+def to_png(figure: Figure, alt: str) -> PngFigure:
     """Render to PNG; the same figure gives the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
-    return Picture(stream.getvalue(), alt)
+    return PngFigure(stream.getvalue(), alt)
 
 
 styled = rc_context(RC)  # type: ignore[arg-type]

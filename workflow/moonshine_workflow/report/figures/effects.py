@@ -12,13 +12,13 @@ from matplotlib.patches import Patch
 from moonshine_workflow.report.figures.drawing import (
     DARK,
     GREY,
-    Picture,
+    PngFigure,
     Style,
     legend_above,
     new_figure,
     style,
     styled,
-    to_picture,
+    to_png,
 )
 from moonshine_workflow.report.markup import MINUS, interval
 from moonshine_workflow.report.results import Results
@@ -38,7 +38,7 @@ class Line:
 
 
 @styled
-def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
+def forest(lines: Sequence[Line], x_label: str) -> PngFigure | None:
     """Draw differences as mean and 95 % interval, one below the other; None without lines.
 
     The grey bar of a row is the test set's own 95 % interval around zero. A filled marker is a difference
@@ -84,7 +84,7 @@ def forest(lines: Sequence[Line], x_label: str) -> Picture | None:
         handles.append(Line2D([], [], color=DARK, marker="x", linestyle="", label="published"))
     legend_above(figure, handles)
     said = "; ".join(f"{label} {number}" for label, number in zip(labels, numbers, strict=True))
-    return to_picture(figure, f"{' '.join(x_label.split())}: {said}.")
+    return to_png(figure, f"{' '.join(x_label.split())}: {said}.")
 
 
 def _draw_effect(axes: Axes, line: Line, y: float) -> None:
@@ -108,7 +108,7 @@ def _draw_effect(axes: Axes, line: Line, y: float) -> None:
         axes.plot(effect.published, y, "x", color=DARK, markersize=5.5, zorder=4)
 
 
-def effects(results: Results, method: str, baseline: str = "scratch") -> Picture | None:
+def effects(results: Results, method: str, baseline: str = "scratch") -> PngFigure | None:
     """Draw ``method`` minus ``baseline`` per student, largest first, and pooled; None when there is no pair."""
     found = [
         effect for effect in results.differences if (effect.method, effect.baseline) == (method, baseline)
@@ -128,7 +128,7 @@ def effects(results: Results, method: str, baseline: str = "scratch") -> Picture
 
 
 @styled
-def published(results: Results) -> Picture | None:
+def published(results: Results) -> PngFigure | None:
     """Draw the study's errors beside the published ones per student; None where none is published."""
     rows = [row for row in results.rows if any(error.published is not None for error in row.errors.values())]
     if not rows:
@@ -160,7 +160,7 @@ def published(results: Results) -> Picture | None:
     ]
     handles.append(Line2D([], [], color=DARK, marker="x", linestyle="", label="published"))
     legend_above(figure, handles)
-    return to_picture(figure, f"Published test errors beside ours for {len(rows)} networks.")
+    return to_png(figure, f"Published test errors beside ours for {len(rows)} networks.")
 
 
 def _draw_published(axes: Axes, row: StudentRow, middle: float, looks: dict[str, Style]) -> list[float]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from moonshine_workflow.report.figures.drawing import (
     DARK,
     GREY,
-    Picture,
+    PngFigure,
     Style,
     handle,
     legend_above,
@@ -21,7 +21,7 @@ from moonshine_workflow.report.figures.drawing import (
     place_labels,
     style,
     styled,
-    to_picture,
+    to_png,
 )
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.statistics import dominated
@@ -98,7 +98,7 @@ def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: s
 @styled
 def front(
     series: Sequence[Series], size_name: str, *, together: bool, error_name: str = "Test error (%)"
-) -> Picture | None:
+) -> PngFigure | None:
     """Draw error against size, with the front of each series as a line.
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
@@ -149,7 +149,7 @@ def front(
     named = lowest.values() if len(lowest) <= _MAX_LABELS else on_front
     anchors = [(point.size, point.error, point.label) for point in named]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
-    return to_picture(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
+    return to_png(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
 
 
 def _dominated(points: Sequence[Point], rivals: Sequence[Point]) -> list[bool]:
@@ -171,7 +171,7 @@ def _mark(axes: Axes, point: Point, look: Style, nudge: float, *, hollow: bool) 
     )
 
 
-def pareto(results: Results, cost: str) -> Picture | None:
+def pareto(results: Results, cost: str) -> PngFigure | None:
     """Draw the test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
     series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
     teacher = series_of(results, "teacher", cost, TEACHER)

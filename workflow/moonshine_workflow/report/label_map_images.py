@@ -34,7 +34,7 @@ def draw_labels(labels: Tensor, path: Path, classes: int) -> None:
     _save(picture, path, Image.Resampling.NEAREST)
 
 
-def draw_picture(image: Tensor, path: Path) -> None:
+def draw_image(image: Tensor, path: Path) -> None:
     """Write an image, uint8 (C, H, W) with one channel or three."""
     channels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else np.ascontiguousarray(channels))
