@@ -1,4 +1,4 @@
-"""The builder: from the units of a block to a module, and how its weights start."""
+"""Modules built from the units of a block, and the initialisation of their weights."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class InnerReLU(nn.ReLU):
 
 
 class CheapConvolution(nn.Sequential):
-    """What stands where one convolution stood, or several: the units of a block in sequence.
+    """Units of a block in sequence, which replace one convolution or several.
 
-    (n, in, h, w) -> (n, out, h/stride, w/stride). Between units stand the network's own batch norm and ReLU. For code
-    that reads them, it has the widths and the geometry of ``place``, for which it stands. ``ends`` names the layers
-    that end its units. ``numbered``: layers have numbers for names, in place of conv1, norm2, relu2, conv2, ...
-    ``replaced`` are the convolutions that it stands for, where they are not ``place`` alone.
+    (n, in, h, w) -> (n, out, h/stride, w/stride). Batch norm and ReLU separate the units, as in the network. For code
+    that reads a convolution's attributes, it has the widths and the geometry of ``place``. ``ends`` names the last
+    layer of each unit. ``numbered``: layers are named 0, 1, 2, ... instead of conv1, norm2, relu2, conv2, ...
+    ``replaced`` are the replaced convolutions, unless ``place`` is the only one.
     ``ends_place``: whether its output is that of the whole block, before the residual sum.
     """
 
@@ -71,13 +71,13 @@ class CheapConvolution(nn.Sequential):
         self.ends = tuple(names[index] for index in ends)
 
     def end(self, unit: int = -1) -> nn.Module:
-        """The layer whose output is that of a unit, or of the whole, also where a network calls its layers itself."""
+        """Return the layer whose output is a unit's, or the whole's, even if the network calls the layers itself."""
         last = self.get_submodule(self.ends[unit])
         return last.end() if isinstance(last, CheapConvolution) else last
 
 
 class ParallelBranches(nn.ModuleList):
-    """Modules of one input, whose outputs are concatenated by channels or added."""
+    """Modules that share an input; their outputs are concatenated along the channels or added."""
 
     def __init__(self, mode: str, branches: Iterable[nn.Module]) -> None:
         super().__init__(branches)
@@ -100,12 +100,12 @@ class GeneratedConv(nn.Module):
         self.initialise(gain=2.0)
 
     def materialise(self) -> Tensor:
-        """The weight (out, in / groups, rows, columns)."""
+        """Return the weight (out, in / groups, rows, columns)."""
         return self.generator.materialise(self.conv, list(self.factors))
 
     @property
     def folded(self) -> int:
-        """How many more values the weight has than the factors."""
+        """Number of values by which the weight is larger than its factors."""
         return self.conv.fan_in * self.conv.out_channels - sum(factor.numel() for factor in self.factors)
 
     def dense(self) -> nn.Module:
@@ -130,7 +130,7 @@ class GeneratedConv(nn.Module):
 
 
 def convolution(conv: Conv, bias: bool = False) -> nn.Module:
-    """The module of one convolution, without its joint."""
+    """Return the module of one convolution, without its joint."""
     if conv.weight is not None:
         return GeneratedConv(conv, bias)
     return (nn.ConvTranspose2d if conv.transposed else nn.Conv2d)(
@@ -150,9 +150,9 @@ def initialise(module: nn.Module) -> None:
     """Draw the weights of a network from torch's global generator, in place.
 
     As in the released code, convolutions ~ N(0, 2 / (k k c_out)), not divided by groups; BN weight 1 and bias 0; linear
-    bias 0 and its weight as torch leaves it. Where a kind of block says so, the variance of its convolutions is
-    gain / fan in, of one group, with a gain of 2 behind a ReLU and 1 at a linear joint, so that chains without batch
-    norm keep the size of what passes through them. A module on the meta device has nothing to draw.
+    bias 0, and torch's own default for its weight. For kinds of block that ask for it, the variance of convolutions is
+    gain / (fan-in of one group), with a gain of 2 after a ReLU and 1 after a linear joint, so that chains without batch
+    norm preserve the scale of activations. Nothing is drawn on the meta device.
     """
     done: set[nn.Module] = set()
     for layer in module.modules():
@@ -171,7 +171,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
-    """Draw a layer for inputs behind a ReLU (gain 2) or others (1), and return the gain for what follows."""
+    """Draw a layer for inputs that come from a ReLU (gain 2) or not (1); return the gain of the next layer."""
     if isinstance(layer, nn.Sequential):
         for child in layer:
             gain = _initialise_by_variance(child, gain)
@@ -199,7 +199,7 @@ def _draw(weight: Tensor, deviation: float) -> None:
 
 
 def _modules(unit: Expression, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
-    """What each layer of a unit is, and its module; the last convolution has the unit's bias."""
+    """Yield the role and the module of each layer of a unit; the last convolution has the unit's bias."""
     found = list(layers(unit))
     last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Branches))
     for index, layer in enumerate(found):
@@ -218,7 +218,7 @@ def _modules(unit: Expression, bias: bool, eps: float) -> Iterator[tuple[str, nn
 
 
 def _branches(branches: Branches, bias: bool, eps: float) -> ParallelBranches:
-    """Where outputs are added, one bias is enough: the first branch's."""
+    """Build parallel branches; if their outputs are added, only the first branch has a bias."""
     made: list[nn.Module] = []
     for part in branches.parts:
         if isinstance(part, Identity):
@@ -234,7 +234,7 @@ def _branches(branches: Branches, bias: bool, eps: float) -> ParallelBranches:
 
 
 def _names(built: Sequence[tuple[str, nn.Module]]) -> list[str]:
-    """conv1, norm2, relu2, conv2, ...: what stands before a convolution has its number."""
+    """Return conv1, norm2, relu2, conv2, ...: layers share the number of the convolution that follows them."""
     names, number = [], 1
     for role, _ in built:
         names.append(f"{role}{number}")

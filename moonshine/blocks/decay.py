@@ -1,7 +1,7 @@
-"""Groups of parameters by how weight decay acts on them, by the object that holds each, never by its name.
+"""Parameter groups for weight decay, by the module that holds a parameter, never by its name.
 
 Source: deficient-efficient (BayesWatch), which scales the decay of compressed weights by what the network was
-compressed to: a dense weight of few numbers moves by more than its own decay for every step of theirs.
+compressed to: one step of the factors moves the dense weight by more than its own decay would.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from moonshine.blocks.expressions import Decay
 
 
 def decay_groups(module: nn.Module) -> dict[Decay, list[nn.Parameter]]:
-    """Every parameter of a module in one group, in the module's order.
+    """Return every parameter of a module in exactly one group, in the module's order.
 
     The factors of generated weights are in the group that their generator names, the other convolutions of a cheap
-    block in the one that its kind names, everything else is plain.
+    block in the one that its kind names, everything else in ``plain``.
     """
     known: dict[int, Decay] = {}
     for cheap in module.modules():
@@ -33,14 +33,14 @@ def decay_groups(module: nn.Module) -> dict[Decay, list[nn.Parameter]]:
 
 
 def decay_factors(module: nn.Module) -> dict[nn.Parameter, float]:
-    """What a study's weight decay is multiplied by, for the parameters where that is not 1."""
+    """Return the factor on the study's weight decay for each parameter where it is not 1."""
     groups = decay_groups(module)
     scale = decay_scale(module) if groups["scaled"] else 1.0
     return dict.fromkeys(groups["scaled"], scale) | dict.fromkeys(groups["none"], 0.0)
 
 
 def decay_scale(module: nn.Module) -> float:
-    """The parameters of a network over those of the same network with ordinary blocks: what "scaled" multiplies."""
+    """Return the factor of the group "scaled": parameters over those of the same network with ordinary blocks."""
     total = sum(parameter.numel() for parameter in module.parameters())
     saved = 0
     inside: set[nn.Module] = set()

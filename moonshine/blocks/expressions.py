@@ -1,4 +1,4 @@
-"""Expressions: what a cheap convolution computes, as data. Needs no torch."""
+"""Expressions: the layers of a cheap convolution as data. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Joint = Literal["linear", "norm", "norm+relu", "relu"]
 """What follows a convolution: nothing, batch norm, batch norm and ReLU, or ReLU alone, before which it has a bias."""
 
 Decay = Literal["plain", "scaled", "none"]
-"""How weight decay acts on a parameter: as the study says; times the network's parameters over those of the same
-network with ordinary blocks; not at all."""
+"""Weight decay of a parameter: the study's; scaled by the network's parameters over those of the same network with
+ordinary blocks; none."""
 
 
 class Generator(Protocol):
@@ -27,16 +27,16 @@ class Generator(Protocol):
 
     @property
     def decay(self) -> Decay:
-        """How weight decay acts on the factors."""
+        """Decay group of the factors."""
 
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the factors."""
+        """Return the shapes of the factors."""
 
     def deviation(self, conv: Conv, gain: float) -> float:
-        """The standard deviation of each factor's values for which weights have a variance of ``gain`` / fan in."""
+        """Return the standard deviation of the factors at which weights have a variance of ``gain`` / fan-in."""
 
     def materialise(self, conv: Conv, factors: Sequence[Any]) -> Any:
-        """The weight (out, in / groups, rows, columns) from the factors, by differentiable operations."""
+        """Compute the weight (out, in / groups, rows, columns) from the factors, differentiably."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Conv:
 
     @property
     def fan_in(self) -> int:
-        """The weights of one output channel."""
+        """Number of weights of one output channel."""
         return self.in_channels // self.groups * self.kernel[0] * self.kernel[1]
 
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Channels in ``groups`` groups are dealt out, so that each new group has some of every old one."""
+    """Channel shuffle: each of the ``groups`` new groups has channels of every old group."""
 
     groups: int
 
@@ -75,7 +75,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Chain:
-    """Expressions one behind the other; a chain in a chain is the same as one long chain."""
+    """Expressions in sequence; nested chains are equal to one long chain."""
 
     parts: tuple[Expression, ...]
 
@@ -85,7 +85,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Branches:
-    """Expressions of one input, whose outputs are concatenated or added."""
+    """Expressions that share an input; their outputs are concatenated or added."""
 
     mode: Literal["concat", "add"]
     parts: tuple[Expression, ...]
@@ -100,7 +100,7 @@ Expression = Layer | Chain
 
 
 def layers(expression: Expression) -> Iterator[Layer]:
-    """The layers of an expression, one behind the other."""
+    """Yield the layers of an expression in sequence."""
     if isinstance(expression, Chain):
         for part in expression.parts:
             yield from layers(part)
@@ -109,7 +109,7 @@ def layers(expression: Expression) -> Iterator[Layer]:
 
 
 def halves(expression: Expression) -> tuple[Expression, Expression] | None:
-    """What stands before the first batch norm and ReLU of an expression, and what after; None where there is none."""
+    """Split an expression at its first batch norm and ReLU, which belong to neither half; None if it has none."""
     found = list(layers(expression))
     for index, layer in enumerate(found[:-1]):
         if isinstance(layer, Conv) and layer.joint == "norm+relu":
@@ -118,7 +118,7 @@ def halves(expression: Expression) -> tuple[Expression, Expression] | None:
 
 
 def out_channels(expression: Expression, inputs: int) -> int:
-    """The channels that an expression gives from so many."""
+    """Return the number of output channels of an expression for ``inputs`` channels."""
     for layer in layers(expression):
         if isinstance(layer, Conv):
             inputs = layer.out_channels
@@ -129,7 +129,7 @@ def out_channels(expression: Expression, inputs: int) -> int:
 
 
 def total_stride(expression: Expression) -> PerAxis:
-    """The stride of an expression as a whole; branches have the same one."""
+    """Return the stride of a whole expression; parallel branches have equal strides."""
     rows, columns = 1, 1
     for layer in layers(expression):
         if isinstance(layer, Conv | Branches):

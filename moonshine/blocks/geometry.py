@@ -1,4 +1,4 @@
-"""What a spatial convolution is at a place. Needs no torch."""
+"""Geometry of the spatial convolution at a place. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from moonshine.errors import MoonshineError
 
 @dataclass(frozen=True)
 class Geometry:
-    """The convolution that stands at a place in an ordinary network, and how the network writes spatial ones.
+    """Convolution at a place of an ordinary network, and the form of spatial convolutions in that network.
 
-    ``factorised``: as ERFNet does, a kx1 and a 1xk with a ReLU between them. ``bias``: what takes its place ends with
-    one.
+    ``factorised``: as in ERFNet, a kx1 and a 1xk with a ReLU between them. ``bias``: its replacement ends with a bias.
     """
 
     in_channels: int
@@ -37,7 +36,7 @@ class Geometry:
 
     @property
     def keeps_resolution(self) -> bool:
-        """Whether only its stride changes the resolution; "same" is an even margin where it is a number of pixels."""
+        """Whether only its stride changes the resolution; "same" has to pad both sides equally."""
         rows, columns = self.reach
         if isinstance(self.padding, str):
             return self.padding == "same" and not (rows % 2 or columns % 2)
@@ -45,7 +44,7 @@ class Geometry:
 
     @property
     def reach(self) -> PerAxis:
-        """From the first pixel that it sees to the last."""
+        """Distance from the first to the last pixel of its window, in rows and columns."""
         return reach(self.kernel, self.dilation)
 
     def spatial(
@@ -59,9 +58,9 @@ class Geometry:
         dilation: PerAxis | None = None,
         weight: Generator | None = None,
     ) -> Expression:
-        """A spatial convolution as it is written here, with the place's stride.
+        """Return a spatial convolution in the network's form, with the place's stride.
 
-        Another kernel and dilation have to reach as far as the place's, so that its padding fits.
+        Another kernel and dilation must have the same reach as the place's, so that its padding fits.
         """
         kernel, dilation = kernel or self.kernel, dilation or self.dilation
         assert reach(kernel, dilation) == self.reach
@@ -85,7 +84,7 @@ class Geometry:
         return Chain(replace(rows, joint="relu"), replace(columns, in_channels=outputs))
 
     def then(self, second: Geometry) -> Geometry:
-        """One geometry for this and a second convolution behind it, with both strides.
+        """Return one geometry for this convolution and a second one after it, with both strides.
 
         Kernel, dilation and padding are the first's; in ERFNet, where only the second is dilated, the second's.
         """
@@ -98,14 +97,14 @@ class Geometry:
             stride=stride,
             bias=second.bias,
         )
-        if self.padding == "same" and stride != (1, 1):  # which torch has without stride only
+        if self.padding == "same" and stride != (1, 1):  # torch refuses "same" with a stride
             rows, columns = self.reach
             return replace(whole, padding=(rows // 2, columns // 2))
         return whole
 
 
 def along(conv: Conv, axis: int) -> Conv:
-    """A convolution's kernel, stride, dilation and padding along one axis: 0 for rows, 1 for columns."""
+    """Restrict a convolution's kernel, stride, dilation and padding to one axis: 0 for rows, 1 for columns."""
 
     def only(pair: PerAxis, other: int) -> PerAxis:
         return (pair[0], other) if axis == 0 else (other, pair[1])
@@ -121,5 +120,5 @@ def along(conv: Conv, axis: int) -> Conv:
 
 
 def reach(kernel: PerAxis, dilation: PerAxis) -> PerAxis:
-    """From the first pixel of a kernel to its last, in rows and columns."""
+    """Return the distance from the first to the last pixel of a kernel, in rows and columns."""
     return dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)

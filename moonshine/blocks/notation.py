@@ -46,10 +46,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value in a block's brackets, and what may be written for it.
+    """Parameter in a block's brackets, and its allowed values.
 
-    ``whole``: a number from 1. ``width``: a share of the width of this name (N or M). ``fraction``: above 0 and at
-    most 1. ``words``: one of these. An ``optional`` one may be left out; only the last ones are.
+    ``whole``: a whole number from 1. ``width``: a share of the width of this name (N or M). ``fraction``: above 0 and
+    at most 1. ``words``: one of these. Only the last parameters are ``optional``.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """What may be written for it, in words."""
+        """Allowed values, in words."""
         ways = [
             *(["a whole number from 1"] if self.whole else []),
             *(["a fraction above 0 and up to 1, such as 0.25 or 1/3"] if self.fraction else []),
@@ -71,7 +71,7 @@ class Parameter:
         return " or ".join([", ".join(ways[:-1]), ways[-1]] if ways[1:] else ways)
 
     def read(self, written: str) -> Value | None:
-        """The value that a text means; None where it may not be written."""
+        """Return the value of a text; None if it is not allowed."""
         match = _VALUE.fullmatch(written)
         if match is None:
             return None
@@ -90,7 +90,7 @@ class Parameter:
 
 
 ONCE = Parameter("once", whole=False, words=("once",), optional=True)
-"""Written last: one unit replaces both convolutions of a residual block, where the kind replaces each."""
+"""Last parameter of a kind that replaces single convolutions: one unit replaces both of a residual block instead."""
 
 _WHOLE = r"[1-9][0-9]{0,8}"
 _KIND = r"([A-Za-z][A-Za-z0-9]*)"
@@ -104,7 +104,7 @@ _POINT = re.compile(r"(?<=[0-9])p(?=[0-9])")
 
 
 def split(text: object) -> tuple[str, list[str]] | None:
-    """The kind and the values of a block's text or slug, unread; None for what is neither."""
+    """Split a block's text or slug into its kind and the texts of its values; None for anything else."""
     compact = text.replace(" ", "") if isinstance(text, str) else ""
     if match := _TEXT.fullmatch(compact):
         kind, values = match.groups()
@@ -115,7 +115,7 @@ def split(text: object) -> tuple[str, list[str]] | None:
 
 
 def read(text: str, parameters: tuple[Parameter, ...], written: list[str]) -> tuple[Value, ...] | None:
-    """The values of a block, None where there are too few or too many; MoonshineError says which is not allowed."""
+    """Return the values of a block; None for too few or too many. MoonshineError names a value that is not allowed."""
     required = sum(not parameter.optional for parameter in parameters)
     if not required <= len(written) <= len(parameters):
         return None
@@ -130,7 +130,7 @@ def read(text: str, parameters: tuple[Parameter, ...], written: list[str]) -> tu
 
 
 def _text(value: Value) -> str:
-    """A fraction as a decimal where it has a short one: 1/4 is written 0.25, 1/3 as it is."""
+    """Write a fraction as a decimal if that is short: 1/4 as 0.25, but 1/3 as 1/3."""
     if isinstance(value, Fraction) and 10**9 % value.denominator == 0:
         return f"{float(value):.9f}".rstrip("0").rstrip(".")
     return str(value)

@@ -1,4 +1,4 @@
-"""Every kind of block, and what a block puts at a place. Needs no torch.
+"""Registry of the kinds of block, and the plan of a block at a place. Needs no torch.
 
 A new kind is a function and a line of `KINDS` in one file of `moonshine.blocks.families`.
 """
@@ -17,10 +17,10 @@ from moonshine.errors import MoonshineError
 _FAMILIES = (grouped, separable, shuffled, branching, spatial, generated)
 
 KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
-"""Letters -> kind."""
+"""Name -> kind."""
 
 ALIASES = {"MobileNet": "G(N)", "ResNeXt": "BG(2,32)", "SqueezeNet": "FIRE(8)", "Xception": "XCEP"}
-"""Published systems by name, and the block that they are made of."""
+"""Published architecture -> the block that it is made of."""
 
 PAPER = (
     *(f"G({g})" for g in (2, 4, 8, 16, "N/16", "N/8", "N/4", "N/2", "N")),
@@ -29,15 +29,15 @@ PAPER = (
     *(f"BG(2,{g})" for g in (2, 4, 8, 16, "M/16", "M/8", "M/4", "M/2", "M")),
     "BG(4,M)",
 )
-"""The 21 blocks of the paper's students."""
+"""Blocks of the paper's 21 students."""
 
 
 def parse_block(text: str | Block) -> Block:
-    """The block written as ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
+    """Parse a block, written ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
     if isinstance(text, Block):
         return text
     if (found := split(ALIASES.get(text, text) if isinstance(text, str) else text)) is None:
-        raise MoonshineError(f"block {text!r} is not a block; allowed: {_kinds()}")
+        raise MoonshineError(f"{text!r} is not a valid block; allowed: {_kinds()}")
     kind, written = found
     if kind not in KINDS:
         raise MoonshineError(f"block {text!r}: unknown kind {kind!r}; allowed: {_kinds()}")
@@ -53,9 +53,9 @@ def _kinds() -> str:
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """What a block puts at a place: for each of the convolutions there a unit, or one unit for both.
+    """Plan of a block at a place: a unit for each convolution there, or one unit for both.
 
-    ``places`` are those convolutions, in the order in which they run.
+    ``places`` are these convolutions, in the order in which they run.
     """
 
     block: Block
@@ -65,7 +65,7 @@ class BlockPlan:
 
     @property
     def whole(self) -> Geometry:
-        """The convolutions of the place as one."""
+        """Geometry of the place's convolutions as one."""
         first, *rest = self.places
         return first.then(rest[0]) if rest else first
 
@@ -85,9 +85,9 @@ def replaces_both(block: Block) -> bool:
 
 
 def plan_block(block: str | Block, places: tuple[Geometry, ...], path: str = "block") -> BlockPlan:
-    """What a block puts in the place of one convolution, or of the two of a residual block.
+    """Plan a block for one convolution, or for the two of a residual block.
 
-    MoonshineError names the block, the layer (`path`), what does not fit and the values that would.
+    MoonshineError names the block, the layer (`path`), what does not fit, and the values that would.
     """
     block = parse_block(block)
     kind = KINDS[block.kind]

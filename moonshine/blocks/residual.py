@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 def make_block(
     block: str | Block, in_channels: int, out_channels: int, stride: int = 1, path: str = "block"
 ) -> ResidualBlock:
-    """The pre-activation residual block with its shortcut: (n, in, h, w) -> (n, out, h/stride, w/stride).
+    """Build a pre-activation residual block with its shortcut: (n, in, h, w) -> (n, out, h/stride, w/stride).
 
     MoonshineError as for `moonshine.blocks.registry.plan_block`.
     """

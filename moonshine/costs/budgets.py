@@ -32,7 +32,7 @@ TIME_UNITS = {"us": 10**-3, "ms": 1, "s": 10**3}
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity that a budget can limit: its units, the words that may follow them, and the head of its column."""
+    """Quantity that a budget can limit: its units, the words that may follow them, and its column header."""
 
     name: str
     units: Mapping[str, float]
@@ -42,10 +42,10 @@ class Measure:
 
 
 FILE_MEASURES = {"fp32" if format is SAFETENSORS else format.name: format for format in FORMATS.values()}
-"""Measure -> the format of the file whose bytes it counts."""
+"""Measure -> format of the file whose bytes it counts."""
 
 EXPORTED = tuple(measure for measure in FILE_MEASURES if measure != "fp32")
-"""Measures that are known only from an exported file; weights alone are added up."""
+"""Measures that need an exported file; the size of weights alone is computed."""
 
 
 def _bytes_of_file(measure: str, format: Format) -> Measure:
@@ -66,7 +66,7 @@ MEASURES = {
 """Name -> measure; costs have the same names."""
 
 SPREAD = 0.1
-"""The share by which two latencies of one network may differ; where they differ more, the machine was busy."""
+"""Largest relative difference of two latencies of one network; if they differ more, the machine was busy."""
 
 BUDGET_FORMS = (
     f"1.2MB (the fp32 safetensors file), {', '.join(f'1MB {measure}' for measure in EXPORTED)}, 300k params, 50M macs, "
@@ -77,7 +77,7 @@ _TEXT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*([A-Za-z0
 
 @dataclass(frozen=True)
 class Budget:
-    """An inclusive limit on one measure; ``str(budget)`` is what was written."""
+    """Inclusive limit on one measure; ``str(budget)`` is its text in the study."""
 
     measure: str
     limit: float
@@ -91,7 +91,7 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Return the budget that ``text`` states; MoonshineError for any other form, and for one that is not above 0."""
+    """Parse a budget; MoonshineError for an invalid form, and for a limit that is not above 0."""
     if match := _TEXT.fullmatch(text) if isinstance(text, str) and len(text) < 1000 else None:
         for unit, word in _readings(match):
             for measure in MEASURES.values():
@@ -99,7 +99,7 @@ def parse_budget(text: str) -> Budget:
                     return _positive(
                         Budget(measure.name, float(match[1]) * measure.units[unit], text.strip())
                     )
-    raise MoonshineError(f"budget {text!r} is not valid; allowed: {BUDGET_FORMS}")
+    raise MoonshineError(f"{text!r} is not a valid budget; allowed: {BUDGET_FORMS}")
 
 
 def parse_bytes(text: str) -> int:
@@ -111,7 +111,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_budgets(texts: str | Sequence[str]) -> tuple[Budget, ...]:
-    """Return budgets that hold at once; MoonshineError as for `parse_budget`, and for none or two on one measure."""
+    """Parse budgets that hold together; MoonshineError as for `parse_budget`, and for none or two on one measure."""
     budgets = tuple(map(parse_budget, [texts] if isinstance(texts, str) else texts))
     if not budgets:
         raise MoonshineError(f"budget: found none; allowed: {BUDGET_FORMS}")
@@ -125,7 +125,7 @@ def parse_budgets(texts: str | Sequence[str]) -> tuple[Budget, ...]:
 
 
 def _readings(match: re.Match[str]) -> list[tuple[str, str]]:
-    """(unit, word) as written, and without a unit where there is only one of them: ``300 params``."""
+    """Return the possible (unit, word): a single text may be either, as in ``300 params``."""
     unit, word = match[2], match[3]
     return [(unit, word)] if word else [(unit, ""), ("", unit)]
 
@@ -146,7 +146,7 @@ def show(measure: str, value: float) -> str:
 
 
 def cost_increase(student: Mapping[str, float], teacher: Mapping[str, float]) -> str:
-    """Say in what a student costs more than its teacher: ``1.83 times the parameters``; empty where it does not."""
+    """Describe how much more a student costs than its teacher: ``1.83 times the parameters``; empty if no more."""
     ratios = {
         words: student[measure] / teacher[measure]
         for measure, words in (("parameters", "parameters"), ("macs", "MACs"))

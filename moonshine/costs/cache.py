@@ -17,11 +17,11 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 
 VERSIONED_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
-"""What builds, runs and writes networks: another version needs another measurement."""
+"""Packages that build, run and write networks: a measurement holds for one version of each."""
 
 
 def cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/moonshine`` or ``~/.cache/moonshine``: losing it costs nothing but time."""
+    """Return ``$XDG_CACHE_HOME/moonshine`` or ``~/.cache/moonshine``; deleting it costs only time."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "moonshine"
 
@@ -33,10 +33,10 @@ def cached(
     worth_keeping: Callable[[dict[str, Any]], bool] = lambda found: True,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Return what ``measure`` returned for ``about`` on this machine before; else call it, and keep what is worth it.
+    """Return the cached result of ``measure`` for ``about`` on this machine; else call it and cache the result.
 
-    ``about`` is what the measurement depends on, beside machine and versions. ``again`` measures anew, whatever is
-    kept. A cache that is damaged or cannot be written counts as none.
+    ``about`` is all that the measurement depends on, besides machine and versions. Only a result that is
+    ``worth_keeping`` is cached; ``again`` measures even if there is one. A damaged or read-only cache is ignored.
     """
     here = {
         **about,

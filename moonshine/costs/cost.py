@@ -1,4 +1,4 @@
-"""The cost of a network: parameters, multiply-accumulates, file bytes and peak activation memory."""
+"""Cost of a network: parameters, multiply-accumulates, file bytes and peak activation memory."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Cost:
 def cost(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Cost:
     """Return the costs of a module that takes one float tensor (1, *input_shape), measured on an fp32 copy.
 
-    The module may be on any device, meta included (its copy then holds zeros), and stays as it is. The copy makes one
-    forward pass on the CPU: the meta device would allocate nothing, but torch takes seconds to load its shape
+    The module may be on any device, meta included (its copy then holds zeros), and is left unchanged. The copy makes
+    one forward pass on the CPU: the meta device would allocate nothing, but torch takes seconds to load its shape
     functions, and they return batch norm statistics that no real forward pass has in eval mode. The module's forward
     hooks run on the copy.
 
     MACs are those of the dense operators that an exported network executes, by operator
     (`moonshine.costs.operators`): a convolution and a recurrent layer by their shapes, a matrix product where one
-    factor is a weight. What is computed from weights alone, such as a generated kernel, is a constant there and free.
+    factor is a weight. A value computed from weights alone, such as a generated kernel, is a constant there and free.
     So are products of activations (attention) and, as in the papers, elementwise operators, normalisation,
-    interpolation and pooling. A transposed convolution multiplies each pixel of its input by its kernel. What padding
-    adds to a convolution counts.
+    interpolation and pooling. A transposed convolution multiplies each pixel of its input by its kernel. Padded pixels
+    count.
     Ops: as the released counter (BayesWatch/pytorch-moonshine, count_flops.py), which knows modules by their exact
     type; adaptive pooling, which it lacks, counts its input, as average pooling over the whole map does.
     Bytes: without metadata, a tied tensor once.
@@ -52,12 +52,12 @@ def cost(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Cost:
     modules take torch's ordinary path, not the fused one.
 
     MoonshineError for an ``input_shape`` that is not a shape or that the module cannot take, and for an operator that
-    multiplies but whose MACs no formula gives.
+    multiplies but has no formula.
     """
     shape = checked_shape(input_shape)
-    twin, meter = metered(module)
-    published = _count_published_extras(twin)
-    forward_once(twin, shape, meter)
+    replica, meter = metered(module)
+    published = _count_published_extras(replica)
+    forward_once(replica, shape, meter)
     weights = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
     return Cost(
         parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),

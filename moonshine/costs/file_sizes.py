@@ -27,14 +27,14 @@ _DTYPES = {
 }
 
 FRAME_BYTES = 8 + len("{}") + 7
-"""Most bytes of a file besides its tensors and their entries in the header: its length, its braces, its padding."""
+"""Most bytes of a file besides its tensors and their header entries: header length, braces and padding."""
 
 
 def file_bytes(tensors: Mapping[str, Tensor], floats: torch.dtype = torch.float32) -> int:
     """Return the exact size of the safetensors file of these tensors, floating point ones stored as ``floats``.
 
     Format: 8 bytes of header length, a JSON header padded with spaces to a multiple of 8, then the data. Tensors that
-    are one object (tied weights) are stored once. MoonshineError for a type that no file holds.
+    are one object (tied weights) are stored once. MoonshineError for a type that safetensors cannot store.
     """
     stored = {name: (_dtype(name, tensor, floats), tensor) for name, tensor in untied(tensors).items()}
     order = list(_DTYPES)
@@ -51,7 +51,7 @@ def data_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def most_header_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return what the tensors' entries add to the fp32 file's header, at most: offsets count as ten digits each."""
+    """Return the most bytes that the tensors add to the fp32 file's header: offsets count as ten digits each."""
     offset = 10**10 - 1
     entries = (
         _text_bytes({name: _entry(_dtype(name, tensor, torch.float32), tensor, offset, offset)})
@@ -61,7 +61,7 @@ def most_header_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without those that an earlier name holds already."""
+    """Return the tensors by their first name only."""
     first: dict[int, str] = {}
     for name, tensor in tensors.items():
         first.setdefault(id(tensor), name)

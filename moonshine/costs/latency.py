@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 WARM_UP_PASSES = 2
 VISITS = (2, 4)
-"""Fewest and most times that a network is timed, with other networks in between where there are any."""
+"""Fewest and most times that a network is timed, alternating with the other networks if there are any."""
 RELIABLE = SPREAD
-"""The largest spread of a time that is taken to be the network's own, not that of a busy machine."""
+"""Largest spread of a reliable time; a larger one means a busy machine."""
 LEAST_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Milliseconds of each part of a network in one visit; ``waited`` is the share of it that others took."""
+    """Milliseconds of each part of a network in one visit; ``waited`` is the share in which others had the CPU."""
 
     ms: Mapping[str, float]
     waited: float = 0.0
@@ -39,7 +39,7 @@ class Visit:
 
 @contextmanager
 def visiting() -> Iterator[Callable[[], float]]:
-    """Yield a function that returns the share of the time in the context in which the process did not compute."""
+    """Yield a function that returns the share of the context's time in which this process did not compute."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield lambda: max(0.0, 1 - (time.process_time() - cpu) / (time.perf_counter() - wall))
 
@@ -47,8 +47,8 @@ def visiting() -> Iterator[Callable[[], float]]:
 def settled(visits: Sequence[Visit]) -> tuple[dict[str, float], float]:
     """Return the mean of the two fastest visits, by part, and its spread: smaller relative differences mean nothing.
 
-    What disturbs a measurement only ever makes it longer. The spread is that of the two visits, or the share of one of
-    them in which it had to wait, whichever is larger.
+    Disturbances only ever make a visit longer. The spread is the relative difference of the two visits, or the share of
+    either in which the process had to wait, whichever is larger.
     """
     first, second = sorted(visits, key=lambda visit: visit.total)[:2]
     spread = max(second.total / first.total - 1, first.waited, second.waited, LEAST_SPREAD)
@@ -56,16 +56,16 @@ def settled(visits: Sequence[Visit]) -> tuple[dict[str, float], float]:
 
 
 def is_settled(visits: Sequence[Visit]) -> bool:
-    """Whether there are enough visits: the fewest, if they agree, or the most."""
+    """Whether there are enough visits: the fewest, if their spread is small, or the most."""
     return len(visits) >= VISITS[1] or (len(visits) >= VISITS[0] and settled(visits)[1] <= RELIABLE)
 
 
 def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int = 5) -> float:
     """Return the wall time in milliseconds of an eager fp32 forward pass in eval mode on the CPU, channels last.
 
-    The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; logs a warning where even these differ, as on
-    a busy machine. ``shape`` is (batch, channels, height, width), of zeros. The module is moved to the CPU and to
-    channels last, or to torch's own layout where it does not run so.
+    The mean of the two fastest of 2 to 4 medians over ``repeats`` passes; logs a warning if even these differ, as on a
+    busy machine. ``shape`` of the zero images is (batch, channels, height, width). The module is moved to the CPU and
+    to channels last, or to torch's default layout if it does not run so.
     """
     module = module.to("cpu").eval()
     images = torch.zeros(tuple(shape))
@@ -90,7 +90,7 @@ def latency(module: nn.Module, shape: Sequence[int], threads: int, repeats: int 
 
 
 def unreliable(spread: float) -> str:
-    """Say that a time has a large spread."""
+    """Return the warning about a time with a large spread."""
     return f"is unreliable: measured again, it differed by {spread:.0%}, as on a busy machine"
 
 

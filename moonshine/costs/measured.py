@@ -1,4 +1,4 @@
-"""What a network of a study costs, as its ``cost.json`` says."""
+"""Measured cost of a network of a study: the content of ``cost.json``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from moonshine.json_model import JsonModel
 
 
 class MeasuredCost(JsonModel):
-    """Costs at one input shape (C, H, W), measured as `moonshine.costs.cost.cost` says.
+    """Costs at one input shape (C, H, W), measured as by `moonshine.costs.cost.cost`.
 
-    ``bytes`` maps a format to the size of its file; ``compression`` is the teacher's parameters over these. Latency,
-    and bytes of ONNX files, are there where a budget limits them.
+    ``bytes`` maps a format to the size of its file; ``compression`` is the teacher's parameters over ``parameters``.
+    Latency and bytes of ONNX files are present only if a budget limits them.
     """
 
     only_given: ClassVar[bool] = True
@@ -28,7 +28,7 @@ class MeasuredCost(JsonModel):
     latency_ms: float | None = None
 
     def by_measure(self) -> Mapping[str, float]:
-        """Return the value of every measure that a budget may limit, as far as it was measured."""
+        """Return the value of every measure that a budget may limit, if it was measured."""
         found = {
             **self.bytes,
             "parameters": self.parameters,

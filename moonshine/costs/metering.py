@@ -21,24 +21,24 @@ from moonshine.networks.copying import copy_of
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """Cost of what runs inside one module, or outside several, in one forward pass; measured as in `Cost`."""
+    """Cost of the operators inside one module, or outside several, in one forward pass; measured as in `Cost`."""
 
     macs: int
-    peak_activation_bytes: int  # maximum over that time of all live activations, also those made elsewhere
+    peak_activation_bytes: int  # maximum of all live activations while it runs, wherever they were made
 
 
 def module_costs(
     module: nn.Module, input_shape: Sequence[int], paths: Iterable[str]
 ) -> dict[str, ModuleCost]:
-    """Return, by path, the cost of the module there in the forward pass of the whole; ``""`` is what runs outside them.
+    """Return path -> cost of the module there in a forward pass of the whole; ``""`` is the cost outside of them.
 
-    The paths must not nest. The MACs add up to those of the whole network, whose peak is the highest of theirs. A
+    The paths must not nest. The MACs add up to those of the whole network, and its peak is the highest of the peaks. A
     module that runs twice counts twice; one that never runs costs nothing. Measured on a copy, with limits and errors
     as for `cost`, and MoonshineError for a path that the module does not have.
     """
     shape = checked_shape(input_shape)
-    twin, meter = metered(module)
-    modules = dict(twin.named_modules())
+    replica, meter = metered(module)
+    modules = dict(replica.named_modules())
     found: dict[str, ModuleCost] = {}
 
     def close(path: str) -> None:
@@ -54,13 +54,13 @@ def module_costs(
         found[path] = ModuleCost(0, 0)
         modules[path].register_forward_pre_hook(lambda *_: close(""), prepend=True)
         modules[path].register_forward_hook(lambda *_, path=path: close(path))
-    forward_once(twin, shape, meter)
+    forward_once(replica, shape, meter)
     close("")
     return found
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape as a tuple; MoonshineError for one that is not whole numbers from 1."""
+    """Return the shape as a tuple; MoonshineError unless it consists of whole numbers from 1."""
     shape = tuple(input_shape)
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise MoonshineError(f"input_shape is {input_shape!r}; allowed: whole numbers from 1, as (3, 32, 32)")
@@ -69,33 +69,33 @@ def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
 
 def metered(module: nn.Module) -> tuple[nn.Module, Meter]:
     """Return an fp32 copy of a module on the CPU in eval mode, and a meter that knows its weights."""
-    twins = {id(tensor): _twin(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    return copy_of(module, twins).eval(), Meter(twins.values())
+    replicas = {id(tensor): _replica(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    return copy_of(module, replicas).eval(), Meter(replicas.values())
 
 
-def forward_once(twin: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
+def forward_once(replica: nn.Module, shape: tuple[int, ...], meter: Meter) -> None:
     """Run one forward pass at batch 1 under the meter; MoonshineError for an input that the network cannot take."""
     try:
         with torch.no_grad(), _unfused_attention(), meter:
-            twin(meter.as_input(torch.zeros(1, *shape, dtype=torch.float32, device="cpu")))
+            replica(meter.as_input(torch.zeros(1, *shape, dtype=torch.float32, device="cpu")))
     except NoFormula:
         raise
     except Exception as error:  # whatever a third-party forward pass raises
         raise cannot_take(shape, error) from error
 
 
-def _twin(tensor: Tensor) -> Tensor:
+def _replica(tensor: Tensor) -> Tensor:
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     if tensor.is_meta:
-        twin = torch.zeros(tensor.shape, dtype=dtype, device="cpu")
+        replica = torch.zeros(tensor.shape, dtype=dtype, device="cpu")
     else:
-        twin = tensor.detach().to("cpu", dtype, copy=True)
-    return nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
+        replica = tensor.detach().to("cpu", dtype, copy=True)
+    return nn.Parameter(replica, requires_grad=False) if isinstance(tensor, nn.Parameter) else replica
 
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """Keep attention modules off the fused operator, whose linear layers cannot be seen."""
+    """Keep attention modules off the fused operator, which hides their linear layers."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -107,15 +107,15 @@ def _unfused_attention() -> Iterator[None]:
 class Origin(Enum):
     """What a tensor in a forward pass was computed from."""
 
-    WEIGHT = "weights"  # alone: an exported network holds the result as a constant
-    BLANK = "nothing"  # as torch.zeros: weights may fill it, or it may be a state that data will
+    WEIGHT = "weights"  # and nothing else: an exported network holds the result as a constant
+    BLANK = "nothing"  # as torch.zeros: weights or data may fill it later
     DATA = "the input"
 
 
 class Meter(TorchDispatchMode):
-    """Counts multiply-accumulates and live bytes of what runs inside; ``weights`` are no activations.
+    """Counts multiply-accumulates and live bytes within its context; ``weights`` are not activations.
 
-    A matrix product counts if one of its factors, and only one, comes from weights.
+    A matrix product counts if exactly one of its factors comes from weights.
     """
 
     @classmethod
@@ -125,7 +125,7 @@ class Meter(TorchDispatchMode):
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()
-        # A storage's Python object lives as long as the storage, so until it is freed its id is its name.
+        # A storage's Python object lives as long as the storage, so its id identifies it until it is freed.
         self._weights = {id(storage): storage for storage in (weight.untyped_storage() for weight in weights)}
         self._activations: dict[int, int] = {}
         self._origins = dict.fromkeys(self._weights, Origin.WEIGHT)
@@ -134,7 +134,7 @@ class Meter(TorchDispatchMode):
         self.macs = 0
 
     def as_input(self, images: Tensor) -> Tensor:
-        """Mark ``images``, made inside, as what the network is given; return them."""
+        """Mark ``images``, made within the context, as the network's input; return them."""
         self._origins[id(images.untyped_storage())] = Origin.DATA
         return images
 

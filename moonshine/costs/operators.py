@@ -1,7 +1,7 @@
 """Multiply-accumulates of one operator, by its formula.
 
 The formulas are those of `torch.utils.flop_counter`, whose FLOPs are twice the multiply-accumulates, and the ones
-registered here. What multiplies without a formula is an error, never 0.
+registered here. An operator that multiplies and has no formula is an error, never 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class NoFormula(MoonshineError):
-    """An operator multiplies, and no formula gives its multiply-accumulates."""
+    """An operator multiplies and has no formula for its multiply-accumulates."""
 
 
 PRODUCTS = frozenset(
@@ -35,14 +35,14 @@ _MULTIPLYING = re.compile(
     r"|multi_?head|transformer|cdist|pdist|euclidean|linalg_(?!vector_norm|cross)|cholesky|triangular_solve|spsolve)"
 )
 _ELEMENTWISE_LIBRARIES = ("aten", "prim", "prims", "profiler", "torchvision")
-"""Libraries of operators in which what multiplies is known by name; another library's operator may do anything."""
+"""Operator libraries whose multiplying operators are known by name; another library's operator may do anything."""
 
 
 def macs_of(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> int:
     """Return the multiply-accumulates of one call of an operator (``torch.ops.aten.mm.default``) by its shapes.
 
-    0 for an elementwise operator and for attention, which multiplies activations with each other. `NoFormula`
-    for one that multiplies and has none: it names the operator.
+    0 for an elementwise operator and for attention, which multiplies activations with each other. `NoFormula` names an
+    operator that multiplies and has no formula.
     """
     library, name = operator._schema.name.split("::")
     if "scaled_dot_product" in name:
@@ -60,13 +60,13 @@ def macs_of(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out
 
 
 def _matrix_product(*args: Any) -> int:
-    """Rows x inner x columns, over the batch; a vector is a matrix of one column."""
+    """Return rows x inner x columns, times the batch; a vector is a matrix of one column."""
     left, right = factors(args)
     return left.numel() * (right.shape[-1] if right.dim() > 1 else 1)
 
 
 def _recurrent_layer(steps: Tensor, from_input: Tensor, from_hidden: Tensor, *_: Any) -> int:
-    """Every gate's two matrices, at every step of every sequence."""
+    """Return the MACs of every gate's two matrices, at every step of every sequence."""
     return steps.shape[:-1].numel() * (from_input.numel() + from_hidden.numel())
 
 

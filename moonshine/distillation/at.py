@@ -1,4 +1,4 @@
-"""Attention transfer (AT): where the student looks against where the teacher does."""
+"""Attention transfer (AT): the student's attention maps are pulled towards the teacher's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFERENCE_PIXELS = 32 * 32
 
 
 class Loss(Term):
-    """Compares the maps of the taps."""
+    """Attention-transfer loss on the taps of both networks."""
 
     def __init__(self, settings: AT, pair: Pair) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def attention_transfer(
     * ``resolution-free``: ``released * H_1 * W_1 / 1024``, H_1 x W_1 being the first map: beta means at every
       input size what it means on 32x32, where the two forms are equal.
 
-    MoonshineError for no maps, and for maps that do not pair.
+    MoonshineError for no maps, and for maps of different numbers or shapes.
     """
     if len(student) != len(teacher) or not student:
         raise MoonshineError(

@@ -19,14 +19,14 @@ from moonshine.distillation.least_squares import is_solvable, moments, solve
 LEARNING_RATE = 1e-2
 
 LayerPair = tuple[nn.Module, nn.Module]
-"""A layer of the student's, and the teacher's whose output it is to give."""
+"""A layer of the student, and the layer of the teacher whose output it should reproduce."""
 
 FitState = list[dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedCall:
-    """A place's arguments in a forward pass of the teacher, and the output of each aim's convolution there."""
+    """Arguments of a place in a forward pass of the teacher, and the output of the teacher's layer of each pair."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -35,34 +35,34 @@ class RecordedCall:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is fitted in a place: the module that is called, its cheap layers, and its aims as they run."""
+    """Fitted part of a place: the module that is called, its cheap layers, and its layer pairs in running order."""
 
     module: nn.Module
     layers: tuple[nn.Module, ...]
-    aims: tuple[LayerPair, ...]
+    layer_pairs: tuple[LayerPair, ...]
 
 
 def fit(
     part: Part, calls: Sequence[RecordedCall], held_out: Sequence[RecordedCall], steps: int = 0
 ) -> tuple[float, float]:
-    """Fit a place, in place: the relative error of its last aim before and after, on the calls held out.
+    """Fit a place, in place; return its last layer's relative error before and after, on the calls held out.
 
-    The module is in eval mode. Its cheap layers' batch norms get the statistics of ``calls``; then each aim's
-    convolution, if it is a 1x1, is solved by least squares; then ``steps`` steps of Adam are taken on all parameters of
-    the layers and the last aim is solved again. Both are kept only where they lower the error.
+    The module is in eval mode. Its cheap layers' batch norms get the statistics of ``calls``; then each pair's
+    convolution, if it is a 1x1, is solved by least squares; then ``steps`` steps of Adam update all parameters of the
+    layers, and the last convolution is solved again. Both are kept only if they lower the error.
     """
-    _estimate_statistics(part, calls, len(part.aims) - 1)
+    _estimate_statistics(part, calls, len(part.layer_pairs) - 1)
     start = best = _error(part, held_out)
     kept = _state(part)
-    for position in range(len(part.aims)):
+    for position in range(len(part.layer_pairs)):
         _estimate_statistics(part, calls, position)
         _solve(part, calls, held_out, position)
     if (error := _error(part, held_out)) < best:
         best, kept = error, _state(part)
     if steps:
         _step(part, calls, steps)
-        _estimate_statistics(part, calls, len(part.aims) - 1)
-        _solve(part, calls, held_out, len(part.aims) - 1)
+        _estimate_statistics(part, calls, len(part.layer_pairs) - 1)
+        _solve(part, calls, held_out, len(part.layer_pairs) - 1)
         if (error := _error(part, held_out)) < best:
             best, kept = error, _state(part)
     for layer, state in zip(part.layers, kept, strict=True):
@@ -73,7 +73,7 @@ def fit(
 def run_to(
     module: nn.Module, args: Iterable[Any], kwargs: Mapping[str, Any], layers: Sequence[nn.Module]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Input and output of each layer in a forward pass that ends at the last of them; fewer if one does not run."""
+    """Return input and output of each layer in a forward pass that ends at the last; fewer if one does not run."""
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def note(layer: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -93,13 +93,13 @@ def run_to(
 
 
 class _Reached(Exception):
-    """Ends a forward pass that has gone far enough."""
+    """Raised to end a forward pass after the last layer of interest."""
 
 
 def _run(part: Part, call: RecordedCall, position: int) -> tuple[Tensor, Tensor]:
-    """Input and output of an aim's convolution; a module that writes into its input writes into a copy."""
+    """Return input and output of a pair's convolution; a module that writes into its input writes into a copy."""
     args, kwargs = tree_map_only(Tensor, Tensor.clone, (call.args, call.kwargs))
-    ((maps, output),) = run_to(part.module, args, kwargs, [part.aims[position][0]])
+    ((maps, output),) = run_to(part.module, args, kwargs, [part.layer_pairs[position][0]])
     return maps, output
 
 
@@ -109,7 +109,7 @@ def _state(part: Part) -> FitState:
 
 @torch.no_grad()
 def _estimate_statistics(part: Part, calls: Sequence[RecordedCall], position: int) -> None:
-    """Give the batch norms before an aim the mean statistics of the calls."""
+    """Set the batch norms before a pair's layer to the mean statistics of the calls."""
     norms = [
         norm
         for layer in part.layers
@@ -130,7 +130,7 @@ def _estimate_statistics(part: Part, calls: Sequence[RecordedCall], position: in
 
 @torch.no_grad()
 def _error(part: Part, calls: Sequence[RecordedCall]) -> float:
-    """||output - target|| / ||target|| of the last aim; infinite where one of them is not finite."""
+    """Return ||output - target|| / ||target|| of the last layer pair; infinite if one of them is not finite."""
     difference = power = 0.0
     for call in calls:
         _, output = _run(part, call, -1)
@@ -146,7 +146,7 @@ def _error(part: Part, calls: Sequence[RecordedCall]) -> float:
 def _solve(
     part: Part, calls: Sequence[RecordedCall], held_out: Sequence[RecordedCall], position: int
 ) -> None:
-    conv, _ = part.aims[position]
+    conv, _ = part.layer_pairs[position]
     if is_solvable(conv):
         fitted, held = (
             moments(conv, ((_run(part, call, position)[0], call.targets[position]) for call in some))
@@ -156,9 +156,9 @@ def _solve(
 
 
 def _step(part: Part, calls: Sequence[RecordedCall], steps: int) -> None:
-    """Adam, its rate falling as a cosine, on the mean squared error of the last aim, a call at a time.
+    """Minimise the last layer's mean squared error by Adam with a cosine schedule, one call per step.
 
-    Batch norms are as in training. torch's functional form, for the reason that `moonshine.training.optimizer` gives.
+    Batch norms are in training mode. Functional Adam, for the reason given in `moonshine.training.optimizer`.
     """
     weights: list[Tensor] = [
         weight for layer in part.layers for weight in layer.parameters() if weight.requires_grad

@@ -1,4 +1,4 @@
-"""Hints (FitNets): a layer of the student predicts one of the teacher's before the student learns anything else."""
+"""Hints (FitNets): the student first learns to predict a hidden layer of the teacher."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BOUND = 0.05
 
 
 class Loss(Term):
-    """Trains the student up to its guided layer, and a regressor from there to the teacher's hint layer.
+    """Hint loss, which trains the student up to its guided layer and a regressor from there to the hint layer.
 
-    The regressor is a 1x1 convolution. Of the paper's training this leaves out the regressor's non-linearity and its
-    bound on the norm of kernels; layers of different sizes, between which the paper's kernel is larger, are refused.
+    The regressor is a 1x1 convolution. Unlike the paper's, it has no non-linearity and no bound on the norm of its
+    kernels; layers of different sizes, for which the paper uses a larger kernel, are refused.
     Source: Romero et al., "FitNets", 2015, section 2.2.
     """
 
@@ -56,7 +56,7 @@ def hint_loss(predicted: Tensor, hint: Tensor) -> Tensor:
 def _shape(
     key: str, path: str, whose: str, network: nn.Module, input_shape: Sequence[int]
 ) -> tuple[int, ...]:
-    """Shape (channels, height, width) of the map that a layer gives."""
+    """Return the shape (channels, height, width) of a layer's output."""
     maps = {
         call.path: call.shape[1:]
         for call in record_calls(network, input_shape)

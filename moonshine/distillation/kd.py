@@ -17,7 +17,7 @@ from moonshine.training.labels import at_least_fp32
 
 
 class Loss(Term):
-    """Leaves the share ``1 - alpha`` of the cross-entropy on the labels."""
+    """KD loss, which leaves a share of ``1 - alpha`` to the cross-entropy on the labels."""
 
     student = teacher = Needs(logits=True)
 

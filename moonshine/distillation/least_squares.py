@@ -1,4 +1,4 @@
-"""A 1x1 convolution fitted by ridge least squares: the linear map of the input's channels nearest to a target."""
+"""Ridge least squares for a 1x1 convolution: the linear map of the input's channels nearest to a target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RIDGES = (1e-8, 1e-4, 1e-2, 1.0)
-"""Penalties on the weights that are tried, as shares of the mean square of the input's channels."""
+"""Candidate penalties on the weights, as shares of the mean square of the input's channels."""
 
 _MIN_SCALE = 1e-30
 
@@ -24,13 +24,13 @@ class Moments:
     cross: Tensor
 
     def loss(self, weight: Tensor) -> float:
-        """||X weight - Y||^2 - ||Y||^2; infinite where it is not finite."""
+        """Return ||X weight - Y||^2 - ||Y||^2; infinite if it is not finite."""
         found = (weight * (self.gram @ weight - 2 * self.cross)).sum().item()
         return found if found < float("inf") else float("inf")
 
 
 def is_solvable(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a convolution that maps single pixels linearly."""
+    """Whether a layer is an ordinary 1x1 convolution."""
     return (
         isinstance(layer, nn.Conv2d)
         and set(layer.kernel_size) == {1}
@@ -40,7 +40,7 @@ def is_solvable(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def moments(conv: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:
-    """The moments of inputs (n, c_in, h, w) and wished outputs (n, c_out, h', w') of a convolution, a pair at a time.
+    """Sum the moments of pairs of inputs (n, c_in, h, w) and target outputs (n, c_out, h', w') of a convolution.
 
     A bias is one more feature, of ones, the last.
     """
@@ -59,14 +59,14 @@ def moments(conv: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:
 
 @torch.no_grad()
 def solve(conv: nn.Conv2d, fitted: Moments, held_out: Moments) -> None:
-    """Give a convolution the weights of least squared error on ``fitted``, in place.
+    """Set a convolution's weights to the least-squares solution on ``fitted``, in place.
 
-    The penalty is the one of `RIDGES` that does best on ``held_out``; the bias has none.
+    The penalty is the one of `RIDGES` with the lowest error on ``held_out``; the bias has none.
     """
     penalised = torch.ones_like(fitted.gram[0])
     penalised[conv.in_channels :] = 0
     scale = fitted.gram.diagonal()[: conv.in_channels].mean().clamp_min(_MIN_SCALE)
-    # solve_ex, so that what is not finite is no error: it is the worst of the solutions.
+    # solve_ex does not raise for values that are not finite; such a solution just has the largest error.
     solutions = [
         torch.linalg.solve_ex(fitted.gram + torch.diag(ridge * scale * penalised), fitted.cross)[0]
         for ridge in RIDGES

@@ -17,15 +17,15 @@ from moonshine.networks.passes import without_side_effects
 def record(
     module: nn.Module, paths: Iterable[str], copied: Collection[str] = ()
 ) -> Iterator[dict[str, Tensor]]:
-    """Within the context, every forward of ``module`` fills the yielded dict: path -> that module's output.
+    """Record outputs within the context: every forward pass fills the yielded dict, path -> that module's output.
 
-    The dict is emptied when a forward starts and filled in the order in which the submodules run. Tensors
-    keep their graph. A submodule that runs twice in one forward leaves its last output. On exit the hooks
-    are gone and the dict keeps what the last forward left. Outputs at the paths that ``copied`` holds
-    during a forward are copies, which no later layer can write into: see `overwritten`.
+    The dict is emptied when a forward pass starts and filled in the order in which the submodules run. Tensors keep
+    their graph. A submodule that runs twice leaves its last output. On exit the hooks are removed, and the dict keeps
+    the outputs of the last pass. Outputs at the paths in ``copied`` are copies, which no later layer can overwrite: see
+    `overwritten`.
 
-    Raises MoonshineError for a path that the module does not have, and during the forward for an output
-    that is no tensor.
+    MoonshineError for a path that the module does not have, and during the forward pass for an output that is not a
+    tensor.
     """
     modules = dict(module.named_modules())
     paths = tuple(paths)
@@ -41,9 +41,9 @@ def record(
 
 
 def overwritten(module: nn.Module, paths: Sequence[str], images: Tensor) -> set[str]:
-    """Those of the paths whose output a later layer writes into, as ``ReLU(inplace=True)`` does.
+    """Return the paths whose output a later layer overwrites, as ``ReLU(inplace=True)`` does.
 
-    Seen in an eval forward pass of the first of ``images`` (n, channels, height, width), which changes nothing.
+    Determined in an eval forward pass of the first of ``images`` (n, channels, height, width), without side effects.
     """
     found: dict[str, tuple[Tensor, int]] = {}
 

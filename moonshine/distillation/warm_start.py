@@ -20,19 +20,19 @@ from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
 
 RECORDED = 2**26
-"""Floats of one place's inputs and outputs that are held at a time (256 MiB), unless `HELD_OUT` images have more."""
+"""Most floats of one place's inputs and outputs in memory (256 MiB), unless `HELD_OUT` images need more."""
 
 HELD_OUT = 4
-"""One image in so many is kept from the fit and measures it."""
+"""One image in this many is held out from the fit, to measure it."""
 
 _BATCH = 128
 PIXELS = _BATCH * 224 * 224
-"""At most so many images to a batch, and so many pixels (12 images of 512x1024) unless `HELD_OUT` images have more."""
+"""Most pixels of a batch (12 images of 512x1024), unless `HELD_OUT` images have more."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """||student's output - teacher's|| / ||teacher's|| at a place, on images held out, before its fit and after."""
+    """||student's output - teacher's|| / ||teacher's|| at a place, before and after its fit, on held-out images."""
 
     before: float
     after: float
@@ -40,7 +40,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class WarmStarted:
-    """The names of the tensors that were copied, and how well each cheap block fits, by its path."""
+    """Names of the copied tensors, and the fit of each cheap block by its path."""
 
     copied: tuple[str, ...]
     fits: dict[str, Fit]
@@ -51,7 +51,7 @@ class WarmStarted:
 
 
 def batch_size(input_shape: Sequence[int]) -> int:
-    """How many images of ``input_shape`` (channels, height, width) a batch for `warm_start` has."""
+    """Return the number of images of ``input_shape`` (channels, height, width) in a batch for `warm_start`."""
     height, width = input_shape[1:]
     return min(_BATCH, max(HELD_OUT, PIXELS // (height * width)))
 
@@ -63,7 +63,7 @@ def warm_start(
     loader_batches: Sequence[Tensor],
     warm: WarmStart,
 ) -> WarmStarted:
-    """Copy into a student what it shares with its teacher and fit its cheap blocks to the teacher's, in place.
+    """Copy the teacher's shared weights into a student and fit its cheap blocks to the teacher, in place.
 
     Tensors of equal name and shape are copied, except where they stand for convolutions of the teacher's. Then each
     cheap block is fitted by `moonshine.distillation.block_fit.fit` to the teacher's output of its place before the
@@ -82,7 +82,7 @@ def warm_start(
     places = [find_fitted_place(student, teacher, path, block) for path, block in cheap.items()]
     if warm.fit == "least-squares":
         for place in places:
-            if not any(is_solvable(ours) for ours, _ in place.part.aims):
+            if not any(is_solvable(layer) for layer, _ in place.part.layer_pairs):
                 raise MoonshineError(
                     f"warm_start.fit: least-squares solves the 1x1 convolution that ends a block, and "
                     f"{cheap[place.path]} at {place.path} ends in none; allowed: steps"
@@ -98,19 +98,19 @@ def warm_start(
 
 @torch.no_grad()
 def _copy(student: nn.Module, teacher: nn.Module, new: Sequence[str]) -> tuple[str, ...]:
-    """Copy what is shared outside the paths in ``new``; the names of it."""
+    """Copy the shared tensors outside the paths in ``new``; return their names."""
     copied: list[str] = []
-    theirs = dict(teacher.named_modules())
+    teacher_modules = dict(teacher.named_modules())
     for path, layer in student.named_modules():
-        if path not in theirs or any(path == one or path.startswith(f"{one}.") for one in new):
+        if path not in teacher_modules or any(path == one or path.startswith(f"{one}.") for one in new):
             continue
-        own, other = _tensors(layer), _tensors(theirs[path])
+        own, other = _tensors(layer), _tensors(teacher_modules[path])
         shared = {
             name: tensor
             for name, tensor in own.items()
             if name in other and other[name].shape == tensor.shape
         }
-        # The counter of a batch norm fits one of any width: it is shared only together with something else.
+        # A batch norm's counter has the same shape at any width: it is copied only together with other tensors.
         if len(shared) == len(own) or any(tensor.dim() for tensor in shared.values()):
             for name, tensor in shared.items():
                 tensor.copy_(other[name])
@@ -119,16 +119,16 @@ def _copy(student: nn.Module, teacher: nn.Module, new: Sequence[str]) -> tuple[s
 
 
 def _tensors(layer: nn.Module) -> dict[str, Tensor]:
-    """A layer's own parameters and buffers."""
+    """Return a layer's own parameters and buffers."""
     return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
 
 
 def _record(
     teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]
 ) -> tuple[list[RecordedCall], list[RecordedCall]]:
-    """What the teacher computes at a place, on the images to fit to and on those held out.
+    """Record the teacher's calls of a place, on the images to fit to and on those held out.
 
-    Of large maps, the first images of each batch only, and of the first batches, so that each has one to hold out.
+    For large maps only the first images of the first batches, so that each batch can hold one out.
     """
     (one,) = _calls(teacher, place, [batches[0][:1]])
     floats = sum(
@@ -145,22 +145,26 @@ def _record(
 
 @torch.no_grad()
 def _calls(teacher: nn.Module, place: FittedPlace, batches: Sequence[Tensor]) -> list[RecordedCall]:
-    ours, theirs = (next(module.parameters()).device for module in (place.part.module, teacher))
+    student_device, teacher_device = (
+        next(module.parameters()).device for module in (place.part.module, teacher)
+    )
     where = teacher.get_submodule(place.path)
-    wanted = [conv for _, conv in place.part.aims]
+    wanted = [conv for _, conv in place.part.layer_pairs]
     seen: list[Any] = []
 
     def note(module: nn.Module, args: Any, kwargs: Any) -> None:
         # Cloned, since the place may write into its input.
-        seen.append(tree_map_only(Tensor, lambda tensor: tensor.to(ours, copy=True), (args, kwargs)))
+        seen.append(
+            tree_map_only(Tensor, lambda tensor: tensor.to(student_device, copy=True), (args, kwargs))
+        )
 
     calls = []
     for images in batches:
         seen.clear()
         with where.register_forward_pre_hook(note, with_kwargs=True):
-            maps = run_to(teacher, [images.to(theirs, copy=True)], {}, wanted)
+            maps = run_to(teacher, [images.to(teacher_device, copy=True)], {}, wanted)
         if len(maps) != len(wanted):
             raise MoonshineError(f"warm_start: {place.path} takes no part in the teacher's forward pass")
         args, kwargs = seen[0]
-        calls.append(RecordedCall(args, kwargs, tuple(output.to(ours) for _, output in maps)))
+        calls.append(RecordedCall(args, kwargs, tuple(output.to(student_device) for _, output in maps)))
     return calls

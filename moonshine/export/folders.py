@@ -63,7 +63,7 @@ def _check(folder: Path) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise MoonshineError(f"{folder}: is no folder; allowed: a new folder, or an older export")
-    if strangers := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - _EXPORTED_FILES):
+    if foreign := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - _EXPORTED_FILES):
         raise MoonshineError(
-            f"{folder}: holds {', '.join(strangers[:3])}, which no export wrote; allowed: a new folder or an old export"
+            f"{folder}: holds {', '.join(foreign[:3])}, which no export wrote; allowed: a new folder or an old export"
         )

@@ -13,13 +13,13 @@ from moonshine.errors import MoonshineError, first_line
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def copy_of(module: Module, twins: Mapping[int, Tensor] | None = None) -> Module:
-    """A deep copy of a module, also of one with weights that a hook computes, as `torch.nn.utils.weight_norm` does.
+def copy_of(module: Module, replacements: Mapping[int, Tensor] | None = None) -> Module:
+    """Deep-copy a module, even if a hook computes its weights, as `torch.nn.utils.weight_norm` does.
 
-    ``twins`` maps identities of the module's tensors to what the copy has in their stead.
+    ``replacements`` maps ids of the module's tensors to the tensors that the copy has instead.
     MoonshineError for a module that cannot be copied.
     """
-    # What autograd computed cannot be copied and need not be: the next forward pass computes it again.
+    # Results of autograd cannot be copied and need not be: the next forward pass computes them again.
     computed = {
         id(value): value.detach().clone()
         for layer in module.modules()
@@ -27,8 +27,8 @@ def copy_of(module: Module, twins: Mapping[int, Tensor] | None = None) -> Module
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        # deepcopy takes what its memo holds as copied already.
-        return copy.deepcopy(module, {**computed, **(twins or {})})
+        # deepcopy treats everything in its memo as copied already.
+        return copy.deepcopy(module, {**computed, **(replacements or {})})
     except Exception as error:  # whatever a third-party module raises
         reason = first_line(error).partition(". ")[0]
         raise MoonshineError(

@@ -19,20 +19,20 @@ from moonshine.networks.families import FAMILIES
 
 EPS = 1e-3
 DROPOUT = {"stage1": 0.03, "stage2": 0.3}
-"""The probability in each block of a stage; none in the decoder."""
+"""Dropout probability in each block of a stage; none in the decoder."""
 REDUCTION = FAMILIES["erfnet"].reduction
-"""Pixels of the image, each way, to one of the smallest map."""
+"""Factor between the side of an image and that of the smallest map."""
 
 
 class NonBottleneck1D(nn.Module):
-    """ERFNet's residual block, of any kind: (n, c, h, w) -> (n, c, h, w).
+    """ERFNet's residual block with any kind of cheap block: (n, c, h, w) -> (n, c, h, w).
 
-    Every kxk convolution of a kind is a kx1 and a 1xk with a ReLU between them, in the same groups; a 1x1 stays. Batch
-    norm and ReLU stand between convolutions, batch norm and dropout of whole channels after the last, ReLU after the
-    sum. Only the second half is dilated, as in the original.
+    Every kxk convolution of a kind becomes a kx1 and a 1xk with a ReLU between them, in the same groups; a 1x1 stays.
+    Batch norm and ReLU follow every convolution but the last, which batch norm and dropout of whole channels follow;
+    ReLU follows the sum. Only the second half is dilated, as in the original.
 
-    Biases: the original has one in every convolution. As in `moonshine.substitution.replacement`, what stands for a
-    convolution keeps its bias, at its end; inside it, only the kx1 have one, which no batch norm follows.
+    Biases: the original has one in every convolution. As in `moonshine.substitution.replacement`, the replacement of a
+    convolution ends with a bias; inside it only the kx1, which no batch norm follows, have one.
     """
 
     def __init__(self, plan: BlockPlan, dropout: float = 0.0) -> None:
@@ -48,14 +48,14 @@ class NonBottleneck1D(nn.Module):
 
 
 def branch(plan: BlockPlan) -> CheapConvolution:
-    """What a `NonBottleneck1D` computes before its last batch norm."""
+    """Build the part of a `NonBottleneck1D` before its last batch norm."""
     return CheapConvolution(plan.kind, plan.units, plan.whole, eps=EPS, numbered=True, replaced=plan.places)
 
 
 def ordinary_convolutions(block: nn.Module) -> tuple[tuple[Geometry, ...], tuple[str, ...]] | None:
-    """The two convolutions of a `NonBottleneck1D` that a block can replace, and the paths inside it of what they are.
+    """Return the two convolutions of a `NonBottleneck1D`, and the paths inside it of the layers that form them.
 
-    None for another module, and for one that has been replaced.
+    None for another module, and for one with a cheap block.
     """
     if not isinstance(block, NonBottleneck1D) or block.branch.kind != "S":
         return None
@@ -66,8 +66,8 @@ def ordinary_convolutions(block: nn.Module) -> tuple[tuple[Geometry, ...], tuple
 class Downsampler(nn.Module):
     """Halves the map: a 3x3 convolution beside a 2x2 max pooling, batch norm, ReLU.
 
-    (n, c_in, h, w) -> (n, c_out, h/2, w/2) for even h and w. The convolution adds to the channels of the pooling those
-    that are missing; where none are, it makes all of them and there is no pooling.
+    (n, c_in, h, w) -> (n, c_out, h/2, w/2) for even h and w. The convolution adds the channels that the pooling lacks;
+    if it lacks none, there is no pooling and the convolution computes all channels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -98,11 +98,11 @@ class ERFNet(nn.Module):
     """ERFNet: (n, channels, h, w) -> logits (n, classes, h, w), for h and w divisible by 8.
 
     `stages` maps a stage's name to the plans of its blocks: ``stage1`` and ``stage2`` are the encoder's,
-    ``stage3`` and ``stage4`` the decoder's. The stem is as wide as the last of them. `taps` are the stages. Weights
-    start as by `initialise`; transposed convolutions and the biases of convolutions as torch leaves them.
+    ``stage3`` and ``stage4`` the decoder's. The stem is as wide as the last stage. `taps` are the stages. Weights are
+    drawn by `initialise`; transposed convolutions and biases have torch's own defaults.
 
-    ``encoder_head``, on which the original trains its encoder before there is a decoder, takes no part in the forward
-    pass: it is there because the published number of parameters counts it.
+    ``encoder_head``, which the original uses to pretrain its encoder, takes no part in the forward pass: it exists
+    because the published number of parameters includes it.
     MoonshineError in the forward pass for any other h and w.
     """
 

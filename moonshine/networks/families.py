@@ -1,4 +1,4 @@
-"""The built-in families of networks: their valid names, and where their residual blocks are.
+"""Built-in families of networks: their valid names, and the places of their residual blocks.
 
 Needs no torch. A new family is one entry of `FAMILIES` and its module in `moonshine.structures.build.build`.
 """
@@ -14,14 +14,14 @@ from moonshine.blocks.geometry import Geometry
 from moonshine.errors import MoonshineError
 
 PLACES = 6
-"""Decimal places that a width may be written with."""
+"""Most decimal places of a width in a name."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One residual block's place in a network: its module path, the widths around it and its stride.
+    """Place of one residual block in a network: its module path, input and output width, and stride.
 
-    ``dilation`` is that of its second convolution; ``factorised`` as in `moonshine.blocks.geometry.Geometry`, with
+    ``dilation`` applies to its second convolution; ``factorised`` as in `moonshine.blocks.geometry.Geometry`, with
     biases.
     """
 
@@ -49,15 +49,15 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """A kind of network: how it is written and what its depths and widths mean.
+    """Family of networks: the form of its names, and the meaning of depth and width.
 
-    ``blocks`` maps each depth to the residual blocks in each stage, and 0 to them where no depth is written;
-    ``channels`` gives the channels of the stem and of each stage at a width, before rounding; ``stage`` begins the path
-    of a stage; ``plain`` is the width that is not written, where there is one; ``allowed`` says in words what may be
-    written. ``between``: layers between the stages change width and resolution, not the first block of each.
-    ``dense``: it gives logits for every pixel, not for whole images. ``reduction``: pixels of an image, each way, to
-    one of the smallest map, where its height and width must be multiples of that; 1 where they may be any.
-    ``dilations`` maps a stage, counted from 1, to those of its blocks in turn, 1 in others. ``factorised``: see `Site`.
+    ``blocks`` maps each depth to the number of residual blocks in each stage (key 0: names without a depth);
+    ``channels`` returns the channels of the stem and of each stage at a width, before rounding; ``stage`` is the prefix
+    of a stage's path; ``plain`` is the width that names omit, if any; ``allowed`` describes valid names. ``between``:
+    layers between the stages change width and resolution, not the first block of each stage. ``dense``: logits for
+    every pixel, not for whole images. ``reduction``: height and width of an image must be multiples of it; 1 allows
+    any. ``dilations`` maps a stage, counted from 1, to the dilations of its blocks in turn; 1 elsewhere.
+    ``factorised``: see `Site`.
     """
 
     name: str
@@ -147,7 +147,7 @@ _TEXT = {
 
 @dataclass(frozen=True)
 class Design:
-    """A network of a family by its depth (0: none is written) and width; ``str(design)`` is its name."""
+    """A network of a family by its depth (0: the name has none) and width; ``str(design)`` is its name."""
 
     family: Family
     depth: int
@@ -159,13 +159,13 @@ class Design:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The channels of the stem and of each stage."""
+        """Channels of the stem and of each stage."""
         exact = self.family.channels(self.width)
         return tuple(int(number.quantize(Decimal(1), ROUND_HALF_UP)) for number in exact)
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The residual blocks in order."""
+        """Residual blocks in order."""
         inputs, *widths = self.channels
         found = []
         for stage, outputs in enumerate(widths, 1):
@@ -181,11 +181,11 @@ class Design:
 
 
 def parse_network(name: str) -> Design:
-    """The network that a name says; MoonshineError for one that says none, or one with a stage of no channels."""
+    """Parse a network's name; MoonshineError for an invalid one, and for a network with a stage of no channels."""
     family = FAMILIES.get(name.partition("-")[0]) if isinstance(name, str) else None
     match = _TEXT[family.name].fullmatch(name) if family else None
     if match is None or family is None or match["width"] == str(family.plain or ""):
-        raise MoonshineError(f"network {name!r} is unknown; allowed: {ALLOWED_NETWORKS}")
+        raise MoonshineError(f"{name!r} is not a valid network name; allowed: {ALLOWED_NETWORKS}")
     if match["width"] is None and family.plain is None:
         raise MoonshineError(f"network {name!r} has no width; allowed: {family.allowed}")
     depth = int(match.groupdict().get("depth", 0))
@@ -206,5 +206,5 @@ def _shortest(width: Decimal) -> str:
 
 
 def is_model(name: str) -> bool:
-    """Whether a name is that of a third-party model (``torchvision/resnet34``, ``my_nets:build``), not built-in."""
+    """Whether a name is that of a third-party model (``torchvision/resnet34``, ``my_nets:build``)."""
     return isinstance(name, str) and ("/" in name or ":" in name)

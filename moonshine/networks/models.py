@@ -1,7 +1,7 @@
 """Third-party models by name: torchvision's, timm's, and functions on the Python path that build one.
 
-A name of the last kind is code that building it runs. A caller of `build_model` agrees by naming it; a name that
-comes from a file is run only where the caller trusts it (`moonshine.structures.build.rebuild`).
+Building a model of the last kind runs the user's code. A caller of `build_model` consents by naming it; a name that
+comes from a file is run only if the caller trusts it (`moonshine.structures.build.from_structure`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from moonshine.networks.sources import ADDED
 _ALLOWED = "torchvision/<name>, timm/<name>, or <module>:<function> on the Python path"
 LIBRARIES = ("torchvision", "timm")
 READS_A_FILE = "checkpoint_path"
-"""An argument of every model of timm's: weights from a file, unpickled by some versions."""
+"""Argument of all timm models: weights from a file, which some versions unpickle."""
 
 Trust = str | Collection[str]
-"""Whose code may run: packages or modules (``my_pkg``, ``my_pkg.nets``), or builders (``my_pkg.nets:build``)."""
+"""Code that may run: packages or modules (``my_pkg``, ``my_pkg.nets``), or builders (``my_pkg.nets:build``)."""
 
 
 def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_channels: int = 3) -> nn.Module:
-    """The model, newly initialised, without pretrained weights.
+    """Build a model, newly initialised, without pretrained weights.
 
-    torchvision's and timm's get ``num_classes`` (timm's ``in_chans`` too) unless ``kwargs`` say otherwise; the user's
-    own function gets ``kwargs`` and nothing else. torchvision's segmentation networks return the logits, not a
+    torchvision's and timm's builders get ``num_classes`` (timm's also ``in_chans``) unless ``kwargs`` override them;
+    the user's own function gets ``kwargs`` only. torchvision's segmentation networks return the logits instead of a
     dictionary of them.
-    MoonshineError for a name that is no model, an import that fails, and a builder that fails or returns no
-    plain module: compiled, scripted, lazy, or with parameters of other types than fp32.
+    MoonshineError for an invalid name, a failed import, and a builder that fails or does not return a plain fp32
+    module: one that is compiled, scripted, lazy, or has parameters of other types.
     """
     library, _, model = name.partition("/")
     if is_registered(name):
@@ -54,7 +54,7 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
     elif ":" in name:
         build, defaults = _function(name), {}
     else:
-        raise MoonshineError(f"model {name!r} is none; allowed: {_ALLOWED}")
+        raise MoonshineError(f"{name!r} is not a valid model name; allowed: {_ALLOWED}")
     try:
         built = build(**{**defaults, **kwargs})
     except Exception as error:  # whatever a third-party builder raises
@@ -68,7 +68,7 @@ def build_model(name: str, kwargs: Mapping[str, Any], num_classes: int, in_chann
 
 
 def _check_module(name: str, built: nn.Module) -> None:
-    """MoonshineError for a model that is no plain module in fp32: compiled, scripted, lazy, in other numbers."""
+    """MoonshineError for a model that is not a plain fp32 module: compiled, scripted, lazy, or of other types."""
     for path, layer in built.named_modules():
         if type(layer).__name__ == "OptimizedModule" or getattr(layer, "_compiled_call_impl", None):
             raise MoonshineError(
@@ -95,9 +95,9 @@ def _check_module(name: str, built: nn.Module) -> None:
 
 
 def json_copy(kwargs: Any, key: str) -> dict[str, Any]:
-    """A copy for a builder, which may change what it gets, of ``kwargs`` as JSON gives them back; ``key`` names them.
+    """Return a copy of ``kwargs`` by way of JSON, for a builder, which may modify it; ``key`` names them in errors.
 
-    MoonshineError unless they are a mapping and that is the same.
+    MoonshineError unless they are a mapping that JSON preserves.
     """
     with suppress(TypeError, ValueError):
         copied = json.loads(json.dumps(kwargs))
@@ -109,14 +109,14 @@ def json_copy(kwargs: Any, key: str) -> dict[str, Any]:
 
 
 def is_registered(name: str) -> bool:
-    """Whether a name is looked up in a library's register of models; any other is code on the Python path."""
+    """Whether a name belongs to a library's registry of models; any other is code on the Python path."""
     return name.startswith(tuple(f"{library}/" for library in LIBRARIES))
 
 
 def check_trusted(name: str, trust: Trust) -> None:
-    """MoonshineError unless a builder is registered, or trusted by its name, or defined in a package that is trusted.
+    """MoonshineError unless a builder is registered, trusted by its name, or defined in a trusted package.
 
-    The module of a name is imported only if it is trusted; what it has imported from elsewhere is not its own.
+    A module is imported only if it is trusted; functions that it imports from elsewhere do not inherit its trust.
     """
     trust = (trust,) if isinstance(trust, str) else trust
     if is_registered(name) or name in trust:
@@ -125,16 +125,16 @@ def check_trusted(name: str, trust: Trust) -> None:
     if not _within(module, trust):
         raise MoonshineError(
             f"model {name}: building it runs the code of {module}, which is not trusted; allowed: "
-            f"{', '.join(f'{library}/<name>' for library in LIBRARIES)}, what the study's params.yaml names, or, where "
-            f"you trust that code, trust={module.partition('.')[0]!r}"
+            f"{', '.join(f'{library}/<name>' for library in LIBRARIES)}, models named in the study's params.yaml, or, "
+            f"if you trust that code, trust={module.partition('.')[0]!r}"
         )
     builder: Any = inspect.unwrap(_function(name))
     while isinstance(builder, partial):
         builder = builder.func
     if not _within(home := str(getattr(builder, "__module__", None)), trust):
         raise MoonshineError(
-            f"model {name}: it is defined in {home}, and trusted is {', '.join(trust)}; allowed: what is defined "
-            f"there, or, where you trust this one, trust={name!r}"
+            f"model {name}: it is defined in {home}, but only {', '.join(trust)} is trusted; allowed: functions "
+            f"defined there, or, if you trust this one, trust={name!r}"
         )
 
 
@@ -161,14 +161,14 @@ def _torchvision(model: str, num_classes: int, in_channels: int) -> tuple[Callab
 
 
 class _Out:
-    """Before a class whose forward pass returns a dictionary: the same, returning its "out"."""
+    """Mixin for a class whose forward pass returns a dictionary: returns its "out"."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images)["out"]  # type: ignore[misc]
 
 
 def _returning_logits(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """A builder of the same model, with its module paths and its weights' names, that returns the logits alone."""
+    """Return a builder of the same model, module paths and weight names included, that returns the logits alone."""
 
     @wraps(builder)
     def build(**kwargs: Any) -> nn.Module:
@@ -208,7 +208,7 @@ def _unknown(library: str, model: str, known: list[str]) -> MoonshineError:
 def _function(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a console script does not look where it is started
+        sys.path.insert(0, str(Path.cwd()))  # a console script does not have the working folder on its path
     before = set(sys.path)
     try:
         found: Any = importlib.import_module(module_name)

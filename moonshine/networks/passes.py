@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode within the context, and after it the mode that each submodule had."""
+    """Switch to eval mode within the context; afterwards each submodule has its previous mode."""
     training = {layer: layer.training for layer in module.modules()}
     module.eval()
     try:
@@ -25,9 +25,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_side_effects(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within the context, forward passes on ``device`` change no mode, no statistics and no random numbers.
+    """Run forward passes on ``device`` within the context without changing modes, statistics or random states.
 
-    Without autocast: it would keep weights that it has cast without gradients for the passes that need them.
+    Autocast is off: it would cache weights cast without gradients, and later passes would use them.
     """
     cuda = [device] if device.type == "cuda" else []
     with (
@@ -40,10 +40,10 @@ def without_side_effects(module: nn.Module, device: torch.device) -> Iterator[No
 
 
 def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memory_format:
-    """channels_last where ``forward`` takes images so, else torch's own layout: ``x.view(len(x), -1)`` needs that.
+    """Return channels_last if ``forward`` accepts it, else torch's default layout, as ``x.view(len(x), -1)`` needs.
 
-    Found by images of zeros that are otherwise like those of ``like``, (n, channels, height, width): two where there
-    are, because the channels of one alone can be joined with its number, as by ``x.view(n * channels, -1)``.
+    Tried on zero images shaped like ``like``, (n, channels, height, width): on two if there are two, because with one
+    image a view such as ``x.view(n * channels, -1)`` would succeed in either layout.
     """
     images = torch.zeros_like(like[:2]).contiguous(memory_format=torch.channels_last)
     try:
@@ -54,7 +54,7 @@ def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memor
 
 
 def choose_memory_format(module: nn.Module, like: Tensor) -> torch.memory_format:
-    """Bring ``module`` into channels_last, or into torch's own layout where it does not run so; returns which.
+    """Convert ``module`` to channels_last, or to torch's default layout if it does not run so; return the layout.
 
     ``like`` are images as in `memory_format`, on the module's device.
     """
@@ -67,14 +67,14 @@ def choose_memory_format(module: nn.Module, like: Tensor) -> torch.memory_format
 
 
 def has_stride_beyond_input(module: nn.Module, like: Tensor) -> bool:
-    """Whether a convolution of ``module`` has a stride larger than the maps that it gets, for an image of ``like``."""
+    """Whether a convolution of ``module`` has a stride larger than its input, for an image of ``like``."""
     with without_side_effects(module, like.device), _Strides() as strides:
         module(like[:1])
     return strides.larger
 
 
 class _Strides(TorchDispatchMode):
-    """Looks at every convolution, whether it is a layer or a function call."""
+    """Inspects every convolution, whether a layer or a function call runs it."""
 
     larger = False
 

@@ -1,6 +1,6 @@
-"""The user's own code that builds a model: its modules and their checksums, found by parsing, not by importing.
+"""Modules and checksums of the user's own code that builds a model, found by parsing, not by importing.
 
-Without torch, so that an engine knows of a change before anything starts.
+Needs no torch, so that an engine detects a change before anything starts.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 
 _OWN_PACKAGES = ("moonshine", "moonshine_workflow")
-"""Packages of which the nodes of a study list the files themselves."""
+"""Packages whose files the nodes of a study declare themselves."""
 COMPUTED = ("import_module", "__import__", "iter_modules", "walk_packages")
-"""Functions that import, or find, modules by names that are text."""
+"""Functions that import or find modules by name at run time."""
 
 ADDED: set[str] = set()
-"""What importing the user's code has put on the Python path: it was not there before, and is not searched after."""
+"""Entries that importing the user's code added to the Python path; they are not searched."""
 
 
 def sources(name: str) -> dict[str, str]:
-    """SHA-256 of each of the user's modules that building ``name`` (``my_pkg.nets:build``) runs, by the module's name.
+    """Return module -> SHA-256 of the user's modules that building ``name`` (``my_pkg.nets:build``) runs.
 
-    These are the builder's own and all that it imports, from there on, wherever the import stands: packages on the way,
-    modules beside it, what is installed in editable form; not the standard library, nor installed packages. Where the
-    name of an import is computed, every module of the importing package counts. Empty for a registered model and for a
-    built-in network. MoonshineError where the builder's module is not found.
+    These are the builder's module and all that it imports, directly or not, wherever the import stands: parent
+    packages, neighbouring modules, editable installs; not the standard library or installed packages. If the name of
+    an import is computed, every module of the importing package counts. Empty for a registered model and for a built-in
+    network. MoonshineError if the builder's module is not found.
     """
     if "/" in name or ":" not in name:
         return {}
     importlib.invalidate_caches()
     start, search = name.partition(":")[0], _Search()
     if search.file(start) is None:
-        raise MoonshineError(f"model {name}: no module {start} is found from {Path.cwd()}")
+        raise MoonshineError(f"model {name}: module {start} is not found from {Path.cwd()}")
     found: dict[str, str] = {}
     waiting, seen = [start], set[str]()
     while waiting:
@@ -56,12 +56,12 @@ def sources(name: str) -> dict[str, str]:
 
 
 def is_importable(package: str) -> bool:
-    """Whether a package or module is on the Python path, the folder where the command is given included."""
+    """Whether a package or module is on the Python path or in the working folder."""
     return _Search().spec(package) is not None
 
 
 def check_sources(name: str, recorded: Any) -> None:
-    """MoonshineError, naming the first file that differs and both checksums, unless `sources` are as recorded."""
+    """MoonshineError naming the first file that differs, and both checksums, unless `sources` are as recorded."""
     if not isinstance(recorded, Mapping):
         raise MoonshineError(
             f"model {name}: source_sha256 is {recorded!r}; allowed: the checksum of each module"
@@ -72,33 +72,33 @@ def check_sources(name: str, recorded: Any) -> None:
         if here != then:
             path = _Search().file(module) or module
             raise MoonshineError(
-                f"model {name}: its code has changed since the structure was written: {path} has the checksum {here}, "
-                f"then it was {then} (None: no part of it); allowed: the code of then, or what the code of now gives "
-                "(run the study again, with snakemake or dvc repro)"
+                f"model {name}: its code has changed since the structure was written: {path} has the checksum {here}; "
+                f"it was {then} (None: not used); allowed: the earlier code, or results of the present one (run the "
+                "study again, with snakemake or dvc repro)"
             )
 
 
 class _Search:
-    """Where modules are, as `importlib.util.find_spec` says, but without importing the packages around them."""
+    """Finds modules like `importlib.util.find_spec`, but without importing their parent packages."""
 
     def __init__(self) -> None:
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def file(self, module: str) -> Path | None:
-        """The file of a module that is part of neither Python nor `_OWN_PACKAGES`; None if there is no such module."""
+        """Return the file of a module; None for one of Python's or of `_OWN_PACKAGES`, and if there is none."""
         if module.partition(".")[0] in _OWN_PACKAGES:
             return None
         spec = self.spec(module)
         return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
     def imported(self, module: str, path: Path) -> Iterator[str]:
-        """The names of what a module may import, of the packages around, and of what is in a module but is none."""
+        """Yield the names of all that a module may import, with parent packages; some are attributes, not modules."""
         spec = self.spec(module)
         package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
         state = path.stat()
         for name, with_all_below in _imports(path, package, state.st_mtime_ns, state.st_size):
             top = name.partition(".")[0]
-            if self.spec(top) is None:  # the module will put its folder on the path, if this works at all
+            if self.spec(top) is None:  # found only if the module adds its own folder to the path
                 self._specs[top] = _find(top, [str(path.parent)])
             yield from _around(name)
             yield name
@@ -120,7 +120,7 @@ class _Search:
             if parent:
                 around = self.spec(parent)
                 places = list(around.submodule_search_locations or ()) if around else []
-            else:  # a console script does not look where it is started: see `moonshine.networks.models`
+            else:  # a console script does not have the working folder on its path: see `moonshine.networks.models`
                 places = [str(Path.cwd()), *(each for each in sys.path if each not in ADDED)]
             self._specs[module] = _find(module, places) if places else None
         return self._specs[module]
@@ -133,13 +133,13 @@ def _find(module: str, places: list[str]) -> ModuleSpec | None:
 
 @cache
 def _imports(path: Path, package: str, mtime_ns: int, size: int) -> tuple[tuple[str, bool], ...]:
-    """What the text of a module imports, by absolute names; True where all that lies below may be meant.
+    """Return the absolute names that a module imports; True where everything below the name may be imported.
 
-    The time and the size tell that a file has changed.
+    Time and size are part of the cache's key, so that a changed file is parsed again.
     """
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # compiled, or broken, of which importing it tells
+    except (SyntaxError, ValueError):  # compiled, or broken, which importing it will report
         return ()
     found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
@@ -147,7 +147,7 @@ def _imports(path: Path, package: str, mtime_ns: int, size: int) -> tuple[tuple[
             found += [(alias.name, False) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _absolute("." * node.level + (node.module or ""), package)
-            # what __all__ names may be modules
+            # __all__ may name modules
             found += [
                 (base, True) if alias.name == "*" else (f"{base}.{alias.name}", False) for alias in node.names
             ]
@@ -172,7 +172,7 @@ def _absolute(name: str, package: str) -> str:
 
 
 def _around(module: str) -> list[str]:
-    """The packages that a module lies in, which are imported before it."""
+    """Return the parent packages of a module, which are imported before it."""
     parts = module.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
@@ -183,7 +183,7 @@ def _is_installed(path: Path) -> bool:
 
 @cache
 def _environment() -> tuple[Path, ...]:
-    """The folders of the standard library and of installed packages."""
+    """Return the folders of the standard library and of installed packages."""
     named = [sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders = {*named, *site.getsitepackages(), site.getusersitepackages()}
     return tuple(Path(folder).resolve() for folder in folders)

@@ -1,4 +1,4 @@
-"""The wide residual network, in its CIFAR form.
+"""Wide residual network in its CIFAR form.
 
 Source: Zagoruyko, Komodakis, "Wide Residual Networks", 2016.
 """

@@ -61,7 +61,7 @@ def without_costlier(costs: SpaceCosts) -> SpaceCosts:
     def is_wanted(cost: PlaceCost, row: Mapping[str, PlaceCost]) -> bool:
         if "S" not in row:
             return True
-        ours, ordinary = (cost.parameters, cost.macs), (row["S"].parameters, row["S"].macs)
-        return ours == ordinary or ours[0] < ordinary[0] or ours[1] < ordinary[1]
+        own, ordinary = (cost.parameters, cost.macs), (row["S"].parameters, row["S"].macs)
+        return own == ordinary or own[0] < ordinary[0] or own[1] < ordinary[1]
 
     return costs.keeping(is_wanted)

@@ -153,13 +153,13 @@ def _block_ms(space: Space, known: SpaceCosts) -> dict[str, tuple[float, float]]
     for block in space.blocks:
         places = [path for path in space.uniform(block) if "S" in known.table[path]]
         if block != "S" and places:
-            ours, theirs = (
+            own_ms, ordinary_ms = (
                 sum(known.table[path][each].of("latency") for path in places) for each in (block, "S")
             )
-            found[block] = (ours, theirs)
+            found[block] = (own_ms, ordinary_ms)
     return found
 
 
 def _is_slower(times: Latencies, block: str, pair: tuple[float, float]) -> bool:
-    ours, theirs = pair
-    return ours * (1 - times.spread.get(block, 0)) > theirs * (1 + times.spread.get("S", 0))
+    own_ms, ordinary_ms = pair
+    return own_ms * (1 - times.spread.get(block, 0)) > ordinary_ms * (1 + times.spread.get("S", 0))

@@ -1,4 +1,4 @@
-"""Places for cheap blocks in any network, and the reason why each other convolution stays."""
+"""Places for cheap blocks in any network, and the reason why each other convolution is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moonshine.substitution.watching import record_calls
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of a network in the order in which they run, and its other convolutions with the reason they stay."""
+    """Places of a network in running order, and the reason why each other convolution is kept."""
 
     places: tuple[Place, ...]
     kept: dict[str, str]
@@ -30,16 +30,15 @@ def lay_out(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> Layout:
-    """The places of a network.
+    """Find the places of a network.
 
-    The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions stay, as do ERFNet's
-    downsamplers, special kinds of convolution, those that share or compute their weights, and what is in a cheap block
-    already. What is first and last is
-    seen in a forward pass of ``input_shape`` (channels, height, width); without one, the order in which modules were
-    registered stands for it.
-    A pattern is a path as ``layer1.*`` (``*`` crosses dots; what is below a matching module matches), or a class as
-    ``type:BasicBlock``. With ``include``, only what matches one of them may change; what matches ``exclude`` stays. A
-    pattern of ``include`` that is the whole path of a stem, head, shortcut or downsampler frees it.
+    The first convolution (stem), the last layer (head), 1x1, grouped and shortcut convolutions are kept, as are
+    ERFNet's downsamplers, special kinds of convolution, those that share or compute their weights, and those inside a
+    cheap block. First and last are determined in a forward pass of ``input_shape`` (channels, height, width), without
+    one by the order in which modules were registered.
+    A pattern is a path such as ``layer1.*`` (``*`` crosses dots; modules inside a matching one match too), or a class
+    such as ``type:BasicBlock``. With ``include``, only matching convolutions may change; those that match ``exclude``
+    are kept. A stem, head, shortcut or downsampler may change if its full path is in ``include``.
     MoonshineError for a pattern that matches no convolution, and for an input that the network cannot take.
     """
     include, exclude = tuple(include), tuple(exclude)
@@ -86,7 +85,7 @@ def _places(module: nn.Module, free: list[str], kept: dict[str, str]) -> list[Pl
 
 
 def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
-    """Paths of the layers with weights, in the order in which they start."""
+    """Return the paths of the layers with weights, in the order in which they start."""
     weighted = [
         path
         for path, layer in module.named_modules()
@@ -99,7 +98,7 @@ def _order(module: nn.Module, input_shape: Sequence[int] | None) -> list[str]:
 
 
 def _reason(layer: nn.Conv2d, in_block: bool, is_tied: bool, runs: bool) -> str | None:
-    """Why a convolution stays whatever the patterns are, or None."""
+    """Return the reason why a convolution is kept whatever the patterns, or None."""
     reasons = {
         "in a cheap block": in_block,
         "1x1": max(layer.kernel_size) == 1,
@@ -113,13 +112,13 @@ def _reason(layer: nn.Conv2d, in_block: bool, is_tied: bool, runs: bool) -> str 
 
 
 def _tied(module: nn.Module) -> set[int]:
-    """Identities of the parameters that several layers hold."""
+    """Return the ids of the parameters that several layers share."""
     owners = Counter(id(own) for layer in module.modules() for own in layer.parameters(recurse=False))
     return {parameter for parameter, times in owners.items() if times > 1}
 
 
 class _Matcher:
-    """Whether a pattern matches a module or anything that the module is inside."""
+    """Predicate: whether a pattern matches a module or one of its parents."""
 
     def __init__(self, module: nn.Module) -> None:
         self._classes = {

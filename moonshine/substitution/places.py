@@ -1,4 +1,4 @@
-"""The types of a place: a residual block of two convolutions, or a single one."""
+"""Places: a residual block of two convolutions, or a single convolution."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from moonshine.substitution.residual import ConvPair, geometry_of, is_spatial, p
 
 @dataclass(frozen=True)
 class Place:
-    """Where one block goes: a residual block, whose two convolutions it replaces, or a single convolution.
+    """Place for one block: a residual block, whose two convolutions it replaces, or a single convolution.
 
-    ``geometries`` are what they are; ``convolutions`` are their paths, in ERFNet's block those of two 3x1 and two 1x3;
-    ``norms`` are the batch norms between two of them, where they stay. ``branch`` is the path of the
-    `moonshine.blocks.build.CheapConvolution` that they are in, where it is exchanged as a whole.
+    ``convolutions`` are the paths of the convolutions (in ERFNet's block two 3x1 and two 1x3), ``geometries`` their
+    geometries; ``norms`` are the batch norms between the two, if they are kept. ``branch`` is the path of the
+    `moonshine.blocks.build.CheapConvolution` around them, if it is replaced as a whole.
     """
 
     path: str
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class BlockChange:
-    """A block that goes to a place, and what it puts there."""
+    """Planned replacement: a place and the plan of its block."""
 
     place: Place
     plan: BlockPlan
@@ -41,13 +41,13 @@ class BlockChange:
         alone = len(self.plan.units) < len(self.place.convolutions) and not self.place.branch
         if alone and halves(self.plan.units[0]) is None:
             raise MoonshineError(
-                f"block {self.plan.block} does not fit {self.place.path}: it has no batch norm and ReLU that those of "
-                "the residual block could stand for; allowed: a block for each convolution"
+                f"block {self.plan.block} does not fit {self.place.path}: it has no batch norm and ReLU that the "
+                "residual block's could replace; allowed: a block for each convolution"
             )
 
 
 def find_place(path: str, found: nn.Module) -> Place:
-    """The place at ``path``, where the module ``found`` is; MoonshineError for one that takes no block."""
+    """Return the place at ``path``, the path of the module ``found``; MoonshineError if it cannot hold a block."""
     if is_spatial(found):
         return lone_place(path, found)
     if isinstance(found, nn.Conv2d):
@@ -63,12 +63,12 @@ def find_place(path: str, found: nn.Module) -> Place:
 
 
 def lone_place(path: str, conv: nn.Module) -> Place:
-    """The place of a convolution by itself."""
+    """Return the place of a single convolution."""
     return Place(path, (path,), (geometry_of(conv),))
 
 
 def residual_places(module: nn.Module) -> list[Place]:
-    """The places of a network's residual blocks."""
+    """Return the places of a network's residual blocks."""
     found = [_of_pair(path, module.get_submodule(path), pair) for path, pair in pairs(module).items()]
     factorised = [_of_erfnet(path, layer) for path, layer in module.named_modules() if path]
     return found + [place for place in factorised if place]

@@ -25,14 +25,14 @@ from moonshine.substitution.residual import in_blocks, recognise
 
 
 def find_changes(module: nn.Module, blocks: Mapping[str, str | Block]) -> list[BlockChange]:
-    """What blocks by path (of a residual block or of a convolution) put into a network.
+    """Plan the replacement by blocks, given by the path of a residual block or of a convolution.
 
-    MoonshineError for a path that is neither or has a cheap block already, and for a block that does not fit.
+    MoonshineError for a path that is neither or already has a cheap block, and for a block that does not fit.
     """
     chosen = {path: parse_block(block) for path, block in blocks.items()}
     modules = dict(module.named_modules())
     if unknown := [path for path in sorted(chosen) if not path or path not in modules]:
-        raise MoonshineError(f"{type(module).__name__} has no module {unknown[0]!r} to put a block into")
+        raise MoonshineError(f"{type(module).__name__} has no module {unknown[0]!r} that could hold a block")
     taken = in_blocks(module)
     changes = []
     for path, block in sorted(chosen.items()):
@@ -52,18 +52,18 @@ def apply(module: nn.Module, changes: Sequence[BlockChange]) -> None:
     taken = Counter(path for change in changes for path in change.place.convolutions)
     if twice := [path for path, times in taken.items() if times > 1]:
         raise MoonshineError(
-            f"{twice[0]} is in two of the places that get a block; allowed: places that do not overlap"
+            f"{twice[0]} is in two places that get a block; allowed: places that do not overlap"
         )
-    # Sorted, so that the weights that are drawn do not depend on an order.
+    # Sorted, so that the weights do not depend on the order of the changes.
     for change in sorted(changes, key=lambda change: change.place.path):
         if change.plan.kind.name != "S":
             _replace(module, change)
 
 
 def end_of(module: nn.Module, path: str) -> nn.Module:
-    """The module whose output is that of the block at ``path``, before the residual sum.
+    """Return the module whose output is that of the block at ``path``, before the residual sum.
 
-    In a residual block that nothing replaced it is the second convolution of the pair.
+    In a residual block without a cheap block it is the second convolution of the pair.
     """
     place = module.get_submodule(path)
     if isinstance(held := getattr(place, "branch", None), CheapConvolution):
@@ -90,9 +90,9 @@ def _replace(module: nn.Module, change: BlockChange) -> None:
             made = CheapConvolution(plan.kind, [unit], geometry, ends_place=conv is like[-1])
             _put(module, path, made, conv)
         return
-    # One unit for the pair: it goes around the block's own norm, which stands in for the first of its own.
+    # One unit for the pair: its two halves go around the block's own norm, which replaces the first of the unit's.
     whole, split = plan.whole, halves(plan.units[0])
-    assert split is not None  # a `BlockChange` is only of what can be split
+    assert split is not None  # `BlockChange` has checked it
     before, after = split
     middle = out_channels(before, whole.in_channels)
     bias = plan.places[0].bias and not place.norms
@@ -107,7 +107,7 @@ def _replace(module: nn.Module, change: BlockChange) -> None:
 
 
 def _resize(norm: nn.Module, channels: int) -> None:
-    """Give a batch norm, of whatever subclass, another number of channels, newly initialised."""
+    """Change a batch norm's number of channels, whatever its subclass, and initialise it anew."""
     norm.num_features = channels  # type: ignore[assignment]
     for name, tensor in (*norm.named_parameters(recurse=False), *norm.named_buffers(recurse=False)):
         shape = (channels,) if tensor.dim() else ()  # the count of batches has none
@@ -117,7 +117,7 @@ def _resize(norm: nn.Module, channels: int) -> None:
 
 
 def _put(module: nn.Module, path: str, new: nn.Module, like: nn.Conv2d) -> None:
-    """Exchange a submodule, wherever it is registered: a network may hold one under several names."""
+    """Replace a submodule wherever it is registered: a network may hold it under several names."""
     new.to(like.weight.device, like.weight.dtype).train(like.training)
     initialise(new)
     old = module.get_submodule(path)

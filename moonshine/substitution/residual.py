@@ -1,7 +1,7 @@
 """Recognition of residual blocks in third-party modules: two convolutions between the block's input and its sum.
 
-Needs no cooperation from the block: its forward pass is traced symbolically (torch.fx), and a block that cannot be
-traced, or that does anything else, is not recognised.
+The block's forward pass is traced symbolically (torch.fx); a block that cannot be traced, or that does anything else,
+is not recognised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.geometry import Geometry
 from moonshine.substitution.tracing import ancestors, is_sum, trace
 
-# Without weights of their own, these would not show that they depend on the number of channels.
+# These depend on the number of channels even if they have no weights that would show it.
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -30,7 +30,7 @@ class ConvPair:
 
 
 def is_spatial(layer: nn.Module) -> bool:
-    """Whether a module is an ordinary convolution of more than one pixel: what cheap blocks replace."""
+    """Whether a module is an ordinary convolution larger than 1x1, which cheap blocks can replace."""
     return type(layer) is nn.Conv2d and max(layer.kernel_size) > 1 and layer.groups == 1
 
 
@@ -45,7 +45,7 @@ def in_blocks(module: nn.Module) -> set[str]:
 
 
 def geometry_of(conv: nn.Module) -> Geometry:
-    """What a convolution is, of one that torch has."""
+    """Return the geometry of a torch convolution."""
     assert isinstance(conv, nn.Conv2d)
     return Geometry(
         conv.in_channels,
@@ -60,7 +60,7 @@ def geometry_of(conv: nn.Module) -> Geometry:
 
 
 def pairs(module: nn.Module) -> dict[str, ConvPair]:
-    """The residual blocks of a network, innermost first found: path -> its pair of convolutions."""
+    """Return the innermost residual blocks of a network: path -> pair of convolutions."""
     found: dict[str, ConvPair] = {}
     inside = {path: sum(map(is_spatial, layer.modules())) for path, layer in module.named_modules() if path}
     for path in sorted(inside, key=lambda path: -path.count(".")):
@@ -71,12 +71,12 @@ def pairs(module: nn.Module) -> dict[str, ConvPair]:
 
 
 def recognise(block: nn.Module) -> ConvPair | None:
-    """The pair of a residual block; None for a module that is no such block.
+    """Return the pair of a residual block; None for any other module.
 
-    A sum of two branches: one has exactly two spatial convolutions, the first of which feeds the second through batch
-    norms and layers without channels of their own (activations, dropout) and nothing else; the other has none.
-    The convolutions have kernels of one size and keep the resolution but for their stride, so that one can stand for
-    both.
+    The block is a sum of two branches: one has exactly two spatial convolutions, the first of which feeds the second
+    through batch norms and layers without channels of their own (activations, dropout) and nothing else; the other has
+    none. The convolutions have kernels of one size and, apart from their stride, keep the resolution, so that one can
+    replace both.
     """
     graph = trace(block)
     if graph is None:
@@ -92,9 +92,9 @@ def recognise(block: nn.Module) -> ConvPair | None:
 
 
 def shortcuts(module: nn.Module) -> set[str]:
-    """The convolutions that are alone on one branch of a sum whose other branch has several, one behind the other.
+    """Return the convolutions that are alone on a branch of a sum whose other branch has several in sequence.
 
-    What leads to both branches is on neither. Seen where the network, or else a part of it, can be traced.
+    Layers before the fork are on neither branch. Found only if the network, or else the part of it, can be traced.
     """
     graph = trace(module)
     if graph is None:
@@ -114,7 +114,7 @@ def shortcuts(module: nn.Module) -> set[str]:
 
 
 def _spatial(node: Any, layers: dict[str, nn.Module]) -> list[fx.Node]:
-    """The spatial convolutions that a node's value depends on, in the order in which they run."""
+    """Return the spatial convolutions that a node's value depends on, in running order."""
     behind = ancestors(node)
     return [one for one in node.graph.nodes if one in behind and is_spatial(_layer(one, layers))]
 

@@ -1,7 +1,7 @@
-"""Cheap blocks in any network: the student of any teacher.
+"""Substitution of cheap blocks in any network, which makes the student of any teacher.
 
-Where the paper swaps the residual blocks of one architecture, this swaps the convolutions of any: G(g) replaces each
-spatial convolution; B and BG replace both convolutions of a recognised residual block once, and a lone one by itself.
+The paper replaces the residual blocks of one architecture; this replaces the convolutions of any: G(g) replaces each
+spatial convolution; B and BG replace both convolutions of a recognised residual block at once, and single ones.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ def substitute(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> nn.Module:
-    """A copy of a network with cheap blocks: the student of that teacher; the network itself is left untouched.
+    """Return the student of a teacher: a copy with cheap blocks; the network itself is left unchanged.
 
-    ``block`` goes wherever it fits, or is a mapping of places to blocks. What is replaced starts from new weights (He,
-    as `moonshine.blocks.build.initialise`), the rest keeps its own. ``input_shape``, ``include`` and ``exclude`` as
-    in `moonshine.substitution.layout.lay_out`; with the former, the student is also checked as by `check_runs`.
-    MoonshineError for a network in which nothing can be replaced (it says why each convolution stays), for a place that
-    does not exist and for a block that does not fit there.
+    ``block`` is one block for every place where it fits, or a mapping of places to blocks. Replacements have new
+    weights (He, as `moonshine.blocks.build.initialise`), all other layers keep theirs. ``input_shape``, ``include`` and
+    ``exclude`` as in `moonshine.substitution.layout.lay_out`; with ``input_shape`` the student is also checked as by
+    `check_runs`.
+    MoonshineError for a network in which nothing can be replaced (with the reason for each convolution), for a place
+    that does not exist, and for a block that does not fit there.
     """
     include, exclude = tuple(include), tuple(exclude)
     if not isinstance(block, Mapping):
@@ -59,10 +60,10 @@ def substitute(
 
 
 def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int]) -> None:
-    """MoonshineError unless a student takes this input and runs every block that stands for what its teacher runs.
+    """MoonshineError unless a student takes this input and runs every block whose original its teacher runs.
 
-    It does not where a network's own code reads more from a convolution than its widths and geometry, or holds it in
-    other ways than as a submodule.
+    It fails if a network's own code reads more from a convolution than its widths and geometry, or holds it otherwise
+    than as a submodule.
     """
     made = {path for path, layer in student.named_modules() if isinstance(layer, CheapConvolution)}
     ran = {call.path for call in record_calls(teacher, input_shape)}
@@ -80,7 +81,7 @@ def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int
 
 
 def choose(layout: Layout, block: str | Block) -> tuple[list[BlockChange], dict[str, str]]:
-    """What a block puts in each place where it fits, S included, and (place -> reason) where it does not."""
+    """Plan a block for each place where it fits, S included, and return place -> reason where it does not."""
     block = parse_block(block)
     changes: list[BlockChange] = []
     refused: dict[str, str] = {}
@@ -93,7 +94,7 @@ def choose(layout: Layout, block: str | Block) -> tuple[list[BlockChange], dict[
 
 
 def nothing_to_replace(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:
-    """The error for a network that stays as it is, with every convolution's reason, the same ones together."""
+    """Return the error for a network in which nothing can be replaced, with the convolutions grouped by reason."""
     grouped: dict[str, list[str]] = {}
     for path, reason in reasons.items():
         grouped.setdefault(reason.removeprefix(f"block {block} does not fit {path}: "), []).append(path)

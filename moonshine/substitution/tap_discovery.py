@@ -1,4 +1,4 @@
-"""Automatic choice of the taps for attention transfer: the ends of a network's stages, found in one forward pass."""
+"""Automatic taps for attention transfer: the ends of a network's stages, found in one forward pass."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ Size = tuple[int, int]
 
 
 def discover_taps(module: nn.Module, input_shape: Sequence[int], layout: Layout) -> tuple[str, ...]:
-    """The outermost module whose output is the last at its resolution, for every resolution behind the first place.
+    """Return, for every resolution after the first place, the outermost module whose output is the last at it.
 
-    Paths in the order in which they run; they are the same in every student. Only resolutions at which a convolution
-    computes count, and what comes with or after the head does not; neither does a module that runs more than once. A
-    map of 1x1, on which attention says nothing, is dropped with a warning.
-    MoonshineError where nothing is left, where no place can take a block, and for an input that the network cannot
-    take.
+    Paths in running order, the same in every student. Only resolutions at which a convolution computes count; the head,
+    everything after it, and modules that run more than once do not. A 1x1 map, on which attention is meaningless, is
+    dropped with a warning.
+    MoonshineError if no tap is left, if no place can take a block, and for an input that the network cannot take.
     """
     if not layout.places:
         raise MoonshineError(
@@ -55,7 +54,7 @@ def discover_taps(module: nn.Module, input_shape: Sequence[int], layout: Layout)
     if not taps:
         raise MoonshineError(
             f"{type(module).__name__}: found no tap for attention transfer at input "
-            f"{'x'.join(map(str, input_shape))}; name some: teacher.taps, or take a larger input"
+            f"{'x'.join(map(str, input_shape))}; allowed: modules named in teacher.taps, or a larger input"
         )
     return tuple(call.path for call in sorted(taps.values(), key=lambda call: call.finished))
 
@@ -63,7 +62,7 @@ def discover_taps(module: nn.Module, input_shape: Sequence[int], layout: Layout)
 def check_taps(
     taps: Sequence[str], teacher: dict[str, Size], student: nn.Module, input_shape: Sequence[int]
 ) -> None:
-    """The taps of a teacher must exist in the student, with maps of the same size; MoonshineError names those not."""
+    """MoonshineError naming the taps of a teacher that the student lacks or has with maps of another size."""
     found = tap_sizes(student, taps, input_shape)
     wrong = [
         f"{path} is {found[path][0]}x{found[path][1]} in the student and {height}x{width} in the teacher"
@@ -75,7 +74,7 @@ def check_taps(
 
 
 def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]) -> dict[str, Size]:
-    """Height and width of the map at each tap; MoonshineError for one that is not there or gives no map."""
+    """Return height and width of the map at each tap; MoonshineError for a tap that does not exist or gives no map."""
     last = {call.path: call for call in record_calls(module, input_shape)}
     sizes: dict[str, Size] = {}
     for path in taps:
@@ -98,12 +97,12 @@ def tap_sizes(module: nn.Module, taps: Sequence[str], input_shape: Sequence[int]
 
 
 def map_size(call: Call) -> Size | None:
-    """Height and width of a call's output where it is a map."""
+    """Return height and width of a call's output; None if it is not a map."""
     return (call.shape[2], call.shape[3]) if call.shape and len(call.shape) == 4 else None
 
 
 def _head(module: nn.Module, calls: Sequence[Call]) -> Call:
-    """The last layer with weights."""
+    """Return the call of the last layer with weights."""
     weighted = (nn.modules.conv._ConvNd, nn.Linear)
     return max(
         (call for call in calls if isinstance(module.get_submodule(call.path), weighted)),

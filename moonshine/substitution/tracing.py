@@ -1,4 +1,4 @@
-"""Symbolic traces (torch.fx) of a module's forward pass, where one can be had without running it."""
+"""Symbolic traces (torch.fx) of a module's forward pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SUMS = (operator.add, operator.iadd, torch.add)
 
 
 def trace(module: nn.Module) -> fx.Graph | None:
-    """The graph of a module's eval forward pass, batch norms and convolutions one node each; None without one.
+    """Trace a module's eval forward pass, batch norms and convolutions as one node each; None if that fails.
 
-    The module is left as it was: a forward pass that keeps something on itself would keep what only tracing knows.
+    The module's attributes are restored: a forward pass that stores something on it would store a proxy.
     """
     before = [(layer, dict(vars(layer))) for layer in module.modules()]
     try:
@@ -38,7 +38,7 @@ def is_sum(node: fx.Node) -> bool:
 
 
 def ancestors(node: Any) -> set[fx.Node]:
-    """A node and all that its value depends on."""
+    """Return a node and all nodes that its value depends on."""
     seen: set[fx.Node] = set()
     waiting = [node]
     while waiting:
@@ -50,7 +50,7 @@ def ancestors(node: Any) -> set[fx.Node]:
 
 
 class _Tracer(fx.Tracer):
-    """Treats batch norms and convolutions of any make as one step."""
+    """Tracer for which every batch norm and convolution, subclasses included, is one node."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Conv2d) or super().is_leaf_module(

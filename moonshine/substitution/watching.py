@@ -19,7 +19,7 @@ from moonshine.networks.passes import evaluating
 class Call:
     """One call of the submodule at ``path``; ``started`` and ``finished`` order all events of the pass.
 
-    ``shape`` is that of the output, None where it is no tensor.
+    ``shape`` is that of the output, None if it is not a tensor.
     """
 
     path: str
@@ -29,9 +29,9 @@ class Call:
 
 
 def record_calls(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
-    """Every call in an eval forward pass of one zero image (1, *input_shape), in the order in which they finish.
+    """Record every call in an eval forward pass of one zero image (1, *input_shape), in the order in which they finish.
 
-    The module is left as it was. MoonshineError for an input that it cannot take.
+    The module is left unchanged. MoonshineError for an input that it cannot take.
     """
     clock = count()
     open_calls: dict[str, list[int]] = {}
@@ -46,9 +46,9 @@ def record_calls(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
 
 
 def zero_pass(module: nn.Module, input_shape: Sequence[int]) -> Any:
-    """What an eval forward pass of one zero image (1, *input_shape) returns, on the module's device and in its dtype.
+    """Return the output of an eval forward pass of one zero image (1, *input_shape), on the module's device and dtype.
 
-    The module is left as it was. MoonshineError for an input that it cannot take.
+    The module is left unchanged. MoonshineError for an input that it cannot take.
     """
     floats = next((own for own in module.parameters() if own.is_floating_point()), torch.zeros(()))
     with evaluating(module), torch.no_grad():

@@ -375,7 +375,7 @@ def test_a_block_that_her_code_would_not_run_is_refused(
 ) -> None:
     change(teacher={"model": "tiny_nets:hidden", "seed": 0})
     assert run("structure", "G4") == stage.USAGE_ERROR
-    assert "students.G4: Hidden does not run what was put at next" in capsys.readouterr().err
+    assert "students.G4: Hidden does not run the blocks at next" in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused_before_anything_is_written(

@@ -1,1 +1,1 @@
-"""The kinds of block, one file per family: each is a function from a place and values to an expression."""
+"""Kinds of block, one file per family: each is a function from a place and values to an expression."""

@@ -27,15 +27,15 @@ PUBLISHED_MODES = {128: (4, 8, 4)}
 class TensorTrain:
     """A kernel (k k, c1 s1, c2 s2, c3 s3) as a train of four cores, for channels c1 c2 c3 in and s1 s2 s3 out.
 
-    The first core is a bank of filters that all channels share. Ranks are at most ``rank`` and never more than the
-    kernel's own could be.
+    The first core is a bank of filters that all channels share. Ranks are at most ``rank``, and at most what the kernel
+    can have.
     """
 
     rank: int
     decay: Decay = "scaled"
 
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
-        """Those of the cores, (rank before, size, rank behind)."""
+        """Return the shapes of the cores, (rank before, size, rank after)."""
         pairs = zip(modes(conv.in_channels), modes(conv.out_channels), strict=True)
         sizes = [math.prod(conv.kernel), *(inputs * outputs for inputs, outputs in pairs)]
         found, before = [], 1
@@ -46,13 +46,13 @@ class TensorTrain:
         return tuple(found)
 
     def deviation(self, conv: Conv, gain: float) -> float:
-        """Variances of the cores multiply, and each inner rank sums as many products."""
+        """Return the deviation of the cores: their variances multiply, and each inner rank sums that many products."""
         shapes = self.shapes(conv)
         products = math.prod(behind for _, _, behind in shapes)
         return float((gain / conv.fan_in / products) ** (1 / (2 * len(shapes))))
 
     def materialise(self, conv: Conv, factors: Sequence[Tensor]) -> Tensor:
-        """The kernel (out, in, rows, columns), core by core."""
+        """Compute the kernel (out, in, rows, columns), core by core."""
         kernel = factors[0].flatten(0, 1)
         for core in factors[1:]:
             before, _, behind = core.shape
@@ -63,12 +63,12 @@ class TensorTrain:
 
 
 def modes(width: int) -> tuple[int, int, int]:
-    """Three factors of a width, as near to each other as it has them, ascending; of 128 those that were published."""
+    """Return three factors of a width, ascending, with the smallest sum; of 128 the published ones."""
     return PUBLISHED_MODES.get(width) or min(_triples(width), key=sum, default=(1, 1, width))
 
 
 def is_factorable(width: int) -> bool:
-    """Whether a width has three factors from 2, none of them above its square root."""
+    """Whether a width has three factors of at least 2, none above its square root."""
     first, _, last = sorted(modes(width))
     return first > 1 and last**2 <= width
 

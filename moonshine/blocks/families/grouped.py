@@ -20,7 +20,7 @@ def standard(place: Geometry) -> Expression:
 
 
 def ordinary_parameters(places: Sequence[Geometry]) -> int:
-    """The parameters of ordinary convolutions one behind the other, with the batch norms between them."""
+    """Count the parameters of a sequence of ordinary convolutions and of the batch norms between them."""
     norms = sum(2 * place.out_channels for place in places[:-1])
     return norms + sum(
         conv.fan_in * conv.out_channels + (conv.joint == "relu" or place.bias) * conv.out_channels
@@ -31,7 +31,7 @@ def ordinary_parameters(places: Sequence[Geometry]) -> int:
 
 
 def grouped(place: Geometry, g: Value) -> Expression:
-    """G(g): a kxk convolution in g groups and a 1x1, which changes the width where it changes."""
+    """G(g): a kxk convolution in g groups, then a 1x1 to the output width."""
     width = place.in_channels
     cheap = place.spatial(width, width, groups=group_count(g, width, "N"), joint="norm+relu")
     return Chain(cheap, Conv(width, place.out_channels))

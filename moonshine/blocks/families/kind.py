@@ -1,4 +1,4 @@
-"""What a kind of block is, and the checks that kinds share."""
+"""Kind of block: its definition, and the checks that kinds share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from moonshine.errors import MoonshineError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of block: its letters, its parameters, and ``expression(place, *values)``.
+    """Kind of block: its name, its parameters, and ``expression(place, *values)``.
 
     ``expression`` raises MoonshineError for a place that the kind does not support and for values that do not fit
-    there; it names those that would. ``replaces``: each spatial convolution, or both of a residual block at once (a
+    there, naming those that would. ``replaces``: each spatial convolution, or both of a residual block at once (and a
     lone one by itself). ``initialisation``: that of the released code, or by variance (`moonshine.blocks.build`).
-    ``decay`` is that of the weights of its convolutions.
+    ``decay``: decay group of its convolutions' weights.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Kind:
 
 
 def divisors(width: int) -> list[int]:
-    """All divisors of a width, ascending."""
+    """Return all divisors of a width, ascending."""
     return [number for number in range(1, width + 1) if width % number == 0]
 
 
 def group_count(value: Value, width: int, symbol: str) -> int:
-    """The number of groups that `value` means over `width` channels; MoonshineError if it does not divide."""
+    """Return the number of groups of `value` over `width` channels; MoonshineError if it does not divide them."""
     number = value.divisor if isinstance(value, WidthShare) else int(value)
     if width % number == 0:
         return width // number if isinstance(value, WidthShare) else number
@@ -52,7 +52,7 @@ def group_count(value: Value, width: int, symbol: str) -> int:
 
 
 def narrowed(factor: int, width: int) -> int:
-    """The channels left by a bottleneck, ``M = N/b``; MoonshineError if b does not divide N."""
+    """Return the channels of a bottleneck, ``M = N/b``; MoonshineError if b does not divide N."""
     if width % factor == 0:
         return width // factor
     raise MoonshineError(

@@ -1,8 +1,8 @@
 """Blocks that shuffle channels between grouped 1x1 convolutions.
 
 Source: Zhang et al., "ShuffleNet", CVPR 2018. Here the shortcut is the residual block's own, not a pooled
-concatenation, and what follows the block brings the last batch norm. The shuffle is the paper's; the released code
-(megvii-model/ShuffleNet-Series) has the inverse permutation, behind the depthwise convolution.
+concatenation, and the last batch norm is the one after the block. The shuffle is the paper's; the released code
+(megvii-model/ShuffleNet-Series) has the inverse permutation, after the depthwise convolution.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def low_rank_expansion(place: Geometry, r: int, relu: str = "") -> Expression:
 def corners(place: Geometry) -> Expression:
     """D2x2: the four corners of a 3x3 window, a 2x2 kernel with twice the dilation.
 
-    With a stride of 2 it never sees three quarters of the pixels.
+    With a stride of 2 three quarters of the pixels are never read.
     """
     if place.kernel != (3, 3):
         rows, columns = place.kernel

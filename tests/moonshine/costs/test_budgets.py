@@ -90,7 +90,7 @@ def test_what_is_no_budget(text: Any) -> None:
     with pytest.raises(MoonshineError) as error:
         parse_budget(text)
     assert str(error.value).startswith(
-        f"budget {text!r} is not valid; allowed: 1.2MB (the fp32 safetensors file)"
+        f"{text!r} is not a valid budget; allowed: 1.2MB (the fp32 safetensors file)"
     )
 
 

@@ -104,15 +104,15 @@ def test_steps_begin_at_the_solution_and_go_below_it():
 def test_targets_that_are_not_finite_leave_the_start():
     part, (call, _) = lone_part("G(2)")
     broken = RecordedCall(call.args, {}, (call.targets[0] * math.nan,))
-    weights = part.aims[-1][0].weight.detach().clone()
+    weights = part.layer_pairs[-1][0].weight.detach().clone()
     assert fit(part, [broken], [broken], 2) == (math.inf, math.inf)
-    assert torch.equal(part.aims[-1][0].weight, weights)
+    assert torch.equal(part.layer_pairs[-1][0].weight, weights)
 
 
 def test_a_module_that_writes_into_its_input_spoils_no_call():
     part, (call, _) = lone_part("G(2)")
     writing = nn.Sequential(nn.ReLU6(inplace=True), part.module).eval()
-    part = Part(writing, part.layers, part.aims)
+    part = Part(writing, part.layers, part.layer_pairs)
     maps = call.args[0].mul_(10).clone()
     fit(part, [call], [call], steps=1)
     assert torch.equal(call.args[0], maps)

@@ -193,11 +193,11 @@ def test_each_half_of_an_erfnets_block_is_fitted_to_a_pair_of_its_teachers(block
     place = find_fitted_place(student, teacher, path, parse_block(block))
     ours, theirs = (net.get_submodule(f"{path}.branch") for net in (student, teacher))
     wanted = ["2", "7"][-len(ends) :]
-    assert place.part.aims == tuple(
+    assert place.part.layer_pairs == tuple(
         (ours.get_submodule(mine), theirs.get_submodule(other))
         for mine, other in zip(ends, wanted, strict=True)
     )
-    assert all(is_solvable(mine) and mine.bias is not None for mine, _ in place.part.aims)
+    assert all(is_solvable(mine) and mine.bias is not None for mine, _ in place.part.layer_pairs)
     assert (place.part.layers, place.new) == ((ours,), (f"{path}.branch",))
 
 

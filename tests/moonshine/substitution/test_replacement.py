@@ -230,7 +230,7 @@ def test_s_and_what_is_not_named_stay() -> None:
         ({"body": "G(4)"}, ["body", "Sequential"]),
         ({"body.1": "G(3)"}, ["G(3)", "body.1", "3 groups"]),
         ({"body.1": "G(4", "body.0": "G(4)"}, ["not a block"]),
-        ({"body.2": "G(4)", "body.2.branch.0": "G(4)"}, ["body.2.branch.0", "in two of the places"]),
+        ({"body.2": "G(4)", "body.2.branch.0": "G(4)"}, ["body.2.branch.0", "in two places"]),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_replaced(blocks: dict[str, str], said: list[object]) -> None:

@@ -73,7 +73,7 @@ def test_a_new_kind_is_a_row(capsys, monkeypatch):
             "block G(32) does not fit stage1.0: 32 groups do not divide N = 16",
         ),
         (["wrn-40-2", "--block", "Q(2)"], "unknown kind 'Q'; allowed: S, G(g)"),
-        (["vgg-16"], "network 'vgg-16' is unknown; allowed: wrn-<depth>-<width>"),
+        (["vgg-16"], "'vgg-16' is not a valid network name; allowed: wrn-<depth>-<width>"),
         (["wrn-10-1", "--classes", "0"], "num_classes is 0; allowed: a whole number from 1"),
         (["wrn-10-1", "--input", "32x32"], "--input is '32x32'; allowed: channels x height x width"),
         (["wrn-10-1", "--input", "3x0x32"], "--input is '3x0x32'"),

@@ -126,7 +126,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     ("arguments", "message"),
     [
         ([*MODEL, "--budget", "0MB"], "allows nothing"),
-        ([*MODEL, "--budget", "12 bananas"], "is not valid; allowed: 1.2MB"),
+        ([*MODEL, "--budget", "12 bananas"], "is not a valid budget; allowed: 1.2MB"),
         ([*MODEL, "--budget", "1MB", "--budget", "2MB"], "both limit"),
         ([*MODEL, "--budget", "1MB", "--block", "Q(2)"], "unknown kind 'Q'"),
         (["--model", "wrn-10-1", "--budget", "1MB"], "--model needs --input"),

@@ -20,14 +20,14 @@ def warm_starts(results: Results) -> Fragment:
     """
     rows = [
         _saved(results, warm, cold, method)
-        for warm, cold in _twins(results)
+        for warm, cold in _pairs(results)
         for method in results.methods
         if method != "scratch"
     ]
     return render("warm_starts", "warm_starts", rows)
 
 
-def _twins(results: Results) -> Iterator[tuple[str, str]]:
+def _pairs(results: Results) -> Iterator[tuple[str, str]]:
     """Yield pairs (warm, cold) of students that differ in nothing but the warm start."""
     settings: dict[str, dict[str, Any]] = {}
     for run in results.runs:
@@ -37,18 +37,18 @@ def _twins(results: Results) -> Iterator[tuple[str, str]]:
     for warm, found in settings.items():
         if found.get("warm_start"):
             bare = {key: value for key, value in found.items() if key != "warm_start"}
-            yield from ((warm, twin) for twin, other in cold.items() if other == bare)
+            yield from ((warm, cold_name) for cold_name, other in cold.items() if other == bare)
 
 
 def _saved(results: Results, warm: str, cold: str, method: str) -> dict[str, str | int | Estimate]:
-    ours, theirs = _curves(results, warm, method), _curves(results, cold, method)
-    seeds = sorted(ours.keys() & theirs.keys())
+    warm_curves, cold_curves = _curves(results, warm, method), _curves(results, cold, method)
+    seeds = sorted(warm_curves.keys() & cold_curves.keys())
     return {
         "warm": results.labels[warm],
         "cold": results.labels[cold],
         "method": method,
-        "saved": estimate(_epochs_saved(ours[seed], theirs[seed]) for seed in seeds),
-        "final": estimate(ours[seed][-1] - theirs[seed][-1] for seed in seeds),
+        "saved": estimate(_epochs_saved(warm_curves[seed], cold_curves[seed]) for seed in seeds),
+        "final": estimate(warm_curves[seed][-1] - cold_curves[seed][-1] for seed in seeds),
         "seeds": sum((run.student, run.method) == (warm, method) for run in results.runs),
     }
 

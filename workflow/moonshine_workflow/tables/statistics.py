@@ -114,9 +114,9 @@ def paired_standard_error(
     mean difference over runs; their standard deviation over sqrt(examples) is the standard error. Networks
     tend to fail on the same images, so it is far below what two independent test sets would give.
     """
-    ours, theirs = (Counter(image for run in runs for image in run) for runs in (wrong, baseline))
+    own, reference = (Counter(image for run in runs for image in run) for runs in (wrong, baseline))
     shifts = [
-        ours[image] / len(wrong) - theirs[image] / len(baseline) for image in ours.keys() | theirs.keys()
+        own[image] / len(wrong) - reference[image] / len(baseline) for image in own.keys() | reference.keys()
     ]
     mean = sum(shifts) / examples
     alike = examples - len(shifts)  # images on which nobody failed
@@ -132,9 +132,9 @@ def standard_error_over_images(
     over runs (minus that of the baseline); their sample deviation over sqrt(images) is the standard error. None for one
     image.
     """
-    ours = [sum(values) / len(values) for values in zip(*errors, strict=True)]
-    theirs = [sum(values) / len(values) for values in zip(*baseline, strict=True)] or [0.0] * len(ours)
-    shifts = [a - b for a, b in zip(ours, theirs, strict=True)]
+    own = [sum(values) / len(values) for values in zip(*errors, strict=True)]
+    reference = [sum(values) / len(values) for values in zip(*baseline, strict=True)] or [0.0] * len(own)
+    shifts = [a - b for a, b in zip(own, reference, strict=True)]
     if len(shifts) < 2:
         return None
     mean = sum(shifts) / len(shifts)

@@ -98,8 +98,8 @@ def differences(
             a, b = done.get((student, method), {}), done.get((student, baseline), {})
             pairs[student] = paired_differences(_errors(a), _errors(b))
             alone = Pooled(estimate(pairs[student].values()), (student,), tuple(pairs[student]))
-            ours, theirs = published.get((student, method)), published.get((student, baseline))
-            reported = None if ours is None or theirs is None else ours - theirs
+            own, reference = published.get((student, method)), published.get((student, baseline))
+            reported = None if own is None or reference is None else own - reference
             rows.append(_difference((method, baseline, "student", student), alone, done, seeds, reported))
         pooled = pooled_difference(pairs)
         rows.append(_difference((method, baseline, "pooled", ""), pooled, done, seeds, None))
@@ -146,8 +146,8 @@ def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> 
         return standard_error_over_images(by_image, baseline_by_image)
     missed = [[run.test_wrong for run in side] for side in (runs, baseline)]
     if all(wrong is not None for side in missed for wrong in side):
-        ours, theirs = ([frozenset((wrong or "").split()) for wrong in side] for side in missed)
-        return paired_standard_error(ours, theirs, examples)
+        own, reference = ([frozenset((wrong or "").split()) for wrong in side] for side in missed)
+        return paired_standard_error(own, reference, examples)
     a, b = (
         [run.test_error_pct for run in side if run.test_error_pct is not None] for side in (runs, baseline)
     )
@@ -163,9 +163,9 @@ def _difference(
 ) -> Difference:
     method, baseline, _, _ = name
     cells = [(student, seed) for student in found.students for seed in found.seeds]
-    ours, theirs = ([done[student, side][seed] for student, seed in cells] for side in (method, baseline))
-    test_se = _difference_standard_error(ours, theirs)
-    images = _examples(ours) if _have_label_maps(ours) else None
+    own, reference = ([done[student, side][seed] for student, seed in cells] for side in (method, baseline))
+    test_se = _difference_standard_error(own, reference)
+    images = _examples(own) if _have_label_maps(own) else None
     result = found.estimate
     said = verdict(result, test_se, images)
     sample = (len(found.students), result.n, seeds)
