@@ -18,14 +18,14 @@ from moonshine.data.store import VOID, AnySplit, Split
 from moonshine.errors import MoonshineError
 
 UNLABELLED = -100
-"""What a void pixel's label becomes in a batch: torch's losses leave it out by default."""
+"""Label of a void pixel in a batch; torch's losses ignore it by default."""
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The random part of one epoch over N images; all but ``order`` are indexed by image, not by position.
+    """Random choices of one epoch over N images; all but ``order`` are indexed by image, not by position.
 
-    ``order`` (N,) is a permutation; ``top``, ``left`` (N,) say where a crop begins; ``mirrored`` (N,) is bool.
+    ``order`` (N,) is a permutation; ``top``, ``left`` (N,) are the corners of crops; ``mirrored`` (N,) is bool.
     """
 
     order: Tensor
@@ -51,7 +51,7 @@ def draw(count: int, *, seed: int, epoch: int, rows: int, columns: int) -> Draws
 
 
 def chunk_size(most: int, height: int, width: int) -> int:
-    """How many images of a size to compute with at a time: ``most`` up to 64x64, then as many as have their pixels."""
+    """Return the images to process at a time: ``most`` up to 64x64, beyond that as many as have equally many pixels."""
     return min(most, max(1, most * 64 * 64 // (height * width)))
 
 
@@ -74,11 +74,11 @@ def batches(
     """Yield every image of a split once: (images (N, C, H, W) of ``dtype``, labels) on ``device``.
 
     Labels are int64, (N,) or (N, H, W) with `UNLABELLED` where a pixel is void. With ``augment`` each image is padded
-    by zeros (black before normalisation), cropped at a random place, and mirrored with probability 1/2, its label map
-    with it. None leaves images as they are; ``shuffle=False`` keeps their order. The last batch may be smaller. Pixels
-    become ``(x / 255 - mean) / std``, computed in fp32. Images travel to ``device`` as uint8, batch by batch, unless
-    the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
-    ``workers`` processes decode images that are not decoded ahead, as `moonshine.data.decoding.decode_batches` says.
+    by zeros (black before normalisation), cropped at a random place, and mirrored with probability 1/2, together with
+    its label map. None leaves images unchanged; ``shuffle=False`` keeps their order. The last batch may be smaller.
+    Pixels become ``(x / 255 - mean) / std``, computed in fp32. Images are moved to ``device`` as uint8, batch by batch,
+    unless the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
+    ``workers`` processes decode images that are not decoded ahead, see `moonshine.data.decoding.decode_batches`.
     MoonshineError for a crop that is larger than the padded images, and as for `decode_batches`.
     """
     device = torch.device(device)
@@ -101,7 +101,7 @@ def batches(
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 images (N, C, H, W) as networks get them: ``(x / 255 - mean) / std``, computed in fp32 as in `batches`."""
+    """Normalise uint8 images (N, C, H, W) for a network: ``(x / 255 - mean) / std``, in fp32 as in `batches`."""
     return _normalised(images, *_affine(mean, std, images.device))
 
 
@@ -110,7 +110,7 @@ def _normalised(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def evaluation_images(split: AnySplit, chosen: Iterable[Tensor], *, workers: int = 0) -> Generator[Tensor]:
-    """The images of each tensor of indices in ``chosen``, uint8 (n, C, H, W): as in evaluation, before normalisation.
+    """Yield the images of each tensor of indices in ``chosen``, uint8 (n, C, H, W), as evaluated, unnormalised.
 
     MoonshineError as for `batches`.
     """
@@ -131,7 +131,7 @@ def _from_encoded(
     shuffle: bool,
     workers: int,
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """Pixels and labels on ``device``."""
+    """Yield pixels and labels on ``device``."""
     draws = draw(len(split), seed=seed, epoch=epoch, rows=1, columns=1)
     order = draws.order if shuffle else torch.arange(len(split))
     chosen = [order[here] for here in places]
@@ -152,7 +152,7 @@ def _from_arrays(
     device: torch.device,
     shuffle: bool,
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """Pixels and labels on ``device``, varied."""
+    """Yield augmented pixels and labels on ``device``."""
     crop = _crop(augment, split.images.shape[2:])
     draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
     order = draws.order.to(split.images.device) if shuffle else None
@@ -178,7 +178,7 @@ def _from_arrays(
 
 
 def _slices(count: int, batch_size: int, shard: tuple[int, int]) -> Iterator[slice]:
-    """Where this shard's part of every batch lies among ``count`` images."""
+    """Yield the slice of this shard in every batch of ``count`` images."""
     index, shards = shard
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
@@ -187,7 +187,7 @@ def _slices(count: int, batch_size: int, shard: tuple[int, int]) -> Iterator[sli
 
 @dataclass(frozen=True)
 class _Crop:
-    """``size`` (height, width) cut out of an image padded by ``padding``, at one of ``rows`` x ``columns`` places."""
+    """Crop of ``size`` (height, width) from an image padded by ``padding``, at one of ``rows`` x ``columns`` places."""
 
     padding: int
     size: tuple[int, int]
@@ -239,6 +239,6 @@ def crop_and_mirror(
 
 
 def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and offset that normalise raw pixels, (C, 1, 1) in fp32: a pixel of 0 becomes the offset."""
+    """Return factor and offset that normalise raw pixels, (C, 1, 1) in fp32: a pixel of 0 becomes the offset."""
     centre, spread = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     return (1 / (255 * spread)).float().to(device), (-centre / spread).float().to(device)

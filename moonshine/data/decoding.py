@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pixels(TorchDataset):
-    """Images of a split as uint8 (3, crop, crop), by index: what a worker process holds.
+    """Images of a split as uint8 (3, crop, crop), by index: the dataset of a worker process.
 
-    With ``resized_crop`` a random part of each, drawn from ``seed``, ``epoch`` and its index alone; without, the middle
-    as the split says. ``mirrored`` (N,) marks those that are mirrored.
+    With ``resized_crop`` a random part of each, drawn from ``seed``, ``epoch`` and its index alone; without, the centre
+    crop of the split. ``mirrored`` (N,) marks those that are mirrored.
     """
 
     split: EncodedSplit
@@ -43,14 +43,14 @@ class Pixels(TorchDataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> Tensor | str:
-        """Return an image, or why there is none: what a worker raises reaches nobody in readable form."""
+        """Return an image, or the reason why there is none: an exception in a worker would arrive unreadable."""
         try:
             return self._pixels(index)
         except Exception as error:  # decoders of damaged files raise almost anything
             return f"{self.split.name(index)} ({_reason(error)})"
 
     def stack(self, images: Sequence[Tensor | str]) -> Tensor | list[str]:
-        """Return a batch, uint8 (n, 3, crop, crop), or the reasons why images are missing."""
+        """Return a batch, uint8 (n, 3, crop, crop), or the reasons of missing images."""
         failures = [each for each in images if isinstance(each, str)]
         if failures:
             return failures
@@ -75,7 +75,7 @@ class Pixels(TorchDataset):
         return image
 
     def _box(self, image: Tensor, index: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the part of an image that is shown this time."""
+        """Return top, left, height and width of the part of an image that this epoch uses."""
         from torchvision.transforms import RandomResizedCrop
 
         assert self.resized_crop
@@ -88,7 +88,7 @@ class Pixels(TorchDataset):
 def decode_image(encoded: bytes) -> Tensor:
     """Return an image of any size, uint8 (3, H, W), from its bytes, as `moonshine.data.rgb.open_rgb` reads it.
 
-    Raises whatever the decoder does for bytes that are not a whole image.
+    Raises whatever the decoder raises for bytes that are not a whole image.
     """
     # Pillow decodes JPEG as fast as torchvision, whose decoders are deprecated; torchvision's resizing of tensors is
     # faster than Pillow's: benchmarks/loading.py.
@@ -100,10 +100,10 @@ def decode_batches(
 ) -> Generator[Tensor]:
     """Yield the images of each tensor of indices in ``chosen`` as one batch, uint8 (n, 3, crop, crop), on the CPU.
 
-    ``workers`` processes decode ahead, two batches each; 0 decodes in this one. They change no pixel, and end with
-    this generator. ``pinned``: into memory that a GPU copies from while it computes. The global generators are neither
-    read nor moved. MoonshineError naming the images of a batch that cannot be read, or that a worker process died:
-    the batch that is waited for says so, within seconds.
+    ``workers`` processes decode ahead, two batches each; 0 decodes in this process. Their number changes no pixel, and
+    they end with this generator. ``pinned``: into pinned memory, which a GPU can copy from while it computes. The
+    global generators are not used. MoonshineError naming the images of a batch that cannot be read, or, within seconds,
+    that a worker process died.
     """
     import torchvision  # noqa: F401  # once here, not once in every process
 
@@ -124,14 +124,14 @@ def decode_batches(
                 raise _unreadable(pixels.split, batch)
             yield batch
     finally:
-        del batches  # which ends its processes: an error that is kept does not keep them
+        del batches  # ends its processes, even if an error is kept
 
 
 @contextmanager
 def _without_handler() -> Iterator[None]:
-    """Undo torch's handler of SIGCHLD, which raises in the middle of whatever the main thread does when a worker dies.
+    """Undo torch's handler of SIGCHLD, which raises in the main thread at an arbitrary point when a worker dies.
 
-    Its DataLoader also looks after its workers while it waits for a batch, every five seconds.
+    The DataLoader also checks its workers every five seconds while it waits for a batch.
     """
     before = signal.getsignal(signal.SIGCHLD)
     yield
@@ -140,7 +140,7 @@ def _without_handler() -> Iterator[None]:
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    """The next batch, None after the last; MoonshineError where a worker died, also in the middle of sending one."""
+    """Return the next batch, None after the last; MoonshineError if a worker died, even while sending a batch."""
     try:
         return next(batches, None)
     except (RuntimeError, OSError, EOFError) as error:
@@ -154,7 +154,7 @@ def _next(batches: Iterator[Any]) -> Any:
 
 
 def _begin(worker: int) -> None:
-    """Prepare a worker. Pillow warns of a damaged EXIF once per process: ImageNet has a few, every epoch."""
+    """Silence Pillow's warning about damaged EXIF in a worker: ImageNet has a few, and every process would warn."""
     warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 

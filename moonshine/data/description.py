@@ -1,4 +1,4 @@
-"""What prepared data are, as their ``dataset.json`` says. Needs no torch."""
+"""Description of prepared data, the content of ``dataset.json``. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from moonshine.json_model import JsonModel
 
 
 class Description(JsonModel):
-    """Shape, classes and origin of prepared data; `moonshine.data.store.Dataset` explains what both have.
+    """Shape, classes and origin of prepared data; `moonshine.data.store.Dataset` explains the fields that both have.
 
-    ``counts`` has the images of each split, ``sha256``, once the arrays are written, their checksum, by file name, and,
-    as ``source``, that of what they were prepared from, or one for each of its files. Of images that stay encoded
-    ``root`` is the folder.
+    ``counts`` has the number of images of each split. ``sha256`` maps the arrays' file, once written, to its checksum,
+    and ``source`` to that of the original data, or to one per file. ``root`` is the folder of images that stay encoded.
     """
 
     only_given: ClassVar[bool] = True

@@ -15,9 +15,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Concatenated byte strings: ``content`` uint8 (bytes,), ``ends`` int64 (N,), where each of them ends.
+    """Concatenated byte strings: ``content`` uint8 (bytes,), and ``ends`` int64 (N,), the end of each.
 
-    Two tensors, whatever N: processes share them, which lists of a million strings would not be.
+    Processes can share two tensors, but not a list of a million strings.
     """
 
     content: Tensor
@@ -40,11 +40,10 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """Images and their labels, int64 (N,): the counterpart of `Split` for what is not decoded ahead.
+    """Images and their labels, int64 (N,): the counterpart of `Split` for images that are not decoded ahead.
 
-    ``strings`` are the encoded images themselves, or where ``root`` is given, their files' paths below it.
-    As an input of a network in evaluation the shorter side of an image becomes ``resize`` pixels, and the middle
-    ``crop`` x ``crop`` is kept.
+    ``strings`` are the encoded images themselves, or, with ``root``, the paths of their files below it. In evaluation
+    the shorter side of an image is resized to ``resize`` pixels, and the centre ``crop`` x ``crop`` is kept.
     """
 
     strings: Packed
@@ -67,15 +66,15 @@ class EncodedSplit:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> EncodedSplit:
-        """Return the split itself: images are decoded on the CPU, and travel batch by batch."""
+        """Return the split itself: images are decoded on the CPU and moved batch by batch."""
         return self
 
     def name(self, index: int) -> str:
-        """Return what an error calls an image."""
+        """Return the name of an image in errors."""
         return f"image {index}" if self.root is None else os.fsdecode(self.strings[index])
 
     def read(self, index: int) -> bytes:
-        """Return one encoded image. OSError for a file that is not there or cannot be read."""
+        """Return one encoded image. OSError for a file that is missing or unreadable."""
         if self.root is None:
             return self.strings[index]
         return (Path(self.root).expanduser() / self.name(index)).read_bytes()

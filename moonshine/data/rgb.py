@@ -1,6 +1,6 @@
 """Conversion of image files of any format and colour mode to upright RGB.
 
-Needs numpy and pillow alone: it is also written beside exported networks, for the example there.
+Needs only numpy and pillow: it is copied beside exported networks, for the example there.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What a file is goes by its content; kinds that run programs, as EPS does, are left out.
+# The content of a file decides; formats that run programs, as EPS does, are excluded.
 _DECODED_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def open_rgb(file: Path | str | BinaryIO) -> Image:
     """Open an image upright according to its EXIF orientation, in RGB as by `as_rgb`; of an animation the first frame.
 
-    Raises whatever the decoder does for a file that is not an image.
+    Raises whatever the decoder raises for a file that is not an image.
     """
     return open_turned(file)[0]
 
 
 def open_turned(file: Path | str | BinaryIO) -> tuple[Image, int | None]:
-    """Return what `open_rgb` does, and the EXIF orientation that the image was stored in, as by `orientation`."""
+    """Return the image as `open_rgb` does, and the EXIF orientation it was stored in, as by `orientation`."""
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_DECODED_FORMATS) as opened:
         tag = orientation(opened)  # before it is loaded, which removes the tag of a TIFF
         ImageOps.exif_transpose(opened, in_place=True)
         opened.load()
-        # each copy would cost a tenth of decoding
+        # no copy: each costs a tenth of the decoding
         return opened if opened.mode == "RGB" else as_rgb(opened), tag
 
 

@@ -29,7 +29,7 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images, uint8 (N, C, H, W), and their labels, int64 (N,), or a map each, uint8 (N, H, W) with `VOID` in it."""
+    """Images, uint8 (N, C, H, W), and labels, int64 (N,), or label maps, uint8 (N, H, W) with `VOID` pixels."""
 
     images: Tensor
     labels: Tensor
@@ -58,13 +58,13 @@ AnySplit = Split | EncodedSplit
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset; ``mean`` and ``std`` are what pixels in [0, 1] are normalised with, per channel.
+    """Prepared dataset; ``mean`` and ``std`` normalise pixels in [0, 1], per channel.
 
-    ``resize_rule`` says how an image becomes an input, in torchvision's terms: ``resize`` to [height, width], or of
-    the shorter side where it is one number, with ``interpolation`` and ``antialias``, then the middle ``crop``; null
-    where nothing was done. Empty for data that were prepared before it was recorded. Of label maps, ``class_shares`` is
-    the share of each class among all training pixels, void included, and ``scored_classes`` says how many classes
-    count: the outputs after them are never a target.
+    ``resize_rule`` describes in torchvision's terms how an image becomes an input: ``resize`` to [height, width], or of
+    the shorter side if it is one number, with ``interpolation`` and ``antialias``, then the centre ``crop``; null for a
+    step that is not done. Empty for data that were prepared before it was recorded. For label maps, ``class_shares`` is
+    the share of each class among all training pixels, void included, and ``scored_classes`` the number of classes that
+    count: outputs beyond them are never a target.
     """
 
     name: str
@@ -81,19 +81,19 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image, as a network gets it in evaluation."""
+        """(C, H, W) of every image in evaluation."""
         return self.train.image_shape
 
 
 class LostArrays(MoonshineError):
-    """``data.safetensors`` is missing, or not the file that ``dataset.json`` was written with."""
+    """``data.safetensors`` is missing, or is not the file that ``dataset.json`` describes."""
 
 
 def load_dataset(folder: Path | str) -> Dataset:
-    """Open what ``prepare_dataset`` left in ``folder``; the arrays are verified once per process, and memory-mapped.
+    """Open prepared data in ``folder``; the arrays are verified once per process, and memory-mapped.
 
-    Raises MoonshineError where a file is missing or damaged, or the two files do not belong together: `LostArrays`
-    where preparing the same data again would mend it.
+    MoonshineError if a file is missing or damaged, or if the two files do not belong together: `LostArrays` if
+    preparing the same data again would repair it.
     """
     folder = Path(folder)
     for name, error in ((DESCRIPTION, MoonshineError), (ARRAYS, LostArrays)):
@@ -131,7 +131,7 @@ def _verify(path: Path, wanted: str) -> None:
 
 @lru_cache(maxsize=4)
 def _sha256(path: Path, *state: int) -> str:
-    """Of a file in this state: a second or so per gigabyte."""
+    """Return the checksum of a file in this state, cached: it takes about a second per gigabyte."""
     return sha256(path)
 
 
@@ -186,15 +186,15 @@ def write_dataset(
 ) -> Description:
     """Write both files, the same bytes for the same content, and return the description with its checksums.
 
-    ``tensors`` is named as in the file (``train_images``, ...; ``train_strings`` and ``train_ends`` of what is not
-    decoded ahead, which ``root`` of the description is about). Neither file appears before both are complete. The
-    description lies in the arrays' file too, so that its checksum stands for everything that batches depend on.
-    Raises MoonshineError where the folder cannot be written.
+    ``tensors`` are named as in the file (``train_images``, ...; ``train_strings`` and ``train_ends`` for images that
+    are not decoded ahead, which the description's ``root`` belongs to). Neither file appears before both are complete.
+    The arrays' file also contains the description, so that its checksum covers everything that batches depend on.
+    MoonshineError if the folder cannot be written.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # a folder of its own: safetensors writes to a name of its choice, which a killed process leaves
+        # in a folder of its own: safetensors writes a temporary file, which a killed process leaves behind
         with draft(folder / ARRAYS) as made:
             about = json.dumps(description.content(), sort_keys=True)
             save_file(dict(tensors), made / ARRAYS, {"description": about})
@@ -202,7 +202,7 @@ def write_dataset(
             complete = description.model_copy(update={"sha256": sums})
             text = json.dumps(complete.content(), indent=2, ensure_ascii=False) + "\n"
             (made / DESCRIPTION).write_text(text, encoding="utf-8")
-            # safetensors makes files that only their owner can read
+            # safetensors makes files that only the owner can read
             (made / ARRAYS).chmod((made / DESCRIPTION).stat().st_mode)
             for name in (ARRAYS, DESCRIPTION):
                 (made / name).replace(folder / name)

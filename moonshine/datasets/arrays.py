@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
 _SPLITS = {"train": "train", "test": "test", "val": "validation"}
-"""How names of arrays begin -> split; the last is optional."""
+"""Prefix of an array's name -> split; the last is optional."""
 REQUIRED, OPTIONAL = [
     [f"{prefix}_{what}" for prefix in prefixes for what in ("images", "labels")]
     for prefixes in (("train", "test"), ("val",))
@@ -25,8 +25,8 @@ REQUIRED, OPTIONAL = [
 class Arrays(DataSection):
     """The user's own ``.npz`` in the MedMNIST key convention; ``size: null`` keeps the images' own size.
 
-    ``channels: 3`` repeats the channel of grey images, for networks that take colour; images of more than 4 channels
-    must say here how many they have.
+    ``channels: 3`` repeats the channel of grey images, for networks that take colour; for images of more than 4
+    channels it is required.
     """
 
     name: Literal["arrays"]
@@ -39,7 +39,7 @@ class Arrays(DataSection):
         """Load the arrays once the checksum is right; pickled objects are refused."""
         path = Path(self.path).expanduser()
         if not path.is_file():
-            raise MoonshineError(f"data.path: {path} is no file; allowed: a .npz file")
+            raise MoonshineError(f"data.path: {path} is not a file; allowed: a .npz file")
         found = sha256(path)
         check_checksum(f"{path} has", found, self.sha256)
         arrays = _read(path)

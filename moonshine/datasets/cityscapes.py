@@ -34,14 +34,14 @@ _CLASSES = {
     32: "motorcycle",
     33: "bicycle",
 }
-"""Label id in the files -> class, in the order of the benchmark's train ids 0 to 18."""
+"""Label id in the files -> class, in the order of the benchmark's train ids, 0 to 18."""
 
 _VOID = frozenset(range(34)) - _CLASSES.keys()
 SOURCES = (
     ("leftImg8bit", "_leftImg8bit.png", "leftImg8bit_trainvaltest.zip"),
     ("gtFine", "_gtFine_labelIds.png", "gtFine_trainvaltest.zip"),
 )
-"""Folder, how its files end, and the archive that holds it."""
+"""Folder, suffix of its files, and the archive that contains it."""
 _COUNTS = {"train": 2975, "val": 500}
 """Images of the benchmark's splits; its own test set has no public labels."""
 
@@ -82,7 +82,7 @@ class Cityscapes(DataSection):
 
 
 def _pairs(root: Path) -> dict[str, list[SceneFiles]]:
-    """Split of the benchmark -> images with label maps, in the order of their names; all are there."""
+    """Return split of the benchmark -> images with label maps, sorted by name; MoonshineError if any is missing."""
     whole = f"both archives extracted whole ({', '.join(archive for *_, archive in SOURCES)})"
     files = {split: (_files(root, split, *SOURCES[0]), _files(root, split, *SOURCES[1])) for split in _COUNTS}
     pairs = pair_files(root, files, whole)
@@ -96,7 +96,7 @@ def _pairs(root: Path) -> dict[str, list[SceneFiles]]:
 
 
 def _files(root: Path, split: str, name: str, suffix: str, archive: str) -> dict[str, str]:
-    """``<city>/<stem>`` -> file below ``root``, of a split in one of the two folders, in order."""
+    """Return ``<city>/<stem>`` -> file below ``root`` for a split in one of the two folders, in order."""
     folder = root / name / split
     if not folder.is_dir():
         raise MoonshineError(

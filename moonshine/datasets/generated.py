@@ -1,7 +1,7 @@
 """The ``generated`` kinds: synthetic data drawn from a seed, to try a pipeline without a dataset.
 
-Every class has two colours of its own; an image blends them in blobs at random and adds noise. That survives crops,
-mirroring and resizing, so that networks learn it in a few steps. Scenes have boxes of every class on a background.
+Every class has two colours; an image blends them in random blobs and adds noise. The colours survive cropping,
+mirroring and resizing, so that networks learn them in a few steps. Scenes have boxes of every class on a background.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 BLOBS = 5
 """Values per side of the random map that blends a class's colours."""
 NOISE = 16
-"""Largest random change of a pixel, of 255."""
+"""Largest random change of a pixel value, out of 255."""
 LARGER = 2.0
-"""Sides of generated JPEGs, at most, as a multiple of the input's."""
+"""Largest side of a generated JPEG, as a multiple of the input's side."""
 QUALITY = 90
 """Of generated JPEGs."""
 _VOID = 255
-"""Of generated label maps."""
+"""Void label of generated label maps."""
 
 
 class _Generated(DataSection):
-    """Data drawn from ``seed``: ``train`` and ``test`` images of ``classes``, in turn."""
+    """Data drawn from ``seed``: ``train`` and ``test`` images of ``classes`` in turn."""
 
     name: Literal["generated"]
     kind: str
@@ -99,7 +99,7 @@ class GeneratedImages(_Generated):
 
 
 class GeneratedJpegs(_Generated):
-    """JPEGs that become inputs as ImageNet's do: the shorter side 8/7 of ``size`` pixels, the middle ``size`` squared.
+    """JPEGs that become inputs like ImageNet's: the shorter side to 8/7 of ``size``, then the centre ``size`` squared.
 
     Each side has between one and two times ``size`` pixels.
     """
@@ -136,7 +136,7 @@ class GeneratedJpegs(_Generated):
 
 
 class GeneratedMaps(_Generated):
-    """Scenes ``size`` high and twice as wide with a label for every pixel; the last row is void.
+    """Scenes of ``size`` x 2 ``size`` pixels with a label for every pixel; the last row is void.
 
     Class 0 is the background, and every scene has a box of each other class.
     """
@@ -185,7 +185,7 @@ class GeneratedMaps(_Generated):
         return PublicSize(self.train, self.test, (3, self.size, 2 * self.size), self.classes)
 
     def _label_map(self, draws: RandomState) -> Array:
-        """One label map, uint8 (size, 2 * size)."""
+        """Return one label map, uint8 (size, 2 * size)."""
         import numpy as np
 
         labels = np.zeros((self.size, 2 * self.size), np.uint8)
@@ -197,7 +197,7 @@ class GeneratedMaps(_Generated):
 
 
 def _image(draws: RandomState, colours: Array, height: int, width: int) -> Array:
-    """One image, uint8 (height, width, 3)."""
+    """Return one image, uint8 (height, width, 3)."""
     import numpy as np
     import torch
     from torch.nn.functional import interpolate

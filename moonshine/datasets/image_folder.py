@@ -1,4 +1,4 @@
-"""The ``image_folder`` and ``picture_files`` kinds: the user's images as torchvision's ``ImageFolder`` wants them."""
+"""The ``image_folder`` and ``picture_files`` kinds: the user's images, in the layout of torchvision's own folders."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class ImageFolder(_Folder):
 class EncodedImageFolder(_Folder):
     """A folder of images like `ImageFolder`'s that is too large to decode ahead: files are read during training.
 
-    ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` says which part is shown. The
-    checksum is that of names and sizes, not of contents.
+    ``resize`` and ``crop`` are for evaluation; in training ``augment.resized_crop`` chooses the part. The checksum is
+    that of names and sizes, not of contents.
     """
 
     is_encoded: ClassVar[bool] = True
@@ -66,8 +66,8 @@ class EncodedImageFolder(_Folder):
 def checksum_image_folder(root: Path | str) -> str:
     """Return the SHA-256 of the images in a folder: of their names below it and their contents.
 
-    It is that of the text which ``sha256sum`` prints for them, one line per file, sorted by the bytes of the path.
-    MoonshineError for a folder that is missing, laid out otherwise or unreadable.
+    It is the checksum of ``sha256sum``'s output for them, one line per file, sorted by the bytes of the path.
+    MoonshineError for a folder that is missing, unreadable or has another layout.
     """
     listing = list_images(root)
     return checksum_of_contents(listing.root, listing.names)

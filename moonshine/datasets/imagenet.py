@@ -14,7 +14,7 @@ from moonshine.fields import FilePath
 _CLASSES = 1000
 _COUNTS = {"train": 1_281_167, "val": 50_000}
 _SMALLEST_CLASS = {"train": 732, "val": 50}
-"""Images of the class that has the fewest."""
+"""Number of images in the smallest class."""
 
 _FOLDERS = {"train": "train", "val": "test"}
 """Folder -> split: the labels of ImageNet's own test set are not public."""
@@ -24,7 +24,7 @@ WNID = re.compile(r"n\d{8}")
 class Imagenet(CroppedImages):
     """ImageNet (ILSVRC 2012) as torchvision extracts it into ``root``: train/<wnid>/ and val/<wnid>/.
 
-    Its 50,000 validation images are the test set, as everywhere; ``validation`` is a share of train/. ``resize`` and
+    Its 50,000 validation images are the test set, as is usual; ``validation`` is a share of train/. ``resize`` and
     ``crop`` are for evaluation. The checksum is that of names and sizes, not of contents. Classes are in the order of
     torchvision's weights.
     """

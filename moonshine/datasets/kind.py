@@ -1,4 +1,4 @@
-"""What a kind of dataset is: a section of the study, and the source in which it finds its images."""
+"""Kind of dataset: a section of the study, and the source of its images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SceneFiles = tuple[str, str]
 """The file names of an image and of its label map."""
 MAP_CLASSES = 255
-"""Classes of label maps at most: they have 8 bits, and one id means none of them."""
+"""Most classes of label maps: they have 8 bits, and one id is void."""
 
 
 class Normalisation(Section):
-    """Mean and standard deviation per channel of pixels in [0, 1]: those that a teacher's weights were made with."""
+    """Mean and standard deviation per channel of pixels in [0, 1], as a teacher's weights were trained with."""
 
     mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
@@ -44,9 +44,9 @@ class ImageArrays:
     """Decoded images: split -> images, uint8 (N, H, W) or (N, H, W, C), and labels (N,) or (N, 1).
 
     ``where`` names the origin in errors (a path). In all sources ``description`` names it in words that are the same
-    on every machine, ``sha256`` is its checksum, of one file or by file name, and the splits are train, test and, where
-    the source brings its own, validation. ``class_names`` None: the labels themselves. ``size``: of the side that
-    images are resized to; ``channels``: those that they should have, where grey ones become colour.
+    on every machine, ``sha256`` is its checksum, of one file or by file name, and the splits are train, test and, if
+    the source has its own, validation. ``class_names`` None: the labels themselves. ``size``: side that images are
+    resized to; ``channels``: number of channels, to convert grey images to colour.
     """
 
     where: str
@@ -60,10 +60,10 @@ class ImageArrays:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Encoded images: split -> their content, or where ``root`` is given, their files below it; and labels (N,).
+    """Encoded images: split -> their content, or, with ``root``, their files below it; and labels (N,).
 
-    An image
-    becomes an input by bringing its shorter side to ``resize`` pixels and keeping the middle ``crop`` x ``crop``.
+    An image becomes an input by resizing its shorter side to ``resize`` pixels and keeping the centre ``crop`` x
+    ``crop``.
     """
 
     root: str | None
@@ -84,9 +84,9 @@ class ImageFiles:
 class Scenes:
     """Images with label maps: split -> the names of both, files below ``root`` or keys of ``contents``.
 
-    ``ids`` maps the labels in the files to classes; those of ``void`` belong to no class, others are mistakes. The
-    classes from ``scored`` on have an output of the network and are neither trained nor scored. ``size`` None: images
-    keep theirs, which must be one for all.
+    ``ids`` maps the labels in the files to classes; ``void`` labels belong to no class, any others are errors. Classes
+    from ``scored`` on have an output of the network but are neither trained nor scored. ``size`` None: images keep
+    their size, which must be the same for all.
     """
 
     root: Path
@@ -106,13 +106,13 @@ class Scenes:
         return str(self.root)
 
     def file(self, name: str) -> Path | BytesIO:
-        """Return what to open for a name."""
+        """Return the file, or the content, of a name."""
         return BytesIO(self.contents[name]) if name in self.contents else self.root / name
 
 
 @dataclass(frozen=True)
 class PublicSize:
-    """Training and test images, (channels, height, width) in evaluation, and outputs of a well-known dataset."""
+    """Numbers of training and test images, (channels, height, width) in evaluation, and outputs of a public dataset."""
 
     train: int
     test: int
@@ -137,7 +137,7 @@ class DataSection(Section):
 
     @classmethod
     def called(cls) -> tuple[str, ...]:
-        """Return what a study calls the kind: its names, with the ``kind`` where a name has several."""
+        """Return the names of the kind in a study, with ``kind`` if a name has several."""
         names, kinds = (
             get_args(cls.model_fields[key].annotation) if key in cls.model_fields else ()
             for key in ("name", "kind")
@@ -145,20 +145,20 @@ class DataSection(Section):
         return tuple(f"{name} {kind}" for name in names for kind in kinds) or names
 
     def source(self) -> ImageArrays | ImageFiles | Scenes:
-        """Find and verify the images; no code of the user's runs, and torch is not needed.
+        """Find and verify the images, without running code of the user's and without torch.
 
-        Raises MoonshineError naming the key, what was found and what is allowed, for a source that is missing, damaged,
-        incomplete or not the one that the study names.
+        MoonshineError, naming the key, the value found and what is allowed, for a source that is missing, damaged,
+        incomplete or has another checksum than the study.
         """
         raise NotImplementedError
 
     def public_size(self) -> PublicSize | None:
-        """Return the size of a dataset that is known before it is prepared; None for the user's own."""
+        """Return the size of a public dataset, known before it is prepared; None for the user's own data."""
         return None
 
 
 class CroppedImages(DataSection):
-    """Images of any size: the shorter side becomes ``resize`` pixels, then the middle ``crop`` x ``crop`` is kept."""
+    """Images of any size: the shorter side is resized to ``resize`` pixels, then the centre ``crop`` square is kept."""
 
     resize: Side
     crop: Side
@@ -173,7 +173,7 @@ class CroppedImages(DataSection):
 
 
 class UnreadableImages(MoonshineError):
-    """Some images below ``where`` cannot be read; ``failures``: file -> reason."""
+    """Images below ``where`` that cannot be read; ``failures``: file -> reason."""
 
     def __init__(self, where: str, failures: Mapping[str, str]) -> None:
         self.failures = dict(failures)
@@ -186,9 +186,9 @@ class UnreadableImages(MoonshineError):
 
 
 def check_checksum(what: str, found: str, stated: str) -> None:
-    """Raise MoonshineError where the user's data are not those that the study names."""
+    """MoonshineError unless the checksum of the user's data is the study's."""
     if found != stated:
         raise MoonshineError(
-            f"data.sha256: {what} the checksum {found}, the study says {stated}: changed, damaged or others (where "
-            "they are the right ones, write their checksum into the study)"
+            f"data.sha256: {what} the checksum {found}, the study says {stated}: the data are changed, damaged or not "
+            "the intended ones (if they are, write their checksum into the study)"
         )

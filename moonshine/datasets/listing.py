@@ -20,7 +20,7 @@ from moonshine.files import sha256
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Those of torchvision's ``ImageFolder``."""
+"""Suffixes of image files, those of torchvision's ``ImageFolder``."""
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 """Folder -> split."""
 THREADS = min(8, len(os.sched_getaffinity(0)))
@@ -30,7 +30,7 @@ BLOCK = 10_000
 
 @dataclass(frozen=True)
 class Listing:
-    """Class names and split -> files (POSIX paths below ``root``) with their labels."""
+    """Class names, and split -> files (POSIX paths below ``root``) with their labels."""
 
     root: Path
     classes: tuple[str, ...]
@@ -47,11 +47,11 @@ def list_images(
 ) -> Listing:
     """List the images of a folder without reading them, in the order of torchvision's ``ImageFolder``.
 
-    ``folders`` maps what is read below ``root`` to splits; classes are the folders of the first, sorted; names that
-    differ in their Unicode form alone are the same. Hidden files and folders are passed over, and files that are no
-    images, which the log says. torchvision's own functions would import torch, follow links in circles, take hidden
-    folders for classes, and pass over folders that may not be read.
-    MoonshineError naming what is missing, empty, unknown, twice there or out of place.
+    ``folders`` maps folders below ``root`` to splits; classes are the folders in the first, sorted; names that differ
+    only in their Unicode form are equal. Hidden files and folders are ignored, as are files that are not images, with a
+    log message. torchvision's own functions would import torch, follow cyclic links, take hidden folders for classes,
+    and ignore unreadable folders.
+    MoonshineError naming what is missing, empty, unknown, duplicate or misplaced.
     """
     try:
         return _list_images(Path(root).expanduser(), folders, optional)
@@ -89,7 +89,7 @@ def _list_images(root: Path, folders: Mapping[str, str], optional: Sequence[str]
 def _images_by_class(
     root: Path, folder: str, classes: Sequence[str], ignored: Counter[str]
 ) -> dict[str, list[str]]:
-    """Class -> its images in one folder; the classes that it has no folder for are left out, which the log says."""
+    """Return class -> its images in one folder; classes without a folder are left out, with a log message."""
     names = {composed(name): name for name in classes}
     own = {names.get(composed(name), name): name for name in _classes(root / folder)}
     if unknown := [name for name in own if name not in classes]:
@@ -98,9 +98,7 @@ def _images_by_class(
             f"allowed: {first_few(classes)}"
         )
     if unseen := [name for name in classes if name not in own]:
-        logger.warning(
-            "%s: no images of %s: results say nothing about them", root / folder, first_few(unseen)
-        )
+        logger.warning("%s: no images of %s; results do not cover them", root / folder, first_few(unseen))
     found = {name: _images(root, root / folder / each, ignored) for name, each in own.items()}
     if empty := [f"{folder}/{name}" for name, images in found.items() if not images]:
         raise MoonshineError(
@@ -131,7 +129,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _images(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
-    """Images below a class folder, others counted in ``ignored``; a folder that links lead to twice is read once."""
+    """Return the images below a class folder; others are counted in ``ignored``. Folders linked twice are read once."""
     seen = {os.path.realpath(above) for above in (root, folder.parent)}
     found: list[str] = []
 
@@ -151,14 +149,14 @@ def _images(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
 
 
 def images_among(names: Iterable[str], ignored: Counter[str]) -> list[str]:
-    """Return the names of images; hidden ones are left out, and others are counted in ``ignored`` by suffix."""
+    """Return the names of images; hidden files are left out, others are counted in ``ignored`` by suffix."""
     shown = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
     ignored.update(suffix or name for name, suffix in shown.items() if suffix not in SUFFIXES)
     return [name for name, suffix in shown.items() if suffix in SUFFIXES]
 
 
 def log_ignored(root: Path, ignored: Counter[str]) -> None:
-    """Log how many files below a folder were passed over, by suffix."""
+    """Log how many files below a folder were ignored, by suffix."""
     if ignored:
         kinds = first_few([f"{count} {suffix}" for suffix, count in sorted(ignored.items())])
         logger.warning(
@@ -167,12 +165,12 @@ def log_ignored(root: Path, ignored: Counter[str]) -> None:
 
 
 def composed(name: str) -> str:
-    """Return a name in one of the Unicode forms of the same characters: file systems and archives change it."""
+    """Return a name in one canonical Unicode form: file systems and archives change the form."""
     return unicodedata.normalize("NFC", name)
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder and not hidden, sorted by name."""
+    """Return the entries of a folder that are not hidden, sorted by name."""
     shown = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return sorted(shown, key=lambda entry: entry.name)
 
@@ -180,7 +178,7 @@ def _visible(folder: Path) -> list[Path]:
 def pair_files(
     root: Path, splits: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]], allowed: str
 ) -> dict[str, list[SceneFiles]]:
-    """Return split -> images with label maps, from the files of both by what they have in common.
+    """Return split -> images with label maps, matched by the common part of their names.
 
     MoonshineError naming all files without a partner at once.
     """
@@ -201,9 +199,9 @@ def pair_files(
 
 
 def checksum_of_contents(root: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of the text that ``sha256sum`` prints for these files below ``root``, sorted by path.
+    """Return the SHA-256 of ``sha256sum``'s output for these files below ``root``, sorted by path.
 
-    UnreadableImages names all of those that cannot be read.
+    UnreadableImages names all that cannot be read.
     """
 
     def content(path: Path) -> str:
@@ -216,13 +214,13 @@ def checksum_of_contents(root: Path, names: Iterable[str]) -> str:
 def checksum_of_sizes(root: Path, names: Iterable[str]) -> str:
     """Return the SHA-256 of a line ``<bytes>  <name>`` for each of these files below ``root``, sorted by path.
 
-    For files that are too many to read. UnreadableImages names all of those that are not there.
+    For too many files to read. UnreadableImages names all that are missing.
     """
     return _checksum(root, names, _size)
 
 
 def _checksum(root: Path, names: Iterable[str], state: Callable[[Path], str | int]) -> str:
-    """SHA-256 of a line ``<state>  <name>`` for each file, sorted by the bytes of the path."""
+    """Return the SHA-256 of a line ``<state>  <name>`` for each file, sorted by the bytes of the path."""
 
     def state_or_error(name: str) -> str | int | OSError:
         try:
@@ -234,7 +232,7 @@ def _checksum(root: Path, names: Iterable[str], state: Callable[[Path], str | in
     failures: dict[str, str] = {}
     digest = hashlib.sha256()
     with ThreadPoolExecutor(THREADS) as pool:
-        # in blocks, because map() keeps something for every name
+        # in blocks, because map() keeps a future for every name
         for start in range(0, len(ordered), BLOCK):
             block = ordered[start : start + BLOCK]
             for name, found in zip(block, pool.map(state_or_error, block), strict=True):
@@ -248,6 +246,6 @@ def _checksum(root: Path, names: Iterable[str], state: Callable[[Path], str | in
 
 def _size(path: Path) -> int:
     found = path.stat()
-    if not S_ISREG(found.st_mode):  # a pipe would be waited for
+    if not S_ISREG(found.st_mode):  # reading a pipe would block
         raise OSError("no regular file")
     return found.st_size

@@ -86,8 +86,8 @@ def _checksum(root: Path, splits: Mapping[str, list[SceneFiles]]) -> str:
 def list_pairs(root: Path) -> dict[str, list[SceneFiles]]:
     """Return split -> (image, label map) below a folder, by name, found without reading them.
 
-    Hidden files are passed over, and files that are no images, which the log says. MoonshineError naming what is
-    missing, and of all splits at once what has no partner.
+    Hidden files are ignored, as are files that are not images, with a log message. MoonshineError naming what is
+    missing, and the files without a partner of all splits at once.
     """
     for name in ("images", "labels"):
         if not (root / name / "train").is_dir():
@@ -113,7 +113,7 @@ def list_pairs(root: Path) -> dict[str, list[SceneFiles]]:
 
 
 def _files(root: Path, name: str) -> dict[str, str]:
-    """Stem, in one Unicode form -> file below ``root``, of the images in a folder, in order."""
+    """Return stem, in one Unicode form -> file below ``root`` for the images in a folder, in order."""
     ignored: Counter[str] = Counter()
     try:
         names = images_among((path.name for path in (root / name).iterdir() if not path.is_dir()), ignored)

@@ -1,4 +1,4 @@
-"""Random numbers that a text chooses, and with them stratified splits."""
+"""Random numbers seeded by a text, and stratified splits drawn with them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def random_state(text: str) -> np.random.RandomState:
-    """Return random numbers that ``text`` alone chooses, of a stream that numpy promises never to change."""
+    """Return a generator seeded by ``text`` alone, whose stream numpy promises never to change."""
     import numpy as np
 
     return np.random.RandomState(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4"))
 
 
 def hold_out(labels: NDArray[Any], share: float, *, seed: int, key: str) -> tuple[Indices, Indices]:
-    """Indices (kept, held out), each ascending: ``share`` of the images, drawn at random within each class.
+    """Return indices (kept, held out), each ascending: ``share`` of the images, drawn at random within each class.
 
     ``labels`` (N,) are 0 to K - 1. The split depends on labels, share, seed and ``key`` ("data.test",
     "data.validation") only, so that two splits of one seed are independent. Counts per class follow the share
     by largest remainders and add up to ``round(share * N)``.
-    Raises MoonshineError, naming ``key``, where a class would have no image on either side.
+    MoonshineError, naming ``key``, if a class would have no image on one side.
     """
     import numpy as np
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the encoded images, or their paths, as they are, and the keys of the description that are about them."""
+    """Return the encoded images, or their paths, unchanged, and the keys of the description that concern them."""
     tensors: dict[str, Tensor] = {}
     for split, (origin, indices) in parts.items():
         strings = source.splits[origin][0]
@@ -35,7 +35,7 @@ def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str
 
 
 def prepare_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return decoded images, uint8 (N, 3, crop, crop), and the keys of the description that are about their size."""
+    """Return decoded images, uint8 (N, 3, crop, crop), and the keys of the description that concern their size."""
     root = Path(source.where)
     images = {
         split: DecodedFiles(root, list(map(os.fsdecode, names)), source.resize, source.crop)
@@ -75,7 +75,7 @@ class DecodedFiles:
         return np.stack([image for image in found if not isinstance(image, str)])
 
     def _decoded(self, name: str) -> Array | str:
-        """The image, or why there is none."""
+        """Return the image, or the reason why there is none."""
         try:
             return decode_file(self.root / name, self.resize, self.crop)
         except Exception as error:  # decoders of damaged files raise almost anything
@@ -84,15 +84,15 @@ class DecodedFiles:
 
 
 def decode_file(path: Path, resize: int, crop: int) -> Array:
-    """Return an image, uint8 (crop, crop, 3): the shorter side becomes ``resize`` pixels, the middle is kept.
+    """Return an image, uint8 (crop, crop, 3): the shorter side is resized to ``resize`` pixels, the centre is kept.
 
     Bilinear with antialiasing and rounded like torchvision's ``Resize`` and ``CenterCrop`` of a PIL image; upright
     according to its EXIF orientation; transparency is dropped and 16 bits become 8, as by torchvision's loader and
-    libpng. Of an animation the first frame. Raises whatever the decoder does for a file that is no image.
+    libpng. An animation gives its first frame. Raises whatever the decoder raises for a file that is not an image.
     """
     from PIL import Image
 
-    if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+    if not S_ISREG(path.stat().st_mode):  # reading a pipe would block
         raise ValueError("no regular file")
     image = open_rgb(path)
     width, height = image.size

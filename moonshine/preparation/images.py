@@ -1,4 +1,4 @@
-"""Arrays of images: the checks that they pass, and their conversion to the prepared form."""
+"""Arrays of images: their checks, and their conversion to the prepared form."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
 _MIN_SIDE = 8
-"""Pixels on the shorter side of an image, at least: three stages halve it twice."""
+"""Fewest pixels on the shorter side of an image: networks of three stages halve it twice."""
 _MAX_COLOURS = 4
-"""Channels that images have without saying so, at most: RGB and transparency."""
+"""Most channels of images for which the study does not state the number: RGB and transparency."""
 GREY_AS_COLOUR = (1, 3)
-"""Channels found and stated where the one is repeated."""
+"""Channels found and stated, if the single channel is to be repeated."""
 
 
 def check_images(source: ImageArrays) -> ImageArrays:
@@ -88,7 +88,7 @@ def _labels(name: str, labels: Array) -> Array:
 
 
 def _class_names(name: str, train_labels: Array, names: Sequence[str] | None) -> Sequence[str]:
-    """Names of the classes, which must each have training images: 0 to K - 1, K at least 2."""
+    """Return the names of the classes, 0 to K - 1, K at least 2, which must each have training images."""
     present = np.unique(train_labels)
     if len(present) == 1:
         raise MoonshineError(f"{name} has the single class {present[0]}; allowed: at least two classes")
@@ -110,7 +110,7 @@ def _in_range(name: str, labels: Array, classes: int) -> None:
 
 
 def channels_of(source: ImageArrays) -> int:
-    """Return the channels of the prepared images; MoonshineError where the study says otherwise, or does not say."""
+    """Return the channels of the prepared images; MoonshineError if the study states others, or must state them."""
     shape = source.splits["train"][0].shape[1:]
     found, stated = shape[-1], source.channels
     if stated is None and found > _MAX_COLOURS:
@@ -131,9 +131,9 @@ def channels_of(source: ImageArrays) -> int:
 def prepare_images(
     source: ImageArrays, parts: Parts, channels: int, folder: Path
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return images, uint8 (N, C, H, W), and the keys of the description that are about their size.
+    """Return images, uint8 (N, C, H, W), and the keys of the description that concern their size.
 
-    They are resized to ``source.size`` squared where that differs: bilinear, with antialiasing where they shrink.
+    They are resized to ``source.size`` squared if that differs: bilinear, with antialiasing if they shrink.
     """
     found = source.splits["train"][0].shape[1:3]
     height, width = (source.size, source.size) if source.size else found
@@ -148,7 +148,8 @@ def fill_tensors(
 ) -> dict[str, Tensor]:
     """Return the chosen images of each split, uint8 (N, C, H, W) of ``shape``.
 
-    Those of a split are an array (N, H, W, C), or give one when they are indexed. UnreadableImages names all failures.
+    The images of a split are an array (N, H, W, C), or an object that returns one when indexed. UnreadableImages names
+    all failures.
     """
     tensors: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
@@ -161,7 +162,7 @@ def fill_tensors(
             except UnreadableImages as error:
                 failures |= error.failures
                 continue
-            # Assignment repeats the single channel of grey images where colour is wanted.
+            # If colour is wanted, assignment repeats the single channel of grey images.
             planar[start : start + step] = _resized(torch.from_numpy(chunk).permute(0, 3, 1, 2), *shape[1:])
         tensors[f"{split}_images"] = planar
     if failures:

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
 _GREY = 0
-"""The colour type of a PNG without colours, palette or transparency."""
+"""Colour type of a PNG without colour, palette or transparency."""
 QUARTER_TURNS = range(5, 9)
-"""EXIF orientations that exchange height and width."""
+"""EXIF orientations that swap height and width."""
 
 
 def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return images, uint8 (N, 3, H, W), and label maps, uint8 (N, H, W), with what a description says of them.
+    """Return images, uint8 (N, 3, H, W), and label maps, uint8 (N, H, W), with the keys of the description.
 
-    Images are turned upright; label maps hold classes and `VOID`. Both are resized to ``scenes.size`` (height, width)
-    where that is given: images bilinear with antialiasing, labels to the nearest.
-    MoonshineError naming every file that cannot be read, has another size than its label map or than the others, is
-    turned by an EXIF orientation that may or may not be its label map's too, or holds a label that the study does not
-    know; a class that no training image shows; and a split to be scored without any label.
+    Images are turned upright; label maps hold classes and `VOID`. Both are resized to ``scenes.size`` (height, width),
+    if given: images bilinear with antialiasing, labels to the nearest.
+    MoonshineError naming every file that cannot be read, has another size than its label map or than the others, has an
+    EXIF orientation that may or may not apply to its label map, or holds an unknown label; classes without a training
+    image; and a scored split without any label.
     """
     pairs = {
         split: [scenes.splits[origin][index] for index in indices]
@@ -73,20 +73,20 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
 
 
 def _size(scenes: Scenes, pairs: Mapping[str, Sequence[SceneFiles]]) -> tuple[int, int]:
-    """Height and width of the first image that can be read; the others are named when all are decoded."""
+    """Return height and width of the first readable image; unreadable ones are named when all are decoded."""
     for split in pairs.values():
         for name, _ in split:
             with suppress(Exception):  # decoders of damaged files raise almost anything
                 found = open_rgb(scenes.file(name))
                 return found.height, found.width
-    return 1, 1  # no image can be read, so none has another size
+    return 1, 1  # no image can be read, so the size is never compared
 
 
 def _decoded(
     scenes: Scenes, pairs: Sequence[SceneFiles], size: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor] | str]:
-    """Each image (3, H, W) with its classes (H, W), or what is wrong with it, in order."""
-    table = np.full(256, -1, np.int16)  # label in a file -> class, or -1 for what is allowed nowhere
+    """Yield each image (3, H, W) with its classes (H, W), or the error, in order."""
+    table = np.full(256, -1, np.int16)  # label in a file -> class, or -1 for an invalid label
     table[list(scenes.ids)] = list(scenes.ids.values())
     table[list(scenes.void)] = VOID
 
@@ -135,9 +135,9 @@ def _scene(scenes: Scenes, pair: SceneFiles, size: tuple[int, int], table: Array
 
 
 def _turned(ids: Image, size: tuple[int, int], turned_by: int | None, pair: SceneFiles) -> Image:
-    """A label map upright: by its own EXIF orientation, else as its size tells beside the upright image's ``size``.
+    """Return a label map upright: by its own EXIF orientation, else by comparing its size to the upright image's.
 
-    MoonshineError where the image was turned and the map says in neither way whether it was drawn before or after.
+    MoonshineError if the image was turned and neither tells whether the map was drawn before or after.
     """
     from PIL import ImageOps
     from PIL.ExifTags import Base
@@ -166,7 +166,7 @@ def _classes(scenes: Scenes, name: str, ids: Image, table: Array) -> Array:
 
 
 def _check_depth(opened: ImageFile, name: str) -> None:
-    """Refuse grey of other than 8 bits: Pillow stretches fewer over 0 to 255, and the ids would be others."""
+    """Refuse grey of other than 8 bits: Pillow scales fewer bits to 0 to 255, which would change the ids."""
     file = opened.fp
     assert file
     place = file.tell()
@@ -186,7 +186,7 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _shares(scenes: Scenes, labels: Tensor) -> list[float]:
-    """The share of each class among all training pixels, void included: so the weights of ERFNet's authors fit."""
+    """Return the share of each class among all training pixels, void included, as ERFNet's authors count them."""
     counts = torch.zeros(256, dtype=torch.int64)
     for label_map in labels:
         counts += torch.bincount(label_map.flatten().long(), minlength=256)

@@ -25,11 +25,11 @@ COLOUR = 3
 def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
     """Read, verify and split the data of a study, write them into ``folder``, and return their description.
 
-    ``config.validation`` of the training images, stratified where an image has one label, become the validation split
-    unless the source brings its own. ``mean`` and ``std`` are ``config.normalisation``, else those of the training
-    images that remain; ``resize_rule`` says what was done to the size. The same study gives the same bytes. Nothing is
-    left behind before everything is verified, and images that do not fit in memory wait in a nameless file beside
-    ``folder``.
+    A share ``config.validation`` of the training images, stratified if an image has one label, becomes the validation
+    split unless the source has its own. ``mean`` and ``std`` are ``config.normalisation``, else those of the remaining
+    training images; ``resize_rule`` describes the resizing. The same study gives the same bytes. Nothing is written
+    into ``folder`` before everything is verified, and images that do not fit in memory are kept in an unnamed temporary
+    file beside it.
     MoonshineError for data that are missing, damaged or inconsistent, and for a folder that cannot be written.
     """
     folder = Path(folder)
@@ -74,7 +74,7 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
 
 
 def _parts(labels: Mapping[str, NDArray[np.int64]], config: DataSection) -> Parts:
-    """Split -> the split of the source that its images are in, and their indices there."""
+    """Return split -> split of the source that contains its images, and their indices there."""
     parts = {split: (split, np.arange(len(each))) for split, each in labels.items()}
     if "validation" not in parts and config.validation > 0:
         kept, held = hold_out(

@@ -1,4 +1,4 @@
-"""Tensors of images: room for them, their statistics, and how they came to their size."""
+"""Image tensors: allocation, statistics and resize rule."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from moonshine.errors import MoonshineError
 
 Parts = Mapping[str, tuple[str, NDArray[np.int64]]]
-"""Split -> the split of the source that its images are in, and their indices there."""
+"""Split -> split of the source that contains its images, and their indices there."""
 CHUNK = 1 << 21
-"""Pixels times channels worked on at once: what is copied on the way stays small at every number and size of images."""
+"""Pixels times channels processed at a time, which bounds temporary copies whatever the number and size of images."""
 
 
 def reserve(folder: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return a uint8 tensor with a place on the disk of ``folder``, to which the system moves it if memory is short."""
+    """Return a uint8 tensor backed by a file on the disk of ``folder``, for data larger than memory."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
@@ -35,7 +35,7 @@ def reserve(folder: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def mean_and_std(where: str, images: Tensor) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation per channel of pixels in [0, 1], from integer sums and so exact."""
+    """Return mean and standard deviation per channel of pixels in [0, 1], exact, from integer sums."""
     means, deviations = [], []
     for channel in range(images.shape[1]):
         histograms = [
@@ -60,7 +60,7 @@ def mean_and_std(where: str, images: Tensor) -> tuple[list[float], list[float]]:
 def resize_rule(
     resize: int | Sequence[int] | None, crop: int | None = None, *, antialias: bool = True
 ) -> dict[str, Any]:
-    """Describe in torchvision's terms how images came to their size; ``resize`` None: they were found in it."""
+    """Return the resizing of images in torchvision's terms; ``resize`` None: they had their size already."""
     if resize is None:
         return dict.fromkeys(("resize", "crop", "interpolation", "antialias"))
     return {

@@ -1,8 +1,8 @@
-"""Sizes of exported files as a sum over blocks, estimated from files that were really exported.
+"""Sizes of exported files as a sum over blocks, estimated from a few files that are actually exported.
 
-An exported file is a graph with its weights, and nearly, not exactly, a sum over the places of the network: so many
-bytes for each parameter, for what each batch norm holds, for each tensor, which stands for a node of the graph, and
-for each weight that is generated from fewer numbers, which graphs in ONNX store.
+An exported file is a graph with its weights. Its size is nearly a sum over the places of the network: a number of bytes
+per parameter, per buffer of a batch norm, per tensor (for its node in the graph), and per generated weight, which ONNX
+stores in full.
 Such a sum is off by up to 80 bytes for the INT8 files of ResNet-56 with each of the paper's blocks everywhere and of
 mixtures (by 16 for WRN-16-1); one of parameters alone by 44,000.
 """
@@ -29,18 +29,18 @@ Files = list[tuple[Mixture, int]]
 """Networks, and the bytes of their files."""
 
 NEAR_THE_LIMIT = 3
-"""Networks that are exported to correct the estimate where it decides."""
+"""Networks near a limit that are exported to correct the estimate."""
 ALIKE = 1e-6
-"""A network whose file would tell less than this share of what the first one's does is not exported."""
+"""A network is exported only if its file adds at least this share of the first one's information."""
 
 
 def with_exported_sizes(
     known: SpaceCosts, budgets: Sequence[Budget], export: Export, rng: np.random.Generator
 ) -> SpaceCosts:
-    """Return the costs with an estimate of every exported size that is limited, for up to nine exports of each.
+    """Return the costs with an estimate of every exported size that is limited, from up to nine exports of each.
 
-    It is fitted to the files of networks that differ most, of the smallest one, and of a few near a limit, and then
-    raised until none of these is estimated too small. What is chosen by it must be exported and checked.
+    It is fitted to the files of the networks that differ most, of the smallest one, and of a few near a limit, and then
+    raised until none of these is underestimated. A network chosen by it must still be exported and checked.
     `Impossible` if even the file of the smallest network is over its budget.
     """
     limited = {budget.measure: budget for budget in budgets if budget.measure in EXPORTED}
@@ -73,7 +73,7 @@ def with_exported_sizes(
 
 
 def fitted(known: SpaceCosts, measure: str, files: Files) -> SpaceCosts:
-    """Return the costs with an estimate of ``measure``: the least-squares fit to ``files`` of what the places hold."""
+    """Return the costs with an estimate of ``measure``: a least-squares fit of the places' contents to ``files``."""
     held = _held(known, [blocks for blocks, _ in files])
     scale = np.maximum(held.max(axis=0), 1)
     sizes = np.array([size for _, size in files], dtype=float)
@@ -87,7 +87,7 @@ def fitted(known: SpaceCosts, measure: str, files: Files) -> SpaceCosts:
 
 
 def most_different(known: SpaceCosts) -> list[dict[str, str]]:
-    """Return at most five networks, one block wherever it fits in each, from which the sizes of the others follow."""
+    """Return at most five uniform networks, from whose files the sizes of the others can be estimated."""
     blocks = dict.fromkeys(block for row in known.table.values() for block in row)
     networks = [
         {path: block if block in row else next(iter(row)) for path, row in known.table.items()}
@@ -111,7 +111,7 @@ def _contents(cost: PlaceCost) -> tuple[int, int, int, int]:
 
 
 def _raised(known: SpaceCosts, budget: Budget, smallest: Mixture, off: float) -> SpaceCosts:
-    """The estimate ``off`` higher, but not so much that the smallest network, whose file fits, does not."""
+    """Raise the estimate by ``off``, but not so far that the smallest network, whose file fits, no longer does."""
     measure = budget.measure
     off = min(off, budget.limit - known.of(measure, smallest))
     table = {

@@ -26,7 +26,7 @@ ReportProgress = Callable[[str, int, int | None], None]
 
 
 class Potentials:
-    """The Fisher potentials of some networks of a space on one minibatch; each initialisation is computed once.
+    """Fisher potentials of networks of a space on one minibatch; each initialisation is computed once.
 
     Initialisation i draws its weights with ``seed + i`` from torch's global generator. Networks are built on the CPU,
     in channels last where they run so (measured: 1.6 times as fast on a CPU, see benchmarks/search.py), and run where
@@ -50,7 +50,7 @@ class Potentials:
         self._progress = progress
         self._known: dict[tuple[int, int], float] = {}
         self.expected = 0
-        """How many will be computed, for ``progress("networks scored", computed, expected)``."""
+        """Number that will be computed, for ``progress("networks scored", computed, expected)``."""
 
     def mean(self, index: int, initialisations: int) -> float:
         """Return the mean over the first initialisations of one network."""
@@ -79,9 +79,8 @@ def per_place(network: nn.Module, images: Tensor, labels: Tensor, paths: Sequenc
 
     Activation and gradient are at the output of the block there, before the residual sum; the
     loss is the mean cross-entropy of ``images`` (N, channels, height, width) with ``labels``, in train mode. No
-    gradient of a weight is computed. The network's modes and flags are afterwards as they were; its batch norm
-    statistics have seen the images. MoonshineError for a potential that is not finite, and if the logits depend on no
-    place.
+    gradient of a weight is computed. The network's modes and flags are restored afterwards; its batch norm statistics
+    are updated by the images. MoonshineError for a potential that is not finite, and if the logits depend on no place.
     """
     with _as_in_training(network), torch.enable_grad():
         found = _attempt(network, images, labels, paths, copied=False)
@@ -119,7 +118,7 @@ def _attempt(
     with ExitStack() as hooks:
         for path in paths:
             hooks.enter_context(end_of(network, path).register_forward_hook(watch(path)))
-        # a copy: others are scored on these images too, and a network may write into its input
+        # a copy: other networks are scored on these images too, and a network may write into its input
         loss = F.cross_entropy(network(images.clone()).float(), labels)
     if any(activation._version != version for activation, version in versions):
         return None

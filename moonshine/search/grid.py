@@ -1,9 +1,9 @@
-"""Counts, samples and lists the combinations of one number from each row whose total lies in a range.
+"""Counting, sampling and listing of the combinations of one number from each row whose total lies in a range.
 
 By dynamic programming over the rows: the number of ways to reach each total with the rows from i on. Counts are
-float64, which is exact where it matters: they are sums of numbers that are not negative, so what is impossible counts
-exactly 0, and the relative error of a count is below 1e-15 times the number of additions. A layer that nears the
-largest float is divided by a power of two, which rounds nothing below 2^1900 combinations.
+float64, which is exact where it matters: they are sums of non-negative numbers, so an impossible total counts exactly
+0, and the relative error of a count is below 1e-15 times the number of additions. A layer that nears the largest float
+is divided by a power of two, which rounds nothing below 2^1900 combinations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def to_grid(rows: Sequence[Sequence[float]], rest: float, top: float) -> Grid:
     lowest = [min(row) for row in rows]
     least = rest + sum(lowest)
     above = [np.asarray(row, dtype=np.float64) - low for row, low in zip(rows, lowest, strict=True)]
-    # of numbers that are all the same, any divides the differences
+    # if all numbers are equal, anything divides the differences
     divisor = math.gcd(*(int(value) for row in above for value in row)) or max(math.ceil(top - least), 1)
     whole = all((row % 1 == 0).all() for row in above)
     if whole and top - least <= divisor * BINS:
@@ -64,7 +64,7 @@ def to_grid(rows: Sequence[Sequence[float]], rest: float, top: float) -> Grid:
 
 @dataclass(frozen=True)
 class Ways:
-    """``counts[i][t]``: in how many ways the rows from i on total t steps, up to a common power of two per i."""
+    """``counts[i][t]``: number of ways in which the rows from i on total t steps, up to a power of two per i."""
 
     grid: Grid
     counts: tuple[NDArray[np.float64], ...]
@@ -98,7 +98,7 @@ class Ways:
             option = np.tile(np.arange(len(steps)), len(chosen))
             chosen = np.column_stack([np.repeat(chosen, len(steps), axis=0), option])
             used = np.repeat(used, len(steps)) + steps[option]
-            # a start is kept if some way to go on ends between the bounds
+            # a start is kept if it can be continued to a total between the bounds
             reached = np.concatenate([[0], np.cumsum(self.counts[row + 1] > 0)])
             kept = (used <= high) & (
                 reached[np.maximum(high - used, -1) + 1] > reached[np.maximum(low - used, 0)]

@@ -1,4 +1,4 @@
-"""What budgets leave of a space: why one cannot be met, and the blocks that none of its networks can have."""
+"""Effect of budgets on a space: why one cannot be met, and the blocks that no network within them can have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moonshine.errors import MoonshineError
 from moonshine.search.place_costs import PlaceCost, SpaceCosts
 
 PLACES_NAMED = 3
-"""Most places that an error names of those that hold up the smallest network."""
+"""Most places that an error names as the cause of the smallest network's size."""
 
 
 class Impossible(MoonshineError):
@@ -26,7 +26,7 @@ class Impossible(MoonshineError):
 
 
 def check_reachable(costs: SpaceCosts, budget: Budget) -> None:
-    """Raise `Impossible` if no network of the space is within the budget: it names the places that hold it up."""
+    """Raise `Impossible`, naming the largest places, if no network of the space is within the budget."""
     least, _ = costs.reachable(budget.measure)
     if budget.allows(least):
         return
@@ -47,16 +47,16 @@ def check_reachable(costs: SpaceCosts, budget: Budget) -> None:
 
 
 def within_peak(costs: SpaceCosts, limit: float) -> SpaceCosts:
-    """Return the costs without the blocks that exceed a peak at their place: exactly the networks within it remain.
+    """Return the costs without the blocks that exceed the peak at their place: exactly the networks within it remain.
 
-    What lives outside a place while its block runs does not depend on the other blocks. Every place must have a block
+    Activations outside a place while its block runs do not depend on the other blocks. Every place must have a block
     within the limit, see `check_reachable`.
     """
     return costs.keeping(lambda cost, row: cost.peak_activation_bytes <= limit)
 
 
 def without_costlier(costs: SpaceCosts) -> SpaceCosts:
-    """Return the costs without the blocks that, at their place, save no parameters or MACs and cost more of one."""
+    """Return the costs without the blocks that cost more parameters or MACs than S at their place and save neither."""
 
     def is_wanted(cost: PlaceCost, row: Mapping[str, PlaceCost]) -> bool:
         if "S" not in row:

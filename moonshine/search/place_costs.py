@@ -1,4 +1,4 @@
-"""The cost that each block adds at each place, so that a candidate's cost needs no network to be built."""
+"""Cost of each block at each place, so that the cost of a candidate is known without building it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlaceCost:
-    """What a block at one place, or all that is no place, adds to the costs of its network."""
+    """Contribution of a block at one place, or of everything outside the places, to the costs of its network."""
 
     parameters: int
     macs: int
-    peak_activation_bytes: int  # of everything that lives while it runs
+    peak_activation_bytes: int  # of all live activations while it runs
     tensors: int = 0
     data_bytes: int = 0  # of its tensors in fp32
     folded: int = (
@@ -51,7 +51,7 @@ class PlaceCost:
 
 @dataclass(frozen=True)
 class SpaceCosts:
-    """The costs of every network of a space, from those at its places; measures are those of `PlaceCost.of`.
+    """Costs of every network of a space, from those at its places; measures are those of `PlaceCost.of`.
 
     Parameters, MACs and peak activation memory are those that `moonshine.costs.cost.cost` finds in the built network.
     The fp32 file is at most as large as its estimate, which exceeds it by a few bytes per tensor.
@@ -79,7 +79,7 @@ class SpaceCosts:
     def with_estimate(
         self, measure: str, rest: float, table: Mapping[str, Mapping[str, float]]
     ) -> SpaceCosts:
-        """Return these costs and one more measure, which is a sum over the rest and the places."""
+        """Return these costs with one more measure, which is a sum over the rest and the places."""
 
         def add(cost: PlaceCost, value: float) -> PlaceCost:
             return replace(cost, estimates={**cost.estimates, measure: value})
@@ -91,7 +91,7 @@ class SpaceCosts:
         return SpaceCosts(add(self.rest, rest), added)
 
     def keeping(self, wanted: Callable[[PlaceCost, Mapping[str, PlaceCost]], bool]) -> SpaceCosts:
-        """Return these costs with those blocks at each place whose cost, among all those at the place, is wanted."""
+        """Return these costs with only the blocks at each place for which ``wanted(cost, row of the place)`` holds."""
         table = {
             path: {block: cost for block, cost in row.items() if wanted(cost, row)}
             for path, row in self.table.items()
@@ -102,8 +102,8 @@ class SpaceCosts:
 def place_costs(space: Space, latencies: Latencies | None = None) -> SpaceCosts:
     """Measure what each block costs at each place, on one network per block that has it wherever it fits.
 
-    Takes one forward pass of batch 1 per block; ``latencies`` were measured before. MoonshineError if what is no place
-    costs differently in two of the networks.
+    Takes one forward pass of batch 1 per block; ``latencies`` were measured before. MoonshineError if the layers
+    outside the places have different costs in two of the networks.
     """
     rest: PlaceCost | None = None
     table: dict[str, dict[str, PlaceCost]] = {path: {} for path in space.places}
@@ -128,7 +128,7 @@ def place_costs(space: Space, latencies: Latencies | None = None) -> SpaceCosts:
 
 
 def with_latencies(known: SpaceCosts, latencies: Latencies) -> SpaceCosts:
-    """Return the costs with latencies, and log those of a busy machine."""
+    """Return the costs with latencies, and log the unreliable ones."""
     if latencies.unreliable:
         spread = max(latencies.unreliable.values())
         logger.warning("the latency of %s %s", ", ".join(latencies.unreliable), unreliable(spread))
@@ -136,7 +136,7 @@ def with_latencies(known: SpaceCosts, latencies: Latencies) -> SpaceCosts:
 
 
 def _measure(space: Space, blocks: Mixture) -> dict[str, PlaceCost]:
-    """Path -> its cost in the network with these blocks; ``""`` is what is no place."""
+    """Return path -> cost in the network with these blocks; ``""`` is everything outside the places."""
     with torch.device("meta"):
         network = space.build(blocks)
     tensors = {

@@ -29,7 +29,7 @@ from moonshine.search.space import Space
 class Latencies:
     """Milliseconds of each block at each place and of the rest, to 3 digits; batch 1, as `moonshine.costs.latency`.
 
-    ``spread`` is the share by which the times of a block, all its places together, differ when they are measured again.
+    ``spread`` is the relative difference of a block's time, over all its places, when it is measured again.
     """
 
     rest_ms: float
@@ -39,7 +39,7 @@ class Latencies:
 
     @property
     def unreliable(self) -> dict[str, float]:
-        """The blocks whose times are those of a busy machine, with their spreads."""
+        """Blocks whose times are unreliable, with their spreads."""
         return {block: spread for block, spread in self.spread.items() if spread > RELIABLE}
 
 
@@ -47,8 +47,8 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> La
     """Measure medians over ``repeats`` forward passes of a network per block, which has it wherever it fits.
 
     Every network is visited twice, after all the others, and up to four times where two visits differ, see
-    `moonshine.costs.latency.settled`. The sum over the places of a network only estimates its latency: what a block
-    leaves in the caches, its neighbour finds. torch's threads and random generator are left as they were.
+    `moonshine.costs.latency.settled`. The sum over the places of a network only estimates its latency, because
+    neighbouring blocks share the caches. torch's threads and random generator are restored.
     """
     images = torch.zeros(1, *space.input_shape)
     visits: dict[str, list[Visit]] = {block: [] for block in space.blocks}
@@ -67,7 +67,7 @@ def measure_latencies(space: Space, *, threads: int = 1, repeats: int = 3) -> La
 
 
 def _visit(space: Space, block: str, images: torch.Tensor, repeats: int) -> Visit:
-    """The milliseconds at every place of a network with one block; ``""`` is what runs outside the places."""
+    """Return the milliseconds at every place of a network with one block; ``""`` is everything outside the places."""
     network = space.build(space.uniform(block)).eval()
     images = images.contiguous(memory_format=choose_memory_format(network, images))
     passes, waited = _time(network, images, space.places, repeats)
@@ -79,7 +79,7 @@ def _visit(space: Space, block: str, images: torch.Tensor, repeats: int) -> Visi
 def _time(
     network: nn.Module, images: torch.Tensor, paths: Sequence[str], repeats: int
 ) -> tuple[list[dict[str, float]], float]:
-    """Path -> milliseconds, of each forward pass; and the share in which the process waited."""
+    """Return path -> milliseconds of each forward pass, and the share of time in which the process waited."""
     passes: list[dict[str, float]] = []
     started: list[float] = []
 

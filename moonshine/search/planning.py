@@ -1,4 +1,4 @@
-"""Plans: what a budget leaves of a network, before anything is trained."""
+"""Plans: the students of a network that fit a budget, before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from moonshine.search.sampling import sample
 from moonshine.search.space import Mixture, Space
 
 MEASURED = ("parameters", "macs", "fp32", "peak")
-"""Measures of every plan; latency and what the budgets limit come on top."""
+"""Measures of every plan, besides latency and those that the budgets limit."""
 DRAWN = 400
 TRIES = 4
-"""Most mixtures that are exported for each that is wanted."""
+"""Most exports per mixture that is asked for."""
 NEAREST = 5
 MARGIN = 1.05
-"""Files whose estimate is up to so many times the budget are really exported."""
+"""Files whose estimate is up to this multiple of the budget are actually exported."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A network of a plan: the value of every measure that is known of it, and whether it fits all budgets."""
+    """Network of a plan: the values of its known measures, and whether it fits all budgets."""
 
     name: str
     blocks: Mixture
@@ -40,12 +40,12 @@ class Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget leaves of a network.
+    """Students of a network under a budget.
 
     ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
-    latency of all places with it, and with S in the same places; those in ``slower`` take longer than what they
-    replace by more than the spread of both measurements. ``unreliable`` maps blocks to the share by which their
-    latency differed when it was measured again, where that is large, as on a busy machine.
+    latency of its places with it and with S; the blocks in ``slower`` take longer than S by more than the spread of
+    both measurements. ``unreliable`` maps blocks to the relative difference of repeated measurements, if it is large,
+    as on a busy machine.
     """
 
     teacher: Option
@@ -69,12 +69,12 @@ def plan_students(
     """Return every uniform student and the ``mixed`` best mixtures under the budgets, with what they cost.
 
     Best means most multiply-accumulates, the strongest score that needs no data; the search for the mixed student of a
-    study uses Fisher potential. ``latencies`` measures (or remembers) those of blocks at their places, whose sums are
-    the networks' (see `moonshine.search.place_latency`). ``export`` is called where a budget limits an exported file.
-    `Impossible` for a budget that no network of the space meets: it names the minimum and what holds it up.
+    study uses Fisher potential. ``latencies`` returns those of blocks at their places, whose sums are the networks'
+    (see `moonshine.search.place_latency`). ``export`` is called if a budget limits an exported file. `Impossible` for a
+    budget that no network of the space meets: it names the minimum and the largest places.
     """
     known = place_costs(space)
-    for budget in budgets:  # what needs no measurement first
+    for budget in budgets:  # first without the measurements that take long
         if budget.measure not in (*EXPORTED, "latency"):
             check_reachable(known, budget)
     times = latencies()
@@ -119,9 +119,9 @@ def plan_students(
 
 
 def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[Option, ...]]:
-    """Return the teacher, and the students that come nearest to a budget that was refused, nearest first.
+    """Return the teacher, and the students nearest to a budget that cannot be met, nearest first.
 
-    With the measures that were known by then; sizes of files are estimates.
+    With the measures known so far; sizes of files are estimates.
     """
     known, limited = refused.costs, refused.budget.measure
     measures = dict.fromkeys((*MEASURED, *known.rest.estimates))
@@ -138,7 +138,7 @@ def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[O
 
 
 def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Mixture]:
-    """Mixtures that are estimated to fit, those that compute most first."""
+    """Return mixtures that are estimated to fit, those with the most MACs first."""
     try:
         found = sample(without_costlier(known), budgets, DRAWN, np.random.default_rng(seed)).networks
     except (

@@ -1,7 +1,7 @@
 """Rivals: the largest ordinary network of the teacher's family within the same budget.
 
-What a cheap block saves could also be saved by fewer channels or fewer layers; a rival is the largest network that does
-one or the other and nothing else. Loads torch only to measure, so that a study is checked without it.
+Fewer channels or fewer layers could save as much as a cheap block; a rival is the largest network with one or the other
+and no other change. Loads torch only to measure, so that a study is checked without it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 WIDTH_STEPS = 64
-"""Width is scaled in steps of one so many-th of the teacher's."""
+"""Number of steps into which the teacher's width is divided."""
 
 SAME_AS = {"torchvision/resnet18": "resnet-18", "torchvision/resnet34": "resnet-34"}
-"""Third-party models that are networks of a built-in family."""
+"""Third-party models that are equal to a network of a built-in family."""
 
 
 def rival_candidates(teacher: str, scale: str) -> tuple[str, ...]:
     """Return the names of the smaller networks of a teacher's family that differ in width or in depth alone, ascending.
 
-    Of widths, every distinct network in steps of 1/64 of the teacher's.
-    MoonshineError for a teacher without a family, another ``scale``, and a teacher that has nothing below it.
+    Widths: every distinct network in steps of 1/64 of the teacher's.
+    MoonshineError for a teacher without a family, an invalid ``scale``, and a teacher without smaller networks.
     """
     if is_model(teacher) and teacher not in SAME_AS:
         raise MoonshineError(
-            f"rival: {teacher} has no family of networks; allowed: {', '.join(SAME_AS)}; {ALLOWED_NETWORKS}"
+            f"rival: {teacher} belongs to no family of networks; allowed: {', '.join(SAME_AS)}; {ALLOWED_NETWORKS}"
         )
     design = parse_network(SAME_AS.get(teacher, teacher))
     if scale == "width":
@@ -72,7 +72,7 @@ def rival(
     input_shape: Sequence[int],
     size: Callable[[nn.Module, str], float] | None = None,
 ) -> str:
-    """Return the name of the largest network that all budgets allow among `rival_candidates`.
+    """Return the name of the largest network among `rival_candidates` that fits all budgets.
 
     ``input_shape`` is (channels, height, width). Parameters, MACs, fp32 bytes and peak memory are those of
     `moonshine.costs.cost.cost`; ``size(module, measure)`` returns the other measures of an untrained network, and is
@@ -98,7 +98,7 @@ def rival(
 
     @cache
     def exceeded(name: str) -> tuple[str, ...]:
-        """The measures that are over budget, with their values; the dear ones only where the others are not."""
+        """Return the measures over budget with their values; expensive ones only if the cheap ones fit."""
         with torch.device("meta"):
             shadow = build(name, "S", num_classes, input_shape[0])
         costs = cost(shadow, input_shape)
@@ -121,7 +121,7 @@ def rival(
 
 
 def _alike(names: Sequence[str]) -> list[list[str]]:
-    """The names in groups of the same shortcuts: peak memory falls where a stage becomes as wide as its input."""
+    """Group the names by equal shortcuts: peak memory drops when a stage becomes as wide as its input."""
     groups: dict[tuple[bool, ...], list[str]] = {}
     for name in names:
         shortcuts = tuple(before != after for before, after in pairwise(parse_network(name).channels))

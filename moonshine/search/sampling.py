@@ -1,4 +1,4 @@
-"""Uniform sampling from the networks of a space that are within a budget."""
+"""Uniform sampling of the networks of a space within a budget."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from moonshine.search.place_costs import SpaceCosts
 logger = logging.getLogger(__name__)
 
 LISTED = 4
-"""A window is listed, not drawn from, if it holds at most so many networks for each that is asked for."""
+"""A window is listed, not sampled, if it holds at most this many networks per network that is asked for."""
 DRAWN_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Different networks within all budgets, drawn from a window below one of them."""
+    """Distinct networks within all budgets, drawn from a window below one of them."""
 
     networks: tuple[dict[str, str], ...]
     measure: str | None  # that the window is of; None if only the peak is limited, which needs no window
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """The totals of one measure from ``low`` to ``high``; ``share`` is what it takes of the measure's range."""
+    """Range of totals of one measure, from ``low`` to ``high``; ``share`` is its share of the measure's full range."""
 
     budget: Budget
     low: float
@@ -55,7 +55,7 @@ def sample(
     window: float = 0.025,
     most_drawn: int | None = None,
 ) -> Sample:
-    """Draw different networks, uniformly from those whose total lies in [(1 - window) * limit, limit].
+    """Draw distinct networks, uniformly from those whose total lies in [(1 - window) * limit, limit].
 
     By dynamic programming over the places for the budget whose window is the smallest share of its range; by rejection
     for the others. A peak limits the blocks at each place separately. A budget above the largest network counts as
@@ -83,15 +83,15 @@ def sample(
             return found
     refused = ", ".join(f"{by} {times:,}" for by, times in drawing.refused.most_common())
     raise MoonshineError(
-        f"budget {', '.join(map(str, budgets))}: of {drawing.drawn:,} networks drawn none is within all of them; "
-        f"refused by {refused}; allowed: budgets that one network can keep to"
+        f"budget {', '.join(map(str, budgets))}: none of {drawing.drawn:,} drawn networks is within all of them; "
+        f"refused by {refused}; allowed: budgets that one network can meet"
     )
 
 
 def _windows(costs: SpaceCosts, budgets: Sequence[Budget], width: float) -> list[Window]:
-    """The windows of the additive budgets that refuse something, smallest share first.
+    """Return the windows of the additive budgets that exclude a network, smallest share first.
 
-    Without any such, the one at the top of what is reachable.
+    If there are none, the window at the top of the reachable range.
     """
     binding: list[Window] = []
     idle: list[Window] = []
@@ -111,9 +111,9 @@ def _windows(costs: SpaceCosts, budgets: Sequence[Budget], width: float) -> list
 
 @dataclass
 class _Drawing:
-    """Draws networks, of which ``number`` are wanted and ``most`` may be drawn in each window.
+    """Drawing of ``number`` networks, with at most ``most`` draws per window.
 
-    ``refused`` counts by the measure whose budget refused a network; one that was drawn before is "repeated".
+    ``refused`` counts the draws by the measure whose budget refused them; repeated draws count as "repeated".
     """
 
     costs: SpaceCosts
@@ -166,7 +166,7 @@ class _Drawing:
             wider = max(1, 2 * wider)
 
     def _terms(self, window: Window | None) -> tuple[float, list[list[float]]]:
-        """Return what no place changes, and a row for each place, which add up to the measure of a window."""
+        """Return the constant part, and a row for each place, of the sum that is a window's measure."""
         if window is None:
             return 0, [[0.0] * len(row) for row in self.costs.table.values()]
         measure = window.budget.measure
@@ -176,7 +176,7 @@ class _Drawing:
     def _draw(
         self, ways: Ways, first: int, last: int, main: Window | None, others: Sequence[Window]
     ) -> list[dict[str, str]]:
-        """Different networks of the ``first`` to the ``last`` step that all windows allow."""
+        """Return distinct networks of ``first`` to ``last`` steps that all windows allow."""
         found: dict[tuple[int, ...], None] = {}
         few = ways.log10(first, last) <= math.log10(LISTED * self.number)
         left = self.most
@@ -202,7 +202,7 @@ class _Drawing:
         return [dict(zip(self.costs.table, each, strict=True)) for each in blocks]
 
     def _refusals(self, chosen: Integers, main: Window | None, others: Sequence[Window]) -> list[str]:
-        """By network, the first measure that refuses it or nothing; only ``main`` refuses what is below its window."""
+        """Return for each network the first measure that refuses it, or None; only ``main`` has a lower bound."""
         found = np.full(len(chosen), "", dtype=object)
         for window in ([main] if main else []) + list(others):
             rest, rows = self._terms(window)

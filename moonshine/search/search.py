@@ -28,7 +28,7 @@ from moonshine.search.space import Mixture, Space
 from moonshine.structures.structure import ScoredMixture, SearchRecord
 
 EXPORTS = 20
-"""Most exports of candidates for each that is wanted, before a search gives up on a budget of exported bytes."""
+"""Most exports per candidate that is asked for, before a search gives up on a budget of exported bytes."""
 
 
 def search(
@@ -42,21 +42,20 @@ def search(
     progress: ReportProgress | None = None,
     known: SpaceCosts | None = None,
 ) -> SearchRecord:
-    """Return the best of ``mixed.candidates`` networks drawn from the window of the budget, and how it was found.
+    """Return the best of ``mixed.candidates`` networks drawn from the window of the budget, and the search's record.
 
-    No block is in a place where it saves neither parameters nor MACs, see `moonshine.search.limits.without_costlier`.
+    No block is at a place where it saves neither parameters nor MACs, see `moonshine.search.limits.without_costlier`.
 
-    Scores: ``fisher`` takes the first initialisation of all, then the mean of ``initialisations`` of the ``best``;
-    ``parameters`` and ``macs`` take the largest, ``random`` the first that was drawn. With ``mixed.finalists`` the
+    Scores: ``fisher`` scores one initialisation of every candidate, then the mean over ``initialisations`` of the
+    ``best``; ``parameters`` and ``macs`` choose the largest, ``random`` the first drawn. With ``mixed.finalists`` the
     first ``count`` are passed to ``finalist``, which returns a validation error, and the lowest wins. ``images`` (N,
     channels, height, width) and ``labels`` are the minibatch, of which the first ``batch_size`` are used; networks are
-    scored where they are, on torch's threads.
+    scored on its device.
     A budget on exported files needs ``size(network, measure)``, which exports an untrained network in the format of a
     measure and returns the bytes of its file: candidates are then drawn by an estimate, and the chosen one has been
-    exported and fits. ``known`` are the costs of the space where they have been measured, latencies included; a budget
-    on latency limits the sum over the blocks. ``progress`` is told of every network that is scored, exported or
-    trained. Deterministic for ``mixed.seed``, except for measured latencies; torch's global generator is left as it
-    was.
+    exported and fits. ``known`` are the costs of the space, latencies included, if they have been measured; a budget on
+    latency limits the sum over the blocks. ``progress`` is called for every network that is scored, exported or
+    trained. Deterministic for ``mixed.seed``, except for measured latencies; torch's global generator is restored.
     MoonshineError for a budget that cannot be met, and if ``finalist`` or ``size`` is needed and not given.
     """
     budgets = parse_budgets(mixed.budget)
@@ -105,7 +104,7 @@ def search(
                 scored(index, error if math.isfinite(error) else None)
                 for index, error in zip(chosen, errors, strict=True)
             ]
-    # diverged ones come last, and of equal ones the better score first
+    # diverged finalists come last; among equal errors the better score comes first
     best = min(
         finalists,
         key=lambda each: math.inf if each.error is None else each.error,
@@ -125,7 +124,7 @@ def search(
 def _rankings(
     known: SpaceCosts, networks: Sequence[Mixture], mixed: Mixed, potentials: Potentials
 ) -> tuple[dict[str, list[int]], dict[str, float | None]]:
-    """(score -> candidates, best first; of equal ones the first drawn) and how Fisher agrees with the plain scores."""
+    """Return score -> candidates, best first (ties: first drawn), and Fisher's rank correlation with other scores."""
     plain = {score: [known.of(score, blocks) for blocks in networks] for score in ("parameters", "macs")}
     every = range(len(networks))
     rankings = {score: _best_first(values) for score, values in plain.items()}
@@ -171,7 +170,7 @@ def _exporter(
 def _first_fitting(
     networks: Sequence[Mixture], budgets: Sequence[Budget], export: Export
 ) -> Callable[[Sequence[int], int], list[int]]:
-    """A function that returns the first so many candidates of a ranking whose exported files fit."""
+    """Return a function that returns the first ``number`` candidates of a ranking whose exported files fit."""
     exported = [budget for budget in budgets if budget.measure in EXPORTED]
 
     @cache
@@ -186,7 +185,7 @@ def _first_fitting(
         if not found:
             raise MoonshineError(
                 f"budget {', '.join(map(str, exported))}: the files of the best {min(EXPORTS, len(networks))} of "
-                f"{len(networks)} candidates are all larger; allowed: a little more"
+                f"{len(networks)} candidates are all larger; allowed: a slightly larger budget"
             )
         return found
 

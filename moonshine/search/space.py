@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from moonshine.networks.models import Trust
 
 Mixture = Mapping[str, str]
-"""The block at each place, by path."""
+"""Path -> block at the place."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Networks of one structure that differ in the block at each of some places.
+    """Networks of one structure with a choice of blocks at its places.
 
     A place keeps its block of ``structure`` unless another is chosen. ``fitting`` maps a place's module path to the
-    blocks that fit, in the paper's notation; a place where none fits stays as it is. Places do not nest.
-    ``refused`` says why other blocks do not: place -> block -> reason. ``input_shape`` is (channels, height, width);
+    blocks that fit, in the paper's notation; a place without any keeps its block. Places do not nest.
+    ``refused`` maps place -> block -> reason why it does not fit. ``input_shape`` is (channels, height, width);
     ``trust`` names the user's code that building may run, as in `moonshine.structures.build.from_structure`.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
@@ -43,17 +43,17 @@ class Space:
         if not self.places:
             raise MoonshineError(
                 f"{self.structure.network}: none of the blocks fits any of its {len(known)} places; "
-                "allowed: blocks that fit at one at least"
+                "allowed: blocks of which one fits somewhere"
             )
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The paths where there is something to choose, in order."""
+        """Paths of the places with a choice, in order."""
         return tuple(path for path, blocks in self.fitting.items() if blocks)
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Every block that fits somewhere."""
+        """Blocks that fit at one place or more."""
         return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
 
     def build(self, blocks: Mixture) -> nn.Module:

@@ -26,14 +26,14 @@ def save_weights(module: nn.Module, path: Path) -> None:
 def weights_bytes(module: nn.Module) -> bytes:
     """Return parameters and buffers of ``module`` as fp32 safetensors (names as in its ``state_dict``).
 
-    A tensor with several names, as tied weights have, is written once, under the first. MoonshineError for a network
-    that a file of tensors does not hold.
+    A tensor with several names (tied weights) is written once, under the first. MoonshineError for a network whose
+    state does not consist of tensors.
     """
     tensors: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
             raise MoonshineError(
-                f"{name} of {type(module).__name__} is a {type(tensor).__name__}, which no file of weights holds; "
+                f"{name} of {type(module).__name__} is a {type(tensor).__name__}, which no weights file can hold; "
                 "allowed: a state_dict of tensors alone (buffers instead of extra state)"
             )
         tensors.setdefault(id(tensor), (name, tensor))
@@ -49,14 +49,14 @@ def weights_bytes(module: nn.Module) -> bytes:
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fill ``module`` from a safetensors file of exactly its architecture.
 
-    Errors: ``MoonshineError`` when the file is missing or damaged, or listing the tensors that are missing,
-    unexpected, of another shape or of another kind of numbers.
+    MoonshineError if the file is missing or damaged, or listing the tensors that are missing, unexpected, or of another
+    shape or type.
     """
     fill(module, read_tensors(path), path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; ``MoonshineError`` when it is missing or damaged."""
+    """Read the tensors of a safetensors file; MoonshineError if it is missing or damaged."""
     try:
         return load_tensors(path.read_bytes())
     except OSError as error:
@@ -66,9 +66,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Give ``module`` these tensors, which must be exactly its own; ``path`` names them in the ``MoonshineError``.
+    """Fill ``module`` with these tensors, which must be exactly its own; ``path`` names them in the MoonshineError.
 
-    Of the names of one tensor, as tied weights have, one is enough.
+    Of several names of one tensor (tied weights) one is enough.
     """
     wanted = module.state_dict(keep_vars=True)
     given = {id(tensor): tensors[name] for name, tensor in wanted.items() if name in tensors}
@@ -94,15 +94,15 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
-    """Whether the numbers of one type are those of another, but for rounding: codes of 8 bits need a scale."""
+    """Whether one type converts to another up to rounding; 8-bit codes, which need a scale, do not."""
     alike = (found.is_floating_point, found.is_complex) == (wanted.is_floating_point, wanted.is_complex)
     return alike and (found.itemsize > 1 or found == wanted or not wanted.is_floating_point)
 
 
 def rebuild_with_weights(module: nn.Module, structure: Structure, trust: Trust = ()) -> nn.Module:
-    """The network of a structure with the weights of ``module``, as their files would give it back.
+    """Rebuild a network from its structure and the weights of ``module``, as its files would.
 
-    ``trust`` as of `load`. MoonshineError where they do not belong together, or cannot be written.
+    ``trust`` as for `load`. MoonshineError if they do not belong together or cannot be written.
     """
     found = from_structure(structure, trust)
     fill(found, load_tensors(weights_bytes(module)), Path("structure"))
@@ -110,13 +110,12 @@ def rebuild_with_weights(module: nn.Module, structure: Structure, trust: Trust =
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu", *, trust: Trust = ()) -> nn.Module:
-    """The trained network of a folder, in eval mode.
+    """Load the trained network of a folder, in eval mode.
 
-    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node leaves them. Networks of
-    moonshine, torchvision and timm are built; a function on the Python path, which ``structure.json`` can name too, is
-    run only if ``trust`` names it: its package or module (``"my_pkg"``), or the function itself (``"my_nets:build"``).
-    Errors: ``MoonshineError`` when either file is missing or they do not belong together, and for code that is not
-    trusted.
+    ``folder`` holds ``weights.safetensors`` and ``structure.json``, as every trained node writes them. Networks of
+    moonshine, torchvision and timm are always built; a function on the Python path, which ``structure.json`` may also
+    name, runs only if ``trust`` names it: its package or module (``"my_pkg"``), or the function (``"my_nets:build"``).
+    MoonshineError if either file is missing or they do not belong together, and for code that is not trusted.
     """
     folder = Path(folder)
     path = folder / "structure.json"

@@ -1,6 +1,6 @@
-"""Building of networks by name, with a block chosen for each place, and rebuilding from a structure.
+"""Building of networks by name, with a block at each place, and rebuilding from a structure.
 
-Only `build` and `from_structure` load torch; names, paths and whether blocks fit are known without it.
+Only `build` and `from_structure` load torch; names, paths and the fit of blocks are checked without it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ Blocks = str | Block | Mapping[str, str] | Mapping[str, Block]
 
 
 def sites(name: str) -> tuple[Site, ...]:
-    """The residual blocks of a network in order; MoonshineError for a name that is not a network.
+    """Return the residual blocks of a network in order; MoonshineError for an invalid name.
 
-    What the names mean: `moonshine.networks.families.FAMILIES`.
+    Names: `moonshine.networks.families.FAMILIES`.
     """
     return parse_network(name).sites
 
 
 def residual_blocks(name: str) -> tuple[str, ...]:
-    """The module paths of a network's residual blocks, in order: ``stage1.0``, ``stage1.1``, ..."""
+    """Return the module paths of a network's residual blocks, in order: ``stage1.0``, ``stage1.1``, ..."""
     return tuple(site.path for site in sites(name))
 
 
 def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
-    """The block at every residual path of a network: one for all, or a mapping that names every path.
+    """Return path -> block for every residual block of a network, given one block or a mapping of all paths.
 
     MoonshineError for an unknown network, block or path, a path left out, and a block that does not fit: it
     names the layer, the width and the values that would.
@@ -83,7 +83,7 @@ def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, B
 def build(
     name: str, block: Blocks = "S", num_classes: int = 10, in_channels: int = 3
 ) -> WideResNet | ResNet | ERFNet:
-    """A network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
+    """Build a network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
 
     An erfnet's logits are (n, num_classes, h, w). `block` is one block for every place or a mapping from each residual
     path to its block. Weights are drawn from torch's global generator, on torch's default device. MoonshineError as for
@@ -127,7 +127,7 @@ def _erfnet(places: Sites, plans: Plans, num_classes: int, in_channels: int) -> 
 
 
 def _stages(plans: Plans) -> dict[str, list[BlockPlan]]:
-    """The plans of each stage's blocks, by the stage's path."""
+    """Return the plans of each stage's blocks, by the stage's path."""
     stages: dict[str, list[BlockPlan]] = {}
     for path, planned in plans.items():
         stages.setdefault(path.partition(".")[0], []).append(planned)

@@ -1,4 +1,4 @@
-"""The structure of a third-party model with cheap blocks: the data that rebuild it without pickle."""
+"""Structure of a third-party model with cheap blocks: the data that rebuild it without pickle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def describe_model(
     MoonshineError for a model that cannot be built, cannot take the input or does not return the logits that
     `check_logits` wants, and for ``kwargs`` that JSON would not give back.
     """
-    code = sources(name)  # before it is imported: who edits it meanwhile has not changed what is built here
+    code = sources(name)  # before the import: a later edit does not change the model that is built here
     module = build_model(name, json_copy(kwargs, "teacher.kwargs"), num_classes, input_shape[0])
     check_logits(module, name, input_shape, num_classes, dense)
     layout = lay_out(module, input_shape, include, exclude)
@@ -45,7 +45,7 @@ def describe_model(
         kwargs=dict(kwargs),
         num_classes=num_classes,
         in_channels=input_shape[0],
-        source_sha256=code or None,  # a library's model has a version
+        source_sha256=code or None,  # None for a library's model, which has a version
         blocks={place.path: "S" for place in layout.places},
         kept=layout.kept,
     )
@@ -65,8 +65,8 @@ def places_of(
 ) -> tuple[Structure, dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return the structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
-    The last mapping says why the others do not: place -> block -> reason. MoonshineError as for `describe_model`, for
-    text that is not a block, and for a network in which nothing can be replaced.
+    The last mapping holds the others: place -> block -> reason. MoonshineError as for `describe_model`, for an invalid
+    block, and for a network in which nothing can be replaced.
     """
     names = list(dict.fromkeys(str(parse_block(block)) for block in blocks))
     if is_model(name):
@@ -88,7 +88,7 @@ def places_of(
 
 
 def _refusals(network: str, block: str) -> dict[str, str]:
-    """Why a block does not fit at places of a built-in network, by path."""
+    """Return path -> reason for the places of a built-in network where a block does not fit."""
     refused = {}
     for site in sites(network):
         try:
@@ -120,7 +120,7 @@ def check_logits(
         )
         more = "" if is_tensor else "; a module of yours around it may return one of its outputs"
         if right and dense and logits.dim() == 4:
-            more = ", of the picture's size; a module of yours around it may enlarge them"
+            more = ", of the image's size; a module of yours around it may enlarge them"
         raise MoonshineError(
             f"model {name}: one image gives {found}; allowed: logits {' or '.join(map(str, allowed))}{number}{more}"
         )

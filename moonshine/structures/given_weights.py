@@ -18,49 +18,47 @@ from moonshine.structures.artifacts import fill, read_tensors
 logger = logging.getLogger(__name__)
 
 CHECKSUM = re.compile(r"[-_]([0-9a-f]{8,})$")
-"""The beginning of a file's SHA-256 at the end of its name, as torchvision writes it."""
+"""First digits of a file's SHA-256 at the end of its name, as in torchvision's file names."""
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
-"""What torch.nn.DataParallel, torch.compile, Lightning and averages of weights put before every name."""
+"""Prefixes that torch.nn.DataParallel, torch.compile, Lightning and weight averaging put before every name."""
 
 
 def load_given_weights(module: nn.Module, path: Path, checksum: str, prefix: str | None = None) -> None:
     """Fill ``module`` from a ``.safetensors`` file or a state dict with the SHA-256 ``checksum``.
 
-    State dicts are read with ``weights_only``, so nothing in them is run. The tensors may lie under a key of the file,
-    and have names that begin as `WRAPPERS` do: those that are exactly the network's are taken, with ``prefix`` those
-    whose key and name begin so (``model_ema.module.``). Batch norm's step counters, which files from before torch 0.4.1
-    lack and nothing here reads, may be missing.
-    Errors: ``MoonshineError`` for a file that is missing, another one or unreadable, for one with several networks that
-    fit, and listing the tensors that are missing, unexpected or of another shape.
+    State dicts are read with ``weights_only``, so no code in them runs. The tensors may be under a key of the file and
+    have a prefix of `WRAPPERS`: those that match the network exactly are taken, with ``prefix`` those whose key and
+    name begin with it (``model_ema.module.``). Batch norm's step counters, which files from before torch 0.4.1 lack and
+    nothing here reads, may be missing. MoonshineError for a file that is missing, unreadable or has another checksum,
+    for one with several matching networks, and listing the tensors that are missing, unexpected or of another shape.
     """
     if not path.is_file():
         raise MoonshineError(f"teacher.weights: {path} is no file; allowed: .safetensors or a state dict")
     found = sha256(path)
     if found != checksum:
         raise MoonshineError(
-            f"teacher.weights_sha256: {path} has the checksum {found}, the study says {checksum}; the file is damaged "
-            "or another one (where it is the right one, write its checksum into the study)"
+            f"teacher.weights_sha256: {path} has the checksum {found}, the study says {checksum}: the file is damaged "
+            "or not the intended one (if it is, write its checksum into the study)"
         )
     _fill(module, read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path), path, prefix)
 
 
 def load_published_weights(module: nn.Module, model: str) -> None:
-    """Fill ``module`` with what torchvision publishes of a model of its, ``torchvision/<name>``: its default weights.
+    """Fill ``module`` with the default weights that torchvision publishes for a model, ``torchvision/<name>``.
 
-    Errors: ``MoonshineError`` as of `published_weights`, and for a network of another shape, such as one of other
-    classes.
+    MoonshineError as for `published_weights`, and for a network of another shape, such as one with other classes.
     """
     path = published_weights(model)
     _fill(module, _state_dict(path), path)
 
 
 def published_weights(model: str) -> Path:
-    """The file of the weights that torchvision publishes of a model of its as the default.
+    """Return the file of the default weights that torchvision publishes for a model.
 
-    They are downloaded once, into the cache of torch.hub, and verified by the part of their SHA-256 that their name
-    holds. Errors: ``MoonshineError`` for a model without weights, a download that fails, which says where the file may
-    be put instead, and a file that is another one.
+    They are downloaded once, into torch.hub's cache, and verified by the part of the SHA-256 in their name.
+    MoonshineError for a model without weights, for a failed download (it says where the file can be put instead), and
+    for a file with another checksum.
     """
     from torchvision.models import get_model_weights
 
@@ -84,8 +82,8 @@ def published_weights(model: str) -> Path:
     found = sha256(path)
     if not found.startswith(prefix):
         raise MoonshineError(
-            f"teacher.weights: {path} has the checksum {found}, which does not begin as its name says; it is damaged: "
-            f"remove it, and it is downloaded again from {weights.url}"
+            f"teacher.weights: {path} has the checksum {found}, not the one in its name: it is damaged; remove it, and "
+            f"it is downloaded again from {weights.url}"
         )
     logger.info("weights %s, checksum %s", weights, found)
     return path
@@ -115,7 +113,7 @@ def _is_counter(name: str) -> bool:
 def _of_the_network(
     module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None
 ) -> dict[str, Tensor]:
-    """The tensors of a file that are those of the network, by its names; where none fit, those that come nearest."""
+    """Return the tensors of a file that match the network, by its names; the nearest ones if none match."""
     tensors = dict(_named_tensors(content))
     own = {name: one for name, one in module.state_dict(keep_vars=True).items() if not _is_counter(name)}
 
@@ -158,7 +156,7 @@ def _of_the_network(
 
 
 def _named_tensors(content: Mapping[Any, Any], start: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested dictionaries by their keys, joined by dots."""
+    """Return the tensors of nested dictionaries by their keys, joined by dots."""
     for key, value in content.items():
         if isinstance(value, Tensor):
             yield f"{start}{key}", value
@@ -167,7 +165,7 @@ def _named_tensors(content: Mapping[Any, Any], start: str = "") -> Iterator[tupl
 
 
 def _prefixes(content: Mapping[Any, Any], start: str = "") -> Iterator[str]:
-    """What the names of a whole network may begin with: the keys of a dictionary, and what wrappers add."""
+    """Return the possible prefixes of a whole network's names: the keys of a dictionary, and those of wrappers."""
     yield start
     for key, value in content.items():
         if isinstance(value, Mapping):
@@ -180,10 +178,10 @@ def _prefixes(content: Mapping[Any, Any], start: str = "") -> Iterator[str]:
 
 
 def _state_dict(path: Path) -> Mapping[Any, Any]:
-    """What torch saved; nothing in it is run."""
+    """Load a file that torch saved, without running code in it."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged file torch raises whatever it stumbles over
+    except Exception as error:  # torch raises almost anything for a damaged file
         said = first_line(error)
         # torch adds advice to unpickle it after all
         reason = "a TorchScript archive" if "TorchScript" in said else said.partition(". This file can")[0]

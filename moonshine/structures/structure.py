@@ -1,4 +1,4 @@
-"""What a network is, as its ``structure.json`` says: enough to rebuild it without pickle. Needs no torch."""
+"""Structure of a network, the content of ``structure.json``: enough to rebuild it without pickle. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REBUILT_FROM = {"network", "kwargs", "num_classes", "in_channels", "source_sha25
 
 
 class ScoredMixture(JsonModel):
-    """A mixture that a search scored: ``fisher`` is the mean over so many initialisations.
+    """Mixture scored by a search: ``fisher`` is the mean over ``initialisations``.
 
     ``error`` is a finalist's validation error in percent, None for one that diverged or was not trained.
     """
@@ -26,14 +26,13 @@ class ScoredMixture(JsonModel):
 
 
 class SearchRecord(JsonModel):
-    """What a search chose, the first of each other score, and how the candidates were drawn.
+    """Record of a search: its choice, the winner of every score, and the sampling of the candidates.
 
-    ``winners`` maps a score to the candidate that it puts first: the plain ones and, where it was asked for, Fisher.
-    ``spearman`` is the rank correlation of Fisher potential (at the first initialisation) with parameters and with
-    MACs over all candidates; None where one of the two is the same for all, or Fisher was not asked for. ``measure``
-    to ``refused`` are as in `moonshine.search.sampling.Sample`. ``settings`` are the study's; ``images`` is how many
-    the candidates were scored on, where these were fewer than asked for. ``left_out`` says why blocks do not fit at
-    some places: place -> block -> reason.
+    ``winners`` maps a score to its best candidate: the plain scores and, if it was computed, Fisher. ``spearman`` is
+    the rank correlation of Fisher potential (at the first initialisation) with parameters and with MACs over all
+    candidates; None if one of the two is constant or Fisher was not computed. ``measure`` to ``refused`` are as in
+    `moonshine.search.sampling.Sample`. ``settings`` are the study's; ``images`` is the number of images that the
+    candidates were scored on, if fewer than asked for. ``left_out`` maps place -> block -> reason why it does not fit.
     """
 
     only_given: ClassVar[bool] = True
@@ -55,9 +54,9 @@ class SearchRecord(JsonModel):
 
 
 class Structure(JsonModel):
-    """A network by name with a block, in the paper's notation, at each of its places.
+    """Network by name with a block, in the paper's notation, at each of its places.
 
-    Of a third-party model also: its builder's ``kwargs``; the checksums of the user's modules that build it, by name;
+    For a third-party model also its builder's ``kwargs``; the checksums of the user's modules that build it, by name;
     and the reason for each convolution that was ``kept`` or, for the block asked for, ``refused``. ``block`` is that
     block, or ``mixed``, with the ``search`` that chose one for each place.
     """
@@ -79,12 +78,12 @@ class Structure(JsonModel):
         return self.model_copy(update={"blocks": {**self.blocks, **blocks}, **changes})
 
     def rebuilt_from(self) -> dict[str, Any]:
-        """Return the part that a network is rebuilt from, as JSON holds it."""
+        """Return the part from which a network is rebuilt, as JSON values."""
         return self.model_dump(mode="json", include=REBUILT_FROM, exclude_unset=True)
 
 
 class StudyStructure(Structure):
-    """The structure of a study's teacher or student: its taps, and its size at the study's input (C, H, W)."""
+    """Structure of a study's teacher or student, with its taps and its size at the study's input (C, H, W)."""
 
     block: str
     taps: tuple[str, ...]
@@ -95,6 +94,6 @@ class StudyStructure(Structure):
 
 
 class ExportedStructure(Structure):
-    """The structure beside exported weights, with what the network takes, see `moonshine.formats.about.About`."""
+    """Structure beside exported weights, with the network's input and output, see `moonshine.formats.about.About`."""
 
     input: dict[str, Any]

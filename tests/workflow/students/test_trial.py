@@ -173,7 +173,7 @@ def written(folder: Path, builder: str, **sections: Any) -> None:
         ("softmax", False, "teacher: the network returns probabilities: over its 2 classes they sum to 1;"),
         ("Auxiliary", False, "teacher: in training mode 2 images give a tuple; allowed: logits (2, 2)"),
         ("ViewsInTraining", False, "8x8 (channels_last, float32): view size is not compatible"),
-        ("ExtraState", False, "teacher: _extra_state of ExtraState is a dict, which no file of weights holds; allowed"),
+        ("ExtraState", False, "teacher: _extra_state of ExtraState is a dict, which no weights file can hold; allowed"),
         ("Unkept", False, "teacher: saved and loaded again, it gives other logits"),
         ("MixesTypes", False, "1x8x8 (channels_last, bfloat16): index_add"),
         ("half", False, "model trial_nets:half: stem.weight is of torch.float16; allowed: torch.float32"),
