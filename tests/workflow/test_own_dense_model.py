@@ -82,7 +82,7 @@ def timed(
 
 def test_it_is_shipped_as_files_that_label_every_pixel(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(shipping, "measure", timed)
+    monkeypatch.setattr(shipping, "measure_file", timed)
     ship = {
         "budget": "12kB onnx",
         "allowed_error_pct": None,

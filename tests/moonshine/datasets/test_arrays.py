@@ -218,7 +218,7 @@ def test_a_share_that_leaves_a_class_empty(write: Write, tmp_path: Path) -> None
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MoonshineError, match=naming("data.path", "absent.npz", "no file")):
+    with pytest.raises(MoonshineError, match=naming("data.path", "absent.npz", "not a file")):
         prepare_dataset(config_of(tmp_path / "absent.npz"), tmp_path / "data")
 
 

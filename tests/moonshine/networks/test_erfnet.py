@@ -158,10 +158,10 @@ def test_rivals():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("erfnet-1", ["erfnet-1", "unknown", "wrn-", "resnet-", "erfnet-<width>"]),
-        ("erfnet-0.5-2", ["erfnet-0.5-2", "unknown"]),
-        ("erfnet-", ["'erfnet-'", "unknown"]),
-        ("ERFNet", ["ERFNet", "unknown"]),
+        ("erfnet-1", ["erfnet-1", "not a valid", "wrn-", "resnet-", "erfnet-<width>"]),
+        ("erfnet-0.5-2", ["erfnet-0.5-2", "not a valid"]),
+        ("erfnet-", ["'erfnet-'", "not a valid"]),
+        ("ERFNet", ["ERFNet", "not a valid"]),
         ("erfnet-0.03", ["erfnet-0.03", "2", "4", "0 channels", "1"]),
     ],
 )

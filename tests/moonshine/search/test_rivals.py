@@ -134,7 +134,7 @@ def test_other_measures_are_asked_of_a_real_network_and_only_where_the_rest_fits
             ["torchvision/vgg16", "no family", "torchvision/resnet18", "torchvision/resnet34", "wrn-"],
         ),
         ("my_nets:build", "depth", "1MB", ["my_nets:build", "no family"]),
-        ("vgg-16", "depth", "1MB", ["vgg-16", "unknown", "wrn-"]),
+        ("vgg-16", "depth", "1MB", ["vgg-16", "not a valid", "wrn-"]),
         ("wrn-16-1", "size", "1MB", ["scale", "size", "width", "depth"]),
         ("wrn-10-1", "depth", "1MB", ["wrn-10-1", "smaller in depth"]),
         ("resnet-10", "depth", "1MB", ["resnet-10", "smaller in depth"]),

@@ -176,7 +176,7 @@ def test_budgets_that_no_network_keeps_to_together():
     """Each can be met alone: what is small in one measure is large in the other."""
     planned = SpaceCosts(PlaceCost(0, 0, 0), {path: row(a=(1, 9, 0), b=(9, 1, 0)) for path in "xyz"})
     with pytest.raises(
-        MoonshineError, match=naming("12 params", "12 macs", "8 networks", "macs 4", "parameters 4")
+        MoonshineError, match=naming("12 params", "12 macs", "8 drawn networks", "macs 4", "parameters 4")
     ):
         sample(planned, parse_budgets(["12 params", "12 macs"]), 5, rng(), window=0.9)
     many = SpaceCosts(

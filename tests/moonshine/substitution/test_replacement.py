@@ -229,7 +229,7 @@ def test_s_and_what_is_not_named_stay() -> None:
         ({"head": "G(4)"}, ["head", "Linear"]),
         ({"body": "G(4)"}, ["body", "Sequential"]),
         ({"body.1": "G(3)"}, ["G(3)", "body.1", "3 groups"]),
-        ({"body.1": "G(4", "body.0": "G(4)"}, ["not a block"]),
+        ({"body.1": "G(4", "body.0": "G(4)"}, ["not a valid block"]),
         ({"body.2": "G(4)", "body.2.branch.0": "G(4)"}, ["body.2.branch.0", "in two places"]),
     ],
 )

@@ -134,7 +134,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
         (["--model", "wrn-10-1", "--input", "3x8", "--classes", "10", "--budget", "1MB"], "--input is '3x8'"),
         (
             ["--model", "no_such:build", "--input", "3x8x8", "--classes", "10", "--budget", "1MB"],
-            "no module no_such",
+            "module no_such is not found",
         ),
         (["--budget", "1MB"], "params.yaml: no such file"),
     ],

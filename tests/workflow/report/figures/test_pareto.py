@@ -130,7 +130,7 @@ def test_a_single_epoch_has_a_single_tick(tmp_path, monkeypatch):
         low, high = figure.axes[-1].get_xlim()
         ticks.extend(tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high)
 
-    monkeypatch.setattr("moonshine_workflow.report.figures.curves.to_picture", look)
+    monkeypatch.setattr("moonshine_workflow.report.figures.curves.to_png", look)
     curves(load_results("digits", tmp_path))
     assert ticks == [0]
 
