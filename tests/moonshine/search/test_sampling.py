@@ -182,7 +182,7 @@ def test_budgets_that_no_network_keeps_to_together():
     many = SpaceCosts(
         PlaceCost(0, 0, 0), {f"p{i}": row(a=(1, 9, 0), b=(9, 1, 0), c=(5, 6, 0)) for i in range(20)}
     )
-    with pytest.raises(MoonshineError, match=naming("600 networks", "none")):
+    with pytest.raises(MoonshineError, match=naming("600 drawn networks", "none")):
         sample(many, parse_budgets(["80 params", "80 macs"]), 5, rng(), window=0.9, most_drawn=300)
 
 
