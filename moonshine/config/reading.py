@@ -15,7 +15,7 @@ MAX_BITS = 1000
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML lets through what Python says of a scalar that is not what it looks like or is tagged as."""
+    """Loader that reports scalars which do not parse as what they look like; PyYAML lets Python's exception through."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -31,9 +31,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds. Merge keys (``<<``) count; aliases do, as long as they do not multiply without end.
+    """Read a YAML file. Merge keys (``<<``) and aliases are allowed, up to a limit on the expanded size.
 
-    Errors: ``MoonshineError`` naming the file, the line and what is allowed.
+    MoonshineError naming the file, the line and what is allowed.
     """
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
@@ -57,9 +57,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check(node: yaml.Node, known: dict[int, tuple[int, int]], above: list[yaml.Node]) -> tuple[int, int]:
-    """How many values a node is with its aliases written out, and how many levels deep; MoonshineError for too many.
+    """Count a node's values with aliases expanded, and its depth; MoonshineError for too many.
 
-    And for a key that stands twice, of which PyYAML keeps the last without a word.
+    Also for a duplicate key, of which PyYAML silently keeps the last.
     """
     if id(node) in known:
         return known[id(node)]
@@ -87,7 +87,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode):
             raise MoonshineError(f"{_line(key)}: found a {key.id} as a key; allowed: text")
         if key.value in seen:
-            raise MoonshineError(f"{_line(key)}: the key '{shorten(key.value)}' stands twice")
+            raise MoonshineError(f"{_line(key)}: the key '{shorten(key.value)}' is given twice")
         seen.add(key.value)
 
 

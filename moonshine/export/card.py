@@ -81,7 +81,7 @@ def _network(card: Card) -> Iterator[str]:
 
 def _input(about: About) -> Iterator[str]:
     yield f"* `images`: {about.values()['input']}."
-    yield f"* Pictures become inputs by {_flat(about.resize_rule) or 'no rule that was recorded'}."
+    yield f"* Resizing of images to inputs: {_flat(about.resize_rule) or 'not recorded'}."
     shape = ", ".join(map(str, ("n", *about.logits_shape(0)[1:])))
     yield f"* `logits`: ({shape}), in the order {', '.join(about.class_names)}."
     if never := about.class_names[about.scored_classes :] if about.is_dense else ():
@@ -164,8 +164,8 @@ def _files(card: Card) -> Iterator[str]:
 
 def _limits(card: Card) -> Iterator[str]:
     what = "Every pixel gets" if card.about.is_dense else "It answers with"
-    yield f"* {what} one of its {len(card.about.class_names)} classes, whatever the picture shows."
-    yield "* The test error is that of these test images; on pictures of another kind it is not known."
+    yield f"* {what} one of its {len(card.about.class_names)} classes, whatever the image shows."
+    yield "* The test error is that of these test images; on images of another kind it is not known."
     yield "* The probabilities were not calibrated."
     yield from (f"* {limit}" for limit in card.limits)
 

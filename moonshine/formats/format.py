@@ -1,4 +1,4 @@
-"""What a format is: how a network is written as one file, and how that file is run."""
+"""Export format: how a network is written as one file, and how that file is run."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Format:
     encode: Callable[[Source], bytes]
     """The file's content, the same bytes for the same source; MoonshineError names the format and the reason."""
     open: Callable[[Path, int, Trust], FileRunner]
-    """The file as a function, with a number of threads; raises whatever its runtime does.
+    """Opens the file as a function, with a number of threads; raises whatever its runtime raises.
 
-    Where it needs the code of the network, that is run as far as the trust goes, see
-    `moonshine.structures.artifacts.load`. ``structure.json`` lies beside the file.
+    If it needs the network's own code, that runs only if it is trusted, see `moonshine.structures.artifacts.load`.
+    ``structure.json`` is beside the file.
     """
     runtime: tuple[str, ...]
-    """The modules that running a file takes: what they occupy is not counted as the file's memory."""
+    """Modules that running a file needs; their memory is not counted as the file's."""
     packages: tuple[str, ...] = ()
-    """What writing and running take that moonshine does not require."""
+    """Packages for writing and running that moonshine itself does not require."""
     is_exact: bool = True
-    """Whether its logits are the network's, up to rounding in fp32."""
+    """Whether its logits equal the network's, up to rounding in fp32."""

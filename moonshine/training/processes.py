@@ -61,8 +61,8 @@ class Processes:
             dist.all_reduce(value)
         return value
 
-    def agree(self, found: Any) -> Any:
-        """Broadcast: return what the first process has found."""
+    def broadcast(self, found: Any) -> Any:
+        """Broadcast: return the first process's value."""
         if self.count == 1:
             return found
         box = [found]
@@ -70,7 +70,7 @@ class Processes:
         return box[0]
 
     def gather(self, own: Any) -> list[Any]:
-        """All-gather: return what each process has, by rank."""
+        """All-gather: return every process's value, by rank."""
         if self.count == 1:
             return [own]
         box: list[Any] = [None] * self.count
@@ -78,7 +78,7 @@ class Processes:
         return box
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 def synchronised(network: nn.Module) -> None:
@@ -98,7 +98,7 @@ def synchronised(network: nn.Module) -> None:
 def launched(environment: Mapping[str, str] = os.environ) -> Processes:
     """Return this process's place among those that ``torchrun`` started; alone where it was started otherwise."""
     if "TORCHELASTIC_RUN_ID" not in environment:
-        return ALONE
+        return SINGLE_PROCESS
     return Processes(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
 
 

@@ -22,7 +22,7 @@ from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import Updates, make_optimizer
-from moonshine.training.processes import ALONE, Processes
+from moonshine.training.processes import SINGLE_PROCESS, Processes
 from moonshine.training.random_states import restore, states
 from moonshine.training.schedules import learning_rate
 
@@ -69,7 +69,7 @@ def train(
     seed: int,
     checkpoints: Checkpoints | None = None,
     observer: Observer = SILENT,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> History:
     """Train ``network`` in place on ``objective`` for ``training.epochs`` epochs and return its history.
 
@@ -128,7 +128,7 @@ def train(
     for epoch in range(len(rows), training.epochs):
         row = _train_epoch(run, split, epoch)
         if dataset.validation is not None:
-            figures = processes.agree(
+            figures = processes.broadcast(
                 evaluate(network, dataset.validation, dataset, execution) if processes.is_first else None
             )
             row |= {"validation_error_pct": figures["error_pct"], "validation_loss": figures["loss"]}

@@ -128,7 +128,7 @@ def test_other_thread_counts_are_not_compared():
         ({"warnings": ("2 of 3 seeds diverged.",)}, "* **2 of 3 seeds diverged.**"),
         ({"blocks": {"stage1.0": "S"}}, "199,532 parameters, with ordinary blocks; "),
         ({"data_sha256": {"a.npz": "e" * 64}}, f"* a.npz: `{'e' * 64}`"),
-        ({"about": replace(CARD.about, resize_rule={})}, "become inputs by no rule that was recorded."),
+        ({"about": replace(CARD.about, resize_rule={})}, "Resizing of images to inputs: not recorded."),
         (
             {"about": replace(CARD.about, input_shape=(1, 8, 8), mean=(0.5,), std=(0.1,))},
             "`images`: grey float32 in [0, 1], (n, 1, 8, 8)",

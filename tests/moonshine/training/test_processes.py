@@ -30,7 +30,7 @@ from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import make_optimizer
-from moonshine.training.processes import ALONE, Processes, launched, synchronised, together
+from moonshine.training.processes import SINGLE_PROCESS, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
 from moonshine.training.train import History, HistoryRow, Observer, train
 from tests.messages import naming
@@ -263,8 +263,8 @@ def test_a_batch_norm_that_does_more_is_not_synchronised() -> None:
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, ALONE),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, ALONE),  # a SLURM job, say
+        ({}, SINGLE_PROCESS),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, SINGLE_PROCESS),  # a SLURM job, say
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2"}, Processes(1, 2)),
     ],
 )

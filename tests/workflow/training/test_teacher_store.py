@@ -16,7 +16,7 @@ from moonshine.distillation.teacher_store.address import method
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.execution import Execution
-from moonshine.training.processes import ALONE
+from moonshine.training.processes import SINGLE_PROCESS
 from moonshine_workflow import cli
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.teacher_batches import saved
@@ -65,7 +65,7 @@ def what(seed: int = 0, teacher: str = "1", data: str = "1", **changes: Any) -> 
     network = build("wrn-10-1", "S", 2, 1)
     pair = Pair(network, network, network.taps, (1, 8, 8))
     inputs = {"data": data, "teacher": teacher}
-    found = store_of(study, pair, inputs, dataset, seed, Execution(torch.device("cpu")), ALONE)
+    found = store_of(study, pair, inputs, dataset, seed, Execution(torch.device("cpu")), SINGLE_PROCESS)
     return found.schedule.what if found else None
 
 

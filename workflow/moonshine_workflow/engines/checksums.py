@@ -1,4 +1,4 @@
-"""Checksums of files kept between runs, and what they say of a study's prepared data."""
+"""Checksums of files, cached between runs, and the check of a study's prepared data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CACHE = Path(".snakemake") / "moonshine-sha256.json"
 
 
 class Checksums:
-    """SHA-256 of files by path; a file is read again only where its inode, size or dates differ.
+    """SHA-256 of files by path; a file is read again only if its inode, size or dates differ.
 
-    The date of an inode's last change is nobody's to set.
+    No program can set the date of an inode's last change.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Checksums:
         self._seen: set[str] = set()
 
     def of(self, path: str) -> str | None:
-        """The checksum of a file, None where there is none that can be read."""
+        """Return the checksum of a file, None if it is missing or unreadable."""
         if path not in self._seen:
             try:
                 found = os.stat(path)
@@ -47,16 +47,16 @@ class Checksums:
         self._seen.discard(path)
 
     def keep(self) -> None:
-        """Store them for the next run; where that is not possible, only time is lost."""
+        """Store them for the next run; a failure costs only time."""
         if self._known != self._stored:
             with suppress(MoonshineError):
                 write_bytes(_CACHE, json.dumps(self._known).encode())
 
 
 def lost_data(study: str) -> str | None:
-    """What is wrong with the data.safetensors that dataset.json describes, in a sentence; None where nothing is.
+    """Return a sentence on what is wrong with the data.safetensors that dataset.json describes; None if nothing is.
 
-    Neither engine is to run ``fetch`` and what follows again: `moonshine_workflow.training.prepared` restores them.
+    Neither engine should rerun ``fetch`` and what follows: `moonshine_workflow.training.prepared` restores the data.
     """
     path, description = nodes.fetch(study).outputs
     try:

@@ -1,4 +1,4 @@
-"""The state of the study according to DVC, asked through its command line."""
+"""State of the study according to DVC, through its command line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from moonshine_workflow.engines.locks import require_no_stage
 from moonshine_workflow.graph import resolve
 
 OWN_STAGES = ("check", "resolve")
-"""The stages before all others, by which DVC reads params.yaml: no nodes of the study."""
+"""Stages before all others, with which DVC reads params.yaml; they are not nodes of the study."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """In what a stage differs from its record in ``dvc.lock``: inputs, and anything else (parameters, outputs)."""
+    """Differences of a stage from its record in ``dvc.lock``: inputs, and others (parameters, outputs)."""
 
     inputs: frozenset[str]
     others: tuple[str, ...]

@@ -22,9 +22,9 @@ OTHERWISE = "run `snakemake` first, or, if DVC made them, `moonshine handover --
 
 
 def hand_over(giver: str) -> str:
-    """Make the other engine's record say what ``giver``'s says; returns what was done, in a sentence.
+    """Copy the record of ``giver`` to the other engine; return a sentence on what was done.
 
-    Errors: ``MoonshineError`` when ``giver`` would still run something, or files are missing.
+    MoonshineError if ``giver`` would still run something, or if files are missing.
     """
     study = load_study()
     require_files(study)
@@ -46,7 +46,7 @@ def hand_over(giver: str) -> str:
 
 
 def require_files(study: Study) -> None:
-    """Neither engine notices a missing file while its record is written; data removed to save room are prepared."""
+    """MoonshineError for missing files, which neither engine would notice; data removed to save space are restored."""
     fetch = nodes.fetch(study.study)
     if (fetch.folder / "dataset.json").exists() and not fetch.is_done():
         from moonshine_workflow.training.prepared import load_prepared  # loads torch
@@ -60,7 +60,7 @@ def require_files(study: Study) -> None:
 
 
 def require_same(study: Study) -> None:
-    """Errors: ``MoonshineError`` naming what was trained with other settings or data than the engine's record says."""
+    """MoonshineError naming the nodes that were trained with other settings or data than the study's."""
     found = [f"{one.node.name} ({one.detail})" for one in survey(study) if one.state == "outdated"]
     if found:
         raise MoonshineError(
@@ -69,7 +69,7 @@ def require_same(study: Study) -> None:
 
 
 def require_snakemake_done() -> None:
-    """Errors: ``MoonshineError`` naming what Snakemake would run, or does not know."""
+    """MoonshineError naming the nodes that Snakemake would run, or has no record of."""
     found = snakemake_state.jobs()
     due = [job.name for job in found if job.due]
     if due:
@@ -82,7 +82,7 @@ def require_snakemake_done() -> None:
 
 
 def require_dvc_done() -> None:
-    """Errors: ``MoonshineError`` naming what DVC would run."""
+    """MoonshineError naming the nodes that DVC would run."""
     found = dvc_state.changes()
     if found:
         raise MoonshineError(
@@ -96,7 +96,7 @@ def snakemake_is_done(jobs: Sequence[snakemake_state.JobState]) -> bool:
 
 
 def stamp_dvc() -> None:
-    """Record the files as they lie here in ``dvc.lock``, and put them into the cache."""
+    """Record the present files in ``dvc.lock``, and put them into DVC's cache."""
     dvc_state.dvc("repro", "resolve")
     dvc_state.dvc("commit", "--force", "--quiet")
     left = dvc_state.changes()
@@ -105,7 +105,7 @@ def stamp_dvc() -> None:
 
 
 def stamp_snakemake() -> None:
-    """Record the files as they lie here in Snakemake's metadata."""
+    """Record the present files in Snakemake's metadata."""
     command = [sys.executable, "-m", "snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,7 +1,6 @@
 """File dates for Snakemake, which compares only the inputs that are newer than a node's outputs.
 
-A file that was put in place with an old date (``cp -p``, rsync, tar), or under a clock that was behind, would be
-missed.
+It would miss a changed file with an old date, as from ``cp -p``, rsync, tar or a slow clock.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ LATER = 1.0
 
 
 def refresh_dates(nodes: Iterable[Node]) -> list[str]:
-    """Date the inputs anew that are no longer what Snakemake recorded for a node, and look older; returns them.
+    """Set the dates of inputs that differ from Snakemake's record of a node but look older; return these inputs.
 
-    Errors: ``MoonshineError`` for a file whose date cannot be set.
+    MoonshineError for a file whose date cannot be set.
     """
     recorded = _recorded(nodes)
     if not recorded:
@@ -54,13 +53,13 @@ def refresh_dates(nodes: Iterable[Node]) -> list[str]:
 
 
 def _date(output: Path) -> float:
-    """The date of an output as Snakemake takes it: of a folder, that of a file which it keeps in it."""
+    """Return the date of an output as Snakemake does: for a folder, that of a file which Snakemake keeps in it."""
     stamp = output / ".snakemake_timestamp"
     return (stamp if stamp.exists() else output).stat().st_mtime
 
 
 def _recorded(nodes: Iterable[Node]) -> list[tuple[Node, Mapping[str, str]]]:
-    """The nodes that Snakemake has made here, each with the checksums of its inputs."""
+    """Return the nodes that Snakemake has made here, each with the checksums of its inputs."""
     if not METADATA.is_dir():
         return []
     from snakemake.persistence.file import FilePersistence

@@ -1,4 +1,4 @@
-"""Mutual exclusion of the engines: each deletes outputs before remaking them and ignores the other."""
+"""Mutual exclusion of the engines: each deletes outputs before remaking them, unaware of the other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import IO, Any
 from moonshine.errors import MoonshineError
 
 DVC = Path(".dvc")
-# The files in which DVC notes that it works here, and on which paths.
+# DVC's lock on this folder, and its list of the paths in use.
 LOCK = DVC / "tmp" / "lock"
 DVC_LOCKS = DVC / "tmp" / "rwlock"
 SNAKEMAKE_LOCKS = Path(".snakemake") / "locks"
-# `dvc status` and editors take the lock for moments, a run between two of its stages for about as long.
+# `dvc status`, editors, and `dvc repro` between two stages hold the lock only for moments.
 _WAIT_SECONDS = 3.0
 
 _held: list[IO[str]] = []
@@ -25,7 +25,7 @@ _held: list[IO[str]] = []
 def lock_dvc_out(patience: float = _WAIT_SECONDS) -> None:
     """Hold DVC's own lock until this process ends, so that ``dvc repro`` stops before it deletes anything.
 
-    Does nothing where there is no ``.dvc``. Errors: ``MoonshineError`` while DVC runs in this folder.
+    Does nothing without a ``.dvc``. MoonshineError while DVC runs in this folder.
     """
     if not DVC.is_dir():
         return
@@ -39,7 +39,7 @@ def lock_dvc_out(patience: float = _WAIT_SECONDS) -> None:
                 f"{LOCK}: DVC, or another Snakemake, runs in this folder; wait for it, or stop it"
             )
         time.sleep(0.1)
-    # DVC lets go of the lock while a stage's command runs, and keeps only its claims
+    # DVC releases the lock while a stage's command runs, and keeps only its list of paths
     try:
         require_no_stage()
     except MoonshineError:
@@ -49,10 +49,10 @@ def lock_dvc_out(patience: float = _WAIT_SECONDS) -> None:
 
 
 def remove_stale_locks() -> list[Path]:
-    """Delete the locks that Snakemake leaves when it is killed or the power fails; returns them.
+    """Delete and return the locks that Snakemake leaves behind when it is killed or the power fails.
 
-    A living one holds DVC's lock too. Its own are left alone, as they are where there is no ``.dvc``. One that has only
-    just started may lose them: of it and this one, the second to ask for DVC's lock stops before it deletes anything.
+    A running Snakemake also holds DVC's lock, so its locks are kept, as are all locks without a ``.dvc``. One that has
+    just started may lose its locks; then whichever asks second for DVC's lock stops before it deletes anything.
     """
     left = sorted(SNAKEMAKE_LOCKS.glob("*.lock")) if DVC.is_dir() else []
     if left:
@@ -66,13 +66,13 @@ def remove_stale_locks() -> list[Path]:
 
 
 def require_no_stage() -> None:
-    """Errors: ``MoonshineError`` while DVC runs a stage in this folder."""
+    """MoonshineError while DVC runs a stage in this folder."""
     if command := running_stage():
         raise MoonshineError(f"DVC runs in this folder ({command}); wait for it, or stop it")
 
 
 def running_stage() -> str:
-    """The command of a living DVC process that claims files here, or nothing; killed ones leave their claims behind."""
+    """Return the command of a running DVC process that uses files here, or nothing; killed ones stay listed."""
     try:
         claims: dict[str, Any] = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # DVC stops at a broken one
@@ -95,7 +95,7 @@ def _lives(pid: int) -> bool:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Take the lock on an open file if nobody has it; closing the file gives it back."""
+    """Take the lock on an open file if it is free; closing the file releases it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

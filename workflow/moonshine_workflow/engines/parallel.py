@@ -27,7 +27,7 @@ TAIL = 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended, with what DVC and the stage printed."""
+    """Result of a stage, with the output of DVC and the stage."""
 
     stage: str
     seconds: float
@@ -64,12 +64,12 @@ def repro(jobs: int) -> int:
 
 
 def due() -> dict[str, frozenset[str]]:
-    """The stages that DVC would run, each with those of them it waits for. Errors: as of `dvc_state.changes`."""
+    """Return the stages that DVC would run, each with those it waits for. Errors as for `dvc_state.changes`."""
     return plan(set(dvc_state.changes()), stage_graph())
 
 
 def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """The stages to run, each with those of them it waits for; what most others wait for comes first.
+    """Return the stages to run, each with those it waits for, ordered by the number of stages that wait for them.
 
     ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed.
     """
@@ -84,7 +84,7 @@ def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, fr
 
 
 def stage_graph() -> dict[str, frozenset[str]]:
-    """The stages in dvc.yaml, each with those it directly depends on."""
+    """Return the stages in dvc.yaml, each with its direct dependencies."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -97,7 +97,7 @@ def stage_graph() -> dict[str, frozenset[str]]:
 
 
 def _run(stage: str) -> Outcome:
-    """One stage by a DVC of its own; what it prints is kept, and is in the stage's log too."""
+    """Run one stage with its own DVC process and keep its output, which is also in the stage's log."""
     started = time.monotonic()
     # without --wait-for-lock DVC gives up after seconds, even with a finished training in hand
     done = subprocess.run(

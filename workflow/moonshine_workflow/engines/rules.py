@@ -24,13 +24,13 @@ def prepare_environment(clone: str) -> None:
     """Set what the commands of Snakemake's jobs inherit; ``clone`` is the folder of the Snakefile."""
     os.environ["PATH"] = path_with_this_python()
     os.environ["MOONSHINE_ENGINE"] = "snakemake"
-    # they run the clone's own package, whichever clone the virtual environment was made for
+    # commands run this clone's own package, whichever clone the virtual environment was made for
     paths = [f"{clone}/workflow", *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
 def keep(study: Study) -> None:
-    """Let the commands of Snakemake's jobs read the study as it is here, whatever becomes of params.yaml meanwhile."""
+    """Keep a copy of the study for the commands of Snakemake's jobs, so that later edits of params.yaml do no harm."""
     settings = resolved_values(study)
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(".snakemake") / "moonshine-params" / f"{name}.json"
@@ -39,7 +39,7 @@ def keep(study: Study) -> None:
 
 
 def path_with_this_python() -> str:
-    """A ``PATH`` on which ``python``, as both engines' commands say, is the one that runs this."""
+    """Return a ``PATH`` on which ``python``, as in both engines' commands, is this interpreter."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
@@ -73,14 +73,14 @@ def files(made: Iterable[Node], *names: str) -> list[str]:
 
 
 def missing(study: Study) -> list[str]:
-    """The outputs that are not there; prepared data may go to save room."""
+    """Return the missing outputs; prepared data may be removed to save space."""
     data = nodes.fetch(study.study).folder / "data.safetensors"
     expected = {path for node in nodes.all_nodes(study) for path in node.outputs} - {data}
     return sorted(path.as_posix() for path in expected if not path.exists())
 
 
 def cores(study: Study) -> int:
-    """How many processor cores one training process keeps busy: its threads, and the processes that decode for it."""
+    """Return the number of cores that one training process uses: its threads and its decoding processes."""
     runtime = study.runtime
     workers = runtime.threads if runtime.workers is None else runtime.workers
     return runtime.threads + workers * study.data.is_encoded
@@ -93,6 +93,6 @@ def has_finalists(study: Study, student: str) -> bool:
 
 
 def gpus(study: Study, elsewhere: bool) -> int:
-    """How many GPUs a device is that trains: one where there may be some; ``elsewhere`` there may be."""
+    """Return the GPUs of a training device: 1 if the machine may have any; ``elsewhere``: on another machine."""
     device = study.runtime.device
     return int(device.startswith("cuda") or (device == "auto" and (elsewhere or GPU_DRIVER.exists())))

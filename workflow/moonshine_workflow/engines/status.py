@@ -28,7 +28,7 @@ STATES = ("done", "outdated", "running", "left")
 
 @dataclass(frozen=True)
 class NodeState:
-    """Where a node stands; ``seconds`` are those still to go (None while nothing comparable was measured)."""
+    """State of a node; ``seconds`` is the estimated time left (None while nothing comparable was measured)."""
 
     node: Node
     state: str
@@ -37,7 +37,7 @@ class NodeState:
 
 
 def survey(study: Study) -> list[NodeState]:
-    """The state of every node. Reads files only; what an engine would rerun for changed code is the engine's to say."""
+    """Return the state of every node, from files only; whether changed code causes a rerun is up to the engine."""
     measured, origins = _measured(study), _origins(study)
     return [_state(study, node, measured, origins) for node in nodes.all_nodes(study)]
 
@@ -60,7 +60,7 @@ def timings(study: Study) -> list[dict[str, Any]]:
 
 
 def workers(study: Study) -> int:
-    """How many nodes this machine runs at a time."""
+    """Return the number of nodes that this machine runs at a time."""
     return max(1, (os.cpu_count() or 1) // cores(study))
 
 
@@ -101,7 +101,7 @@ def _searching(node: Node, progress: dict[str, Any]) -> NodeState:
 
 
 def _origins(study: Study) -> dict[str, str | None]:
-    """Checksums of what trained nodes start from, as they are now, None where that is not known."""
+    """Return the present checksums of the inputs of trained nodes, None where unknown."""
     fetch, weights = nodes.fetch(study.study), nodes.teacher(study.study).folder / "weights.safetensors"
     described = _read(fetch.folder / "dataset.json").get("sha256", {}).get("data.safetensors")
     return {
@@ -111,7 +111,7 @@ def _origins(study: Study) -> dict[str, str | None]:
 
 
 def _data_changed(study: Study, fetch: Node) -> bool:
-    """Whether the data were prepared here from another ``data`` section; of data from elsewhere nothing is known."""
+    """Whether the data were prepared here from another ``data`` section; False for data prepared elsewhere."""
     made, description = _read(fetch.timings), fetch.folder / "dataset.json"
     if made.get("data") in (None, resolved_values(study)["data"]) or not description.is_file():
         return False
@@ -119,7 +119,7 @@ def _data_changed(study: Study, fetch: Node) -> bool:
 
 
 def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str]:
-    """In what a finished node's results are not those of the study as it now stands."""
+    """Return the keys and inputs in which a finished node differs from the present study."""
     if node.stage == "fetch":
         return ["data"] if _data_changed(study, node) else []
     code = [] if _same_code(study, node) else ["code"]
@@ -132,7 +132,7 @@ def _other(study: Study, node: Node, origins: dict[str, str | None]) -> list[str
 
 
 def _same_code(study: Study, node: Node) -> bool:
-    """Whether the user's own code, where it builds a finished node's network, is what it was."""
+    """Whether the user's own code that builds a finished node's network is unchanged."""
     is_structure = node.stage == "structure-teacher"
     paths = [path for path in node.outputs if is_structure or path.name == "structure.json"]
     with suppress(MoonshineError):  # of a module that is gone
@@ -143,7 +143,7 @@ def _same_code(study: Study, node: Node) -> bool:
 
 
 def _measured(study: Study) -> dict[tuple[str | None, ...], float]:
-    """Median seconds of finished training nodes: by stage, student and method, and coarser where that is missing."""
+    """Return median seconds of finished training nodes by stage, student and method, and by coarser keys."""
     samples: dict[tuple[str | None, ...], list[float]] = {}
     for node in nodes.trained(study):
         seconds = _read(node.timings).get("seconds")
@@ -160,7 +160,7 @@ def _expected(node: Node, measured: dict[tuple[str | None, ...], float]) -> floa
 
 
 def _keys(node: Node) -> list[tuple[str | None, ...]]:
-    """From like to less like: seeds differ, then the method, then the student."""
+    """Return keys from most to least similar: another seed, then another method, then another student."""
     return [(node.stage, node.student, node.method), (node.student,), (node.stage,), ()]
 
 

@@ -79,7 +79,7 @@ def check_study(study: Study) -> None:
 
 
 def _can_be_solved(key: str, network: str, blocks: Sequence[str]) -> None:
-    """MoonshineError for a block with nothing that least squares solve; places of a third-party model are unknown."""
+    """MoonshineError for a block that least squares cannot solve; places of a third-party model are unknown here."""
     for site in () if is_model(network) else sites(network):
         for block in filter(lambda block: str(parse_block(block)) != "S", blocks):
             try:
@@ -94,7 +94,7 @@ def _can_be_solved(key: str, network: str, blocks: Sequence[str]) -> None:
 
 
 def _suits_the_data(study: Study, key: str, network: str) -> None:
-    """MoonshineError unless one of our networks labels what the data label, and takes the sizes that are stated."""
+    """MoonshineError unless a built-in network labels images or pixels as the data do, and takes the stated sizes."""
     if is_model(network):
         return
     family = families.parse_network(network).family
@@ -115,13 +115,13 @@ def _suits_the_data(study: Study, key: str, network: str) -> None:
 
 
 def _sizes(study: Study) -> dict[str, int | list[int]]:
-    """The sizes of images with label maps that a study states, by key; where they are its data's own, none."""
+    """Return the stated sizes of images with label maps, by key; none if the data keep their own size."""
     stated = {"data.size": getattr(study.data, "size", None), "augment.crop": study.augment.crop}
     return {key: size for key, size in stated.items() if size and study.data.is_dense}
 
 
 def _distinct(study: Study) -> None:
-    """Names join their parts with '-', which keys may hold: two nodes of one name would share logs and checkpoints."""
+    """Check that node names are distinct: parts are joined with '-', which keys may contain, and files would clash."""
     first: dict[str, Node] = {}
     for node in nodes.all_nodes(study):
         other = first.setdefault(node.name, node)
@@ -144,7 +144,7 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
 
 
 def _layout(network: str, block: str) -> dict[str, Block]:
-    """The block at every place; of a third-party model, whose places only its code knows, one for all of them."""
+    """Return the block at every place; a third-party model, whose places only its code knows, has one for all."""
     if not is_model(network):
         return assign(network, block)
     package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
@@ -157,9 +157,9 @@ def _layout(network: str, block: str) -> dict[str, Block]:
 
 
 def check_package() -> None:
-    """MoonshineError in a clone whose commands run another one's package, as with a virtual environment that two share.
+    """MoonshineError in a clone whose commands would run another clone's package, as with a shared environment.
 
-    DVC looks for changes in the clone's own code, and its commands run what Python finds.
+    DVC looks for changes in the clone's own code, but its commands run the package that Python finds.
     """
     here, found = Path("workflow", "moonshine_workflow").resolve(), Path(__file__).resolve().parents[1]
     if here.is_dir() and found != here:

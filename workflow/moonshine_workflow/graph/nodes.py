@@ -1,4 +1,4 @@
-"""The nodes of a study: their names, commands, folders and files, the same for both engines."""
+"""Nodes of a study: their names, commands, folders and files, the same for both engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNNING = "running.json"
 EXAMPLES_FILE = "about.json"
 """What says which pictures the folder of examples holds."""
 TABLES = "tables.json"
-"""All tables but the curves, as the report reads them."""
+"""File of all tables except the curves, which the report reads."""
 TABLE_FILES = ("runs.csv", "table.csv", "table.tex", "differences.csv", "curves.csv", TABLES)
 _PROGRAMS = {"structure-teacher": "structure_teacher", "measure-teacher": "measure"}
 """The modules of the stages that are not called like theirs."""
@@ -28,7 +28,7 @@ _PROGRAMS = {"structure-teacher": "structure_teacher", "measure-teacher": "measu
 
 @dataclass(frozen=True)
 class Node:
-    """One job of the graph; its stage says which of the other fields it has."""
+    """One job of the graph; its stage determines which of the other fields it has."""
 
     stage: str
     study: str
@@ -38,18 +38,18 @@ class Node:
 
     @property
     def wildcards(self) -> dict[str, str]:
-        """Its fields but the stage: Snakemake's wildcards, DVC's matrix, and the options of its command."""
+        """All fields except the stage: Snakemake's wildcards, DVC's matrix, and the options of its command."""
         found = {"study": self.study, "student": self.student, "method": self.method, "seed": self.seed}
         return {name: str(value) for name, value in found.items() if value is not None}
 
     @property
     def name(self) -> str:
-        """As DVC names it: ``distil@digits-G4-at-0``."""
+        """Name, as in DVC: ``distil@digits-G4-at-0``."""
         return f"{self.stage}@{'-'.join(self.wildcards.values())}"
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The arguments of Python that run it; `moonshine_workflow.graph.stage.main` reads them."""
+        """Arguments of Python that run it; `moonshine_workflow.graph.stage.main` reads them."""
         options = (text for name, value in self.wildcards.items() for text in (f"--{name}", value))
         return ("-m", f"moonshine_workflow.stages.{_PROGRAMS.get(self.stage, self.stage)}", *options)
 
@@ -166,7 +166,7 @@ def report(study: str) -> Node:
 
 
 def trained(study: Study) -> list[Node]:
-    """Every node that trains: the teacher, then per student and seed scratch and each method."""
+    """Return every node that trains: the teacher, then per student and seed scratch and each method."""
     found = [teacher(study.study)]
     for student in study.students:
         for seed in study.seeds:
@@ -176,7 +176,7 @@ def trained(study: Study) -> list[Node]:
 
 
 def all_nodes(study: Study) -> list[Node]:
-    """Every node of the study, in an order in which they could run."""
+    """Return every node of the study, in an order in which they could run."""
     name = study.study
     found = [fetch(name), structure(name), measure(name)]
     for student in study.students:

@@ -12,13 +12,13 @@ from moonshine.files import read_json
 from moonshine.networks.sources import sources
 from moonshine_workflow.graph import nodes
 
-# How a network is trained, which is no part of what it is.
+# Keys about the training of a network, which do not shape it.
 TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix")
 TRAINED_STUDENT = ("warm_start",)
 
 
 def resolved_values(study: Study) -> dict[str, Any]:
-    """A study as JSON-able values without defaults, so that it makes no difference whether one is written out."""
+    """Return a study as JSON values without defaults, so that writing a default out changes nothing."""
     return study.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -50,13 +50,13 @@ def _without(section: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def parameter(settings: dict[str, Any], key: str) -> Any:
-    """The value of a key such as ``methods.at``, None where there is none."""
+    """Return the value of a key such as ``methods.at``, None if there is none."""
     found: Any = settings
     return reduce(lambda found, part: found and found.get(part), key.split("."), found)
 
 
 def study_of_job(root: Path = Path()) -> Study:
-    """The study as the commands of both engines read it: params.yaml as it was when the engine started.
+    """Return the study for the commands of both engines: params.yaml as it was when the engine started.
 
     Errors: ``MoonshineError`` as of `moonshine.config.load_study`.
     """

@@ -1,4 +1,4 @@
-"""The frame of every stage program: arguments, study, log, timing, errors."""
+"""Common frame of all stage programs: arguments, study, log, timing, errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("moonshine")
 
 @dataclass
 class Job:
-    """A running node: the study it belongs to, and what it has to say about its timing.
+    """Running node, with its study and the extra content of its timings file.
 
     ``is_left_to_others`` where processes that it has started leave all of that.
     """
@@ -95,13 +95,13 @@ def main(
 
 
 def node_lock(node: Node) -> AbstractContextManager[Any]:
-    """A lock on the node's work folder: held while it works, which is also how ``moonshine status`` knows."""
+    """Hold a lock on the node's work folder while it runs; ``moonshine status`` looks for it too."""
     node.work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(node.work / "lock")
     try:
         return lock.acquire(timeout=LOOKED_AT)
     except Timeout:
-        raise MoonshineError(f"{node.name}: is at work in another process ({node.work})") from None
+        raise MoonshineError(f"{node.name}: is already running in another process ({node.work})") from None
 
 
 def is_at_work(work: Path) -> bool:
@@ -119,7 +119,7 @@ def is_at_work(work: Path) -> bool:
 
 
 def check_node(node: Node, study: Study) -> None:
-    """MoonshineError unless the node is one of the study's, saying what there is."""
+    """MoonshineError, with the allowed values, unless the node belongs to the study."""
     allowed = {
         "study": [study.study],
         "student": list(study.students),
@@ -132,7 +132,7 @@ def check_node(node: Node, study: Study) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a run may depend on besides its configuration."""
+    """Return the versions that a run's numbers may depend on, besides its configuration."""
     packages = {
         name: importlib.metadata.version(name) for name in ("torch", "torchvision", "moonshine-distil")
     }
@@ -171,12 +171,12 @@ def _computes(node: Node, study: Study) -> bool:
 
 
 def is_launched() -> bool:
-    """Whether this is one of the processes that train together."""
+    """Whether this is one of several processes of one training."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_helper() -> bool:
-    """Whether this process trains with a first one, which writes everything."""
+    """Whether another process of the same training is the first one, which writes all files."""
     return is_launched() and os.environ["RANK"] != "0"
 
 

@@ -27,7 +27,7 @@ def run(job: stage.Job) -> None:
 
 
 def shown_indices(count: int) -> list[int]:
-    """The test pictures that are shown: the first, the middle and the last, chosen by nothing that was predicted."""
+    """Return the test images that are shown: first, middle and last, whatever was predicted for them."""
     return sorted({round(position * (count - 1) / (_SHOWN_IMAGES - 1)) for position in range(_SHOWN_IMAGES)})
 
 

@@ -9,13 +9,13 @@ import torch
 
 from moonshine.config import Study
 from moonshine.training.execution import Execution, resolve
-from moonshine.training.processes import ALONE, Processes
+from moonshine.training.processes import SINGLE_PROCESS, Processes
 from moonshine_workflow.training import gpus
 
 
 @contextmanager
 def execution_here(
-    study: Study, processes: Processes = ALONE, precision: str | None = None
+    study: Study, processes: Processes = SINGLE_PROCESS, precision: str | None = None
 ) -> Iterator[Execution]:
     """How a study's networks run here, with a GPU claimed while the context lasts where one has to be chosen.
 
