@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from moonshine.formats.source import Source
     from moonshine.networks.models import Trust
 
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 RUNTIME = ("onnxruntime",)
 IR_VERSION = 8
 """The format of the file around the graph: the first with this opset, so every ONNX Runtime since 1.14 reads it.
@@ -107,5 +107,5 @@ ONNX = Format(
     encode=encode,
     open=open_file,
     runtime=RUNTIME,
-    packages=PACKAGES,
+    packages=ONNX_PACKAGES,
 )

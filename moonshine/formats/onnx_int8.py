@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError, first_line
 from moonshine.formats.format import Format
-from moonshine.formats.onnx import PACKAGES, RUNTIME, finish, open_file
+from moonshine.formats.onnx import ONNX_PACKAGES, RUNTIME, finish, open_file
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:
@@ -103,6 +103,6 @@ ONNX_INT8 = Format(
     encode=encode,
     open=open_file,
     runtime=RUNTIME,
-    packages=PACKAGES,
+    packages=ONNX_PACKAGES,
     is_exact=False,
 )

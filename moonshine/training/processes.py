@@ -55,7 +55,7 @@ class Processes:
         """Return the weight of a mean over ``mine`` of the images of a batch in the average over processes."""
         return mine * self.count / batch
 
-    def total(self, value: Tensor) -> Tensor:
+    def all_reduce(self, value: Tensor) -> Tensor:
         """All-reduce: return the sum of a tensor over all processes."""
         if self.count > 1:
             dist.all_reduce(value)
@@ -69,7 +69,7 @@ class Processes:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather(self, own: Any) -> list[Any]:
+    def all_gather(self, own: Any) -> list[Any]:
         """All-gather: return every process's value, by rank."""
         if self.count == 1:
             return [own]

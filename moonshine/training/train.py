@@ -137,7 +137,7 @@ def train(
             return History(rows, "diverged", resumed)
         observer.epoch(row)
         if checkpoints:
-            rng = processes.gather(states(execution.device))
+            rng = processes.all_gather(states(execution.device))
             if processes.is_first:
                 checkpoints.save(
                     epoch,
@@ -222,8 +222,8 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
             wrong = (logits.detach().argmax(1) != labels) & known
             tally += torch.stack([wrong.sum(), known.sum()])
         run.observer.batch(step + 1, steps)
-    means = {name: (run.processes.total(value) / count).item() for name, value in sums.items()}
-    errors, labelled = run.processes.total(tally).tolist()
+    means = {name: (run.processes.all_reduce(value) / count).item() for name, value in sums.items()}
+    errors, labelled = run.processes.all_reduce(tally).tolist()
     error = 100 * errors / max(labelled, 1) if logits is not None else None
     terms_or_none = {name: means.get(name) for name in ("loss", *run.columns)}
     return {"epoch": epoch, "lr": rate, **terms_or_none, "train_error_pct": error}

@@ -419,7 +419,7 @@ def test_a_student_that_costs_more_than_its_teacher_is_told_first(tmp_path):
 
 def test_a_report_without_timings_says_so(tmp_path):
     prepare(tmp_path, timings=False)
-    assert "No timing files" in provenance.timings(load_results("digits", tmp_path)).html
+    assert "No timing files" in provenance.timing_tables(load_results("digits", tmp_path)).html
 
 
 def published_report(root, data):

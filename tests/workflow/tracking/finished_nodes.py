@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moonshine_workflow.graph.metrics import RunIdentity
-from moonshine_workflow.tracking.store import Store, open_store
+from moonshine_workflow.tracking.store import RunStore, open_store
 
 EPOCHS = 4
 STARTED, FINISHED = "2026-11-20T10:00:00+00:00", "2026-11-20T10:00:30+00:00"
@@ -113,9 +113,9 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, *, fresh: bool = False)
         (folder / "mlflow.db").write_bytes(_empty_store())
 
 
-def active(store: Store) -> list[Any]:
+def active(store: RunStore) -> list[Any]:
     return list(store.client.search_runs([store.experiment_id], max_results=1000))
 
 
-def points(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+def points(store: RunStore, run_id: str, metric: str) -> list[tuple[int, float]]:
     return sorted((m.step, m.value) for m in store.client.get_metric_history(run_id, metric))

@@ -43,7 +43,7 @@ def _settings(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def timings(results: Results) -> Fragment:
+def timing_tables(results: Results) -> Fragment:
     """Tables of wall time by kind of node, and of latency; results do not depend on them."""
     groups: dict[str, list[dict[str, Any]]] = {}
     runs = {run.node: run for run in results.runs}

@@ -23,7 +23,7 @@ from moonshine_workflow.graph.nodes import EXAMPLES_FILE, RESULTS
 from moonshine_workflow.tracking.runs import TrainedNode, read_node
 from moonshine_workflow.tracking.store import (
     QUIET_MLFLOW,
-    Store,
+    RunStore,
     TrackingError,
     active_runs,
     answering,
@@ -112,7 +112,7 @@ def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
                     store.client.set_tag(run.info.run_id, _IMAGES_TAG, content)
 
 
-def _describe(store: Store, wanted: dict[str, str]) -> None:
+def _describe(store: RunStore, wanted: dict[str, str]) -> None:
     """Set the experiment's tags that differ; a description that the user wrote stays."""
     with answering(store.uri):
         present = store.client.get_experiment(store.experiment_id).tags

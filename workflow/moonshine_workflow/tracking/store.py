@@ -56,7 +56,7 @@ class TrackingError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Store:
+class RunStore:
     """An open store and the experiment that runs go to; ``client`` is an ``mlflow.MlflowClient``."""
 
     client: Any
@@ -108,7 +108,7 @@ def _reason(error: BaseException) -> str:
     return (str(said).strip() or type(said).__name__).splitlines()[0]
 
 
-def open_store(experiment: str, uri: str | None = None) -> Store:
+def open_store(experiment: str, uri: str | None = None) -> RunStore:
     """Open a store and find or make its experiment. Raises TrackingError.
 
     Two processes that make the tables of one SQLite file at once break it for good, and so does one that is
@@ -132,7 +132,7 @@ def open_store(experiment: str, uri: str | None = None) -> Store:
             client = MlflowClient(tracking_uri=uri)
             # MLflow itself takes the path of this directory for a URL, and so its files elsewhere
             artifacts = (Path.cwd() / "mlruns" / experiment).as_uri() if database else None
-            return Store(client, _experiment_id(client, experiment, artifacts), uri)
+            return RunStore(client, _experiment_id(client, experiment, artifacts), uri)
 
 
 def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
@@ -152,7 +152,7 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
     return str(found.experiment_id)
 
 
-def active_runs(store: Store, node: str | None = None) -> dict[str, list[Any]]:
+def active_runs(store: RunStore, node: str | None = None) -> dict[str, list[Any]]:
     """Return the experiment's runs that are not deleted, by node; only those of ``node`` if it is given."""
     query = f"tags.`{NODE}` = '{node}'" if node else ""
     found: dict[str, list[Any]] = {}
@@ -178,7 +178,7 @@ def log_node(folder: Path, *, experiment: str, timings: Path | None, tracking_ur
     return log_to(store, node, timings, active_runs(store, node.name).get(node.name, ()))[0]
 
 
-def log_to(store: Store, node: TrainedNode, timings: Path | None, runs: Sequence[Any]) -> tuple[str, bool]:
+def log_to(store: RunStore, node: TrainedNode, timings: Path | None, runs: Sequence[Any]) -> tuple[str, bool]:
     """Leave the node with one run, of this result; gives the run's id and whether it had to be written.
 
     ``runs`` are the node's active runs: one that is complete and of this result is kept, others are deleted.
@@ -196,7 +196,7 @@ def log_to(store: Store, node: TrainedNode, timings: Path | None, runs: Sequence
         return run_id, True
 
 
-def start_run(store: Store, identity: RunIdentity, config: Mapping[str, Any], started: int) -> str:
+def start_run(store: RunStore, identity: RunIdentity, config: Mapping[str, Any], started: int) -> str:
     """Make a run with its name, tags and parameters (see `flat_params`); ``started`` is in ms since 1970."""
     from mlflow.entities import Param
 
@@ -209,7 +209,7 @@ def start_run(store: Store, identity: RunIdentity, config: Mapping[str, Any], st
     return str(run_id)
 
 
-def log_points(store: Store, run_id: str, points: Sequence[MetricPoint], when: int) -> None:
+def log_points(store: RunStore, run_id: str, points: Sequence[MetricPoint], when: int) -> None:
     """Log points in as few calls as MLflow allows; ``when`` is in ms since 1970.
 
     NaN and infinities of a diverged run stay in its ``history.csv``: MLflow would draw them as 1.8e308.
@@ -221,7 +221,7 @@ def log_points(store: Store, run_id: str, points: Sequence[MetricPoint], when: i
         store.client.log_batch(run_id, metrics=metrics[first : first + MAX_BATCH])
 
 
-def _complete(store: Store, node: TrainedNode, recorded: Mapping[str, Any], run_id: str) -> None:
+def _complete(store: RunStore, node: TrainedNode, recorded: Mapping[str, Any], run_id: str) -> None:
     from mlflow.entities import RunTag
 
     finished, status = _milliseconds(recorded.get("finished")), node.metrics.status

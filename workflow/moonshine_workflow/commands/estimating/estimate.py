@@ -16,7 +16,7 @@ from moonshine_workflow.commands.text_table import text_table
 
 EVALUATION = 1 / 3
 """Time of a forward pass as a share of a training step's: the backward pass is about two more."""
-HEADER = ("student", "trained by", "images/s", "each", "networks", "in all")
+_HEADER = ("student", "trained by", "images/s", "each", "networks", "in all")
 NOT_COUNTED = (
     "Not counted: preparing and decoding images, searches, warm starts, costs, export, report, and starting processes. "
     "One device per network is assumed."
@@ -130,7 +130,7 @@ def as_text(
             f"Measured on {throughput.device}, threads: {throughput.threads}, {throughput.dtype}, torch "
             f"{throughput.torch}",
             f"\nDevice {unit}:",
-            text_table(HEADER, cells, text_columns=2) + "\n",
+            text_table(_HEADER, cells, text_columns=2) + "\n",
             *(f"{count} device{'s' * (count > 1)}: {time(wall)} {unit}" for count, wall in walls.items()),
             NOT_COUNTED,
         ]
