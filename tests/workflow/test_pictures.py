@@ -14,6 +14,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from moonshine.data.decoding import Pixels
 from moonshine_workflow.graph import stage
+from tests.messages import names
 from tests.moonshine.datasets.flowers import plant
 from tests.workflow import tiny
 from tests.workflow.running import run
@@ -126,7 +127,7 @@ def test_a_picture_that_is_damaged_during_training_is_named_and_the_run_continue
         capsys.readouterr()
         assert run("scratch", "G4", "0") == stage.USAGE_ERROR
     said = capsys.readouterr().err
-    assert "flowers: 1 image cannot be read: train/iris/1.jpg (" in said
+    assert names(said, "flowers", "1 image", "train/iris/1.jpg")
     assert "Traceback" not in said
     assert not WEIGHTS.exists()
     assert work(here) == ["epoch-00000.pt"]
@@ -139,6 +140,6 @@ def test_a_picture_that_is_damaged_during_training_is_named_and_the_run_continue
 def test_a_folder_that_is_not_there_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "flowers").rename(here / "elsewhere")
     assert run("fetch") == stage.USAGE_ERROR
-    assert "data.root: flowers is no folder" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "data.root", "no folder")
     assert run("scratch", "G4", "0") == stage.USAGE_ERROR
-    assert "cannot be read: train/iris/" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "cannot be read", "train/iris/")

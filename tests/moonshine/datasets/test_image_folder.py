@@ -15,7 +15,7 @@ from moonshine.datasets.image_folder import checksum_image_folder
 from moonshine.errors import MoonshineError
 from moonshine.preparation.files import decode_file
 from moonshine.preparation.prepare import prepare_dataset
-from tests.messages import naming
+from tests.messages import names, naming
 from tests.moonshine.datasets.flowers import config_of, plant
 from tests.moonshine.images import images_of
 
@@ -127,7 +127,7 @@ def test_every_unreadable_image_is_named(root: Path, tmp_path: Path, monkeypatch
         (root / name).write_bytes(b"no image")
     with pytest.raises(MoonshineError) as error:
         prepare_dataset(config_of(root, validation=0.3), tmp_path / "data")
-    assert f"data.root: {root}: 3 images cannot be read: " in str(error.value)
+    assert names(str(error.value), "data.root", root, "3 images")
     for name in broken:
         assert f"{name} (cannot identify image file" in str(error.value)
     assert not (tmp_path / "data").exists()

@@ -16,7 +16,7 @@ from moonshine.networks.models import build_model
 from moonshine.networks.sources import sources
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
-from tests.messages import naming
+from tests.messages import names, naming
 
 OWN = """
 import functools
@@ -103,7 +103,7 @@ def test_a_module_that_does_not_import(write: Write, text: str, said: list[objec
     name = write(text)
     with pytest.raises(MoonshineError, match=naming(*said)) as error:
         build_model(f"{name}:build", {}, 10)
-    assert f"model {name}:build: {name} does not import from {tmp_path}" in str(error.value)
+    assert names(str(error.value), f"{name}:build", name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["no_such_nets_here:build", ":build", ".nets:build"])

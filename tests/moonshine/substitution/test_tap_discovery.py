@@ -16,7 +16,7 @@ from moonshine.substitution.layout import lay_out
 from moonshine.substitution.replacement import apply
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, discover_taps, tap_sizes
-from tests.messages import naming
+from tests.messages import names, naming
 from tests.moonshine.library_networks import on_cpu, on_meta
 from tests.moonshine.odd_networks import NETWORKS, Backwards, NamedOutputs, Net, Residual, Reused, spatial
 
@@ -173,7 +173,7 @@ def test_taps_that_differ_in_size_are_all_named() -> None:
     with pytest.raises(MoonshineError) as error:
         check_taps(taps, sizes, residual_network(2, 2), SHAPE)
     said = str(error.value)
-    assert "body.0 is 16x16 in the student and 32x32 in the teacher; body.1 is 8x8" in said
+    assert names(said, "body.0", "16x16", "32x32", "body.1", "8x8")
     assert "stem" not in said
     check_taps(taps, sizes, residual_network(1, 2), SHAPE)
     with pytest.raises(MoonshineError, match=naming("body.1", "does not exist")):

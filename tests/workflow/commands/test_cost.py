@@ -10,6 +10,7 @@ from moonshine.blocks.expressions import Conv
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.registry import KINDS
 from moonshine_workflow.cli import main
+from tests.messages import names
 
 
 def test_table(capsys):
@@ -70,13 +71,13 @@ def test_a_new_kind_is_a_row(capsys, monkeypatch):
     [
         (
             ["wrn-40-2", "--block", "G(32)"],
-            "block G(32) does not fit stage1.0: 32 groups do not divide N = 16",
+            ["G(32)", "stage1.0", "32 groups", "N = 16"],
         ),
-        (["wrn-40-2", "--block", "Q(2)"], "unknown kind 'Q'; allowed: S, G(g)"),
-        (["vgg-16"], "'vgg-16' is not a valid network name; allowed: wrn-<depth>-<width>"),
-        (["wrn-10-1", "--classes", "0"], "num_classes is 0; allowed: a whole number from 1"),
-        (["wrn-10-1", "--input", "32x32"], "--input is '32x32'; allowed: channels x height x width"),
-        (["wrn-10-1", "--input", "3x0x32"], "--input is '3x0x32'"),
+        (["wrn-40-2", "--block", "Q(2)"], ["unknown", "Q", "S", "G(g)"]),
+        (["vgg-16"], ["vgg-16", "wrn-<depth>-<width>"]),
+        (["wrn-10-1", "--classes", "0"], ["num_classes", "0", "1"]),
+        (["wrn-10-1", "--input", "32x32"], ["--input", "32x32", "channels x height x width"]),
+        (["wrn-10-1", "--input", "3x0x32"], ["--input", "3x0x32"]),
     ],
 )
 def test_mistakes_are_one_message(capsys, arguments, message):
@@ -84,7 +85,7 @@ def test_mistakes_are_one_message(capsys, arguments, message):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("moonshine: ")
-    assert message in captured.err
+    assert names(captured.err, *message)
     assert len(captured.err.splitlines()) == 1
 
 

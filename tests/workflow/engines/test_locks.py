@@ -14,7 +14,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 from moonshine_workflow.engines import dvc_state, locks
 from moonshine_workflow.graph import nodes
-from tests.messages import naming
+from tests.messages import names, naming
 from tests.workflow import tiny
 from tests.workflow.clones import call, edit_study, inside, outputs
 
@@ -60,7 +60,7 @@ def test_snakemake_waits_while_dvc_runs(by_snakemake: Path) -> None:
     claim(by_snakemake, os.getpid())
     done = call(by_snakemake, "snakemake", "--cores", "1")
     assert done.returncode != 0
-    assert "DVC runs in this folder (dvc repro)" in done.stderr
+    assert names(done.stderr, "DVC", "dvc repro")
     assert outputs(by_snakemake) == before
 
 

@@ -14,7 +14,7 @@ from moonshine.config.study import Study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import check, nodes
 from moonshine_workflow.graph.check import check_study
-from tests.messages import naming
+from tests.messages import names, naming
 from tests.workflow import tiny
 
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -192,6 +192,6 @@ def test_a_clone_does_not_run_the_code_of_another(
     here.mkdir(parents=True)
     assert check.main() == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert f"found {PACKAGE}; allowed: {here}" in said
+    assert names(said, PACKAGE, here)
     monkeypatch.chdir(PACKAGE.parents[1])
     check.check_package()

@@ -26,6 +26,7 @@ from moonshine_workflow.engines import rules as rule_helpers
 from moonshine_workflow.graph import nodes, resolve, stage
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.stages import fetch
+from tests.messages import names
 from tests.workflow import tiny
 from tests.workflow.clones import CODE, PROJECT
 from tests.workflow.running import STAGES, options, run
@@ -328,40 +329,40 @@ def test_a_mistake_in_the_study_is_one_message_and_leaves_finished_results_alone
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("scratch", "B7", "0"), "student: found 'B7'; params.yaml has G4, BG2-M"),
-        (("distil", "G4", "rkd", "0"), "method: found 'rkd'; params.yaml has kd, at"),
-        (("scratch", "G4", "9"), "seed: found '9'; params.yaml has 0"),
+        (("scratch", "B7", "0"), ["student", "B7", "params.yaml", "G4", "BG2-M"]),
+        (("distil", "G4", "rkd", "0"), ["method", "rkd", "params.yaml", "kd", "at"]),
+        (("scratch", "G4", "9"), ["seed", "9", "params.yaml", "0"]),
     ],
 )
 def test_a_node_that_the_study_does_not_have_is_refused(
-    command: tuple[str, ...], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], said: list[object], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*command) == stage.USAGE_ERROR
-    assert said in capsys.readouterr().err
+    assert names(capsys.readouterr().err, *said)
 
 
 def test_another_study_than_the_one_in_params_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage.main(fetch.run, nodes.fetch, ["--study", "digits"]) == stage.USAGE_ERROR
-    assert "study: found 'digits'; params.yaml has tiny" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "study", "digits", "params.yaml", "tiny")
 
 
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (lambda path: path.unlink(), "stripes.npz"),
-        (lambda path: path.write_bytes(path.read_bytes()[:200]), "stripes.npz"),
-        (lambda path: tiny.write_arrays(path, test_labels=[1] * 20), "sha256"),
+        (lambda path: path.unlink(), ["stripes.npz"]),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), ["stripes.npz"]),
+        (lambda path: tiny.write_arrays(path, test_labels=[1] * 20), ["sha256"]),
     ],
     ids=["missing", "truncated", "wrong checksum"],
 )
 def test_data_that_is_not_what_the_study_says_is_refused(
-    prepare: Callable[[Path], object], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+    prepare: Callable[[Path], object], said: list[object], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(here / "stripes.npz")
     assert run("fetch") == stage.USAGE_ERROR
-    assert said in capsys.readouterr().err
+    assert names(capsys.readouterr().err, *said)
     assert not nodes.fetch("tiny").is_done()
 
 
@@ -378,7 +379,7 @@ def test_a_teacher_with_weights_of_another_architecture_is_refused(
     student = finished / "students" / "G4" / "at" / "seed0" / "weights.safetensors"
     (finished / "teacher" / "weights.safetensors").write_bytes(student.read_bytes())
     assert run("distil", "G4", "kd", "0") == stage.USAGE_ERROR
-    assert "weights of another architecture" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "another architecture")
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused(
