@@ -66,8 +66,11 @@ def choose_memory_format(module: nn.Module, like: Tensor) -> torch.memory_format
     return found
 
 
-def has_stride_beyond_input(module: nn.Module, like: Tensor) -> bool:
-    """Whether a convolution of ``module`` has a stride larger than its input, for an image of ``like``."""
+def has_convolution_beyond_input(module: nn.Module, like: Tensor) -> bool:
+    """Whether a convolution of ``module`` has a stride larger than its input, or sees only padding of it.
+
+    Seen with an image of ``like``.
+    """
     with without_side_effects(module, like.device), _Strides() as strides:
         module(like[:1])
     return strides.larger
@@ -85,6 +88,10 @@ class _Strides(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution.default:
-            images, strides = args[0], args[3]
-            self.larger |= any(step > size for step, size in zip(strides, images.shape[2:], strict=True))
+            images, weight, _, strides, paddings, dilations = args[:6]
+            axes = zip(images.shape[2:], weight.shape[2:], strides, paddings, dilations, strict=True)
+            self.larger |= any(
+                step > size or all(abs(tap * dilation - padding) >= size for tap in range(taps))
+                for size, taps, step, padding, dilation in axes
+            )
         return func(*args, **(kwargs or {}))

@@ -13,7 +13,7 @@ from torch import nn
 
 from moonshine.config.training import Runtime
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import choose_memory_format, has_stride_beyond_input
+from moonshine.networks.passes import choose_memory_format, has_convolution_beyond_input
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -45,8 +45,9 @@ class Execution:
         """Place ``module`` and return this execution, without what the module cannot run in, or not correctly.
 
         That is channels_last, and bf16 on a CPU where a convolution's stride is larger than its input: there oneDNN
-        leaves the weights' gradients uninitialised (seen with torch 2.15; fp32 is right). ``input_shape`` is
-        (channels, height, width). The module is otherwise left as it was, and draws nothing.
+        leaves the weights' gradients uninitialised, or where all of a dilated kernel's taps lie in the padding: there
+        it crashes (seen with torch 2.15; fp32 is right). ``input_shape`` is (channels, height, width).
+        The module is otherwise left as it was, and draws nothing.
         """
         found = self
         images = torch.zeros(2, *input_shape, device=self.device)
@@ -56,7 +57,7 @@ class Execution:
         if (
             self.device.type == "cpu"
             and self.dtype == torch.bfloat16
-            and has_stride_beyond_input(module, images)
+            and has_convolution_beyond_input(module, images)
         ):
             found = replace(found, dtype=torch.float32)
         return found

@@ -90,7 +90,7 @@ def train(
         )
     if execution.dtype != wanted.dtype:
         logger.warning(
-            "%s trains in fp32: a convolution's stride is larger than its input, and bf16 on a CPU is wrong there",
+            "%s trains in fp32: a convolution's stride or dilation is too large for its input in bf16 on a CPU",
             type(network).__name__,
         )
     execution.place(objective)

@@ -70,3 +70,11 @@ def test_a_cpu_computes_strides_over_its_input_in_fp32(size: int, dtype: torch.d
     cpu = Execution(torch.device("cpu"), torch.bfloat16)
     assert cpu.suiting(network, (3, size, size)).dtype == dtype
     assert Execution(torch.device("cpu")).suiting(network, (3, size, size)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("dilation", "dtype"), [(8, torch.float32), (4, torch.bfloat16)])
+def test_bf16_is_not_used_where_a_kernel_sees_padding_only(dilation: int, dtype: torch.dtype) -> None:
+    """As D2x2 does in ERFNet on small images; oneDNN crashes there."""
+    network = nn.Conv2d(3, 4, (2, 1), padding=(dilation // 2, 0), dilation=(dilation, 1))
+    cpu = Execution(torch.device("cpu"), torch.bfloat16)
+    assert cpu.suiting(network, (3, 4, 4)).dtype == dtype
