@@ -22,6 +22,7 @@ from moonshine.blocks.expressions import (
 from moonshine.blocks.families.grouped import ordinary_parameters
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
+from moonshine.errors import MoonshineError
 
 
 class InnerReLU(nn.ReLU):
@@ -62,7 +63,7 @@ class CheapConvolution(nn.Sequential):
         for unit in units:
             if built:
                 built += [("norm", nn.BatchNorm2d(width, eps)), ("relu", nn.ReLU(inplace=True))]
-            built += _modules(unit, place.bias, eps)
+            built += _modules(unit, width, place.bias, eps)
             width = out_channels(unit, width)
             ends.append(len(built) - 1)
         names = [str(index) for index in range(len(built))] if numbered else _names(built)
@@ -88,6 +89,18 @@ class ParallelBranches(nn.ModuleList):
         return torch.cat(outputs, 1) if self.mode == "concat" else sum(outputs[1:], outputs[0])
 
 
+class ExactConv(nn.Conv2d):
+    """A convolution of maps that its stride divides; MoonshineError in the forward pass for others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (rows, columns), (down, across) = x.shape[-2:], self.stride
+        if rows % down or columns % across:
+            raise MoonshineError(
+                f"a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: multiples of it"
+            )
+        return super().forward(x)
+
+
 class GeneratedConv(nn.Module):
     """A convolution whose dense weight is computed from factors, its parameters, in every forward pass."""
 
@@ -96,12 +109,17 @@ class GeneratedConv(nn.Module):
         assert conv.weight is not None
         self.conv, self.generator = conv, conv.weight
         self.factors = nn.ParameterList(torch.empty(shape) for shape in self.generator.shapes(conv))
+        self.fixed = []
+        for index, array in enumerate(self.generator.fixed(conv)):
+            self.fixed.append(f"fixed{index}")
+            self.register_buffer(f"fixed{index}", torch.as_tensor(array), persistent=False)
         self.bias = nn.Parameter(torch.zeros(conv.out_channels)) if bias else None
         self.initialise(gain=2.0)
 
     def materialise(self) -> Tensor:
         """Return the weight (out, in / groups, rows, columns)."""
-        return self.generator.materialise(self.conv, list(self.factors))
+        fixed = [self.get_buffer(name) for name in self.fixed]
+        return self.generator.materialise(self.conv, list(self.factors), fixed)
 
     @property
     def folded(self) -> int:
@@ -118,9 +136,10 @@ class GeneratedConv(nn.Module):
 
     def initialise(self, gain: float) -> None:
         """Draw the factors so that the weight has a variance of ``gain`` / fan in."""
-        deviation = self.generator.deviation(self.conv, gain)
-        for factor in self.factors:
-            _draw(factor, deviation)
+        for factor, (mean, deviation) in zip(
+            self.factors, self.generator.starts(self.conv, gain), strict=True
+        ):
+            _draw(factor, deviation, mean)
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
@@ -133,7 +152,8 @@ def convolution(conv: Conv, bias: bool = False) -> nn.Module:
     """Return the module of one convolution, without its joint."""
     if conv.weight is not None:
         return GeneratedConv(conv, bias)
-    return (nn.ConvTranspose2d if conv.transposed else nn.Conv2d)(
+    kind = nn.ConvTranspose2d if conv.transposed else ExactConv if conv.exact else nn.Conv2d
+    return kind(
         conv.in_channels,
         conv.out_channels,
         conv.kernel,
@@ -193,38 +213,42 @@ def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
     return 1.0
 
 
-def _draw(weight: Tensor, deviation: float) -> None:
+def _draw(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
     if not weight.is_meta:
-        nn.init.normal_(weight, std=deviation)
+        nn.init.normal_(weight, mean, deviation)
 
 
-def _modules(unit: Expression, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the role and the module of each layer of a unit; the last convolution has the unit's bias."""
+def _modules(unit: Expression, width: int, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the role and the module of each layer of a unit of ``width`` input channels; the last has its bias."""
     found = list(layers(unit))
     last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Branches))
     for index, layer in enumerate(found):
+        ends = bias and index == last
+        inputs, width = width, out_channels(layer, width)
         if isinstance(layer, Shuffle):
             yield "shuffle", nn.ChannelShuffle(layer.groups)
-        elif isinstance(layer, Branches):
-            yield "conv", _branches(layer, bias and index == last, eps)
-        elif isinstance(layer, Conv):
-            yield "conv", convolution(layer, (bias and index == last) or layer.joint == "relu")
-            if layer.joint in ("norm", "norm+relu"):
-                yield "norm", nn.BatchNorm2d(layer.out_channels, eps)
-            if layer.joint == "norm+relu":
-                yield "relu", InnerReLU(inplace=True)
-            if layer.joint == "relu":
-                yield "relu", nn.ReLU(inplace=True)
+        if not isinstance(layer, Conv | Branches):
+            continue
+        if isinstance(layer, Branches):
+            yield "conv", _branches(layer, inputs, ends, eps)
+        else:
+            yield "conv", convolution(layer, ends or layer.bias or layer.joint == "relu")
+        if layer.joint in ("norm", "norm+relu"):
+            yield "norm", nn.BatchNorm2d(width, eps)
+        if layer.joint == "norm+relu":
+            yield "relu", InnerReLU(inplace=True)
+        if layer.joint == "relu":
+            yield "relu", nn.ReLU(inplace=True)
 
 
-def _branches(branches: Branches, bias: bool, eps: float) -> ParallelBranches:
+def _branches(branches: Branches, width: int, bias: bool, eps: float) -> ParallelBranches:
     """Build parallel branches; if their outputs are added, only the first branch has a bias."""
     made: list[nn.Module] = []
     for part in branches.parts:
         if isinstance(part, Identity):
             made.append(nn.Identity())
             continue
-        built = list(_modules(part, bias, eps))
+        built = list(_modules(part, width, bias, eps))
         bias = bias and branches.mode == "concat"
         chain = nn.Sequential()
         for name, (_, layer) in zip(_names(built), built, strict=True):

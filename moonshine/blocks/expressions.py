@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PerAxis = tuple[int, int]
 """Rows and columns."""
@@ -22,26 +26,43 @@ Decay = Literal["plain", "scaled", "none"]
 ordinary blocks; none."""
 
 
-class Generator(Protocol):
-    """A dense weight computed from fewer numbers, the factors. Frozen, and without torch until it computes."""
+@dataclass(frozen=True)
+class Generator:
+    """A dense weight computed from fewer numbers, the factors; without torch until it computes.
 
-    @property
-    def decay(self) -> Decay:
-        """Decay group of the factors."""
+    ``decay`` is the decay group of the factors.
+    """
+
+    decay: Decay = field(default="scaled", kw_only=True)
 
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
         """Return the shapes of the factors."""
+        raise NotImplementedError
+
+    def fixed(self, conv: Conv) -> tuple[NDArray[Any], ...]:
+        """Return the arrays that never change and that no file holds, such as indices."""
+        return ()
+
+    def starts(self, conv: Conv, gain: float) -> list[tuple[float, float]]:
+        """Return mean and standard deviation of each factor, for weights with a variance of ``gain`` / fan-in."""
+        return [(0.0, self.deviation(conv, gain))] * len(self.shapes(conv))
 
     def deviation(self, conv: Conv, gain: float) -> float:
-        """Return the standard deviation of the factors at which weights have a variance of ``gain`` / fan-in."""
+        """Return the standard deviation of every factor, where they are alike and have a mean of 0."""
+        return math.sqrt(gain / conv.fan_in)
 
-    def materialise(self, conv: Conv, factors: Sequence[Any]) -> Any:
-        """Compute the weight (out, in / groups, rows, columns) from the factors, differentiably."""
+    def materialise(self, conv: Conv, factors: Sequence[Any], fixed: Sequence[Any]) -> Any:
+        """Compute the weight (out, in / groups, rows, columns) from factors and fixed tensors, differentiably."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution and the joint behind it; ``weight`` generates its weight where it is not stored."""
+    """One convolution and the joint behind it; ``weight`` generates its weight where it is not stored.
+
+    ``bias``: it has one of its own, whether or not its place ends with one. ``exact``: only maps that the stride
+    divides.
+    """
 
     in_channels: int
     out_channels: int
@@ -54,6 +75,8 @@ class Conv:
     transposed: bool = False
     weight: Generator | None = None
     joint: Joint = "linear"
+    bias: bool = False
+    exact: bool = False
 
     @property
     def fan_in(self) -> int:
@@ -85,14 +108,16 @@ class Chain:
 
 @dataclass(frozen=True)
 class Branches:
-    """Expressions that share an input; their outputs are concatenated or added."""
+    """Expressions that share an input; their outputs are concatenated or added, and a joint follows."""
 
     mode: Literal["concat", "add"]
     parts: tuple[Expression, ...]
+    joint: Joint = "linear"
 
-    def __init__(self, mode: Literal["concat", "add"], *parts: Expression) -> None:
+    def __init__(self, mode: Literal["concat", "add"], *parts: Expression, joint: Joint = "linear") -> None:
         object.__setattr__(self, "mode", mode)
         object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "joint", joint)
 
 
 Layer = Conv | Shuffle | Identity | Branches
@@ -112,7 +137,7 @@ def halves(expression: Expression) -> tuple[Expression, Expression] | None:
     """Split an expression at its first batch norm and ReLU, which belong to neither half; None if it has none."""
     found = list(layers(expression))
     for index, layer in enumerate(found[:-1]):
-        if isinstance(layer, Conv) and layer.joint == "norm+relu":
+        if isinstance(layer, Conv | Branches) and layer.joint == "norm+relu":
             return Chain(*found[:index], replace(layer, joint="linear")), Chain(*found[index + 1 :])
     return None
 

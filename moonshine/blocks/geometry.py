@@ -83,6 +83,23 @@ class Geometry:
         rows, columns = along(whole, 0), along(whole, 1)
         return Chain(replace(rows, joint="relu"), replace(columns, in_channels=outputs))
 
+    def again(self) -> Geometry:
+        """The place of a second such convolution behind the first: without a stride, on maps that keep their size."""
+        rows, columns = self.reach
+        if rows % 2 or columns % 2:
+            raise MoonshineError(
+                f"a second kernel of {self.kernel[0]}x{self.kernel[1]} cannot keep the size; allowed: an odd one"
+            )
+        return replace(self, in_channels=self.out_channels, stride=(1, 1), padding=(rows // 2, columns // 2))
+
+    def check_resolution(self) -> None:
+        """MoonshineError where maps change their size by more than the stride, which a 1x1 beside could not follow."""
+        if not self.keeps_resolution:
+            raise MoonshineError(
+                f"its 1x1 has maps of another size than a kernel of {self.kernel[0]}x{self.kernel[1]} with a padding "
+                f"of {self.padding}; allowed: an odd kernel with a padding of half of it"
+            )
+
     def then(self, second: Geometry) -> Geometry:
         """Return one geometry for this convolution and a second one after it, with both strides.
 

@@ -8,19 +8,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moonshine.blocks.expressions import Conv, Expression, layers
-from moonshine.blocks.families import branching, generated, grouped, separable, shuffled, spatial
+from moonshine.blocks.families import (
+    branching,
+    generated,
+    grouped,
+    low_rank,
+    separable,
+    shuffled,
+    spatial,
+    tied,
+    transforms,
+)
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block, read, split
 from moonshine.errors import MoonshineError
 
-_FAMILIES = (grouped, separable, shuffled, branching, spatial, generated)
+_FAMILIES = (grouped, separable, shuffled, branching, spatial, low_rank, generated, tied, transforms)
 
 KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
 """Name -> kind."""
 
-ALIASES = {"MobileNet": "G(N)", "ResNeXt": "BG(2,32)", "SqueezeNet": "FIRE(8)", "Xception": "XCEP"}
-"""Published architecture -> the block that it is made of."""
+ALIASES = {
+    "MobileNet": "G(N)",
+    "ResNeXt": "BG(2,32)",
+    "SqueezeNet": "FIRE(8)",
+    "Xception": "XCEP",
+    "NASNet": "NAS",
+    "ShuffleNet": "SHUF",
+    "SEPNet": "SEPN",
+    "Jaderberg": "LRE",
+    "Sainath": "LR",
+    "Flattened": "FLAT(2)",
+    "NetworkInNetwork": "NIN",
+    "HashedNet": "HASH",
+    "DeepFried": "FRIED",
+    "ERFNet": "NB1D",
+    "Conv2x2": "D2x2",
+    "MBConv6": "MBX(6)",
+}
+"""Published architecture -> the block that it is made of, or its kind, which takes the values that are written."""
 
 PAPER = (
     *(f"G({g})" for g in (2, 4, 8, 16, "N/16", "N/8", "N/4", "N/2", "N")),
@@ -36,9 +63,13 @@ def parse_block(text: str | Block) -> Block:
     """Parse a block, written ``BG(2,M/8)`` or as its slug ``BG-2-M_8``; MoonshineError says what is allowed."""
     if isinstance(text, Block):
         return text
-    if (found := split(ALIASES.get(text, text) if isinstance(text, str) else text)) is None:
-        raise MoonshineError(f"{text!r} is not a valid block; allowed: {_kinds()}")
+    if (found := split(text)) is None:
+        raise MoonshineError(f"block {text!r} is not a valid block; allowed: {_kinds()}")
     kind, written = found
+    if meant := split(ALIASES.get(kind)):
+        if written and meant[1]:
+            raise MoonshineError(f"block {text!r} has values; allowed: {kind}, which is {ALIASES[kind]}")
+        kind, written = meant[0], written or meant[1]
     if kind not in KINDS:
         raise MoonshineError(f"block {text!r}: unknown kind {kind!r}; allowed: {_kinds()}")
     values = read(text, KINDS[kind].parameters, written)
@@ -74,7 +105,9 @@ class BlockPlan:
         """Whether every unit ends in an ordinary 1x1 convolution, which least squares can solve."""
         last = [list(layers(unit))[-1] for unit in self.units]
         return all(
-            isinstance(end, Conv) and end.kernel == (1, 1) and end.groups == 1 and not end.weight
+            isinstance(end, Conv)
+            and (end.kernel, end.groups, end.joint) == ((1, 1), 1, "linear")
+            and not end.weight
             for end in last
         )
 

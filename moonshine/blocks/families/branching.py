@@ -1,13 +1,15 @@
 """Blocks with parallel convolutions.
 
-Source: Iandola et al., "SqueezeNet", 2016, and its released networks (forresti/SqueezeNet), which have neither batch
-norm nor a residual sum.
+Sources: Iandola et al., "SqueezeNet", 2016, and its released networks (forresti/SqueezeNet), which have neither batch
+norm nor a residual sum; Li et al., "SEP-Nets", 2017 (zli79/SEP-Nets), here without its binary weights.
 """
 
 from __future__ import annotations
 
-from moonshine.blocks.expressions import Branches, Chain, Conv, Expression
-from moonshine.blocks.families.kind import Kind, narrowed
+from dataclasses import replace
+
+from moonshine.blocks.expressions import Branches, Chain, Conv, Expression, Joint
+from moonshine.blocks.families.kind import Kind, common_groups, narrowed
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import ONCE, Parameter
 from moonshine.errors import MoonshineError
@@ -15,11 +17,7 @@ from moonshine.errors import MoonshineError
 
 def fire(place: Geometry, r: int) -> Expression:
     """FIRE(r): 1x1 to N/r, then a 1x1 and a kxk to N/2 each, concatenated; both have the stride. Published: r = 8."""
-    if not place.keeps_resolution:
-        raise MoonshineError(
-            f"its 1x1 has maps of another size than a kernel of {place.kernel[0]}x{place.kernel[1]} with a padding of "
-            f"{place.padding}; allowed: an odd kernel with a padding of half of it"
-        )
+    place.check_resolution()
     outputs = place.out_channels
     if outputs % 2:
         raise MoonshineError(f"it cannot halve N = {outputs} output channels; allowed: an even number")
@@ -30,4 +28,30 @@ def fire(place: Geometry, r: int) -> Expression:
     )
 
 
-KINDS = (Kind("FIRE", (Parameter("r"), ONCE), fire),)
+def pattern_residual(place: Geometry, g: int, joint: Joint = "linear") -> Expression:
+    """PRB(g): a kxk and a 1x1, both in g groups, added. Both with real weights it could be folded into one kxk."""
+    place.check_resolution()
+    inputs, outputs = place.in_channels, place.out_channels
+    common_groups(g, {"in": inputs, "N": outputs})
+    point = Conv(inputs, outputs, stride=place.stride, groups=g)
+    return Branches("add", place.spatial(inputs, outputs, groups=g), point, joint=joint)
+
+
+def sep_module(place: Geometry, g: int, b: int) -> Expression:
+    """SEPN(g,b): 1x1 to M = N/b, PRB, PRB, 1x1 to N, all in g groups."""
+    middle = narrowed(b, place.out_channels)
+    common_groups(g, {"in": place.in_channels, "M": middle, "N": place.out_channels})
+    inside = replace(place, in_channels=middle, out_channels=middle)
+    return Chain(
+        Conv(place.in_channels, middle, groups=g, joint="norm+relu"),
+        pattern_residual(inside, g, "norm+relu"),
+        pattern_residual(inside.again(), g, "norm+relu"),
+        Conv(middle, place.out_channels, groups=g),
+    )
+
+
+KINDS = (
+    Kind("FIRE", (Parameter("r"), ONCE), fire),
+    Kind("PRB", (Parameter("g"),), pattern_residual),
+    Kind("SEPN", (Parameter("g"), Parameter("b")), sep_module, "pair"),
+)

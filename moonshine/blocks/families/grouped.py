@@ -39,7 +39,11 @@ def grouped(place: Geometry, g: Value) -> Expression:
 
 def bottleneck(place: Geometry, b: int, g: Value = 1) -> Expression:
     """B(b), BG(b,g): 1x1 to M = N/b of the output width N, kxk with the stride in g groups, 1x1 to N."""
-    middle = narrowed(b, place.out_channels)
+    return around(place, narrowed(b, place.out_channels), g)
+
+
+def around(place: Geometry, middle: int, g: Value) -> Expression:
+    """1x1 to ``middle``, kxk with the stride in g groups, 1x1 to N."""
     cheap = place.spatial(middle, middle, groups=group_count(g, middle, "M"), joint="norm+relu")
     return Chain(Conv(place.in_channels, middle, joint="norm+relu"), cheap, Conv(middle, place.out_channels))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from moonshine.blocks.expressions import Decay, Expression
@@ -30,7 +32,8 @@ class Kind:
 
     def __str__(self) -> str:
         names = "".join(f"[,{each.name}]" if each.optional else f",{each.name}" for each in self.parameters)
-        return f"{self.name}({names.removeprefix(',')})" if names else self.name
+        written = f"({names})".replace("(,", "(").replace("([,", "([")
+        return f"{self.name}{written if names else ''}"
 
 
 def divisors(width: int) -> list[int]:
@@ -48,6 +51,35 @@ def group_count(value: Value, width: int, symbol: str) -> int:
     raise MoonshineError(
         f"{value} groups do not divide {symbol} = {width} channels; allowed: {', '.join(map(str, fitting))}, "
         f"{', '.join(shares)}"
+    )
+
+
+def scaled(share: int | Fraction, width: int, name: str) -> int:
+    """The channels that a share of a width means; MoonshineError where it is no whole number."""
+    if (share * width) % 1 == 0:
+        return int(share * width)
+    nearest = [Fraction(number, width) for number in (int(share * width), int(share * width) + 1) if number]
+    raise MoonshineError(
+        f"{name} = {share} of N = {width} channels is no whole number; allowed: {', '.join(map(str, nearest))} or "
+        f"another multiple of 1/{width}"
+    )
+
+
+def rank(share: Fraction, width: int, name: str = "p") -> int:
+    """The whole part of a share of a width; MoonshineError where that is 0."""
+    if found := int(share * width):
+        return found
+    raise MoonshineError(f"{name} = {share} of {width} is less than 1; allowed: from 1/{width}")
+
+
+def common_groups(g: int, widths: Mapping[str, int]) -> int:
+    """The number of groups; MoonshineError if it does not divide all widths, which have these names."""
+    allowed = divisors(math.gcd(*widths.values()))
+    if g in allowed:
+        return g
+    named = [f"{name} = {width}" for name, width in widths.items()]
+    raise MoonshineError(
+        f"{g} groups do not divide all of {', '.join(named)} channels; allowed: {', '.join(map(str, allowed))}"
     )
 
 

@@ -12,6 +12,8 @@ from moonshine.blocks.registry import KINDS
 from moonshine.structures.build import build
 from tests.moonshine.blocks.test_families import ONE_OF_EACH
 
+SCALED = ("LSHUF", "LRE1", "TT", "STT", "STUCK", "HASH", "TOPO", "PRED", "GEQ")
+
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
@@ -25,11 +27,14 @@ def test_groups_are_a_partition_in_the_order_of_the_network(block: str) -> None:
     places = [[order[id(parameter)] for parameter in group] for group in groups.values()]
     assert all(group == sorted(group) for group in places)
     assert sorted(place for group in places for place in group) == list(range(len(order)))
-    assert bool(groups["scaled"]) == (block == "TT(4)")
+    kind = block.partition("(")[0]
+    assert bool(groups["scaled"]) == (kind in SCALED)
+    assert bool(groups["none"]) == (kind in ("ACDC", "FRIED"))
     assert all(
-        ".factors." in name for name, own in network.named_parameters() if own in set(groups["scaled"])
+        ".factors." in name or kind == "LSHUF"
+        for name, own in network.named_parameters()
+        if own in {*groups["scaled"], *groups["none"]}
     )
-    assert groups["none"] == []
 
 
 def test_a_kinds_own_group_is_that_of_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:

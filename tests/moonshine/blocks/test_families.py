@@ -24,31 +24,8 @@ from moonshine.blocks.residual import make_block
 from moonshine.search.fisher import per_place
 from moonshine.structures.build import build, residual_blocks
 from tests.messages import naming
+from tests.moonshine.blocks.golden import GOLDEN
 from tests.moonshine.odd_networks import Net, Residual, spatial
-
-GOLDEN = {
-    "D2x2": (1_007_066, 146_720_000),
-    "FIRE(2)": (789_338, 116_049_152),
-    "FIRE(4)": (403_610, 59_032_832),
-    "FIRE(4,once)": (206_714, 30_721_280),
-    "FIRE(8)": (210_746, 30_524_672),
-    "FIRE(8,once)": (110_954, 16_368_896),
-    "LR(4)": (638_810, 92_849_408),
-    "LR(8)": (328_346, 47_432_960),
-    "LRE(1)": (1_533_914, 226_936_064),
-    "LRE(1,relu)": (1_539_290, 226_936_064),
-    "LRE(2)": (775_898, 114_476_288),
-    "LRE(4)": (396_890, 58_246_400),
-    "LRE(8)": (207_386, 30_131_456),
-    "SHUF(1,4)": (81_386, 12_621_056),
-    "SHUF(4,2)": (54_842, 8_480_000),
-    "SHUF(4,4)": (35_018, 5_248_256),
-    "SHUF(8,4)": (27_290, 4_019_456),
-    "TT(4)": (46_058, 327_599_360),
-    "TT(8)": (123_386, 327_599_360),
-    "XCEP": (288_362, 44_127_488),
-}
-"""WRN-40-2 of 10 classes at 3x32x32: parameters and MACs, from independent builds of each block's definition."""
 
 ONE_OF_EACH = {
     "S": "S",
@@ -56,12 +33,37 @@ ONE_OF_EACH = {
     "B": "B(2)",
     "BG": "BG(2,M)",
     "XCEP": "XCEP",
-    "LR": "LR(4)",
+    "NAS": "NAS",
+    "BASE": "BASE(2)",
+    "SIC": "SIC(2)",
+    "MOB": "MOB(0.5)",
+    "RXT": "RXT(4,2)",
+    "MBX": "MBX(2)",
+    "SBOT": "SBOT(2)",
     "SHUF": "SHUF(4,2)",
+    "LSHUF": "LSHUF(2)",
     "FIRE": "FIRE(4)",
+    "PRB": "PRB(2)",
+    "SEPN": "SEPN(2,2)",
     "LRE": "LRE(2)",
+    "LRE1": "LRE1(2,shared)",
+    "FLAT": "FLAT(2)",
+    "NB1D": "NB1D",
     "D2x2": "D2x2",
+    "DIL": "DIL(2)",
+    "NIN": "NIN(2)",
+    "LR": "LR(4)",
+    "SLR": "SLR(0.5)",
     "TT": "TT(4)",
+    "STT": "STT(0.5)",
+    "STUCK": "STUCK(0.5)",
+    "HASH": "HASH(0.1)",
+    "SHASH": "SHASH(0.1)",
+    "TOPO": "TOPO(2)",
+    "PRED": "PRED(3)",
+    "GEQ": "GEQ(p4m)",
+    "ACDC": "ACDC(2)",
+    "FRIED": "FRIED(k)",
 }
 
 
@@ -113,16 +115,17 @@ def where_it_fits() -> Iterator[tuple[str, Geometry]]:
 
 @pytest.mark.parametrize(("block", "place"), list(where_it_fits()))
 def test_a_block_gives_maps_of_the_size_that_the_convolution_gives(block: str, place: Geometry) -> None:
-    x = torch.randn(2, 16, 9, 10)
+    x = torch.randn(2, 16, 8 if "SBOT" in block else 9, 10)
     made = lone(block, place)
     with torch.no_grad():
         assert made(x).shape == lone("S", place)(x).shape
     biases = [
-        own.numel()
+        held.numel()
         for layer in made.modules()
-        if (own := getattr(layer, "bias", None)) is not None and not isinstance(layer, nn.BatchNorm2d)
+        if (held := getattr(layer, "bias", None)) is not None and not isinstance(layer, nn.BatchNorm2d)
     ]
-    assert sum(biases) == place.bias * place.out_channels
+    own = 2 if block == "NB1D" else place.bias
+    assert sum(biases) == own * place.out_channels
 
 
 @pytest.mark.parametrize("block", ONE_OF_EACH.values())
@@ -146,6 +149,8 @@ def test_every_weight_learns_and_a_copy_computes_the_same(block: str) -> None:
 @pytest.mark.parametrize("block", ONE_OF_EACH.values())
 @pytest.mark.parametrize(("network", "place"), [("resnet-10-0.25", "layer2.0"), ("erfnet-0.5", "stage2.1")])
 def test_built_in_networks_take_it_and_score_it(network: str, place: str, block: str) -> None:
+    if block == "SBOT(2)":
+        place = place.replace("stage2", "stage1")  # which has no dilation
     blocks = dict.fromkeys(residual_blocks(network), "S") | {place: block}
     model = build(network, blocks, num_classes=4)
     images = torch.randn(2, 3, 32, 32)
@@ -164,10 +169,10 @@ def test_third_party_networks_take_it(block: str) -> None:
     assert student(images).shape == (2, 5)
     places = ["body.0", "body.1"]
     assert all(per_place(student, images, torch.zeros(2).long(), places)[path] > 0 for path in places)
-    once = block in ("B(2)", "BG(2,M)", "SHUF(4,2)", "FIRE(4,once)")
+    narrowed = block in ("B(2)", "BG(2,M)", "SHUF(4,2)", "FIRE(4,once)", "SEPN(2,2)")
     norm = student.get_submodule("body.0.branch.1")
     assert isinstance(norm, nn.BatchNorm2d)
-    assert (norm.num_features < 8) == once
+    assert (norm.num_features < 8) == narrowed
 
 
 def test_one_unit_for_two_convolutions_has_a_norm_where_the_networks_own_stands(
@@ -226,9 +231,24 @@ def test_modes_are_factors_near_each_other() -> None:
         ("LRE(3)", Geometry(8, 8), ["bottleneck of 3", "N = 8", "1", "2", "4", "8"]),
         ("FIRE(1)", Geometry(8, 9), ["N = 9", "even"]),
         ("FIRE(2)", Geometry(8, 8, padding=(0, 0)), ["3x3", "padding", "odd"]),
-        ("SHUF(8,4)", Geometry(16, 16), ["8 groups", "16 channels", "M = 4", "N = 16", "1", "2", "4"]),
+        ("SHUF(8,4)", Geometry(16, 16), ["8 groups", "in = 16", "M = 4", "N = 16", "1", "2", "4"]),
         ("TT(4)", Geometry(8, 37), ["37 channels", "36"]),
         ("TT(4)", Geometry(8, 8, padding_mode="reflect"), ["padding", "reflect", "zeros"]),
+        ("LRE1(1,shared)", Geometry(8, 8, padding_mode="reflect"), ["padding", "reflect", "zeros"]),
+        ("NAS", Geometry(8, 8, (4, 4)), ["4x4", "odd"]),
+        ("DIL(2)", Geometry(8, 8, (4, 4)), ["4x4", "odd"]),
+        ("MOB(1/3)", Geometry(8, 8), ["a = 1/3", "N = 8", "1/4", "3/8"]),
+        ("SBOT(3)", Geometry(8, 8, stride=(2, 2)), ["3", "stride of 2x2", "multiple"]),
+        ("SBOT(2)", Geometry(8, 8, padding=(2, 2), dilation=(2, 2)), ["dilation", "(2, 2)", "1"]),
+        ("LSHUF(4)", Geometry(8, 8), ["4 groups", "M = 2", "1, 2"]),
+        ("PRB(3)", Geometry(8, 8), ["3 groups", "in = 8", "1, 2, 4, 8"]),
+        ("SLR(0.1)", Geometry(8, 8), ["p = 1/10 of 8", "1/8"]),
+        ("HASH(0.001)", Geometry(8, 8), ["p = 1/1000 of 576", "1/576"]),
+        ("TOPO(3)", Geometry(8, 8), ["3", "8 channels", "1, 2, 4, 8"]),
+        ("PRED(10)", Geometry(8, 8), ["3x3", "10 taps", "1 to 9"]),
+        ("GEQ(p4)", Geometry(8, 6), ["6 channels", "multiples of 4"]),
+        ("GEQ(p4m)", Geometry(8, 8, (4, 4)), ["4x4", "odd"]),
+        ("ACDC(2)", Geometry(8, 12), ["8", "12", "1, 2, 3, 4, 6, 12"]),
     ],
 )
 def test_a_place_that_a_kind_does_not_support(block: str, place: Geometry, said: list[object]) -> None:
@@ -236,10 +256,21 @@ def test_a_place_that_a_kind_does_not_support(block: str, place: Geometry, said:
         plan_block(block, (place,), "here")
 
 
-@pytest.mark.parametrize("block", ["TT(0)", "LRE(0)", "FIRE(0)", "SHUF(0,4)"])
+@pytest.mark.parametrize("block", ["TT(0)", "LRE(0)", "FIRE(0)", "SHUF(0,4)", "LR(0)", "SIC(0)", "PRED(0)"])
 def test_a_rank_of_0(block: str) -> None:
     with pytest.raises(MoonshineError, match=naming("'0'", "whole number from 1")):
         plan_block(block, (Geometry(8, 8),))
+
+
+@pytest.mark.parametrize("block", ["SLR(1.5)", "SLR(0)", "STT(3/2)", "HASH(2)"])
+def test_a_fraction_outside_0_to_1(block: str) -> None:
+    with pytest.raises(MoonshineError, match=naming(f"{block[block.index('(') + 1 : -1]}", "up to 1")):
+        plan_block(block, (Geometry(8, 8),))
+
+
+def test_a_spatial_bottleneck_takes_maps_that_it_divides() -> None:
+    with pytest.raises(MoonshineError, match=naming("4x4", "6x8", "multiples")):
+        lone("SBOT(4)", Geometry(8, 8))(torch.zeros(1, 8, 6, 8))
 
 
 def test_branches_that_add_and_transposed_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
