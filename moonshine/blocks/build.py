@@ -16,6 +16,7 @@ from moonshine.blocks.expressions import (
     Expression,
     Identity,
     Shuffle,
+    Tied,
     layers,
     out_channels,
 )
@@ -99,6 +100,24 @@ class ExactConv(nn.Conv2d):
                 f"a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: multiples of it"
             )
         return super().forward(x)
+
+
+class TiedConvs(nn.Module):
+    """A 1x1 convolution to ``rank`` channels, and back with the transpose of its weight."""
+
+    def __init__(self, tied: Tied, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(tied.rank, tied.channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(tied.channels)) if bias else None
+        self.initialise(gain=2.0)
+
+    def initialise(self, gain: float) -> None:
+        """Draw the weight so that the product of both has a variance of ``gain`` / channels."""
+        rank, channels = self.weight.shape[:2]
+        _draw(self.weight, (gain / rank / (rank + channels)) ** 0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, self.weight), self.weight.transpose(0, 1), self.bias)
 
 
 class GeneratedConv(nn.Module):
@@ -201,7 +220,7 @@ def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
     if isinstance(layer, ParallelBranches):
         for branch in layer:
             _initialise_by_variance(branch, gain)
-    elif isinstance(layer, GeneratedConv):
+    elif isinstance(layer, GeneratedConv | TiedConvs):
         layer.initialise(gain)
     elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
@@ -221,12 +240,14 @@ def _draw(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
 def _modules(unit: Expression, width: int, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
     """Yield the role and the module of each layer of a unit of ``width`` input channels; the last has its bias."""
     found = list(layers(unit))
-    last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Branches))
+    last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Tied | Branches))
     for index, layer in enumerate(found):
         ends = bias and index == last
         inputs, width = width, out_channels(layer, width)
         if isinstance(layer, Shuffle):
             yield "shuffle", nn.ChannelShuffle(layer.groups)
+        if isinstance(layer, Tied):
+            yield "conv", TiedConvs(layer, ends)
         if not isinstance(layer, Conv | Branches):
             continue
         if isinstance(layer, Branches):

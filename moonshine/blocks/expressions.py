@@ -92,6 +92,14 @@ class Shuffle:
 
 
 @dataclass(frozen=True)
+class Tied:
+    """A 1x1 to ``rank`` channels and one back, whose weight is the transpose of the first's."""
+
+    channels: int
+    rank: int
+
+
+@dataclass(frozen=True)
 class Identity:
     """The input itself."""
 
@@ -120,7 +128,7 @@ class Branches:
         object.__setattr__(self, "joint", joint)
 
 
-Layer = Conv | Shuffle | Identity | Branches
+Layer = Conv | Tied | Shuffle | Identity | Branches
 Expression = Layer | Chain
 
 

@@ -77,10 +77,13 @@ def spatial_bottleneck(place: Geometry, f: int) -> Expression:
     place.check_resolution()
     if place.dilation != (1, 1):
         raise MoonshineError(f"its window has no dilation of {place.dilation}; allowed: 1")
-    if f < 2 or rows != columns or f % rows:
+    fitting = [
+        each for each in range(2, 33) if each % rows == 0 and (each == rows or (each - each // rows) % 2 == 0)
+    ]
+    if rows != columns or f not in fitting:
         raise MoonshineError(
-            f"a factor of {f} is no multiple, from 2, of a stride of {rows}x{columns}; allowed: a stride of the same "
-            f"size in rows and columns, and a multiple of it"
+            f"a factor of {f} does not fit a stride of {rows}x{columns}; allowed: a stride of as many columns as rows, "
+            f"and {', '.join(map(str, fitting))}"
         )
     up = f // rows
     back = (

@@ -1,8 +1,8 @@
 """Golden sizes of blocks: WRN-40-2 of 10 classes at 3x32x32, parameters and MACs.
 
 From independent builds of each block's definition, under the names and readings that blocks have here: the authors'
-ACDC_k has k - 1 layers, and their HASH and SHASH have 2,688 biases more. Their Tucker's core is larger than Tucker's, so only
-the clean counts are here; their LSHUF(16) is silently LSHUF(8) in the first stage, where ours is refused.
+ACDC_k has k - 1 layers, and their HASH and SHASH have 2,688 biases more. Their Tucker's core is larger than Tucker's,
+so only the clean counts are here; their LSHUF(16) is silently LSHUF(8) in the first stage, where ours is refused.
 """
 
 GOLDEN = {
@@ -66,6 +66,8 @@ GOLDEN = {
     "SLR(0.24)": (159_130, 24_892_672),
     "SLR(0.25)": (167_402, 26_432_768),
     "SLR(0.5)": (293_738, 44_913_920),
+    "TLR(0.1)": (65_258, 15_029_504),
+    "TLR(0.25)": (105_578, 26_825_984),
     "STT(0.1)": (47_038, 44_127_488),
     "STT(0.23)": (60_726, 44_127_488),
     "STT(0.25)": (62_582, 44_127_488),
