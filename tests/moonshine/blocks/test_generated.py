@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,6 @@ from moonshine.blocks.expressions import Conv, Generator
 from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_bits
 from moonshine.blocks.families.tied import Equivariant, Hashed, Predicted, Ring, relative, transformed
 from moonshine.blocks.families.transforms import CosineDiagonals, Fastfood
-from moonshine.blocks.notation import Fraction
 
 
 def generated(weight: Generator, inputs: int = 16, outputs: int = 16, kernel: int = 1) -> GeneratedConv:
