@@ -70,7 +70,7 @@ def test_data_that_are_others_now_replace_nothing(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MoonshineError, match=naming(ARRAYS, "--forcerun fetch")):
         load_prepared(changed)
     Path("stripes.npz").unlink()
-    with pytest.raises(MoonshineError, match=naming("data.path", "stripes.npz", "no file")):
+    with pytest.raises(MoonshineError, match=naming("data.path", "stripes.npz", ".npz file")):
         load_prepared(load_study())
     assert contents() == before
 
