@@ -137,6 +137,16 @@ def test_paired_standard_error_is_that_of_the_images_own_differences(wrong, base
     assert paired_standard_error(wrong, baseline, 20) == pytest.approx(expected, abs=1e-9)
 
 
+def test_paired_standard_error_has_the_same_bits_in_whatever_order_images_come():
+    runs = [{0, 1, 2, 5, 8, 13, 21}, {1, 3, 5, 13, 34}, {2, 5, 34, 55}]
+
+    def renamed(prefix):  # strings are hashed anew in each process, and each name has its place in a set
+        return [{f"{prefix}{image}" for image in run} for run in runs]
+
+    found = {paired_standard_error(renamed(prefix), renamed(prefix)[:1], 719) for prefix in range(200)}
+    assert len(found) == 1
+
+
 def test_the_same_mistakes_leave_no_test_set_uncertainty():
     assert paired_standard_error([{1, 5}], [{1, 5}], 100) == 0.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import fsum, sqrt
 from typing import Literal
 
 CONFIDENCE = 0.95
@@ -114,13 +114,14 @@ def paired_standard_error(
     mean difference over runs; their standard deviation over sqrt(examples) is the standard error. Networks
     tend to fail on the same images, so it is far below what two independent test sets would give.
     """
+    # fsum rounds once: the order of a set of names differs from process to process
     own, reference = (Counter(image for run in runs for image in run) for runs in (wrong, baseline))
     shifts = [
         own[image] / len(wrong) - reference[image] / len(baseline) for image in own.keys() | reference.keys()
     ]
-    mean = sum(shifts) / examples
+    mean = fsum(shifts) / examples
     alike = examples - len(shifts)  # images on which nobody failed
-    return 100 * sqrt((sum((shift - mean) ** 2 for shift in shifts) + alike * mean**2) / examples**2)
+    return 100 * sqrt((fsum((shift - mean) ** 2 for shift in shifts) + alike * mean**2) / examples**2)
 
 
 def standard_error_over_images(
