@@ -18,6 +18,11 @@ class TermSettings(Section):
         """Number of the first epochs in which nothing but this term is trained on; 0 for a term of all other epochs."""
         return 0
 
+    @property
+    def names_layers(self) -> bool:
+        """Whether settings are paths of layers, which are looked up in the networks before anything trains."""
+        return False
+
 
 class KD(TermSettings):
     """Settings of ``moonshine.distillation.kd``."""
@@ -45,6 +50,10 @@ class Hints(TermSettings):
     @property
     def pretraining(self) -> int:
         return self.epochs
+
+    @property
+    def names_layers(self) -> bool:
+        return True
 
 
 class Method(Section):

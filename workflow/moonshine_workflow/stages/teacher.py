@@ -31,7 +31,7 @@ def run(job: stage.Job) -> None:
 
 def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None:
     """Check methods that name layers before the teacher trains: the stage structure, which does too, may come later."""
-    if not any(method.hints for method in study.methods.values()):
+    if not any(term.names_layers for method in study.methods.values() for term in method.terms.values()):
         return
     original = from_structure(teacher, study.trusted)
     for name, student in study.students.items():
