@@ -295,7 +295,11 @@ def test_provenance_names_engine_and_commit(tmp_path: Path, monkeypatch: pytest.
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
+    (tmp_path / "params.yaml").touch()  # a study is a file to edit
     assert stage.provenance() == {"engine": "dvc", "commit": head}
+    (tmp_path / "moonshine").mkdir()
+    (tmp_path / "moonshine" / "new.py").touch()
+    assert stage.provenance() == {"engine": "dvc", "commit": f"{head}-dirty"}
 
 
 def test_importing_costs_no_mlflow_and_no_torch() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ from moonshine_workflow.graph.check import check_study
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import study_of_job
 
+CODE = ("moonshine", "workflow/moonshine_workflow")
+"""The folders with the code of which a commit is told."""
 USAGE_ERROR = 2
 LOOKED_AT = 0.2
 """Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether it is held."""
@@ -140,18 +142,32 @@ def versions() -> dict[str, str]:
 
 
 def provenance() -> dict[str, str | None]:
-    """The engine that runs this process and the commit checked out, to keep in the node's timings file.
+    """The engine that runs this process and the commit of its code, to keep in the node's timings file.
 
-    DVC names itself in the environment of its stages; Snakemake does not, so its Snakefile sets
-    MOONSHINE_ENGINE.
+    ``-dirty`` follows a commit from which the code differs; params.yaml and results do not count. DVC names itself in
+    the environment of its stages; Snakemake does not, so its Snakefile sets MOONSHINE_ENGINE.
     """
     engine = "dvc" if "DVC_STAGE" in os.environ else os.environ.get("MOONSHINE_ENGINE")
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.SubprocessError):
-        return {"engine": engine, "commit": None}
-    return {"engine": engine, "commit": described.stdout.strip()}
+        commit = None
+    return {"engine": engine, "commit": commit}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Return the name of this machine, its processor and how many cores this process may use."""
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {"host": platform.node(), "processor": processor, "cores": len(os.sched_getaffinity(0))}
 
 
 def _speak(prefix: str, *more: logging.Handler) -> None:
@@ -201,7 +217,7 @@ def _timings(job: Job, started: float) -> dict[str, Any]:
         "epoch_seconds": None,
         "started": _iso(started),
         "finished": _iso(finished),
-        "host": platform.node(),
+        **machine(),
         "threads": job.study.runtime.threads,
         "device": "cpu",
         "resumed": 0,

@@ -71,7 +71,9 @@ def _places(timings: list[dict[str, Any]]) -> str:
     """Return the machines of these timings."""
 
     def place(timing: dict[str, Any]) -> str:
-        named = [str(timing[key]) for key in ("host", "device", "precision") if key in timing]
+        named = [str(timing[key]) for key in ("host", "processor", "device", "precision") if key in timing]
+        if "cores" in timing:
+            named.append(plural(timing["cores"], "core"))
         return ", ".join([*named, plural(timing["threads"], "thread")])
 
     return "; ".join(sorted({place(timing) for timing in timings}))
