@@ -40,7 +40,7 @@ def teacher_outputs(
             # of a copy, since a network may write into its input
             return rounded(read(teacher, batch.images.clone(), needs))
 
-        yield held.enter_context(store.through(outputs)) if store else outputs
+        yield held.enter_context(store.cached(outputs)) if store else outputs
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def test_a_teacher_with_weights_is_evaluated_and_not_trained(here: Path) -> None
     change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
     assert run("teacher") == 0
     warnings = json.loads((here / "results/tiny/teacher/metrics.json").read_text())["warnings"]
-    assert "50.00 %, is no better than that of always naming the commonest class, 50.00 %" in warnings
+    assert warnings.count("50.00 %") == 2
     assert "its validation error is too low" in warnings
     metrics = json.loads((here / "results/tiny/teacher/metrics.json").read_text())
     assert (metrics["epochs_run"], metrics["train"]) == (0, None)

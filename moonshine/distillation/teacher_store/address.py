@@ -1,4 +1,4 @@
-"""Address of a schedule: a checksum of all that a teacher's outputs for it depend on."""
+"""Addresses in the store: checksums of everything that a teacher's outputs depend on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import moonshine
 from moonshine.training.execution import Execution
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
-"""What builds and runs a teacher, and prepares its images."""
-SETTINGS = ("ATEN_", "CUBLAS_", "DNNL_", "MKL_", "NVIDIA_TF32", "ONEDNN_", "TORCH_")
-"""Beginnings of environment variables that choose kernels."""
+"""Packages that build and run a teacher and prepare its images."""
+KERNEL_VARIABLES = ("ATEN_", "CUBLAS_", "DNNL_", "MKL_", "NVIDIA_TF32", "ONEDNN_", "TORCH_")
+"""Prefixes of environment variables that influence the choice of kernels."""
 
 
 def address(about: Mapping[str, Any]) -> str:
-    """Checksum of JSON-able values, the installed versions, and this library's own code."""
+    """Return a checksum of JSON-serialisable values, the installed versions and this library's own code."""
     found = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -33,8 +33,8 @@ def address(about: Mapping[str, Any]) -> str:
     return _checksum({**about, "versions": found, "code": _code()})
 
 
-def method(execution: Execution, shard: tuple[int, int]) -> str:
-    """Checksum of what else the bits of outputs depend on: processor, threads, precision, layout, share of a batch."""
+def execution_address(execution: Execution, shard: tuple[int, int]) -> str:
+    """Return a checksum of what else the bits depend on: device, threads, precision, layout, shard of a batch."""
     device: dict[str, Any] = {"cpu": _processor(), "threads": torch.get_num_threads()}
     if execution.device.type == "cuda":
         device = {
@@ -48,7 +48,9 @@ def method(execution: Execution, shard: tuple[int, int]) -> str:
         {
             **device,
             "build": torch.__config__.show(),
-            "environment": {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)},
+            "environment": {
+                name: value for name, value in os.environ.items() if name.startswith(KERNEL_VARIABLES)
+            },
             "dtype": str(execution.dtype),
             "channels_last": execution.channels_last,
             "shard": shard,
@@ -62,7 +64,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 @cache
 def _code() -> str:
-    """Checksum of this library's files: which of them a teacher's outputs depend on is not known here."""
+    """Return a checksum of all files of this library: nothing here says which of them the outputs depend on."""
     digest = hashlib.sha256()
     root = Path(moonshine.__file__).parent
     for path in sorted(root.rglob("*.py")):
@@ -71,7 +73,7 @@ def _code() -> str:
 
 
 def _processor() -> list[str]:
-    """The model of the processor and its instruction sets: kernels are chosen, and blocked, by both."""
+    """Return the CPU's model, cache size and instruction sets, which decide kernels and their blocking."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         wanted = ("model name", "cache size", "flags", "Features", "CPU part")

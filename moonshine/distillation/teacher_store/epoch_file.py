@@ -1,6 +1,6 @@
-"""File of the teacher's outputs in one epoch: a record per step, each with its checksum.
+"""File of the teacher's outputs for one epoch: one record per step, each with a checksum.
 
-The process that creates the file appends to it, others read records as they appear.
+The process that creates the file appends records to it; others read them as they appear.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from moonshine.errors import MoonshineError
 
 ABANDONED = 60.0
-"""Seconds without a new record after which the node that writes an epoch counts as gone."""
+"""Seconds without a new record after which the writer of an epoch is presumed dead."""
 FIRST_WAIT = 5.0
-"""Seconds to wait for the first record of an epoch, from which on it is known how long computing one takes."""
+"""Seconds to wait for an epoch's first record, which then tells how long it took to compute."""
 HEADER = struct.Struct("<QIId")
-"""Of a record: bytes of what follows, its checksum, its step, and the seconds that computing it took."""
+"""Header of a record: length of its content in bytes, CRC-32, step, seconds it took to compute."""
 
 logger = logging.getLogger(__name__)
 
 
 class EpochFile:
-    """An open file of records; ``is_mine`` where this process writes it, ``is_growing`` where another one may."""
+    """Open file of records; ``is_mine`` if this process writes it, ``is_growing`` if another one may be writing it."""
 
     def __init__(self, path: Path, flags: int) -> None:
         self.path = path
@@ -35,29 +35,29 @@ class EpochFile:
         self.is_mine = bool(flags & os.O_CREAT)
         self.is_growing = False
         self._reserved = self._offset = self._step = 0
-        self._patience = FIRST_WAIT
+        self._timeout = FIRST_WAIT
 
-    def is_whole(self, steps: int) -> bool:
-        """Whether all records are there, by their headers."""
+    def is_complete(self, steps: int) -> bool:
+        """Return whether all records are there, judging by their headers."""
         return sum(1 for _ in self._headers()) == steps
 
     def is_recent(self) -> bool:
         return time.time() - os.fstat(self._descriptor).st_mtime < ABANDONED
 
     def await_record(self, step: int) -> bytes | None:
-        """The content of a step's record, None where the process that writes does not come to it in time.
+        """Return the content of a step's record, or None if the writer does not get to it in time.
 
-        MoonshineError where it is damaged.
+        Raises MoonshineError if the file is damaged.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         while (found := self._record(step)) is None and self.is_growing:
             left = deadline - time.monotonic()
             if left <= 0:
-                self._patience = 0  # it is slow, or gone
+                self._timeout = 0  # the writer is slow or dead: do not wait again
                 return None
-            time.sleep(min(left, max(0.001, self._patience / 50)))
+            time.sleep(min(left, max(0.001, self._timeout / 50)))
         if found is None:
-            raise MoonshineError("cut short")
+            raise MoonshineError("truncated")
         return found
 
     def _record(self, step: int) -> bytes | None:
@@ -68,19 +68,19 @@ class EpochFile:
             if number == step:
                 content = os.pread(self._descriptor, length, start) if start + length <= size else b""
                 if zlib.crc32(content) != checksum:
-                    if self.is_growing:  # on a network file system parts of it may be seen before others
+                    if self.is_growing:  # a network file system may show the header before the content
                         return None
                     raise MoonshineError("wrong checksum")
-                if self._patience:
-                    self._patience = 2 * seconds + 0.05
+                if self._timeout:
+                    self._timeout = 2 * seconds + 0.05
                 return content
             if number > step or start + length > size:
-                raise MoonshineError(f"found step {number} where {step} is due")
+                raise MoonshineError(f"found step {number} instead of {step}")
             self._offset = start + length
         return None
 
     def _header(self, offset: int) -> tuple[int, int, int, float] | None:
-        """The header at a place, None where nothing is written yet."""
+        """Return the header at an offset, None if nothing has been written there."""
         found = os.pread(self._descriptor, HEADER.size, offset)
         if len(found) < HEADER.size or not any(found):
             return None
@@ -99,7 +99,7 @@ class EpochFile:
         self._reserved = size
 
     def append(self, step: int, content: bytes, seconds: float) -> bool:
-        """Write a record, its header last; False where it is more than was reserved."""
+        """Write a record, its header last; return False if it does not fit into the reserved space."""
         end = self._offset + HEADER.size + len(content)
         if end > self._reserved or step != self._step:
             return False
@@ -126,8 +126,11 @@ class EpochFile:
             self.path.unlink()
 
 
-def opened(path: Path, steps: int, may_write: bool) -> EpochFile | None:
-    """The file of an epoch: to write where there is none, or one that was cut short; else to read."""
+def open_epoch(path: Path, steps: int, may_write: bool) -> EpochFile | None:
+    """Open an epoch's file for reading, or create it if it is missing or was left incomplete.
+
+    Returns None if there is nothing to read and ``may_write`` is false.
+    """
     for _ in range(2):
         if may_write:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +140,11 @@ def opened(path: Path, steps: int, may_write: bool) -> EpochFile | None:
             found = EpochFile(path, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        if found.is_whole(steps):
+        if found.is_complete(steps):
             return found
         if found.is_recent():
             found.is_growing = True
             return found
-        logger.warning("%s: cut short; computed again", path)
+        logger.warning("%s: truncated; computed again", path)
         found.remove()
     return None

@@ -1,9 +1,9 @@
-"""Store of the teacher's logits and attention maps: one node computes them, the others of its seed read them.
+"""Store of the teacher's logits and attention maps: one node computes them, the other nodes of its seed read them.
 
-Batches depend on the seed and the epoch alone, so all students of a seed ask their teacher for the same outputs. These
-are rounded before they are used (`moonshine.distillation.outputs.rounded`), so a training has the same bits whether it
-reads or computes them. A node that comes second reads records as they appear, and waits for the next one about as long
-as computing it takes, then computes by itself. There are no locks, and any file may be deleted at any time.
+Batches depend on the seed and the epoch alone, so all students of a seed need the same outputs of their teacher. They
+are rounded before use (`moonshine.distillation.outputs.rounded`), so training gives the same bits whether it reads or
+computes them. A node that runs at the same time reads records as they appear; it waits for the next one about as long
+as computing it takes, then computes it itself. There are no locks, and any file may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from moonshine.distillation.outputs import Needs, Outputs, TeacherOutputs
-from moonshine.distillation.teacher_store.epoch_file import HEADER, EpochFile, opened
+from moonshine.distillation.teacher_store.epoch_file import HEADER, EpochFile, open_epoch
 from moonshine.errors import MoonshineError
 from moonshine.training.objective import Batch
 
 LEAST_SHARE = 0.1
-"""Outputs are kept where at least so much of a schedule fits into the store."""
+"""Smallest share of a schedule that must fit into the store for outputs to be kept at all."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The batches of a training, and what is kept of the teacher's outputs for them.
+    """Batches of one training run, and which of the teacher's outputs are kept for them.
 
-    ``what`` is an `address` of everything that the outputs depend on, but of how they are computed, which `method`
-    says. ``kept`` has no features.
+    ``address`` covers everything that the outputs depend on except how they are computed, which
+    ``execution_address`` covers. ``kept`` never includes features.
     """
 
-    what: str
-    how: str
+    address: str
+    execution_address: str
     kept: Needs
     epochs: int
     steps: int
 
 
 class Store:
-    """Outputs of one schedule in ``folder``, which all schedules share and which grows up to ``bound`` bytes.
+    """Outputs of one schedule in ``folder``, which all schedules share and which may grow to ``bound`` bytes.
 
-    When it is full, schedules that are not among the addresses ``wanted`` are removed; where that is not enough, no
-    more is kept. ``counts`` has how many steps' outputs were ``read`` and ``computed``, and the ``bytes`` read.
-    Whatever is wrong with the folder is a warning.
+    When it is full, schedules whose address is not in ``wanted`` are removed, oldest first; if that is not enough,
+    nothing more is kept. ``counts`` holds the number of steps whose outputs were ``read`` and ``computed``, and the
+    ``bytes`` read. A problem with the folder is logged as a warning; outputs are then computed.
     """
 
     def __init__(self, folder: Path, bound: int, schedule: Schedule, wanted: Collection[str]) -> None:
         self._root, self._bound, self.schedule = folder, bound, schedule
-        self._wanted = {schedule.what, *wanted}
+        self._wanted = {schedule.address, *wanted}
         self._epoch: int | None = None
         self._file: EpochFile | None = None
-        self._open_for_more = True
+        self._may_write = True
         self.counts = {"read": 0, "computed": 0, "bytes": 0}
 
     @property
@@ -69,14 +69,14 @@ class Store:
         return self.schedule.kept
 
     @contextmanager
-    def through(self, compute: TeacherOutputs) -> Iterator[TeacherOutputs]:
-        """Within the context, what is yielded reads outputs that are kept, and computes and keeps others."""
+    def cached(self, compute: TeacherOutputs) -> Iterator[TeacherOutputs]:
+        """Yield a function that reads outputs from the store, or computes them and keeps them there."""
 
         def outputs(batch: Batch, needs: Needs) -> Outputs:
             if needs == Needs() or not needs.is_within(self.kept):
                 return compute(batch, needs)
             if batch.epoch != self._epoch or batch.step == 0:
-                self._turn_to(batch.epoch)
+                self._open(batch.epoch)
             if found := self._find(batch):
                 self.counts["read"] += 1
                 return found
@@ -93,12 +93,13 @@ class Store:
         finally:
             self._close()
 
-    def _turn_to(self, epoch: int) -> None:
+    def _open(self, epoch: int) -> None:
         self._close()
         self._epoch = epoch
-        path = self._root / self.schedule.what / self.schedule.how / f"epoch-{epoch:05d}"
+        folder = self._root / self.schedule.address / self.schedule.execution_address
+        path = folder / f"epoch-{epoch:05d}"
         try:
-            self._file = opened(path, self.schedule.steps, self._open_for_more)
+            self._file = open_epoch(path, self.schedule.steps, self._may_write)
         except OSError as error:
             logger.warning("%s: not used (%s)", path, error.strerror or error)
 
@@ -112,7 +113,7 @@ class Store:
                 return None
             tensors = {name: tensor.to(batch.images.device).float() for name, tensor in load(found).items()}
             if any(len(tensor) != len(batch.images) for tensor in tensors.values()):
-                raise MoonshineError("of another batch")
+                raise MoonshineError("wrong batch size")
             outputs = Outputs(
                 tensors.get("logits"), {path: tensors[f"map {path}"] for path in self.kept.maps}
             )
@@ -124,7 +125,7 @@ class Store:
         return outputs
 
     def _keep(self, step: int, outputs: Outputs, start: float) -> None:
-        """Append outputs to the epoch; what of them is not in half precision exactly is kept as it is."""
+        """Append outputs to the epoch, in half precision where that is exact."""
         file = self._file
         assert file
         named = {f"map {path}": values for path, values in outputs.maps.items()}
@@ -143,7 +144,7 @@ class Store:
             self._discard()
 
     def _has_room(self, file: EpochFile, record: int) -> bool:
-        """Reserve the whole epoch, which others see, and say whether the store stays within its bound."""
+        """Reserve space for the whole epoch, visible to other nodes; return whether the store keeps to its bound."""
         size = record * self.schedule.steps
         if self._bound < LEAST_SHARE * size * self.schedule.epochs:
             logger.info(
@@ -151,18 +152,18 @@ class Store:
                 size * self.schedule.epochs / 1e9,
                 self._bound / 1e9,
             )
-            self._open_for_more = False
+            self._may_write = False
             return False
         file.reserve(size)
-        sizes = {what: _bytes(self._root / what) for what in os.listdir(self._root)}
+        sizes = {name: _bytes(self._root / name) for name in os.listdir(self._root)}
         surplus = sum(sizes.values()) - self._bound
-        for what in sorted(sizes.keys() - self._wanted, key=lambda what: _date(self._root / what)):
+        for name in sorted(sizes.keys() - self._wanted, key=lambda name: _date(self._root / name)):
             if surplus > 0:
-                shutil.rmtree(self._root / what, ignore_errors=True)
-                surplus -= sizes[what]
-        if surplus > 0 and self._open_for_more:
+                shutil.rmtree(self._root / name, ignore_errors=True)
+                surplus -= sizes[name]
+        if surplus > 0 and self._may_write:
             logger.info("the store of the teacher's outputs is full: runtime.teacher_store")
-            self._open_for_more = False
+            self._may_write = False
         return surplus <= 0
 
     def _discard(self) -> None:
@@ -171,7 +172,7 @@ class Store:
             self._file = None
 
     def _close(self) -> None:
-        if self._file and self._file.is_mine and not self._file.is_whole(self.schedule.steps):
+        if self._file and self._file.is_mine and not self._file.is_complete(self.schedule.steps):
             self._discard()
         elif self._file:
             self._file.close()
@@ -179,12 +180,13 @@ class Store:
 
 
 def _exact(values: Tensor) -> Tensor:
+    """Return values in half precision where that loses nothing, else unchanged."""
     half = values.half()
     return half if torch.equal(half.float(), values) else values
 
 
 def _bytes(folder: Path) -> int:
-    """Bytes of all files below a folder, of which some may be vanishing."""
+    """Return the bytes of all files below a folder; other processes may be removing some."""
     total = 0
     for path in folder.rglob("epoch-*"):
         with suppress(OSError):

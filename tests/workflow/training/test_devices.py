@@ -80,7 +80,7 @@ def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(he
     work = here / "results/tiny/.work/teacher@tiny"
     said = interrupt(work, process := teacher(), lambda pids: pids[-1])
     assert process.returncode == 2
-    assert "one of 2 training processes has ended with an error" in said
+    assert "one of 2 training processes failed" in said
     interrupt(work, teacher(), lambda pids: pids[0])  # the node itself
     assert not (here / "results/tiny/teacher/metrics.json").exists()
     tiny.write_study(here, study(epochs=200, devices=1))

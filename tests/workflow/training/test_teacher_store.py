@@ -12,7 +12,7 @@ import torch
 from moonshine.config.study import parse_study
 from moonshine.data.store import Dataset, Split
 from moonshine.distillation.teacher_store import address as addresses
-from moonshine.distillation.teacher_store.address import method
+from moonshine.distillation.teacher_store.address import execution_address
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.execution import Execution
@@ -66,7 +66,7 @@ def what(seed: int = 0, teacher: str = "1", data: str = "1", **changes: Any) -> 
     pair = Pair(network, network, network.taps, (1, 8, 8))
     inputs = {"data": data, "teacher": teacher}
     found = store_of(study, pair, inputs, dataset, seed, Execution(torch.device("cpu")), SINGLE_PROCESS)
-    return found.schedule.what if found else None
+    return found.schedule.address if found else None
 
 
 def test_an_address_differs_with_all_that_outputs_depend_on(
@@ -106,21 +106,21 @@ def test_a_study_without_a_use_for_a_store_has_none(tmp_path: Path, monkeypatch:
 def test_the_way_of_computing_is_a_part_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     ways = [
-        method(Execution(cpu), (0, 1)),
-        method(Execution(cpu, channels_last=False), (0, 1)),
-        method(Execution(cpu, dtype=torch.bfloat16), (0, 1)),
-        method(Execution(cpu), (0, 2)),
-        method(Execution(cpu), (1, 2)),
+        execution_address(Execution(cpu), (0, 1)),
+        execution_address(Execution(cpu, channels_last=False), (0, 1)),
+        execution_address(Execution(cpu, dtype=torch.bfloat16), (0, 1)),
+        execution_address(Execution(cpu), (0, 2)),
+        execution_address(Execution(cpu), (1, 2)),
     ]
     for name, value in (("get_num_threads", 7), ("build", "other")):
         with monkeypatch.context() as patch:
             owner = torch if name == "get_num_threads" else torch.__config__
             patch.setattr(owner, "show" if name == "build" else name, lambda value=value: value)
-            ways.append(method(Execution(cpu), (0, 1)))
+            ways.append(execution_address(Execution(cpu), (0, 1)))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    ways.append(method(Execution(cpu), (0, 1)))
+    ways.append(execution_address(Execution(cpu), (0, 1)))
     monkeypatch.setattr(addresses, "_processor", lambda: ["another"])
-    ways.append(method(Execution(cpu), (0, 1)))
+    ways.append(execution_address(Execution(cpu), (0, 1)))
     assert len(set(ways)) == len(ways)
 
 

@@ -130,7 +130,7 @@ def _judge(made: _Study, candidate: Candidate, folder: Path) -> tuple[Judged, Ex
         shipped, allowed = made.record(), made.ship.allowed_error_pct
         if allowed is not None and not shipped.worst(judged) <= allowed:
             judged = replace(judged, verdict="not accurate enough")
-        elif set(shipped.falls(judged)) & set(shipped.counted):
+        elif set(shipped.degraded(judged)) & set(shipped.counted):
             judged = replace(judged, verdict="falls")
         if judged.verdict != "good":
             raise _Refused

@@ -1,1 +1,1 @@
-"""The tables of a study: collected results, statistics, and the choice of what ships."""
+"""Tables of a study: collected results, statistics, and the choice of what ships."""

@@ -1,6 +1,6 @@
-"""Ranking of the students to ship: those that fit the budget, by validation error.
+"""Ranking of the students that fit the budget, by validation error.
 
-`moonshine_workflow.stages.shipping` judges their files in this order. The test set has no say.
+`moonshine_workflow.stages.shipping` tries their files in this order. The test set plays no part.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Status = Literal[
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student trained by a method, with its sizes in the budgets' measures and its validation error in percent.
+    """Student trained with a method: its sizes in the budgets' measures, its validation error in percent.
 
-    ``seed`` is the one with the lowest validation error, ``seed_validation_pct``: the network that would be shipped.
-    ``seeds`` runs completed and ``diverged`` did not.
+    ``seed`` has the lowest validation error, ``seed_validation_pct``, and is the network that would ship. ``seeds``
+    counts the runs that completed, ``diverged`` those that did not.
     """
 
     student: str
@@ -41,15 +41,15 @@ class Candidate:
 
     @property
     def best_seed(self) -> int:
-        """``seed`` of a ranked candidate, which always has one."""
+        """Return ``seed``, which every ranked candidate has."""
         assert self.seed is not None
         return self.seed
 
 
 class ShippingChoice(JsonModel):
-    """Content of ``choice.json``: what may ship, ``ranked``, best first.
+    """Content of ``choice.json``: the candidates that may ship, ``ranked`` best first.
 
-    Where nothing may, ``nearest`` came closest, and ``status`` says why it may not.
+    If there is none, ``nearest`` came closest and ``status`` says why it may not ship.
     """
 
     status: Status
@@ -67,11 +67,11 @@ def rank_candidates(
     runs: Sequence[Run],
     sizes: Mapping[str, Mapping[str, float]],
 ) -> ShippingChoice:
-    """Rank a study's students for shipping; ``sizes`` maps each, and ``teacher``, to the values of budgets' measures.
+    """Rank a study's students for shipping; ``sizes`` maps each of them, and ``teacher``, to its size by measure.
 
-    A network that is itself less accurate than allowed is not ranked, whatever its seeds are on average. Nearest is,
-    where nothing fits, the student that exceeds the budget least; where something fits and nothing is accurate enough,
-    the most accurate network that fits.
+    A network that is less accurate than allowed is not ranked, whatever the mean over its seeds. ``nearest`` is the
+    student that exceeds the budget least if nothing fits, and the most accurate network that fits if none of those is
+    accurate enough.
     """
     if ship is None:
         return ShippingChoice(status="not asked")
@@ -97,9 +97,10 @@ def rank_candidates(
         nearest = min(judged, key=lambda each: (_excess(each.sizes, budgets), _rank(each)))
         return ShippingChoice(status="nothing fits", nearest=nearest, **about)
     allowed = float("inf") if ship.allowed_error_pct is None else ship.allowed_error_pct
-    ranked = tuple(each for each in fitting if _of_seed(each) <= allowed)
+    ranked = tuple(each for each in fitting if _error_of_best_seed(each) <= allowed)
     if not ranked:
-        return ShippingChoice(status="not accurate enough", nearest=min(fitting, key=_of_seed), **about)
+        nearest = min(fitting, key=_error_of_best_seed)
+        return ShippingChoice(status="not accurate enough", nearest=nearest, **about)
     return ShippingChoice(status="ranked", ranked=ranked, **about)
 
 
@@ -129,12 +130,12 @@ def _candidate(
 
 
 def _excess(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> float:
-    """Return the largest share of a budget that is used; above 1 does not fit, nor does what was not measured."""
+    """Return the largest ratio of size to budget: above 1 the network does not fit; infinite if not measured."""
     return max(sizes.get(budget.measure, float("inf")) / budget.limit for budget in budgets)
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float, float]:
-    """Sort key: students without a diverged seed first (survivors flatter the mean), then by error, then by size."""
+    """Return a sort key: students without a diverged seed first (survivors flatter the mean), then error, then size."""
     error = candidate.validation_pct
     return (
         candidate.diverged > 0,
@@ -143,6 +144,6 @@ def _rank(candidate: Candidate) -> tuple[bool, float, float]:
     )
 
 
-def _of_seed(candidate: Candidate) -> float:
+def _error_of_best_seed(candidate: Candidate) -> float:
     error = candidate.seed_validation_pct
     return float("inf") if error is None else error

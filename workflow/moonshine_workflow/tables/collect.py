@@ -1,6 +1,6 @@
-"""Assembly of a study's tables from the results of all of its nodes.
+"""Assembly of a study's tables from the results of all its nodes.
 
-Reads exactly the paths that the study in ``params.yaml`` expects, so a removed block leaves the report.
+Only the paths that the study in ``params.yaml`` expects are read, so a removed block disappears from the report.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ from moonshine_workflow.tables.summary import differences, student_rows
 from moonshine_workflow.training.configuration import changed
 
 _CURVE_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
-IDENTITY = ("data", "teacher", "network", "block")
-LAID_OUT = ("network", "block", "parameters", "macs")
-COSTS = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
+PUBLISHED_KEY = ("data", "teacher", "network", "block")
+FROM_STRUCTURE = ("network", "block", "parameters", "macs")
+FROM_COST = ("parameters", "macs", "ops", "peak_activation_bytes", "compression")
 
 _Content = TypeVar("_Content", bound=JsonModel)
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reader of a study's files below ``root``; an absent file is None in a partial report, else an error."""
+    """Reader of a study's files below ``root``; a missing file is None if ``partial``, else a MoonshineError."""
 
     root: Path
     partial: bool
 
     def typed(self, kind: type[_Content], path: Path) -> _Content | None:
-        return kind.read(self.root / path) if self._there(path) else None
+        return kind.read(self.root / path) if self._exists(path) else None
 
     def history(self, path: Path) -> list[dict[str, str]]:
-        return read_csv(self.root / path) if self._there(path) else []
+        return read_csv(self.root / path) if self._exists(path) else []
 
-    def _there(self, path: Path) -> bool:
+    def _exists(self, path: Path) -> bool:
         if (self.root / path).is_file():
             return True
         if self.partial:
             return False
         raise MoonshineError(
             f"{path}: missing; run the pipeline to the end (snakemake or dvc repro), "
-            "or render what there is with: moonshine report --partial"
+            "or report what is finished with: moonshine report --partial"
         )
 
 
@@ -72,9 +72,9 @@ def _model(reader: _Reader, study: Study, student: str | None, cost: MeasuredCos
     structure = reader.typed(StudyStructure, node.folder / "structure.json")
     model = Model(student or "teacher", None, None)
     if structure:
-        model = replace(model, **{name: getattr(structure, name) for name in LAID_OUT})
+        model = replace(model, **{name: getattr(structure, name) for name in FROM_STRUCTURE})
     if cost:
-        model = replace(model, **{name: getattr(cost, name) for name in COSTS})
+        model = replace(model, **{name: getattr(cost, name) for name in FROM_COST})
         model = replace(model, bytes_fp32=cost.bytes["fp32"], bytes_bf16=cost.bytes["bf16"])
     return model
 
@@ -103,24 +103,23 @@ def _run(reader: _Reader, study: Study, node: nodes.Node, model: Model) -> Run:
 def published_errors(
     path: Path | None, study: Study, models: Sequence[Model], terms: Mapping[str, str]
 ) -> dict[tuple[str, str], float]:
-    """Return published errors in percent by (student, method): same data, teacher, network, block and losses.
+    """Return published errors in percent by (student, method), for the same data, teacher, network, block and losses.
 
-    A warm start is no part of any published method, so what was distilled from one has no figure beside it.
-    Errors: ``MoonshineError`` when the file is missing, a column is, two rows are of one network, or an error is no
-    number.
+    No published method uses a warm start, so a student distilled after one has no published error.
+    Raises MoonshineError if the file or a column is missing, two rows describe one network, or a value is no number.
     """
     if path is None:
         return {}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in read_csv(path):
-        for column in IDENTITY:
+        for column in PUBLISHED_KEY:
             if row.get(column) is None:
                 raise MoonshineError(
                     f"{path}: the column '{column}' is missing; docs/params.md has the format"
                 )
-        key = tuple(row[column] for column in IDENTITY)
+        key = tuple(row[column] for column in PUBLISHED_KEY)
         if key in rows:
-            raise MoonshineError(f"{path}: two rows are of {', '.join(key)}; allowed: one")
+            raise MoonshineError(f"{path}: found two rows for {', '.join(key)}; allowed: one")
         rows[key] = row
     found = {}
     for model in models:
@@ -146,8 +145,7 @@ def _percent(text: str, what: str) -> float:
 def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict[str, str]:
     """Return the text of every file that the stage writes, by its path below ``results/<study>``.
 
-    ``root`` is the repository. ``partial`` lists what is missing as missing instead of raising
-    ``MoonshineError``.
+    ``root`` is the repository. A missing result raises MoonshineError, or is listed as missing if ``partial``.
     """
     reader = _Reader(root, partial)
     students = (None, *study.students)
@@ -188,7 +186,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
 
 
 def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[str, Any]:
-    """Return the few numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
+    """Return the numbers for ``dvc metrics show``: mean test errors in percent, pooled differences in points."""
     errors = {
         row.model.student: {
             method: round(error.mean, 4) for method, error in row.errors.items() if error.mean is not None
@@ -211,17 +209,17 @@ def _metrics(rows: Sequence[StudentRow], effects: Sequence[Difference]) -> dict[
 
 
 def write_tables(files: Mapping[str, str], folder: Path) -> None:
-    """Write the files of :func:`collect` below ``folder``, each of them atomically."""
+    """Write the files that `collect` returns below ``folder``, each atomically."""
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
 
 
 def check_configurations(study: Study) -> None:
-    """MoonshineError for a node that was trained with another configuration than the study now has."""
+    """Raise MoonshineError if a node was trained with a configuration other than the study's present one."""
     for node in nodes.trained(study):
         path = node.folder / "config.json"
         if other := changed(study, node, read_json(path)):
             raise MoonshineError(
-                f"{path}: {node.name} was trained with another {', '.join(other)} than params.yaml has; remove "
-                f"{node.folder}, and run the pipeline again"
+                f"{path}: {node.name} was trained with other values of {', '.join(other)} than params.yaml has now; "
+                f"remove {node.folder} and run the pipeline again"
             )

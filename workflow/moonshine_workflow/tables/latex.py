@@ -1,4 +1,4 @@
-"""The main table as LaTeX."""
+"""Main table as LaTeX."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ESCAPES = {
 
 
 def escape(text: str) -> str:
-    """Escape LaTeX's ten special characters."""
+    """Return text with LaTeX's ten special characters escaped."""
     return "".join(_ESCAPES.get(character, character) for character in text)
 
 
@@ -42,7 +42,7 @@ def _error(error: MethodError | None) -> str:
 def table_to_latex(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
     r"""Return the main table as a booktabs ``tabular`` to ``\input``: errors as mean and 95 % half-width over seeds.
 
-    Fewer completed runs than planned are given in brackets.
+    Where some runs did not complete, how many did follows in brackets.
     """
     lines = [
         r"% needs \usepackage{booktabs}; test errors in percent, mean and 95 % interval over seeds",

@@ -1,4 +1,4 @@
-"""Rows of a study's tables, as CSV, where an absent value is an empty cell, and as JSON, which the report reads."""
+"""Rows of a study's tables: as CSV, where a missing value is an empty cell, and as JSON, which the report reads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from moonshine.json_model import JsonModel
 from moonshine_workflow.tables.statistics import Verdict, margin_of_both, margin_of_test_set
 
-UNTABLED = ("test_wrong", "test_image_errors")
-"""Fields of a run that are too long for a table."""
+PER_IMAGE = ("test_wrong", "test_image_errors")
+"""Fields of a run with a value for every image, too long for a table."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained node: a row of ``runs.csv``; ``terms`` are its losses, such as ``kd+at``."""
+    """Row of ``runs.csv``: one trained node; ``terms`` names its losses, such as ``kd+at``."""
 
     node: str
     student: str
@@ -38,22 +38,21 @@ class Run:
     test_loss: float | None = None
     test_error_pct: float | None = None
     test_examples: int | None = None
-    # Images: the share of which the five likeliest classes miss the label.
     test_top5_error_pct: float | None = None
-    # Label maps, whose error is 100 - mIoU.
+    # Semantic segmentation only, where the error is 100 - mIoU.
     test_miou_pct: float | None = None
     test_iou_pct: dict[str, float | None] = field(default_factory=dict)
     test_pixel_error_pct: float | None = None
     # Indices of the misclassified test images, such as "3 17".
     test_wrong: str | None = None
-    # What each test image says of the error in percent, such as "31.2 40.1", where the error is no mean over them.
+    # Jackknife pseudo-values of the error in percent, one per test image, such as "31.2 40.1"; mIoU is not a mean.
     test_image_errors: str | None = None
-    # Of the teacher: what a reader must know of its errors, in sentences.
+    # Caveats about a teacher's errors, in sentences.
     warnings: str | None = None
 
     @property
     def column(self) -> str:
-        """Column of the main table with its error: its method; ``scratch`` for a teacher that was trained here."""
+        """Return the main table's column for its error: the method; ``scratch`` for a teacher that was trained here."""
         if self.method != "teacher":
             return self.method
         return "teacher" if self.epochs_run == 0 else "scratch"
@@ -61,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Model:
-    """A student and its costs; ``compression`` is the teacher's parameters over its own."""
+    """Student, or the teacher, with its costs; ``compression`` is the teacher's parameter count over its own."""
 
     student: str
     network: str | None
@@ -77,7 +76,7 @@ class Model:
 
 @dataclass(frozen=True)
 class MethodError:
-    """Test error of one method: ``n`` of ``seeds`` runs completed; ``test_se`` is the test set's standard error."""
+    """Test error of one method: ``n`` of ``seeds`` runs completed; ``test_se`` is the standard error over images."""
 
     n: int
     seeds: int
@@ -89,19 +88,19 @@ class MethodError:
 
 @dataclass(frozen=True)
 class StudentRow:
-    """One row of ``table.csv``, with errors by `Run.column`."""
+    """Row of ``table.csv``, with errors by `Run.column`."""
 
     model: Model
     errors: dict[str, MethodError]
 
     @property
     def only_error(self) -> MethodError | None:
-        """Error of a teacher, which has one column only."""
+        """Return the error of a teacher, which has a single column."""
         return next(iter(self.errors.values()), None)
 
     @property
     def test_se(self) -> float | None:
-        """Largest standard error of the test set among the methods."""
+        """Return the largest standard error over test images among the methods."""
         found = (error.test_se for error in self.errors.values())
         return max((value for value in found if value is not None), default=None)
 
@@ -112,17 +111,17 @@ def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
 
 
 def look_alikes(rows: Sequence[StudentRow]) -> set[str]:
-    """Return the students that share network and block with another, such as one with a warm start."""
+    """Return the students that share network and block with another one, say because of a warm start."""
     names = [(row.model.network, row.model.block) for row in rows]
     return {row.model.student for row, name in zip(rows, names, strict=True) if names.count(name) > 1}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One row of ``differences.csv``: ``method`` minus ``baseline`` in points, paired by seed.
+    """Row of ``differences.csv``: ``method`` minus ``baseline`` in percentage points, paired by seed.
 
-    ``scope`` is ``student`` or ``pooled``; ``students`` says how many went in. ``seeds`` have a pair, of
-    ``expected_seeds``. ``jackknife_images`` says over how many images ``test_se`` is a jackknife, of label maps.
+    ``scope`` is ``student`` or ``pooled`` (over ``students`` students). ``seeds`` of ``expected_seeds`` have a pair.
+    ``jackknife_images`` is the number of images of the jackknife behind ``test_se``, in semantic segmentation.
     """
 
     method: str
@@ -141,12 +140,12 @@ class Difference:
 
     @property
     def test_margin(self) -> float | None:
-        """Half-width of the test set's 95 % interval in points, None without a standard error."""
+        """Return the half-width in points of the 95 % interval over test images, None without a standard error."""
         return None if self.test_se is None else margin_of_test_set(self.test_se, self.jackknife_images)
 
     @property
     def margin(self) -> float | None:
-        """Half-width of the 95 % interval over seeds and test images together, where both are known."""
+        """Return the half-width of the 95 % interval over both seeds and test images, None if either is unknown."""
         if self.half_width is None or self.test_margin is None:
             return None
         return margin_of_both(self.half_width, self.test_margin)
@@ -168,13 +167,13 @@ def _cell(value: object) -> str:
 
 
 def rows_to_csv(kind: type[Any], rows: Sequence[Any]) -> str:
-    """Return instances of a flat dataclass as CSV text, without what is too long for a table."""
-    header = [each.name for each in fields(kind) if each.name not in (*UNTABLED, "test_iou_pct")]
+    """Return instances of a flat dataclass as CSV text, without the fields that are too long for a table."""
+    header = [each.name for each in fields(kind) if each.name not in (*PER_IMAGE, "test_iou_pct")]
     return to_csv(header, ([getattr(row, name) for name in header] for row in rows))
 
 
 def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
-    """Return the main table as CSV text: the model's columns, then ``<method>_<value>`` for each method."""
+    """Return the main table as CSV text: the model's columns, then ``<method>_<value>`` columns for each method."""
     models = [each.name for each in fields(Model)]
     values = [each.name for each in fields(MethodError)]
     body = []
@@ -188,13 +187,13 @@ def table_to_csv(rows: Sequence[StudentRow], methods: Sequence[str]) -> str:
 
 
 class Tables(JsonModel):
-    """Content of ``tables.json``: the tables of a study in one file."""
+    """Content of ``tables.json``: all tables of a study."""
 
     runs: tuple[Run, ...]
     rows: tuple[StudentRow, ...]
     differences: tuple[Difference, ...]
 
     def text(self) -> str:
-        """Return the file's text, without what is too long for a table."""
-        content = self.model_dump(mode="json", exclude={"runs": {"__all__": set(UNTABLED)}})
+        """Return the file's text, without the fields that are too long for a table."""
+        content = self.model_dump(mode="json", exclude={"runs": {"__all__": set(PER_IMAGE)}})
         return json.dumps(content, indent=1) + "\n"

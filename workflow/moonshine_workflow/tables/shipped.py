@@ -1,4 +1,4 @@
-"""The record of what ships, written by `export` and quoted by the reports and the model card."""
+"""Record of what ships, written by the stage `export` and quoted by the report and the model card."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FileVerdict = Literal["good", "falls", "not accurate enough", "not converted"]
 
 @dataclass(frozen=True)
 class Judged:
-    """A candidate's validation errors in percent: of the network, and of each exported file by its name.
+    """Validation errors of a candidate in percent: of the network, and of each exported file by name.
 
-    ``verdict`` is about the files that the budget counts: ``falls`` where one is within the allowed error, but by more
-    than the study tolerates worse than the network. Where the network was ``not converted``, ``reason`` says why.
+    ``verdict`` is about the files that the budget counts: ``falls`` if one is within the allowed error, but worse
+    than the network by more than the study tolerates. If the network was ``not converted``, ``reason`` says why.
     """
 
     student: str
@@ -29,18 +29,17 @@ class Judged:
     verdict: FileVerdict
     reason: str = ""
 
-    def fall(self, file: str) -> float:
-        """Return how many points of validation error a file is worse than the network."""
+    def drop(self, file: str) -> float:
+        """Return by how many percentage points of validation error a file is worse than the network."""
         assert self.network_pct is not None
         return self.files_pct[file] - self.network_pct
 
 
 class Shipped(JsonModel):
-    """Content of ``shipped.json``: ``status`` is ``shipped``, or why nothing ships.
+    """Content of ``shipped.json``: ``status`` is ``shipped``, or says why nothing ships.
 
-    ``judged`` are the candidates that were tried, in their order.
-
-    ``counted`` are the files that decide: those of the budget, or ``network.onnx`` where it counts the bytes of none.
+    ``judged`` are the candidates in the order in which they were tried. ``counted`` are the files that decide: those
+    that the budget limits, or ``network.onnx`` if it limits none.
     """
 
     status: str
@@ -52,21 +51,21 @@ class Shipped(JsonModel):
     judged: tuple[Judged, ...] = ()
 
     def answers(self, choice: ShippingChoice) -> bool:
-        """Return whether this answers that choice, not an older one: same demands, same candidates in that order."""
+        """Return whether this record belongs to ``choice`` and not to an older one: same limits, same candidates."""
         if (self.budgets, self.allowed_error_pct) != (choice.budgets, choice.allowed_error_pct):
             return False
         ranked = [(each.student, each.method, each.seed) for each in choice.ranked]
         tried = [(each.student, each.method, each.seed) for each in self.judged]
         return bool(tried) and tried == ranked[: len(tried)]
 
-    def falls(self, judged: Judged) -> list[str]:
+    def degraded(self, judged: Judged) -> list[str]:
         """Return the files that are worse than the network by more than the study tolerates."""
-        # two errors of whole images differ by a point only up to rounding
-        return [each for each in judged.files_pct if judged.fall(each) > self.allowed_fall_points + 1e-9]
+        # a difference of exactly the tolerance may come out larger by rounding
+        return [each for each in judged.files_pct if judged.drop(each) > self.allowed_fall_points + 1e-9]
 
     @property
     def nearest(self) -> Judged | None:
-        """The most accurate of what was converted."""
+        """Return the most accurate candidate that was converted, None if none was."""
         converted = [each for each in self.judged if each.verdict != "not converted"]
         return min(converted, key=self.worst, default=None)
 
@@ -76,22 +75,22 @@ class Shipped(JsonModel):
 
 
 def warnings(shipped: Shipped, candidate: Candidate) -> list[str]:
-    """Return what must be said of the chosen files, each a sentence; ``candidate`` is theirs."""
+    """Return caveats about the chosen files, a sentence each; ``candidate`` is the one they were made from."""
     said = []
     if shipped.chosen is not None:
-        for file in shipped.falls(shipped.chosen):
+        for file in shipped.degraded(shipped.chosen):
             uncounted = "" if file in shipped.counted else " The budget does not count this file."
             said.append(
-                f"{file} is {shipped.chosen.fall(file):.2f} points worse in validation than the network it was made "
+                f"{file} is {shipped.chosen.drop(file):.2f} points worse in validation than the network it was made "
                 f"from ({shipped.chosen.files_pct[file]:.2f} % against {shipped.chosen.network_pct:.2f} %); the study "
                 f"tolerates {shipped.allowed_fall_points:g}.{uncounted}"
             )
     if candidate.diverged:
         total = candidate.seeds + candidate.diverged
-        said.append(f"{candidate.diverged} of {total} seeds diverged: its mean is that of the others.")
+        said.append(f"{candidate.diverged} of {total} seeds diverged: the mean is that of the others.")
     return said
 
 
 def read_shipped(export: Path) -> Shipped | None:
-    """Return the record in an exported folder; None where nothing was exported yet."""
+    """Return the record in the folder of an export, None if nothing has been exported yet."""
     return Shipped.read(export / FILE) if (export / FILE).is_file() else None

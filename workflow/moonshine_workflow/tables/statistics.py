@@ -18,7 +18,7 @@ Verdict = Literal["better", "worse", "inconclusive"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and the half-width of its 95 % interval; one value has no interval, none has no mean."""
+    """Mean of ``n`` values with the half-width of its 95 % interval; a single value has no interval."""
 
     n: int
     mean: float | None
@@ -27,7 +27,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pooled:
-    """A difference averaged over ``students``, from the ``seeds`` at which all of them have a pair."""
+    """Difference averaged over ``students``, from the ``seeds`` for which all of them have a pair."""
 
     estimate: Estimate
     students: tuple[str, ...]
@@ -35,7 +35,7 @@ class Pooled:
 
 
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """Return the t for which Student's t lies within [-t, t] with probability ``confidence``."""
+    """Return t such that Student's t lies within [-t, t] with probability ``confidence``."""
     from scipy.special import stdtrit
 
     if degrees < 1:
@@ -57,26 +57,25 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def paired_differences(errors: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
-    """Return ``errors - baseline`` at each seed that both have: a seed means the same batches in the same order."""
+    """Return ``errors - baseline`` for each seed that both have: runs of one seed see the same batches in order."""
     return {seed: errors[seed] - baseline[seed] for seed in sorted(errors) if seed in baseline}
 
 
 def pooled_difference(differences: Mapping[str, Mapping[int, float]]) -> Pooled:
-    """Pool the differences of all students: average them at each seed, then apply Student's t over seeds.
+    """Pool the differences of all students: average them for each seed, then apply Student's t over seeds.
 
     ``differences`` maps a student to its paired differences by seed.
 
-    The model is ``d[student, seed] = mean + student + seed + noise`` with the students fixed (the claim is
-    about these students) and the seeds random. A seed fixes the order of batches for all students and the
-    teacher is one and the same, so the differences of one seed rise and fall together: counting every
-    student-seed pair as a sample of its own would shrink the interval by up to sqrt(number of students) for
-    nothing. Averaging within the seed first leaves one independent value per seed, whatever their
-    correlation, at the price of few degrees of freedom. What varies with the teacher's own seed is not
-    covered.
+    The model is ``d[student, seed] = mean + student + seed + noise`` with fixed students (the claim is about these
+    students) and random seeds. A seed fixes the order of batches for all students, and they share a teacher, so the
+    differences of one seed are correlated: treating every student-seed pair as an independent sample would make the
+    interval too narrow, by up to sqrt(number of students). Averaging within a seed first leaves one independent value
+    per seed, whatever the correlation, at the price of few degrees of freedom. Variation with the teacher's own seed is
+    not covered.
 
-    The average must be over the same students at every seed, or their own effects would look like noise
-    between seeds. Where pairs are missing, the largest complete rectangle of students and seeds is used, one
-    with at least two seeds if there is any.
+    The average must be over the same students for every seed, or effects of students would look like noise between
+    seeds. If pairs are missing, the largest complete rectangle of students and seeds is used, with at least two seeds
+    if possible.
     """
     seeds_of = {student: frozenset(pairs) for student, pairs in differences.items() if pairs}
     if not seeds_of:
@@ -98,8 +97,7 @@ def pooled_difference(differences: Mapping[str, Mapping[int, float]]) -> Pooled:
 def binomial_standard_error(error_pct: float, examples: int) -> float:
     """Return the binomial standard error of an error rate on n test images, sqrt(p (1 - p) / n), in points.
 
-    It does not shrink with seeds, which all meet the same test images; for a mean over seeds it is an upper
-    bound.
+    It does not shrink with more seeds, since all use the same test images; for a mean over seeds it is an upper bound.
     """
     rate = error_pct / 100
     return 100 * sqrt(max(rate * (1 - rate), 0.0) / examples)
@@ -108,19 +106,19 @@ def binomial_standard_error(error_pct: float, examples: int) -> float:
 def paired_standard_error(
     wrong: Sequence[Collection[Hashable]], baseline: Sequence[Collection[Hashable]], examples: int
 ) -> float:
-    """Return the standard error that the choice of test images gives a difference of mean error rates, in points.
+    """Return the standard error over test images of a difference between mean error rates, in points.
 
-    ``wrong`` and ``baseline`` hold, run by run, the test images that were misclassified. Each image has one
-    mean difference over runs; their standard deviation over sqrt(examples) is the standard error. Networks
-    tend to fail on the same images, so it is far below what two independent test sets would give.
+    ``wrong`` and ``baseline`` hold the misclassified test images of each run. Each image has one mean difference over
+    runs; their standard deviation over sqrt(examples) is the standard error. Networks tend to fail on the same images,
+    so it is far smaller than for two independent test sets.
     """
-    # fsum rounds once: the order of a set of names differs from process to process
+    # fsum does not depend on the order, which differs between processes for a set of names
     own, reference = (Counter(image for run in runs for image in run) for runs in (wrong, baseline))
     shifts = [
         own[image] / len(wrong) - reference[image] / len(baseline) for image in own.keys() | reference.keys()
     ]
     mean = fsum(shifts) / examples
-    alike = examples - len(shifts)  # images on which nobody failed
+    alike = examples - len(shifts)  # images that every run classified correctly
     return 100 * sqrt((fsum((shift - mean) ** 2 for shift in shifts) + alike * mean**2) / examples**2)
 
 
@@ -129,9 +127,9 @@ def standard_error_over_images(
 ) -> float | None:
     """Return the standard error over images of a mean error, or of its difference from ``baseline``, in points.
 
-    Run by run, what each image says of the error, in percent and in the order of the test set. Every image has one mean
-    over runs (minus that of the baseline); their sample deviation over sqrt(images) is the standard error. None for one
-    image.
+    Both hold, for each run, the jackknife pseudo-values of the error in percent, in the order of the test set. Each
+    image has one mean over runs (minus the baseline's); their sample standard deviation over sqrt(images) is the
+    standard error. None for a single image.
     """
     own = [sum(values) / len(values) for values in zip(*errors, strict=True)]
     reference = [sum(values) / len(values) for values in zip(*baseline, strict=True)] or [0.0] * len(own)
@@ -143,9 +141,9 @@ def standard_error_over_images(
 
 
 def independent_standard_error(error_pct: float, baseline_pct: float, examples: int) -> float:
-    """Bound `paired_standard_error` where no run recorded which images it missed, in points.
+    """Return an upper bound of `paired_standard_error` for runs that did not record which images they missed.
 
-    The two error rates are taken as independent, which overstates it: a bound to stay outside of.
+    In points. The two error rates are taken to be independent, which overstates the standard error.
     """
     own = binomial_standard_error(error_pct, examples)
     other = binomial_standard_error(baseline_pct, examples)
@@ -153,24 +151,25 @@ def independent_standard_error(error_pct: float, baseline_pct: float, examples: 
 
 
 def margin_of_test_set(test_se: float, images: int | None = None) -> float:
-    """Return the half-width of the test set's 95 % interval: normal, or Student's t of a jackknife over ``images``.
+    """Return the half-width of the 95 % interval over test images: normal, or Student's t of a jackknife of ``images``.
 
-    Counts of mistakes have hundreds of images; label maps may have a dozen, and n - 1 degrees of freedom.
+    Error counts come from hundreds of images or more; a segmentation test set may have a dozen, so that its n - 1
+    degrees of freedom matter.
     """
     return (NORMAL_QUANTILE if images is None else t_quantile(images - 1)) * test_se
 
 
 def margin_of_both(half_width: float, test_margin: float) -> float:
-    """Add the half-widths over seeds and over test images in quadrature: the two are independent.
+    """Return the half-widths over seeds and over test images, which are independent, added in quadrature.
 
-    The larger of the two alone would call a difference where there is none too often: of ten seeds in one of ten cases
-    where one in twenty is meant (``tests/workflow/tables/test_statistics.py`` draws them).
+    The larger of the two alone would find a difference where there is none too often: with ten seeds in one case out of
+    ten instead of one in twenty (simulated in ``tests/workflow/tables/test_statistics.py``).
     """
     return sqrt(half_width**2 + test_margin**2)
 
 
 def verdict(difference: Estimate, test_se: float | None, images: int | None = None) -> Verdict:
-    """Call a difference ``better`` (lower) or ``worse`` only outside the 95 % interval over seeds and test images.
+    """Return ``better`` (lower) or ``worse`` only if zero is outside the 95 % interval over seeds and test images.
 
     ``images`` as in `margin_of_test_set`.
     """

@@ -33,7 +33,7 @@ def _errors(runs: Mapping[int, Run]) -> dict[int, float]:
 
 
 def _examples(runs: Iterable[Run]) -> int | None:
-    """Return the number of test images, the smallest where runs differ; None where a run does not record it."""
+    """Return the number of test images (the smallest if runs differ), None if a run did not record it."""
     counts = [run.test_examples for run in runs]
     return None if None in counts else min(count for count in counts if count is not None)
 
@@ -41,9 +41,9 @@ def _examples(runs: Iterable[Run]) -> int | None:
 def student_rows(
     models: Sequence[Model], runs: Sequence[Run], published: Mapping[tuple[str, str], float]
 ) -> list[StudentRow]:
-    """Return the main table: a row per model, largest first, with each method's error; diverged runs are left out.
+    """Return the main table: a row per model, teacher first, then largest first, with the error of each method.
 
-    ``published`` maps (student, method) to a published error in percent.
+    Diverged runs are left out. ``published`` maps (student, method) to a published error in percent.
     """
     done = _completed(runs)
     planned: dict[tuple[str, str], int] = {}
@@ -72,10 +72,10 @@ def student_rows(
 
 
 def comparisons(terms: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the pairs (method, baseline) to compare; the paper's question, AT against scratch, comes first.
+    """Return the pairs (method, baseline) to compare; AT against scratch, the paper's question, comes first.
 
-    ``terms`` maps a method to its losses. Each method is set against scratch, then against each other one: a
-    method with attention transfer against one without, otherwise the later against the earlier.
+    ``terms`` maps a method to its losses. Each method is compared with scratch, then with every other method: one with
+    attention transfer with one without, otherwise the later with the earlier.
     """
     names = list(terms)
     has_at = {name: "at" in terms[name].split("+") for name in names}
@@ -87,7 +87,7 @@ def comparisons(terms: Mapping[str, str]) -> list[tuple[str, str]]:
 def differences(
     runs: Sequence[Run], terms: Mapping[str, str], published: Mapping[tuple[str, str], float]
 ) -> list[Difference]:
-    """Return each comparison, per student and pooled over the students."""
+    """Return every comparison, for each student and pooled over students."""
     done = _completed(runs)
     students = list(dict.fromkeys(run.student for run in runs if run.student != "teacher"))
     seeds = len({run.seed for run in runs if run.student != "teacher"})
@@ -107,39 +107,39 @@ def differences(
 
 
 def _standard_error(mean: float | None, runs: Sequence[Run]) -> float | None:
-    """Return the standard error of the test set: binomial; for label maps over images, None where not recorded."""
+    """Return the standard error over test images: binomial, or of a jackknife in segmentation; None if unknown."""
     if mean is None:
         return None
-    if _have_label_maps(runs):
+    if _are_dense(runs):
         by_image = _by_image(runs)
         return None if by_image is None else standard_error_over_images(by_image)
     examples = _examples(runs)
     return None if examples is None else binomial_standard_error(mean, examples)
 
 
-def _have_label_maps(runs: Sequence[Run]) -> bool:
-    """Return whether the error is 100 - mIoU, which has no binomial standard error."""
+def _are_dense(runs: Sequence[Run]) -> bool:
+    """Return whether the error is 100 - mIoU (semantic segmentation), which has no binomial standard error."""
     return any(run.test_miou_pct is not None for run in runs)
 
 
 def _by_image(runs: Sequence[Run]) -> list[list[float]] | None:
-    """Return each run's error image by image; None where a run does not record it."""
+    """Return the pseudo-values of each run's error, one per image; None if a run did not record them."""
     if any(run.test_image_errors is None for run in runs):
         return None
     return [[float(value) for value in (run.test_image_errors or "").split()] for run in runs]
 
 
 def _difference_standard_error(runs: Sequence[Run], baseline: Sequence[Run]) -> float | None:
-    """Return the standard error of a difference: image by image where runs record their mistakes, else its bound.
+    """Return the standard error over images of a difference: paired by image if runs recorded them, else a bound.
 
-    None of label maps that do not say what each adds, and of runs that do not say how many images they met.
+    None if segmentation runs have no value per image, or runs did not record how many test images there were.
     """
     if not runs:
         return None
     examples = _examples([*runs, *baseline])
     if examples is None:
         return None
-    if _have_label_maps([*runs, *baseline]):
+    if _are_dense([*runs, *baseline]):
         by_image, baseline_by_image = _by_image(runs), _by_image(baseline)
         if by_image is None or baseline_by_image is None:
             return None
@@ -165,7 +165,7 @@ def _difference(
     cells = [(student, seed) for student in found.students for seed in found.seeds]
     own, reference = ([done[student, side][seed] for student, seed in cells] for side in (method, baseline))
     test_se = _difference_standard_error(own, reference)
-    images = _examples(own) if _have_label_maps(own) else None
+    images = _examples(own) if _are_dense(own) else None
     result = found.estimate
     said = verdict(result, test_se, images)
     sample = (len(found.students), result.n, seeds)

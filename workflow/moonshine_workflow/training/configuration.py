@@ -1,4 +1,4 @@
-"""The resolved configuration of a training node, stored with its results."""
+"""Resolved configuration of a node that trains, stored with its results."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def configuration(study: Study, node: Node) -> dict[str, Any]:
-    """Everything of the study that a training node's numbers depend on, as JSON-able values.
+    """Return everything in the study that a node's numbers depend on, as JSON-serialisable values.
 
-    ``runtime`` is how, not what, and no part of it; nor are the inputs' checksums, which the stage adds.
+    ``runtime`` is left out: it decides how the node runs, not what it computes. The stage adds its inputs' checksums.
     """
     return {
         "node": node.name,
@@ -39,13 +39,13 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
 
 
 def changed(study: Study, node: Node, made: Mapping[str, Any]) -> list[str]:
-    """The keys in which ``made``, the configuration that a node was trained with, differs from the study's."""
+    """Return the keys in which ``made``, the configuration that a node was trained with, differs from the study's."""
     wanted = configuration(study, node)
     return [key for key, value in wanted.items() if _resolved(key, made.get(key)) != value]
 
 
 def _resolved(key: str, found: Any) -> Any:
-    """A recorded value with the defaults of keys that the schema did not have then."""
+    """Return a recorded value, with defaults for keys that the schema did not have at the time."""
     try:
         return SECTIONS[key].model_validate(found).model_dump()
     except (KeyError, ValidationError):

@@ -1,4 +1,4 @@
-"""The five output files of a trained network, and their content."""
+"""Output files of a trained network: five of them, and what they contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from moonshine_workflow.graph.metrics import Evaluation, Metrics, RunIdentity, S
 
 
 def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> RunIdentity:
-    """Return which node it is, as its metrics and its MLflow run say."""
+    """Return the identity of a node, as recorded in its metrics and its MLflow run."""
     return RunIdentity(
         study=job.study.study,
         node=job.node.name,
@@ -35,7 +35,7 @@ def identity_of(job: stage.Job, structure: StudyStructure, seed: int) -> RunIden
 
 
 def inputs(job: stage.Job, dataset: Description, structure: StudyStructure, distils: bool) -> dict[str, Any]:
-    """Return the checksums of what a node starts from: data, teacher, and the user's code that builds the network."""
+    """Return the checksums of a node's inputs: data, teacher, and the user's code that builds the network."""
     weights = nodes.teacher(job.study.study).folder / "weights.safetensors"
     code = structure.source_sha256
     return {
@@ -48,7 +48,7 @@ def inputs(job: stage.Job, dataset: Description, structure: StudyStructure, dist
 def evaluate_test(
     network: nn.Module, dataset: Dataset, execution: Execution, history: History
 ) -> tuple[History, Evaluation | None]:
-    """Evaluate a run on the test set; one whose logits are not finite there has diverged after all, in its end."""
+    """Evaluate a run on the test set; if its loss there is not finite, the run counts as diverged after all."""
     if history.status != "diverged":
         found = evaluate(network, dataset.test, dataset, execution)
         if math.isfinite(found["loss"]):
@@ -68,10 +68,10 @@ def write_outputs(
     validation: Score | None = None,
     warnings: Sequence[str] = (),
 ) -> None:
-    """Write the five files; metrics come last, so that a folder with metrics is a whole one.
+    """Write the five files, metrics last, so that a folder with metrics is complete.
 
-    ``validation`` is that of a network without epochs; else it is the last epoch's. ``warnings`` are sentences that
-    reach the report.
+    ``validation`` is the score of a network that was not trained; otherwise the last epoch's is used. ``warnings`` are
+    sentences for the report.
     """
     last = history.rows[-1] if history.rows else {}
     if "validation_error_pct" in last:
@@ -95,5 +95,5 @@ def write_outputs(
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinities: the loss of a diverged run is null."""
+    """Return None for infinities and NaN, which JSON does not have: the loss of a diverged run is null."""
     return value if value is not None and math.isfinite(value) else None

@@ -26,7 +26,7 @@ from moonshine_workflow.training.prepared import load_prepared
 
 
 def evaluate_node(job: stage.Job) -> None:
-    """Write the outputs of a teacher that comes with its weights: evaluated on validation and test, not trained."""
+    """Write the outputs of a pretrained teacher, evaluated on the validation and test sets but not trained."""
     study, node = job.study, job.node
     structure = structure_of(study)
     folder = nodes.fetch(study.study).folder
@@ -48,8 +48,8 @@ def evaluate_node(job: stage.Job) -> None:
         history, test = evaluate_test(network, dataset, execution, history)
     if test is None:
         raise MoonshineError(
-            f"teacher.weights: with {study.teacher.weights} the logits of the test set are not finite; allowed: "
-            "weights of a network that was trained on such images"
+            f"teacher.weights: with {study.teacher.weights} the loss on the test set is not finite; allowed: weights "
+            "of a network that was trained on such images"
         )
     warnings = _warnings(study, dataset, test)
     for warning in warnings:
@@ -63,18 +63,18 @@ def _score(found: Mapping[str, Any]) -> Score:
 
 
 def _warnings(study: Study, dataset: Dataset, test: Evaluation) -> list[str]:
-    """Return what a reader must know of a teacher whose training was not seen."""
+    """Return caveats about a teacher that was not trained here, a sentence or two each."""
     found = []
     guess = guessing_error(dataset.test.labels, dataset)
     if test.error_pct >= guess:
         found.append(
-            f"Its test error, {test.error_pct:.2f} %, is no better than that of always naming the commonest class, "
-            f"{guess:.2f} %: check that its weights are for these classes in this order, and that data.normalisation "
-            "is that of its training."
+            f"Its test error, {test.error_pct:.2f} %, is no better than that of always predicting the most common "
+            f"class, {guess:.2f} %: check that its weights are for these classes in this order, and that "
+            "data.normalisation is that of its training."
         )
     if dataset.validation is not None and study.data.validation > 0:
         found.append(
-            "It came with its weights, and the validation images were taken out of the training images here (unless "
-            "the data bring some of their own): where it was trained on all of them, its validation error is too low."
+            "It is pretrained, and the validation images were split off from the training images here (unless the data "
+            "come with a validation set): if it was trained on all of them, its validation error is too low."
         )
     return found

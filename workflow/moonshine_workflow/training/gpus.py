@@ -1,4 +1,4 @@
-"""Sharing of this machine's GPUs among the nodes that run at a time."""
+"""Sharing of this machine's GPUs among the nodes that run at the same time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from filelock import FileLock, Timeout
 
 _CLAIMS = Path(tempfile.gettempdir()) / f"moonshine-gpus-{os.getuid()}"
-"""The claims of one user's processes on this machine: locks, which end with the process that holds them."""
+"""Folder of the claims of one user's processes: locks, which are released when the process that holds them ends."""
 
 
 def visible() -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` calls the GPUs that this process may use, by index."""
+    """Return the names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that this process may use, by index."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     here = torch.cuda.device_count()
     return named.split(",")[:here] if named else [str(index) for index in range(here)]
@@ -27,10 +27,10 @@ def visible() -> list[str]:
 def claimed(
     gpus: Sequence[str], wanted: int, among: Sequence[int] | None = None, folder: Path = _CLAIMS
 ) -> Iterator[list[int]]:
-    """Claim ``wanted`` of ``gpus`` while the context lasts: the indices of those with the fewest claims, ascending.
+    """Claim ``wanted`` of ``gpus`` within the context and yield the indices of those with the fewest claims, ascending.
 
-    ``among`` are the indices that may be chosen; None for all.
-    Nodes may share a GPU: how many run at a time is the engine's to say, and where they run is said here.
+    ``among`` restricts the choice to these indices; None allows all. Nodes may share a GPU: the engine decides how many
+    run at the same time, this function decides where.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as claims:
@@ -44,7 +44,7 @@ def claimed(
 
 
 def _claims(folder: Path, gpu: str) -> set[int]:
-    """The numbers of the claims on a GPU that are held."""
+    """Return the numbers of the claims on a GPU that are held."""
     held = set()
     for path in folder.glob(f"{_file_name(gpu)}@*"):
         number = int(path.name.rpartition("@")[2])

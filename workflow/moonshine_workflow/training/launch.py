@@ -1,4 +1,4 @@
-"""Launch of a training node as several processes with torch's own launcher."""
+"""Launch of a node that trains in several processes, with torch's own launcher."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def on_devices(job: stage.Job, train: Callable[[], object]) -> None:
-    """Call ``train`` in this process, or in one process for each device of the study, which are started for that.
+    """Call ``train`` in this process, or launch one process per device of the study, each running the node's command.
 
-    Each of these runs the node's command. Errors: ``MoonshineError`` as of `check_devices`, and where one of them dies.
+    Raises MoonshineError as `check_devices` does, and if one of the processes fails.
     """
     training = job.study.training
     if stage.is_launched():
@@ -33,12 +33,12 @@ def on_devices(job: stage.Job, train: Callable[[], object]) -> None:
         check_devices(job.study)
         if training.devices > 1:
             job.is_left_to_others = True
-            return _start(job)
+            return _launch(job)
     train()
 
 
 def check_devices(study: Study) -> None:
-    """MoonshineError where ``training.devices`` is more than this machine has, or asks of CPUs what only GPUs do."""
+    """Raise MoonshineError if ``training.devices`` exceeds this machine's, or if CPUs cannot do what the study asks."""
     wanted = study.training.devices
     device = study.runtime.device
     on_gpus = _on_gpus(study)
@@ -54,7 +54,7 @@ def check_devices(study: Study) -> None:
     if wanted > there:
         allowed = f"1 to {there} that divide training.batch_size" if there else "runtime.device: cpu"
         raise MoonshineError(
-            f"training.devices: found {wanted}; this machine has {there} {'GPUs' if on_gpus else 'CPU cores'}; "
+            f"training.devices: found {wanted}, but this machine has {there} {'GPUs' if on_gpus else 'CPU cores'}; "
             f"allowed: {allowed}"
         )
 
@@ -64,10 +64,10 @@ def _on_gpus(study: Study) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
-def _start(job: stage.Job) -> None:
-    """Run a node as ``training.devices`` processes of this machine, on the GPUs that fewest others use.
+def _launch(job: stage.Job) -> None:
+    """Run a node as ``training.devices`` processes on this machine, on the GPUs with the fewest claims.
 
-    They end when this process does, however it ends, because each calls `end_with_parent`.
+    They end when this process does, even if it is killed, because each calls `end_with_parent`.
     """
     study = job.study
     processes = study.training.devices
@@ -79,7 +79,7 @@ def _start(job: stage.Job) -> None:
         "--nproc-per-node",
         str(processes),
     ]
-    # the launcher would set one thread for each process, and warn of it; every process sets its own
+    # without it, the launcher sets it to 1 with a warning; every process sets its own number of threads
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     with ExitStack() as held:
         if _on_gpus(study):
@@ -91,12 +91,12 @@ def _start(job: stage.Job) -> None:
         )
     if ended.returncode:
         raise MoonshineError(
-            f"one of {processes} training processes has ended with an error (above, of the first that did); "
-            "whole epochs are kept: run it again to continue"
+            f"one of {processes} training processes failed (the first error is above); finished epochs are kept: run "
+            "the node again to continue"
         )
 
 
 def end_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it has ended, though it was killed."""
+    """Ask Linux to terminate this process when its parent ends, even if the parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

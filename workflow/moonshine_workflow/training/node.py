@@ -38,8 +38,8 @@ from moonshine_workflow.training.teacher_store import store_of
 def train_node(job: stage.Job) -> History:
     """Train the network of ``job``'s node and write the node's outputs.
 
-    With the losses of the node's method; without one with cross-entropy alone. The test set is evaluated once, here.
-    Where several processes train together, each calls this, and the first one writes.
+    The loss is that of the node's method, or cross-entropy alone if it has none. The test set is evaluated here, once.
+    If several processes train together, each of them calls this and the first one writes.
     """
     study, node = job.study, job.node
     structure = structure_of(study, node.student)
@@ -54,7 +54,7 @@ def train_node(job: stage.Job) -> History:
     torch.manual_seed(seed)
     network = from_structure(structure, study.trusted)
     weights = class_weights(study.training, dataset.class_shares)
-    # a run may go on with another number of devices
+    # a run may be resumed with another number of devices
     exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
     checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
     with ExitStack() as held:
@@ -66,8 +66,8 @@ def train_node(job: stage.Job) -> History:
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
-            if warm and not checkpoints.load(torch.device("cpu")):  # or its weights would be overwritten
-                _warm(network, teacher, structure.blocks, warm, dataset, seed)
+            if warm and not checkpoints.load(torch.device("cpu")):  # a resumed run has its own weights
+                _warm_start(network, teacher, structure.blocks, warm, dataset, seed)
         if study.training.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
@@ -76,7 +76,7 @@ def train_node(job: stage.Job) -> History:
             objective = held.enter_context(
                 distillation(pair, losses, study.training.epochs, execution, weights, seed, store)
             )
-        train_it = partial(
+        train_network = partial(
             train,
             network,
             objective,
@@ -89,16 +89,16 @@ def train_node(job: stage.Job) -> History:
             processes=processes,
         )
         if not processes.is_first:
-            return train_it()
+            return train_network()
         identity = identity_of(job, structure, seed)
         progress = Progress(node, study.training.epochs, identity, config)
-        history = train_it(observer=progress)
+        history = train_network(observer=progress)
         history, test = evaluate_test(network, dataset, execution, history)
         if history.status == "diverged":
             if node.stage == "teacher":
                 raise MoonshineError(
-                    f"the teacher diverged in epoch {len(history.rows)}: nothing can be distilled from it; "
-                    f"lower training.optimizer.lr (found {study.training.optimizer.lr})"
+                    f"the teacher diverged in epoch {len(history.rows)}, so nothing can be distilled from it; lower "
+                    f"training.optimizer.lr (found {study.training.optimizer.lr})"
                 )
             stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
         write_outputs(node, network, structure, config, history, identity, test)
@@ -115,7 +115,7 @@ def train_node(job: stage.Job) -> History:
     return history
 
 
-def _warm(
+def _warm_start(
     network: nn.Module,
     teacher: nn.Module,
     blocks: Mapping[str, str],
@@ -123,7 +123,7 @@ def _warm(
     dataset: Dataset,
     seed: int,
 ) -> None:
-    """Start the student from its teacher: on the first batches of the epoch before the first, unvaried."""
+    """Warm-start the student on the first batches of epoch -1, without augmentation."""
     from moonshine.distillation.warm_start import batch_size, warm_start
 
     loader = batches(

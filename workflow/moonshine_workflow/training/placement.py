@@ -17,9 +17,9 @@ from moonshine_workflow.training import gpus
 def execution_here(
     study: Study, processes: Processes = SINGLE_PROCESS, precision: str | None = None
 ) -> Iterator[Execution]:
-    """How a study's networks run here, with a GPU claimed while the context lasts where one has to be chosen.
+    """Yield how a study's networks run here; if a GPU has to be chosen, it is claimed while the context lasts.
 
-    Of several ``processes`` each has the GPU of its rank among those that the launcher left visible to them.
+    Each of several ``processes`` has the GPU of its rank among those that the launcher left visible.
     """
     runtime, precision = study.runtime, precision or study.training.precision
     if processes.count > 1:

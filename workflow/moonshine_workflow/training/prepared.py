@@ -1,4 +1,4 @@
-"""A study's prepared data as nodes load them: verified, and prepared again where they are missing or damaged."""
+"""Loading of a study's prepared data: verified, and prepared again if missing or damaged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from moonshine_workflow.graph import nodes, stage
 
 
 def load_prepared(study: Study) -> Dataset:
-    """The prepared data of a study; data.safetensors that are missing or damaged are first prepared again.
+    """Return the prepared data of a study; if data.safetensors is missing or damaged, prepare it again first.
 
-    To the same bytes, which dataset.json tells: nodes depend on that file alone, so that data which were damaged, or
-    removed to save room, repeat no training. An engine's own way, to run ``fetch`` again, would under Snakemake
-    train everything after it. MoonshineError where the data cannot be prepared as they were.
+    The result must have the checksum in dataset.json. Nodes depend on that file alone, so data that were damaged, or
+    removed to save space, repeat no training; if an engine ran ``fetch`` again instead, Snakemake would train
+    everything after it. Raises MoonshineError if the data come out differently.
     """
     node = nodes.fetch(study.study)
     try:
@@ -28,9 +28,9 @@ def load_prepared(study: Study) -> Dataset:
         node.work.mkdir(parents=True, exist_ok=True)
         with FileLock(node.work / "lock"):
             try:
-                return load_dataset(node.folder)  # another node may have been faster
+                return load_dataset(node.folder)  # another node may have prepared them meanwhile
             except LostArrays as lost:
-                stage.logger.warning("%s; now preparing them again", lost)
+                stage.logger.warning("%s; preparing them again", lost)
                 _restore(study, node)
         return load_dataset(node.folder)
 
@@ -41,13 +41,13 @@ def _restore(study: Study, node: nodes.Node) -> None:
     wanted = Description.read(node.folder / DESCRIPTION).sha256[ARRAYS]
     draft = node.work / "draft"
     try:
-        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed here
+        shutil.rmtree(draft, ignore_errors=True)  # left by a process that was killed
         found = prepare_dataset(study.data, draft).sha256[ARRAYS]
         if found != wanted:
             raise MoonshineError(
-                f"{node.folder / ARRAYS}: cannot be prepared as it was: it would have the checksum {found}, "
-                f"{DESCRIPTION} says {wanted}; the data, or what prepares them, have changed, so all that was made of "
-                "them is due again: snakemake --forcerun fetch, or dvc repro --force --single-item fetch"
+                f"{node.folder / ARRAYS}: prepared again, it has the checksum {found}; {DESCRIPTION} says {wanted}. "
+                "The data or the code that prepares them have changed, so everything made from them is out of date: "
+                "run snakemake --forcerun fetch, or dvc repro --force --single-item fetch"
             )
         os.replace(draft / ARRAYS, node.folder / ARRAYS)
     finally:

@@ -1,4 +1,4 @@
-"""Progress of a training node: on the terminal, in its log, and in files for ``moonshine status`` and MLflow."""
+"""Progress of a node that trains: on the terminal, in its log, and in files for ``moonshine status`` and MLflow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from moonshine_workflow.training.progress_file import read_progress
 
 
 class Progress(Observer):
-    """Shows a bar per epoch where one node has a terminal to itself, and a line per epoch everywhere else."""
+    """Observer that shows a bar per epoch if the node has a terminal to itself, and a line per epoch otherwise."""
 
     def __init__(self, node: Node, epochs: int, identity: RunIdentity, config: Mapping[str, Any]) -> None:
         self._file, self._shown = node.work / "progress.json", node.work / RUNNING
         self._epochs = epochs
         self._node = RunningNode(identity=identity, config=dict(config), started=time.time(), rows=())
-        # Snakemake runs several nodes on one terminal: their bars would overwrite each other
+        # Snakemake runs several nodes on one terminal, and their bars would overwrite each other
         self._bars = sys.stderr.isatty() and os.environ.get("MOONSHINE_ENGINE") != "snakemake"
         self._bar: Any = None
         self._done = 0
@@ -39,12 +39,12 @@ class Progress(Observer):
 
     @property
     def seconds(self) -> float:
-        """Training time so far, that of interrupted attempts up to their last whole epoch included."""
+        """Return the training time so far, including interrupted attempts up to their last finished epoch."""
         return self._before + time.monotonic() - self._started
 
     @property
     def epoch_seconds(self) -> float | None:
-        """Median duration of an epoch in this process."""
+        """Return the median duration of an epoch in this process, None before the first has ended."""
         return round(statistics.median(self._durations), 4) if self._durations else None
 
     def resumed(self, rows: Sequence[HistoryRow]) -> None:
@@ -75,7 +75,7 @@ class Progress(Observer):
         self._write()
 
     def _show(self, rows: Sequence[HistoryRow]) -> None:
-        """Add rows to what `moonshine_workflow.tracking.follow` reads, without what JSON and MLflow cannot hold."""
+        """Add rows, without values that JSON cannot hold, to the file that MLflow's follower reads."""
         finite = [{name: value for name, value in row.items() if _is_finite(value)} for row in rows]
         self._node = self._node.model_copy(update={"rows": (*self._node.rows, *finite)})
         self._node.write(self._shown)

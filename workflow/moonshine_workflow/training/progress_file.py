@@ -1,4 +1,4 @@
-"""Reading of a node's progress file without torch, whose import takes seconds."""
+"""Reading of a node's progress file, without importing torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moonshine.files import read_json
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """What a node last wrote of its progress; empty when there is nothing, or nothing that can be used."""
+    """Return what a node last wrote about its progress; empty if the file is missing or damaged."""
     with suppress(MoonshineError):
         found = read_json(path)
         seconds_at = found.get("seconds_at", {})

@@ -1,4 +1,4 @@
-"""The store of the teacher's outputs that the nodes of all studies share."""
+"""Store of the teacher's outputs for a node; the nodes of all studies share its folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moonshine.config import Study
 from moonshine.data.store import Dataset
 from moonshine.distillation.objective import phases_of
 from moonshine.distillation.outputs import Needs
-from moonshine.distillation.teacher_store.address import address, method
+from moonshine.distillation.teacher_store.address import address, execution_address
 from moonshine.distillation.teacher_store.store import Schedule, Store
 from moonshine.distillation.term import Pair
 from moonshine.files import sha256
@@ -28,9 +28,9 @@ def store_of(
     execution: Execution,
     processes: Processes,
 ) -> Store | None:
-    """The store of a distilled node, None where the study wants none, or none of its methods reads what can be kept.
+    """Return the store for a distillation node, None if the study disables it or its methods read nothing to keep.
 
-    ``inputs`` are the node's, as `moonshine_workflow.training.files.inputs` gives them.
+    ``inputs`` are the node's, from `moonshine_workflow.training.files.inputs`.
     """
     training, bound = study.training, study.runtime.teacher_store_bytes
     kept = kept_of(study, pair)
@@ -45,12 +45,16 @@ def store_of(
     }
     addresses = {each: address({**about, "seed": each}) for each in study.seeds}
     steps = -(-len(dataset.train) // training.batch_size)
-    schedule = Schedule(addresses[seed], method(execution, processes.shard), kept, training.epochs, steps)
+    computed_by = execution_address(execution, processes.shard)
+    schedule = Schedule(addresses[seed], computed_by, kept, training.epochs, steps)
     return Store(nodes.TEACHER_STORE, bound, schedule, addresses.values())
 
 
 def kept_of(study: Study, pair: Pair) -> Needs:
-    """What any of the study's methods reads of the teacher, so that one pass serves all; without features."""
+    """Return what the study's methods read from the teacher, all together, so that one pass serves all; no features.
+
+    Methods that read features are left out: features are never kept.
+    """
     epochs = study.training.epochs
     lasting = [losses.phases(epochs)[-1][1] for losses in study.methods.values()]
     needs = [phases_of(pair, losses, epochs)[-1].teacher for losses in lasting if losses]

@@ -37,8 +37,8 @@ EPOCHS, STEPS = 3, 3
 EVERYTHING = 10**9
 
 
-def open_store(folder: Path, bound: int = EVERYTHING, what: str = "what", wanted: Any = ()) -> Store:
-    return Store(folder, bound, Schedule(what, "how", KEPT, EPOCHS, STEPS), wanted)
+def open_store(folder: Path, bound: int = EVERYTHING, address: str = "address", wanted: Any = ()) -> Store:
+    return Store(folder, bound, Schedule(address, "execution", KEPT, EPOCHS, STEPS), wanted)
 
 
 class Killed(BaseException):
@@ -100,14 +100,14 @@ def test_a_full_store_takes_no_more_and_serves_what_it_has(
 
 
 def test_what_nobody_wants_makes_room(trained: Any, tmp_path: Path) -> None:
-    trained(open_store(tmp_path, what="old"))
+    trained(open_store(tmp_path, address="old"))
     bound = int(1.2 * sum(path.stat().st_size for path in tmp_path.rglob("epoch-*")))
-    trained(open_store(tmp_path, bound, what="new", wanted=["old"]))
-    assert os.listdir(tmp_path / "old" / "how")
-    assert not any(tmp_path.glob("new/how/*"))
-    trained(open_store(tmp_path, bound, what="new"))
+    trained(open_store(tmp_path, bound, address="new", wanted=["old"]))
+    assert os.listdir(tmp_path / "old" / "execution")
+    assert not any(tmp_path.glob("new/execution/*"))
+    trained(open_store(tmp_path, bound, address="new"))
     assert not (tmp_path / "old").exists()
-    assert len(os.listdir(tmp_path / "new" / "how")) == EPOCHS
+    assert len(os.listdir(tmp_path / "new" / "execution")) == EPOCHS
 
 
 def test_outputs_of_which_little_would_fit_are_not_kept(trained: Any, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     continued = open_store(folder)
     assert torch.equal(trained(continued, checkpoints=checkpoints), trained(None))
     assert continued.counts["read"] == 2
-    left = folder / f"what/how/epoch-{epoch:05d}"
+    left = folder / f"address/execution/epoch-{epoch:05d}"
     os.utime(left, (0, 0))  # nobody has written it for long
     trained(mended := open_store(folder))
     assert mended.counts["computed"] == STEPS
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_computed_again(
     damage: str, trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = trained(open_store(tmp_path))
-    path = tmp_path / "what/how/epoch-00001"
+    path = tmp_path / "address/execution/epoch-00001"
     content = path.read_bytes()
     middle = len(content) // 2
     path.unlink()
@@ -204,7 +204,7 @@ def test_two_at_once_share_one_pass_of_the_teacher(tmp_path: Path) -> None:
         return Outputs(batch.images.mean((1, 2, 3))[:, None], dict.fromkeys(TAPS, batch.images[:, 0]))
 
     def node(used: Store, found: list[Outputs]) -> None:
-        with used.through(compute) as outputs:
+        with used.cached(compute) as outputs:
             for epoch in range(EPOCHS):
                 for step in range(STEPS):
                     images = torch.full((2, 1, 4, 4), epoch + step / 8)
@@ -236,7 +236,7 @@ def test_features_are_left_to_the_teacher(tmp_path: Path) -> None:
         return Outputs()
 
     needs = Needs(logits=True, features=("stage1",))
-    with open_store(tmp_path).through(compute) as outputs:
+    with open_store(tmp_path).cached(compute) as outputs:
         outputs(batch, needs)
     assert asked == [needs]
     assert not list(tmp_path.iterdir())
@@ -251,7 +251,7 @@ def test_what_is_read_has_the_bits_of_what_was_computed(values: list[float], tmp
     assert (computed.logits[0, 0].item() == 7e4) == (values[0] == 7e4)
     found = []
     for _ in range(2):
-        with open_store(tmp_path).through(lambda *_: computed) as outputs:
+        with open_store(tmp_path).cached(lambda *_: computed) as outputs:
             found = [
                 outputs(Batch(torch.zeros(1, 1), torch.zeros(1), 0, step), KEPT) for step in range(STEPS)
             ]
