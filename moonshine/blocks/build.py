@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moonshine.blocks.expressions import (
+    AcrossChannels,
     Branches,
     Conv,
     Expression,
@@ -100,6 +101,16 @@ class ExactConv(nn.Conv2d):
                 f"a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: multiples of it"
             )
         return super().forward(x)
+
+
+class AcrossChannelsConv(nn.Conv3d):
+    """A convolution along the channels, three taps, and the mean of each of its maps over the channels."""
+
+    def __init__(self, out_channels: int, bias: bool) -> None:
+        super().__init__(1, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.unsqueeze(1)).mean(2)
 
 
 class TiedConvs(nn.Module):
@@ -222,7 +233,7 @@ def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
             _initialise_by_variance(branch, gain)
     elif isinstance(layer, GeneratedConv | TiedConvs):
         layer.initialise(gain)
-    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d):
         fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         if isinstance(layer, nn.ConvTranspose2d):
             fan_in //= math.prod(layer.stride)  # a pixel of the output sees as much less of the kernel
@@ -240,7 +251,11 @@ def _draw(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
 def _modules(unit: Expression, width: int, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:
     """Yield the role and the module of each layer of a unit of ``width`` input channels; the last has its bias."""
     found = list(layers(unit))
-    last = max(index for index, layer in enumerate(found) if isinstance(layer, Conv | Tied | Branches))
+    last = max(
+        index
+        for index, layer in enumerate(found)
+        if isinstance(layer, Conv | AcrossChannels | Tied | Branches)
+    )
     for index, layer in enumerate(found):
         ends = bias and index == last
         inputs, width = width, out_channels(layer, width)
@@ -248,6 +263,8 @@ def _modules(unit: Expression, width: int, bias: bool, eps: float) -> Iterator[t
             yield "shuffle", nn.ChannelShuffle(layer.groups)
         if isinstance(layer, Tied):
             yield "conv", TiedConvs(layer, ends)
+        if isinstance(layer, AcrossChannels):
+            yield "conv", AcrossChannelsConv(layer.out_channels, ends)
         if not isinstance(layer, Conv | Branches):
             continue
         if isinstance(layer, Branches):

@@ -100,6 +100,13 @@ class Tied:
 
 
 @dataclass(frozen=True)
+class AcrossChannels:
+    """A convolution along the channels, ``out_channels`` filters of three taps, and its mean over the channels."""
+
+    out_channels: int
+
+
+@dataclass(frozen=True)
 class Identity:
     """The input itself."""
 
@@ -128,7 +135,7 @@ class Branches:
         object.__setattr__(self, "joint", joint)
 
 
-Layer = Conv | Tied | Shuffle | Identity | Branches
+Layer = Conv | AcrossChannels | Tied | Shuffle | Identity | Branches
 Expression = Layer | Chain
 
 
@@ -153,7 +160,7 @@ def halves(expression: Expression) -> tuple[Expression, Expression] | None:
 def out_channels(expression: Expression, inputs: int) -> int:
     """Return the number of output channels of an expression for ``inputs`` channels."""
     for layer in layers(expression):
-        if isinstance(layer, Conv):
+        if isinstance(layer, Conv | AcrossChannels):
             inputs = layer.out_channels
         elif isinstance(layer, Branches):
             widths = [out_channels(part, inputs) for part in layer.parts]

@@ -22,6 +22,7 @@ class Geometry:
     """Convolution at a place of an ordinary network, and the form of spatial convolutions in that network.
 
     ``factorised``: as in ERFNet, a kx1 and a 1xk with a ReLU between them. ``bias``: its replacement ends with a bias.
+    ``stage``: the stage of a built-in network that it is in, counted from 1.
     """
 
     in_channels: int
@@ -33,6 +34,7 @@ class Geometry:
     padding_mode: PaddingMode = "zeros"
     factorised: bool = False
     bias: bool = False
+    stage: int | None = None
 
     @property
     def keeps_resolution(self) -> bool:

@@ -32,6 +32,8 @@ KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in fa
 ALIASES = {
     "MobileNet": "G(N)",
     "ResNeXt": "BG(2,32)",
+    "DeepRoots": "ROOT",
+    "RootBottleneck": "ROOTBG",
     "SqueezeNet": "FIRE(8)",
     "Xception": "XCEP",
     "NASNet": "NAS",
@@ -42,10 +44,12 @@ ALIASES = {
     "Flattened": "FLAT(2)",
     "NetworkInNetwork": "NIN",
     "HashedNet": "HASH",
+    "HashedDecimate": "HASH(0.1)",
     "DeepFried": "FRIED",
     "ERFNet": "NB1D",
     "Conv2x2": "D2x2",
     "MBConv6": "MBX(6)",
+    "DConv3D": "D3",
 }
 """Published architecture -> the block that it is made of, or its kind, which takes the values that are written."""
 
@@ -124,6 +128,11 @@ def plan_block(block: str | Block, places: tuple[Geometry, ...], path: str = "bl
     """
     block = parse_block(block)
     kind = KINDS[block.kind]
+    if kind.alone and len(places) == 1:
+        raise MoonshineError(
+            f"block {block} does not fit {path}: it replaces both convolutions of a residual block, and this is a "
+            f"single one; allowed: {kind.alone}"
+        )
     values = [value for value in block.values if value != "once"]
     replaced = (places[0].then(places[1]),) if len(places) > 1 and replaces_both(block) else places
     try:

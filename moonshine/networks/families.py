@@ -19,7 +19,7 @@ PLACES = 6
 
 @dataclass(frozen=True)
 class Site:
-    """Place of one residual block in a network: its module path, input and output width, and stride.
+    """Place of one residual block in a network: its module path, input and output width, stride, and stage from 1.
 
     ``dilation`` applies to its second convolution; ``factorised`` as in `moonshine.blocks.geometry.Geometry`, with
     biases.
@@ -29,6 +29,7 @@ class Site:
     in_channels: int
     out_channels: int
     stride: int
+    stage: int
     dilation: int = 1
     factorised: bool = False
 
@@ -41,6 +42,7 @@ class Site:
             stride=(self.stride, self.stride),
             factorised=self.factorised,
             bias=self.factorised,
+            stage=self.stage,
         )
         around = (self.dilation, self.dilation)
         second = replace(first, in_channels=self.out_channels, stride=(1, 1), dilation=around, padding=around)
@@ -175,7 +177,7 @@ class Design:
             for index in range(self.family.blocks[self.depth][stage - 1]):
                 stride = 2 if stage > 1 and index == 0 and not self.family.between else 1
                 path, dilation = f"{self.family.stage}{stage}.{index}", dilations[index % len(dilations)]
-                found.append(Site(path, inputs, outputs, stride, dilation, self.family.factorised))
+                found.append(Site(path, inputs, outputs, stride, stage, dilation, self.family.factorised))
                 inputs = outputs
         return tuple(found)
 

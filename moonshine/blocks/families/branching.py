@@ -1,7 +1,7 @@
 """Blocks with parallel convolutions.
 
 Sources: Iandola et al., "SqueezeNet", 2016, and its released networks (forresti/SqueezeNet), which have neither batch
-norm nor a residual sum; Li et al., "SEP-Nets", 2017 (zli79/SEP-Nets), here without its binary weights.
+norm nor a residual sum; Li et al., "SEP-Nets", 2017 (zli79/SEP-Nets).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from moonshine.blocks.expressions import Branches, Chain, Conv, Expression, Joint
 from moonshine.blocks.families.kind import Kind, common_groups, narrowed
+from moonshine.blocks.families.tied import Binary
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import ONCE, Parameter
 from moonshine.errors import MoonshineError
@@ -28,13 +29,18 @@ def fire(place: Geometry, r: int) -> Expression:
     )
 
 
-def pattern_residual(place: Geometry, g: int, joint: Joint = "linear") -> Expression:
-    """PRB(g): a kxk and a 1x1, both in g groups, added. Both with real weights it could be folded into one kxk."""
+def pattern_residual(place: Geometry, g: int, binary: str = "", joint: Joint = "linear") -> Expression:
+    """PRB(g): a kxk and a 1x1, both in g groups, added; with ``bin``, the kxk has fixed signs and a scale a filter.
+
+    The authors binarise the kxk of a trained network and train on; here its signs are fixed before training. Without
+    ``bin`` it could be folded into one kxk.
+    """
     place.check_resolution()
     inputs, outputs = place.in_channels, place.out_channels
     common_groups(g, {"in": inputs, "N": outputs})
     point = Conv(inputs, outputs, stride=place.stride, groups=g)
-    return Branches("add", place.spatial(inputs, outputs, groups=g), point, joint=joint)
+    weight = Binary(decay="none") if binary else None
+    return Branches("add", place.spatial(inputs, outputs, groups=g, weight=weight), point, joint=joint)
 
 
 def sep_module(place: Geometry, g: int, b: int) -> Expression:
@@ -44,14 +50,18 @@ def sep_module(place: Geometry, g: int, b: int) -> Expression:
     inside = replace(place, in_channels=middle, out_channels=middle)
     return Chain(
         Conv(place.in_channels, middle, groups=g, joint="norm+relu"),
-        pattern_residual(inside, g, "norm+relu"),
-        pattern_residual(inside.again(), g, "norm+relu"),
+        pattern_residual(inside, g, joint="norm+relu"),
+        pattern_residual(inside.again(), g, joint="norm+relu"),
         Conv(middle, place.out_channels, groups=g),
     )
 
 
 KINDS = (
     Kind("FIRE", (Parameter("r"), ONCE), fire),
-    Kind("PRB", (Parameter("g"),), pattern_residual),
-    Kind("SEPN", (Parameter("g"), Parameter("b")), sep_module, "pair"),
+    Kind(
+        "PRB",
+        (Parameter("g"), Parameter("bin", whole=False, words=("bin",), optional=True)),
+        pattern_residual,
+    ),
+    Kind("SEPN", (Parameter("g"), Parameter("b")), sep_module, "pair", alone="PRB(g)"),
 )

@@ -21,6 +21,11 @@ def random_bits(count: int, seed: int = SEED) -> NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
+def random_signs(count: int) -> NDArray[np.float32]:
+    """As many numbers of 1 and -1."""
+    return np.where(random_bits(count) & np.uint64(1), 1, -1).astype(np.float32)
+
+
 def permutation(count: int) -> NDArray[np.int64]:
     """The numbers below ``count`` in the order of their random bits."""
     return np.argsort(random_bits(count), kind="stable").astype(np.int64)

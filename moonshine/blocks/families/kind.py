@@ -18,8 +18,9 @@ class Kind:
     """Kind of block: its name, its parameters, and ``expression(place, *values)``.
 
     ``expression`` raises MoonshineError for a place that the kind does not support and for values that do not fit
-    there, naming those that would. ``replaces``: each spatial convolution, or both of a residual block at once (and a
-    lone one by itself). ``initialisation``: that of the released code, or by variance (`moonshine.blocks.build`).
+    there, naming those that would. ``replaces``: each spatial convolution, or both of a residual block at once. A kind
+    that replaces both also replaces a lone one, unless it names, in ``alone``, what to use there instead.
+    ``initialisation``: that of the released code, or by variance (`moonshine.blocks.build`).
     ``decay``: decay group of its convolutions' weights.
     """
 
@@ -29,6 +30,7 @@ class Kind:
     replaces: Literal["conv", "pair"] = "conv"
     initialisation: Literal["released", "variance"] = "variance"
     decay: Decay = "plain"
+    alone: str = ""
 
     def __str__(self) -> str:
         names = "".join(f"[,{each.name}]" if each.optional else f",{each.name}" for each in self.parameters)

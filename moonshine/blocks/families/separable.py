@@ -2,14 +2,15 @@
 
 Sources: Chollet, "Xception", 2017; Howard et al., "MobileNets", 2017; Zoph et al., "Learning Transferable
 Architectures", 2018 (NASNet, tensorflow/models); Xie et al., "ResNeXt", 2017; Wang, Liu, Foroosh, "Factorized
-Convolutional Neural Networks", 2017 (BASE, SIC, SBOT); Turner et al., "BlockSwap", 2020, and its released code (MBX).
+Convolutional Neural Networks", 2017 (BASE, SIC, SBOT); Turner et al., "BlockSwap", 2020, and its released code (MBX,
+D3).
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from moonshine.blocks.expressions import Branches, Chain, Conv, Expression, Identity, Joint
+from moonshine.blocks.expressions import AcrossChannels, Branches, Chain, Conv, Expression, Identity, Joint
 from moonshine.blocks.families.grouped import around
 from moonshine.blocks.families.kind import Kind, scaled
 from moonshine.blocks.geometry import Geometry
@@ -68,6 +69,16 @@ def inverted(place: Geometry, e: int) -> Expression:
     )
 
 
+def three_dimensional(place: Geometry) -> Expression:
+    """D3: depthwise kxk, and N filters of three taps along the channels, their maps averaged over the channels.
+
+    Executed as published; it is equal to a 1x1 of three numbers for each output, and costs three times as much.
+    """
+    inputs = place.in_channels
+    cheap = place.spatial(inputs, inputs, groups=inputs, joint="norm+relu")
+    return Chain(cheap, AcrossChannels(place.out_channels))
+
+
 def spatial_bottleneck(place: Geometry, f: int) -> Expression:
     """SBOT(f): depthwise fxf with stride f, 1x1, and a depthwise transposed fxf back to the size that is due.
 
@@ -101,8 +112,9 @@ KINDS = (
     Kind("NAS", (ONCE,), twice_separable),
     Kind("BASE", (Parameter("b"),), separable),
     Kind("SIC", (Parameter("n"),), single_intra_channel),
-    Kind("MOB", (Parameter("a", fraction=True),), mobile, "pair"),
-    Kind("RXT", (Parameter("C"), Parameter("m", fraction=True)), aggregated, "pair"),
-    Kind("MBX", (Parameter("e"),), inverted, "pair"),
+    Kind("MOB", (Parameter("a", fraction=True),), mobile, "pair", alone="G(g)"),
+    Kind("RXT", (Parameter("C"), Parameter("m", fraction=True)), aggregated, "pair", alone="BG(b,g)"),
+    Kind("MBX", (Parameter("e"),), inverted, "pair", alone="BG(b,g)"),
+    Kind("D3", (), three_dimensional),
     Kind("SBOT", (Parameter("f"),), spatial_bottleneck),
 )

@@ -36,6 +36,6 @@ def _unit(place: Geometry, g: int, middle: int, first: Joint, second: Joint) -> 
 
 
 KINDS = (
-    Kind("SHUF", (Parameter("g"), Parameter("b")), shuffle_unit, "pair"),
+    Kind("SHUF", (Parameter("g"), Parameter("b")), shuffle_unit, "pair", alone="LSHUF(g)"),
     Kind("LSHUF", (Parameter("g"),), linear_shuffle_unit, decay="scaled"),
 )

@@ -3,7 +3,7 @@
 Sources: Chen et al., "Compressing Neural Networks with the Hashing Trick", 2015, as BayesWatch/deficient-efficient has
 it for convolutions, without signs (HASH, SHASH); Wang, Liu, Foroosh, "Factorized Convolutional Neural Networks", 2017
 (TOPO); Denil et al., "Predicting Parameters in Deep Learning", 2013 (PRED); Cohen, Welling, "Group Equivariant
-Convolutional Networks", 2016 (tscohen/GrouPy; GEQ).
+Convolutional Networks", 2016 (tscohen/GrouPy; GEQ); Li et al., "SEP-Nets", 2017 (PRB with ``bin``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moonshine.blocks.expressions import Chain, Conv, Expression, Generator
-from moonshine.blocks.families.constants import permutation, random_bits
+from moonshine.blocks.families.constants import permutation, random_bits, random_signs
 from moonshine.blocks.families.kind import Kind, divisors, rank
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Parameter
@@ -39,6 +39,23 @@ class Repeated(Generator):
 
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         return factors[0].repeat(conv.out_channels // self.filters, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Binary(Generator):
+    """A kernel of fixed random signs, with one scale for each filter."""
+
+    def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
+        return ((conv.out_channels, 1, 1, 1),)
+
+    def fixed(self, conv: Conv) -> tuple[NDArray[Any], ...]:
+        return (random_signs(conv.out_channels * conv.fan_in).reshape(conv.out_channels, -1, *conv.kernel),)
+
+    def starts(self, conv: Conv, gain: float) -> list[tuple[float, float]]:
+        return [(math.sqrt(gain / conv.fan_in), 0.0)]
+
+    def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
+        return factors[0] * fixed[0]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from moonshine.blocks.expressions import Branches, Chain, Conv, Expression, Generator, Identity
-from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_bits, riffle
+from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_signs, riffle
 from moonshine.blocks.families.kind import Kind, divisors
 from moonshine.blocks.families.tied import depthwise_and
 from moonshine.blocks.geometry import Geometry
@@ -68,8 +67,7 @@ class Fastfood(Generator):
     def fixed(self, conv: Conv) -> tuple[NDArray[Any], ...]:
         size = power_of_two(conv.fan_in)
         transform = hadamard(size, size)
-        signs = np.where(random_bits(size) & np.uint64(1), 1, -1).astype(np.float32)
-        last = (transform * signs)[permutation(size), : conv.fan_in]
+        last = (transform * random_signs(size))[permutation(size), : conv.fan_in]
         return hadamard(min(size, conv.out_channels), size), last
 
     def starts(self, conv: Conv, gain: float) -> list[tuple[float, float]]:

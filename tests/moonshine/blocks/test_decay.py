@@ -10,7 +10,7 @@ import moonshine
 from moonshine.blocks.decay import decay_groups, decay_scale
 from moonshine.blocks.registry import KINDS
 from moonshine.structures.build import build
-from tests.moonshine.blocks.test_families import ONE_OF_EACH
+from tests.moonshine.blocks.examples import ONE_OF_EACH
 
 SCALED = ("LSHUF", "LRE1", "TT", "STT", "STUCK", "HASH", "TOPO", "PRED", "GEQ")
 
@@ -29,7 +29,7 @@ def test_groups_are_a_partition_in_the_order_of_the_network(block: str) -> None:
     assert sorted(place for group in places for place in group) == list(range(len(order)))
     kind = block.partition("(")[0]
     assert bool(groups["scaled"]) == (kind in SCALED)
-    assert bool(groups["none"]) == (kind in ("ACDC", "FRIED"))
+    assert bool(groups["none"]) == (kind in ("ACDC", "FRIED", "PRB"))
     assert all(
         ".factors." in name or kind == "LSHUF"
         for name, own in network.named_parameters()
