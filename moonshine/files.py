@@ -78,8 +78,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, sort_keys: bool = True) -> None:
-    """Write JSON with a final newline; with sorted keys equal content is equal bytes."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=sort_keys, allow_nan=False) + "\n").encode())
+    """Write `json_bytes`."""
+    write_bytes(path, json_bytes(content, sort_keys=sort_keys))
+
+
+def json_bytes(content: Mapping[str, Any], *, sort_keys: bool = True) -> bytes:
+    """Return JSON with a final newline; with sorted keys equal content is equal bytes."""
+    return (json.dumps(content, indent=1, sort_keys=sort_keys, allow_nan=False) + "\n").encode()
 
 
 class JsonObject(dict[str, Any]):

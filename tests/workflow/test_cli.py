@@ -69,6 +69,6 @@ def test_report_is_told_the_study_in_params(
         told.append(argv)
         return 0
 
-    monkeypatch.setattr("moonshine_workflow.stages.report.main", render)
+    monkeypatch.setattr("moonshine_workflow.commands.report.main", render)
     assert cli.main(["report", "--partial"]) == 0
     assert told == [["--study", "tiny", "--partial"]]

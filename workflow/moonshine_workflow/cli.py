@@ -18,14 +18,15 @@ from moonshine_workflow.commands.checksum import add_checksum
 from moonshine_workflow.commands.cost import add_cost
 from moonshine_workflow.commands.estimate import add_estimate
 from moonshine_workflow.commands.plan import add_plan
+from moonshine_workflow.commands.records import add_records
 from moonshine_workflow.commands.status import add_status
 
 # Programs of their own, with their own options: module, whether it is told the study, what it does.
 PROGRAMS = {
     "report": (
-        "moonshine_workflow.stages.report",
+        "moonshine_workflow.commands.report",
         True,
-        "render the study's report; with --partial from what is finished",
+        "render the study's report; --partial: from what is finished, --records: from a record",
     ),
     "compare": (
         "moonshine_workflow.commands.compare",
@@ -51,7 +52,7 @@ PROGRAMS = {
 }
 
 
-COMMANDS = (add_cost, add_plan, add_estimate, add_status, add_checksum)
+COMMANDS = (add_cost, add_plan, add_estimate, add_status, add_checksum, add_records)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

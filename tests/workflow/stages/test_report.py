@@ -15,11 +15,11 @@ import yaml
 from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.compare import compare
 from moonshine_workflow.commands.compare import main as compare_main
+from moonshine_workflow.commands.report import main as report_main
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report import comparison, provenance, sections
 from moonshine_workflow.report.notebooks import FOLDER, drop_volatile, execute, to_html, to_json
 from moonshine_workflow.report.results import load_results, repository
-from moonshine_workflow.stages.report import main as report_main
 from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.records import Difference
 from tests.messages import naming

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
 _NOTEBOOK = FOLDER / "report.ipynb"
 
 
-def render_report(study: str, root: Path = Path(), *, partial: bool = False) -> Path:
+def render_report(
+    study: str, root: Path = Path(), *, partial: bool = False, html: Path | None = None
+) -> Path:
     """Render the report of a study and return its HTML file.
 
-    ``root`` is the repository. ``partial`` renders what there is now, as ``report-partial.html``, and touches
-    nothing else. Errors: ``MoonshineError``; the half-run notebook is then ``logs/report-failed.ipynb`` of
-    the study.
+    ``root`` is the repository. ``partial`` renders what there is now, as ``report-partial.html``. That, and a report
+    with a path of its own, ``html``, touch nothing else. Errors: ``MoonshineError``; the half-run notebook is then
+    ``logs/report-failed.ipynb`` beside it.
     """
     folder = root / nodes.RESULTS / study
-    html = folder / ("report-partial.html" if partial else "report.html")
+    notebook = None if partial or html else folder / "report.ipynb"
+    html = html or folder / ("report-partial.html" if partial else "report.html")
     render_notebook(
         _NOTEBOOK,
         {"study": study, "root": str(root), "partial": partial},
         title=f"moonshine: {study}",
         html=html,
-        notebook=None if partial else folder / "report.ipynb",
-        failed=folder / "logs" / "report-failed.ipynb",
+        notebook=notebook,
+        failed=html.parent / "logs" / "report-failed.ipynb",
     )
     return html
 
@@ -56,24 +57,5 @@ def run(job: stage.Job) -> None:
     stage.logger.info("wrote %s", html)
 
 
-def main(argv: Sequence[str]) -> int:
-    """``moonshine report``: without ``--partial`` it is the stage, which needs all that the report shows."""
-    if not {"--partial", "--help", "-h"} & set(argv):
-        return stage.main(run, nodes.report, argv)
-    parser = argparse.ArgumentParser(
-        prog="moonshine report", description="Render the report of the study in params.yaml as HTML."
-    )
-    parser.add_argument("--study", required=True, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--partial", action="store_true", help="render what is finished, as report-partial.html"
-    )
-    try:
-        print(render_report(parser.parse_args(argv).study, partial=True))
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return stage.USAGE_ERROR
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stage.main(run, nodes.report))

@@ -1,0 +1,45 @@
+"""``moonshine records``: keep a study's results in the repository."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moonshine_workflow.records.record import RECORDS
+from moonshine_workflow.records.save import LIMIT, save_record
+
+
+def add_records(subparsers: Any) -> None:
+    """Add ``moonshine records``."""
+    parser = subparsers.add_parser(
+        "records",
+        help="keep a study's results in the repository as small files",
+        description="Keep a study's results in the repository as small files: docs/records.md.",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    save = actions.add_parser("save", help=f"write what is finished of a study to {RECORDS}/STUDY")
+    save.add_argument("study", metavar="STUDY", help="the study in params.yaml")
+    save.add_argument(
+        "--root",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="the clone with its results; default: this one",
+    )
+    save.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT / 1e6,
+        metavar="MB",
+        help="how much of weights an unfinished study keeps; default: %(default)s",
+    )
+    save.set_defaults(run=_save)
+
+
+def _save(arguments: argparse.Namespace) -> int:
+    record = save_record(arguments.study, arguments.root, limit=round(arguments.limit * 1e6))
+    state = "finished" if record.finished else "unfinished"
+    networks = f"{len(record.trained)} trained networks, {len(record.kept)} with their weights"
+    print(f"{RECORDS / arguments.study}: {state}, {networks}")
+    return 0

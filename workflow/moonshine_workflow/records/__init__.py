@@ -1,0 +1,1 @@
+"""Records: what a study's results were, as small files in the repository."""
