@@ -6,7 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Literal
 
-from moonshine.datasets.kind import DataSection, ImageArrays, PublicSize
+from moonshine.datasets.kind import DataSection, DatasetSize, ImageArrays
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath
 from moonshine.files import sha256
@@ -41,5 +41,5 @@ class Cifar(DataSection):
             size=self.size,
         )
 
-    def public_size(self) -> PublicSize:
-        return PublicSize(50_000, 10_000, (3, self.size, self.size), int(self.name.removeprefix("cifar")))
+    def public_size(self) -> DatasetSize:
+        return DatasetSize(50_000, 10_000, (3, self.size, self.size), int(self.name.removeprefix("cifar")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from moonshine.datasets.kind import DataSection, PublicSize, SceneFiles, Scenes
+from moonshine.datasets.kind import DataSection, DatasetSize, SceneFiles, Scenes
 from moonshine.datasets.listing import checksum_of_contents, pair_files
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Sides
@@ -76,9 +76,9 @@ class Cityscapes(DataSection):
             size=self.size,
         )
 
-    def public_size(self) -> PublicSize:
+    def public_size(self) -> DatasetSize:
         height, width = self.size
-        return PublicSize(_COUNTS["train"], _COUNTS["val"], (3, height, width), len(_CLASSES) + 1)
+        return DatasetSize(_COUNTS["train"], _COUNTS["val"], (3, height, width), len(_CLASSES) + 1)
 
 
 def _pairs(root: Path) -> dict[str, list[SceneFiles]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moonshine.datasets.kind import DataSection, ImageArrays, PublicSize
+from moonshine.datasets.kind import DataSection, DatasetSize, ImageArrays
 from moonshine.fields import Side
 
 COUNT = 1_797
@@ -42,6 +42,6 @@ class Digits(DataSection):
             channels=self.channels,
         )
 
-    def public_size(self) -> PublicSize:
+    def public_size(self) -> DatasetSize:
         test = round(COUNT * self.test)
-        return PublicSize(COUNT - test, test, (self.channels or 1, self.size, self.size), 10)
+        return DatasetSize(COUNT - test, test, (self.channels or 1, self.size, self.size), 10)

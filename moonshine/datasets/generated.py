@@ -16,10 +16,10 @@ from pydantic import Field, model_validator
 from moonshine.datasets.kind import (
     MAP_CLASSES,
     DataSection,
+    DatasetSize,
     ImageArrays,
     ImageFiles,
     Normalisation,
-    PublicSize,
     SceneFiles,
     Scenes,
 )
@@ -62,8 +62,8 @@ class _Generated(DataSection):
             )
         return self
 
-    def public_size(self) -> PublicSize:
-        return PublicSize(self.train, self.test, (3, self.size, self.size), self.classes)
+    def public_size(self) -> DatasetSize:
+        return DatasetSize(self.train, self.test, (3, self.size, self.size), self.classes)
 
     @property
     def _description(self) -> str:
@@ -181,8 +181,8 @@ class GeneratedMaps(_Generated):
             contents=contents,
         )
 
-    def public_size(self) -> PublicSize:
-        return PublicSize(self.train, self.test, (3, self.size, 2 * self.size), self.classes)
+    def public_size(self) -> DatasetSize:
+        return DatasetSize(self.train, self.test, (3, self.size, 2 * self.size), self.classes)
 
     def _label_map(self, draws: RandomState) -> Array:
         """Return one label map, uint8 (size, 2 * size)."""

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import ClassVar, Literal
 
-from moonshine.datasets.kind import CroppedImages, ImageFiles, Normalisation, PublicSize
+from moonshine.datasets.kind import CroppedImages, DatasetSize, ImageFiles, Normalisation
 from moonshine.datasets.listing import Listing, checksum_of_sizes, list_images
 from moonshine.errors import MoonshineError, first_few
 from moonshine.fields import FilePath
@@ -52,8 +52,8 @@ class Imagenet(CroppedImages):
             class_names=class_names(),
         )
 
-    def public_size(self) -> PublicSize:
-        return PublicSize(_COUNTS["train"], _COUNTS["val"], (3, self.crop, self.crop), _CLASSES)
+    def public_size(self) -> DatasetSize:
+        return DatasetSize(_COUNTS["train"], _COUNTS["val"], (3, self.crop, self.crop), _CLASSES)
 
 
 def class_names() -> list[str]:

@@ -111,13 +111,14 @@ class Scenes:
 
 
 @dataclass(frozen=True)
-class PublicSize:
-    """Numbers of training and test images, (channels, height, width) in evaluation, and outputs of a public dataset."""
+class DatasetSize:
+    """Images per split, (channels, height, width) of an image in evaluation, and number of classes."""
 
     train: int
     test: int
     shape: tuple[int, int, int]
     classes: int
+    validation: int = 0
 
 
 class DataSection(Section):
@@ -152,8 +153,8 @@ class DataSection(Section):
         """
         raise NotImplementedError
 
-    def public_size(self) -> PublicSize | None:
-        """Return the size of a public dataset, known before it is prepared; None for the user's own data."""
+    def public_size(self) -> DatasetSize | None:
+        """Return the size of a public dataset before a validation split; None for the user's own data."""
         return None
 
 

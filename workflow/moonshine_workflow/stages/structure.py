@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from typing import Any
+
+from torch import nn
 
 from moonshine.config import Study
-from moonshine.costs.budgets import cost_increase, parse_budgets
+from moonshine.costs.budgets import cost_increase
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
-from moonshine.search.rivals import rival
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.substitute import check_runs
@@ -22,7 +22,7 @@ from moonshine_workflow.students.layouts import (
     images_of,
     naming_key,
     of_study,
-    uniform_structure,
+    unsearched_structure,
 )
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.students.sizes import measured_values
@@ -66,15 +66,11 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
         from moonshine_workflow.students.mixing import mix  # loads what trains and searches
 
         return mix(study, student.mixed, images, progress)
-    if student.rival:
 
-        def size(module: Any, measure: str) -> float:
-            return measured_values(module, images, None, [measure], study.runtime.threads)[measure]
+    def size(module: nn.Module, measure: str) -> float:
+        return measured_values(module, images, None, [measure], study.runtime.threads)[measure]
 
-        budgets = parse_budgets(student.rival.budget)
-        found = rival(study.teacher.name, student.rival.scale, budgets, images.classes, images.shape, size)
-        return uniform_structure(study, found, "S", images)
-    return uniform_structure(study, study.network_of(name), study.block_of(name), images)
+    return unsearched_structure(study, name, images, size=size)
 
 
 def run(job: stage.Job) -> None:

@@ -10,10 +10,12 @@ from torch import nn
 
 from moonshine.blocks.registry import parse_block
 from moonshine.config import Study
+from moonshine.costs.budgets import parse_budgets
 from moonshine.costs.cost import cost
 from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
+from moonshine.search.rivals import rival
 from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import describe_model
 from moonshine.structures.structure import Structure, StudyStructure
@@ -115,6 +117,24 @@ def uniform_structure(
         raise nothing_to_replace(network, block, {**layout.kept, **refused})
     chosen = {change.place.path: block for change in changes}
     return structure.with_blocks(chosen, refused=refused, block=block)
+
+
+def unsearched_structure(
+    study: Study,
+    name: str,
+    images: Images,
+    laid_out: Callable[[str], Described] | None = None,
+    size: Callable[[nn.Module, str], float] | None = None,
+) -> Structure:
+    """Return the structure of a student that needs no search: a rival, or one block wherever it fits.
+
+    ``laid_out`` as in `uniform_structure`, ``size`` as in `moonshine.search.rivals.rival`.
+    """
+    if settings := study.students[name].rival:
+        budgets = parse_budgets(settings.budget)
+        found = rival(study.teacher.name, settings.scale, budgets, images.classes, images.shape, size)
+        return uniform_structure(study, found, "S", images)
+    return uniform_structure(study, study.network_of(name), study.block_of(name), images, laid_out)
 
 
 def of_study(study: Study, structure: Structure, taps: Sequence[str], images: Images) -> StudyStructure:

@@ -1,4 +1,4 @@
-"""Every estimate is made in an empty folder and cache, and times no more than it must."""
+"""Every estimate is made in an empty folder, and times no more than it must."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput.LEAST_SECONDS", 1e-9)
     monkeypatch.setattr("moonshine_workflow.commands.estimating.throughput._TIMED_STEPS", {"cpu": 1})
     monkeypatch.chdir(tmp_path)

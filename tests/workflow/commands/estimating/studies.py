@@ -7,8 +7,8 @@ from typing import Any
 
 from moonshine.config.study import Study, parse_study
 from moonshine.data.description import Description
+from moonshine.datasets.kind import DatasetSize
 from moonshine_workflow import cli
-from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.commands.estimating.steps import distinct, steps_of
 from moonshine_workflow.commands.estimating.throughput import Throughput
 from moonshine_workflow.graph import nodes
@@ -54,8 +54,6 @@ def invented(study: Study) -> Throughput:
         device="a device",
         dtype="float32",
         threads=1,
-        channels_last=True,
-        compile=False,
         torch="2.15",
         steps=times,
     )

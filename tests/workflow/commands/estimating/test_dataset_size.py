@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from moonshine import MoonshineError
-from moonshine_workflow.commands.estimating.dataset_size import DatasetSize, dataset_size
+from moonshine.datasets.kind import DatasetSize
+from moonshine_workflow.commands.estimating.dataset_size import dataset_size
 from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.commands.estimating.studies import a_study
@@ -41,11 +42,11 @@ RESIZED = {"crop_padding": 0, "flip": True, "resized_crop": {"scale": [0.1, 1.0]
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (DIGITS, DatasetSize(808, 270, 719, (1, 16, 16), 10)),
-        (CIFAR, DatasetSize(45_000, 5_000, 10_000, (3, 32, 32), 100)),
-        (IMAGENET, DatasetSize(1_281_167, 0, 50_000, (3, 224, 224), 1000)),
-        (GENERATED, DatasetSize(20, 0, 6, (3, 32, 64), 4)),
-        (CITYSCAPES, DatasetSize(2_975, 0, 500, (3, 512, 1024), 20)),
+        (DIGITS, DatasetSize(808, 719, (1, 16, 16), 10, 270)),
+        (CIFAR, DatasetSize(45_000, 10_000, (3, 32, 32), 100, 5_000)),
+        (IMAGENET, DatasetSize(1_281_167, 50_000, (3, 224, 224), 1000)),
+        (GENERATED, DatasetSize(20, 6, (3, 32, 64), 4)),
+        (CITYSCAPES, DatasetSize(2_975, 500, (3, 512, 1024), 20)),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )

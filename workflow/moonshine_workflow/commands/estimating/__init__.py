@@ -1,1 +1,1 @@
-"""Device hours that a study takes: its dataset's size, its training steps, how long they take, and the sums."""
+"""Device hours of a study: size of its dataset, its training steps, the time of each, and their sums."""

@@ -1,4 +1,4 @@
-"""Throughput of a device in the steps of a study: timed here on noise and cached, or read from a file."""
+"""Throughput of a device: training steps timed on noise, or read from a file."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from moonshine.config import Study
-from moonshine.costs.cache import cached
 from moonshine.costs.latency import RELIABLE, visiting
 from moonshine.data.store import Dataset, Split
+from moonshine.datasets.kind import DatasetSize
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
@@ -26,85 +24,66 @@ from moonshine.training.execution import Execution, resolve
 from moonshine.training.labels import class_weights
 from moonshine.training.objective import Objective
 from moonshine.training.train import Observer, input_shape, train
-from moonshine_workflow.commands.estimating.dataset_size import DatasetSize
 from moonshine_workflow.commands.estimating.steps import Steps, TimedStep, distinct
 
 _TIMED_STEPS = {"cuda": 20, "cpu": 4}
-"""Batches that a step is timed on, after `_WARM_UP` that are not counted."""
+"""Batches that a step is timed on, after `_WARM_UP` batches that are not counted."""
 _WARM_UP = 2
 LEAST_SECONDS = 1.0
-"""The batches are repeated for so long: a step takes milliseconds, and its time varies."""
+"""Least time for which these batches are repeated, since the time of a step varies."""
 
 
 class Throughput(JsonModel):
-    """Seconds per image of each step, by its key, and what they were measured on."""
+    """Seconds per image by the key of a step, and what they were measured on."""
 
     device: str
     dtype: str
     threads: int
-    channels_last: bool
-    compile: bool
     torch: str
     steps: dict[str, float]
 
 
 def read_throughput(path: Path, steps: Steps) -> Throughput:
-    """Read what ``--save`` wrote; MoonshineError where it is damaged or lacks some of the steps."""
+    """Read a file that ``--save`` wrote; raises MoonshineError if it is damaged or lacks some of the steps."""
     found = Throughput.read(path)
     keys = list(distinct(steps))
     if lacking := [key for key in keys if not found.steps.get(key, 0) > 0]:
         raise MoonshineError(
-            f"{path}: lacks {len(lacking)} of {len(keys)} measurements, such as {lacking[0]}; allowed: what "
-            "`moonshine estimate STUDY --save FILE` writes of this study"
+            f"{path}: lacks {len(lacking)} of {len(keys)} measurements, such as {lacking[0]}; allowed: a file "
+            "that `moonshine estimate STUDY --save FILE` wrote for this study"
         )
     return found
 
 
 def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
-    """Time each distinct step on the device of the study, unless the cache has it.
-
-    What is measured while others use the CPU is not cached.
-    """
+    """Time each distinct step on the study's device; says on stderr where other processes used the CPU meanwhile."""
     execution = resolve(study.runtime, study.training.precision)
     on_gpu = execution.device.type == "cuda"
-    about: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(execution.device)
-        if on_gpu
-        else platform.processor() or platform.machine(),
-        "dtype": str(execution.dtype).removeprefix("torch."),
-        "threads": study.runtime.threads,
-        "channels_last": execution.channels_last,
-        "compile": execution.compile,
-    }
+    cpu = platform.processor() or platform.machine()
     noise = _noise(study, size, (_WARM_UP + _TIMED_STEPS[execution.device.type]) * study.training.batch_size)
-
     wanted = distinct(steps)
-
-    def timed(progress: str, step: TimedStep) -> dict[str, float]:
+    times = {}
+    for position, (key, step) in enumerate(wanted.items(), 1):
         with visiting() as waiting:
-            seconds = _seconds_per_image(study, noise, execution, step)
+            times[key] = _seconds_per_image(study, noise, execution, step)
             waited = 0.0 if on_gpu else waiting()
-        busy = f"; not cached: it waited for the CPU {waited:.0%} of the time" if waited > RELIABLE else ""
-        print(f"{progress}: {step.key}: {1 / seconds:,.1f} images/s{busy}", file=sys.stderr)
-        return {"seconds_per_image": seconds, "waited": waited}
-
-    times = {
-        key: cached(
-            {"what": "seconds of a training step", "step": key, **about},
-            partial(timed, f"{position}/{len(wanted)}", step),
-            worth_keeping=lambda found: found["waited"] <= RELIABLE,
-        )["seconds_per_image"]
-        for position, (key, step) in enumerate(wanted.items(), 1)
-    }
-    return Throughput(**about, torch=str(torch.__version__), steps=times)
+        busy = f", but it waited for the CPU {waited:.0%} of the time" if waited > RELIABLE else ""
+        print(f"{position}/{len(wanted)}: {key}: {1 / times[key]:,.1f} images/s{busy}", file=sys.stderr)
+    return Throughput(
+        device=torch.cuda.get_device_name(execution.device) if on_gpu else cpu,
+        dtype=str(execution.dtype).removeprefix("torch."),
+        threads=study.runtime.threads,
+        torch=str(torch.__version__),
+        steps=times,
+    )
 
 
 def _seconds_per_image(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
-    """Time the training loop with augmentation, autocast and optimiser: the median over epochs on noise."""
+    """Time the training loop with augmentation, autocast and optimiser; return the median over epochs."""
     network = from_structure(step.structure, study.trusted)
     weights = class_weights(study.training, noise.class_shares)
-    recipe = study.training.model_copy(update={"epochs": 1})
-    # images that are decoded during training are flipped by the processes that decode them
+    one_epoch = study.training.model_copy(update={"epochs": 1})
+    # the processes that decode images during training flip them too
     augment = study.augment.model_copy(update={"flip": False}) if study.data.is_encoded else study.augment
     start, clock = time.perf_counter(), _Clock(execution.device)
     with ExitStack() as stack:
@@ -112,21 +91,21 @@ def _seconds_per_image(study: Study, noise: Dataset, execution: Execution, step:
         if step.method and step.teacher:
             teacher = from_structure(step.teacher, study.trusted)
             pair = Pair(network, teacher, step.teacher.taps, input_shape(noise, augment))
-            # whose first epoch is timed, that of pretraining where the terms are for that
+            # the first epoch is timed, which is one of pretraining if the terms have that
             epochs = 1 + sum(term.pretraining for term in step.method.terms.values())
             objective = stack.enter_context(distillation(pair, step.method, epochs, execution, weights))
         while time.perf_counter() < start + LEAST_SECONDS or not clock.epochs:
             try:
-                train(network, objective, noise, recipe, augment, execution, seed=0, observer=clock)
+                train(network, objective, noise, one_epoch, augment, execution, seed=0, observer=clock)
             except torch.OutOfMemoryError:
                 raise MoonshineError(
                     f"{step.key}: does not fit in the device's memory; allowed: a smaller training.batch_size"
                 ) from None
-    return statistics.median(clock.epochs) / recipe.batch_size
+    return statistics.median(clock.epochs) / one_epoch.batch_size
 
 
 class _Clock(Observer):
-    """Mean seconds of the steps of each epoch after its warm-up."""
+    """Mean seconds of a step in each epoch, without its warm-up."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -136,7 +115,7 @@ class _Clock(Observer):
     def batch(self, done: int, total: int) -> None:
         if done not in (_WARM_UP, total):
             return
-        if self._device.type == "cuda":  # it works ahead of the CPU
+        if self._device.type == "cuda":  # whose work is queued
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         if done == total:
@@ -145,7 +124,7 @@ class _Clock(Observer):
 
 
 def _noise(study: Study, size: DatasetSize, count: int) -> Dataset:
-    """Return ``count`` images of noise like the study's, with a label for each or for every pixel."""
+    """Return ``count`` images of noise in the study's shape, with a label for each image or pixel."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, *size.shape), generator=random, dtype=torch.uint8)
     dense, dtype = (size.shape[1:], torch.uint8) if study.data.is_dense else ((), torch.int64)

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moonshine_workflow.commands.estimating.estimate import EstimateRow, as_text, estimate_study, wall_seconds
-from moonshine_workflow.commands.estimating.kept_outputs import share_kept
+from moonshine_workflow.commands.estimating.device_hours import (
+    EstimateRow,
+    device_seconds,
+    share_kept,
+    wall_seconds,
+)
 from moonshine_workflow.commands.estimating.steps import steps_of
 from moonshine_workflow.graph import nodes
 from tests.workflow import tiny
@@ -16,7 +20,7 @@ from tests.workflow.commands.estimating.studies import SIZE, a_study, invented
 
 def test_every_node_takes_its_epochs_and_its_test() -> None:
     study = a_study(seeds=[0, 1, 2])
-    found = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
+    found = device_seconds(study, SIZE, steps_of(study, SIZE)[0], invented(study).steps)
     # 2 x (40 x training + 10 x 0.75 / 3) + 20 x 0.75 / 3
     # but three of a seed's four distilled nodes need no pass of the teacher, of 0.75 / 3
     each = {"teacher": 70.0, "scratch": 70.0, "kd": 75.0, "at": 95.0}
@@ -31,7 +35,7 @@ def test_epochs_of_pretraining_take_their_own_time() -> None:
     hints = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 1.0}}
     kd = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}
     study = a_study(students={"G4": {"block": "G(4)"}}, methods={"fit": hints | kd, "alone": hints})
-    found = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
+    found = device_seconds(study, SIZE, steps_of(study, SIZE)[0], invented(study).steps)
     validated_and_tested = 2 * 10 * 0.25 + 20 * 0.25
     assert {row.trained_by: row.seconds_each for row in found[2:]} == {
         "fit": 40 * (0.5 + 1.0) + validated_and_tested,
@@ -42,25 +46,15 @@ def test_epochs_of_pretraining_take_their_own_time() -> None:
 def test_a_teacher_that_comes_with_its_weights_is_only_evaluated() -> None:
     weights = {"weights": "teacher.safetensors", "weights_sha256": "0" * 64}
     study = a_study(teacher={"network": "wrn-10-1", "seed": 0, **weights})
-    row = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))[0]
+    row = device_seconds(study, SIZE, steps_of(study, SIZE)[0], invented(study).steps)[0]
     assert row.seconds_each == (10 + 20) * 0.25
-
-
-def test_the_text_has_a_line_for_each_student_and_method() -> None:
-    study = a_study()
-    rows = estimate_study(study, SIZE, steps_of(study, SIZE)[0], invented(study))
-    text = as_text(study, SIZE, invented(study), rows, devices=2)
-    lines = [line.split() for line in text.splitlines()]
-    assert ["G4", "at", "0.941", "95.0", "1", "95.0"] in lines
-    assert ["in", "all", "7", "550.0"] in lines
-    assert {"1 device: 550.0 seconds", "2 devices: 310.0 seconds"} <= set(text.splitlines())
 
 
 def rows(teacher: float, scratch: list[float], distilled: list[float]) -> list[EstimateRow]:
     students = [("scratch", seconds) for seconds in scratch] + [("kd", seconds) for seconds in distilled]
     return [
-        EstimateRow("teacher", "teacher", 1, 1.0, teacher),
-        *(EstimateRow("student", kind, 1, 1.0, seconds) for kind, seconds in students),
+        EstimateRow("teacher", "teacher", 1, teacher),
+        *(EstimateRow("student", kind, 1, seconds) for kind, seconds in students),
     ]
 
 
