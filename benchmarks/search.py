@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from moonshine.blocks.build import initialise
+from moonshine.blocks.initialisation import initialise
 from moonshine.blocks.registry import PAPER
 from moonshine.config.networks import Mixed
 from moonshine.config.training import Runtime

@@ -1,14 +1,10 @@
-"""Modules built from the units of a block, and the initialisation of their weights."""
+"""Modules built from the units of a block."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from moonshine.blocks.expressions import (
     AcrossChannels,
@@ -24,11 +20,7 @@ from moonshine.blocks.expressions import (
 from moonshine.blocks.families.grouped import ordinary_parameters
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
-from moonshine.errors import MoonshineError
-
-
-class InnerReLU(nn.ReLU):
-    """A ReLU inside a cheap convolution: functional in the released code, whose "Ops" do not count it."""
+from moonshine.blocks.layers import AcrossChannelsConv, InnerReLU, ParallelBranches, TiedConvs, convolution
 
 
 class CheapConvolution(nn.Sequential):
@@ -77,175 +69,6 @@ class CheapConvolution(nn.Sequential):
         """Return the layer whose output is a unit's, or the whole's, even if the network calls the layers itself."""
         last = self.get_submodule(self.ends[unit])
         return last.end() if isinstance(last, CheapConvolution) else last
-
-
-class ParallelBranches(nn.ModuleList):
-    """Modules that share an input; their outputs are concatenated along the channels or added."""
-
-    def __init__(self, mode: str, branches: Iterable[nn.Module]) -> None:
-        super().__init__(branches)
-        self.mode = mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = [branch(x) for branch in self]
-        return torch.cat(outputs, 1) if self.mode == "concat" else sum(outputs[1:], outputs[0])
-
-
-class ExactConv(nn.Conv2d):
-    """A convolution of maps that its stride divides; MoonshineError in the forward pass for others."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        (rows, columns), (down, across) = x.shape[-2:], self.stride
-        if rows % down or columns % across:
-            raise MoonshineError(
-                f"a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: multiples of it"
-            )
-        return super().forward(x)
-
-
-class AcrossChannelsConv(nn.Conv3d):
-    """A convolution along the channels, three taps, and the mean of each of its maps over the channels."""
-
-    def __init__(self, out_channels: int, bias: bool) -> None:
-        super().__init__(1, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.unsqueeze(1)).mean(2)
-
-
-class TiedConvs(nn.Module):
-    """A 1x1 convolution to ``rank`` channels, and back with the transpose of its weight."""
-
-    def __init__(self, tied: Tied, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(tied.rank, tied.channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(tied.channels)) if bias else None
-        self.initialise(gain=2.0)
-
-    def initialise(self, gain: float) -> None:
-        """Draw the weight so that the product of both has a variance of ``gain`` / channels."""
-        rank, channels = self.weight.shape[:2]
-        _draw(self.weight, (gain / rank / (rank + channels)) ** 0.25)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, self.weight), self.weight.transpose(0, 1), self.bias)
-
-
-class GeneratedConv(nn.Module):
-    """A convolution whose dense weight is computed from factors, its parameters, in every forward pass."""
-
-    def __init__(self, conv: Conv, bias: bool) -> None:
-        super().__init__()
-        assert conv.weight is not None
-        self.conv, self.generator = conv, conv.weight
-        self.factors = nn.ParameterList(torch.empty(shape) for shape in self.generator.shapes(conv))
-        self.fixed = []
-        for index, array in enumerate(self.generator.fixed(conv)):
-            self.fixed.append(f"fixed{index}")
-            self.register_buffer(f"fixed{index}", torch.as_tensor(array), persistent=False)
-        self.bias = nn.Parameter(torch.zeros(conv.out_channels)) if bias else None
-        self.initialise(gain=2.0)
-
-    def materialise(self) -> Tensor:
-        """Return the weight (out, in / groups, rows, columns)."""
-        fixed = [self.get_buffer(name) for name in self.fixed]
-        return self.generator.materialise(self.conv, list(self.factors), fixed)
-
-    @property
-    def folded(self) -> int:
-        """Number of values by which the weight is larger than its factors."""
-        return self.conv.fan_in * self.conv.out_channels - sum(factor.numel() for factor in self.factors)
-
-    def dense(self) -> nn.Module:
-        """The ordinary convolution that computes the same, with the weight as it is now."""
-        made = convolution(replace(self.conv, weight=None), self.bias is not None)
-        made.load_state_dict(
-            {"weight": self.materialise()} | ({} if self.bias is None else {"bias": self.bias})
-        )
-        return made
-
-    def initialise(self, gain: float) -> None:
-        """Draw the factors so that the weight has a variance of ``gain`` / fan in."""
-        for factor, (mean, deviation) in zip(
-            self.factors, self.generator.starts(self.conv, gain), strict=True
-        ):
-            _draw(factor, deviation, mean)
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        return F.conv2d(
-            x, self.materialise(), self.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
-
-
-def convolution(conv: Conv, bias: bool = False) -> nn.Module:
-    """Return the module of one convolution, without its joint."""
-    if conv.weight is not None:
-        return GeneratedConv(conv, bias)
-    kind = nn.ConvTranspose2d if conv.transposed else ExactConv if conv.exact else nn.Conv2d
-    return kind(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel,
-        stride=conv.stride,
-        padding=conv.padding,  # type: ignore[arg-type]
-        dilation=conv.dilation,
-        groups=conv.groups,
-        bias=bias,
-        padding_mode=conv.padding_mode,
-    )
-
-
-def initialise(module: nn.Module) -> None:
-    """Draw the weights of a network from torch's global generator, in place.
-
-    As in the released code, convolutions ~ N(0, 2 / (k k c_out)), not divided by groups; BN weight 1 and bias 0; linear
-    bias 0, and torch's own default for its weight. For kinds of block that ask for it, the variance of convolutions is
-    gain / (fan-in of one group), with a gain of 2 after a ReLU and 1 after a linear joint, so that chains without batch
-    norm preserve the scale of activations. Nothing is drawn on the meta device.
-    """
-    done: set[nn.Module] = set()
-    for layer in module.modules():
-        if layer in done:
-            continue
-        if isinstance(layer, CheapConvolution) and not layer.released:
-            _initialise_by_variance(layer, 2.0)
-            done |= set(layer.modules())
-        elif isinstance(layer, nn.Conv2d):
-            _draw(layer.weight, math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_channels)))
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.ones_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.bias)
-
-
-def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
-    """Draw a layer for inputs that come from a ReLU (gain 2) or not (1); return the gain of the next layer."""
-    if isinstance(layer, nn.Sequential):
-        for child in layer:
-            gain = _initialise_by_variance(child, gain)
-        return gain
-    if isinstance(layer, nn.ReLU):
-        return 2.0
-    if isinstance(layer, ParallelBranches):
-        for branch in layer:
-            _initialise_by_variance(branch, gain)
-    elif isinstance(layer, GeneratedConv | TiedConvs):
-        layer.initialise(gain)
-    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d):
-        fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-        if isinstance(layer, nn.ConvTranspose2d):
-            fan_in //= math.prod(layer.stride)  # a pixel of the output sees as much less of the kernel
-        _draw(layer.weight, math.sqrt(gain / fan_in))
-    elif not isinstance(layer, nn.BatchNorm2d):
-        return gain
-    return 1.0
-
-
-def _draw(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
-    if not weight.is_meta:
-        nn.init.normal_(weight, mean, deviation)
 
 
 def _modules(unit: Expression, width: int, bias: bool, eps: float) -> Iterator[tuple[str, nn.Module]]:

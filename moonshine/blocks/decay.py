@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from moonshine.blocks.build import CheapConvolution, GeneratedConv
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.expressions import Decay
+from moonshine.blocks.layers import GeneratedConv
 
 
 def decay_groups(module: nn.Module) -> dict[Decay, list[nn.Parameter]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from moonshine.blocks.build import CheapConvolution, convolution
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.expressions import Conv
 from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.layers import convolution
 from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import BlockPlan, plan_block
 

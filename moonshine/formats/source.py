@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from moonshine.blocks.build import GeneratedConv
+from moonshine.blocks.layers import GeneratedConv
 from moonshine.errors import MoonshineError, cannot_take, first_line
 from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet

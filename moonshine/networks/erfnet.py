@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from moonshine.blocks.build import CheapConvolution, initialise
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.initialisation import initialise
 from moonshine.blocks.registry import BlockPlan
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import FAMILIES

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from moonshine.blocks.build import initialise
+from moonshine.blocks.initialisation import initialise
 from moonshine.networks.families import Site
 
 

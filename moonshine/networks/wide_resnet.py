@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moonshine.blocks.build import initialise
+from moonshine.blocks.initialisation import initialise
 from moonshine.blocks.registry import BlockPlan
 from moonshine.blocks.residual import ResidualBlock
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from moonshine.blocks.build import GeneratedConv
+from moonshine.blocks.layers import GeneratedConv
 from moonshine.costs.file_sizes import FRAME_BYTES, data_bytes, most_header_bytes, untied
 from moonshine.costs.latency import unreliable
 from moonshine.costs.metering import module_costs

@@ -14,8 +14,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from moonshine.blocks.build import CheapConvolution, initialise
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.expressions import halves, out_channels, total_stride
+from moonshine.blocks.initialisation import initialise
 from moonshine.blocks.notation import Block
 from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError

@@ -32,9 +32,9 @@ def substitute(
     """Return the student of a teacher: a copy with cheap blocks; the network itself is left unchanged.
 
     ``block`` is one block for every place where it fits, or a mapping of places to blocks. Replacements have new
-    weights (He, as `moonshine.blocks.build.initialise`), all other layers keep theirs. ``input_shape``, ``include`` and
-    ``exclude`` as in `moonshine.substitution.layout.lay_out`; with ``input_shape`` the student is also checked as by
-    `check_runs`.
+    weights (`moonshine.blocks.initialisation.initialise`), all other layers keep theirs. ``input_shape``, ``include``
+    and ``exclude`` as in `moonshine.substitution.layout.lay_out`; with ``input_shape`` the student is also checked as
+    by `check_runs`.
     MoonshineError for a network in which nothing can be replaced (with the reason for each convolution), for a place
     that does not exist, and for a block that does not fit there.
     """

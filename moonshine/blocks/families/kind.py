@@ -20,7 +20,7 @@ class Kind:
     ``expression`` raises MoonshineError for a place that the kind does not support and for values that do not fit
     there, naming those that would. ``replaces``: each spatial convolution, or both of a residual block at once. A kind
     that replaces both also replaces a lone one, unless it names, in ``alone``, what to use there instead.
-    ``initialisation``: that of the released code, or by variance (`moonshine.blocks.build`).
+    ``initialisation``: that of the released code, or by variance (`moonshine.blocks.initialisation`).
     ``decay``: decay group of its convolutions' weights.
     """
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from moonshine.blocks.build import CheapConvolution, initialise
+from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.initialisation import initialise
 from moonshine.blocks.registry import plan_block
 
 ONE_OF_EACH = {

@@ -12,11 +12,12 @@ from torch import nn
 
 import moonshine
 from moonshine import MoonshineError
-from moonshine.blocks.build import GeneratedConv, ParallelBranches, initialise
 from moonshine.blocks.expressions import Branches, Chain, Conv, Identity
 from moonshine.blocks.families.generated import TensorTrain, modes
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
+from moonshine.blocks.initialisation import initialise
+from moonshine.blocks.layers import GeneratedConv, ParallelBranches
 from moonshine.blocks.registry import KINDS, plan_block
 from moonshine.blocks.residual import ResidualBlock
 from moonshine.search.fisher import per_place

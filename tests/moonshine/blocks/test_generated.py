@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from moonshine.blocks.build import GeneratedConv
 from moonshine.blocks.expressions import Conv, Generator
 from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_bits
 from moonshine.blocks.families.tied import Equivariant, Hashed, Predicted, Ring, relative, transformed
 from moonshine.blocks.families.transforms import CosineDiagonals, Fastfood
+from moonshine.blocks.layers import GeneratedConv
 
 
 def generated(weight: Generator, inputs: int = 16, outputs: int = 16, kernel: int = 1) -> GeneratedConv:
