@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,12 +43,15 @@ class Generator:
         return ()
 
     def starts(self, conv: Conv, gain: float) -> list[tuple[float, float]]:
-        """Return mean and standard deviation of each factor, for weights with a variance of ``gain`` / fan-in."""
-        return [(0.0, self.deviation(conv, gain))] * len(self.shapes(conv))
+        """Return mean and standard deviation of each new factor, up to one scale for all of them.
 
-    def deviation(self, conv: Conv, gain: float) -> float:
-        """Return the standard deviation of every factor, where they are alike and have a mean of 0."""
-        return math.sqrt(gain / conv.fan_in)
+        The weight is a product of the factors, which are scaled so that its variance is ``gain`` / fan-in.
+        """
+        return [(0.0, 1.0)] * len(self.shapes(conv))
+
+    def doubt(self, conv: Conv, rows: int, columns: int) -> str:
+        """Return what is not as the kind promises on maps of this size, if anything."""
+        return ""
 
     def materialise(self, conv: Conv, factors: Sequence[Any], fixed: Sequence[Any]) -> Any:
         """Compute the weight (out, in / groups, rows, columns) from factors and fixed tensors, differentiably."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -84,10 +86,18 @@ class GeneratedConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(conv.out_channels)) if bias else None
         self.initialise(gain=2.0)
 
-    def materialise(self) -> Tensor:
-        """Return the weight (out, in / groups, rows, columns)."""
+    def materialise(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the weight (out, in / groups, rows, columns), in its factors' type and computed in ``dtype``.
+
+        Also where autocast has products computed in bf16: rounding each would add to the rounding of the weight.
+        """
+        own = self.factors[0]
         fixed = [self.get_buffer(name) for name in self.fixed]
-        return self.generator.materialise(self.conv, list(self.factors), fixed)
+        fixed = [array.to(dtype) if array.is_floating_point() else array for array in fixed]
+        autocast = torch.is_autocast_enabled(own.device.type)
+        with torch.autocast(own.device.type, enabled=False) if autocast else nullcontext():
+            made = self.generator.materialise(self.conv, [factor.to(dtype) for factor in self.factors], fixed)
+        return made.to(own.dtype)
 
     @property
     def folded(self) -> int:
@@ -103,14 +113,27 @@ class GeneratedConv(nn.Module):
         return made
 
     def initialise(self, gain: float) -> None:
-        """Draw the factors so that the weight has a variance of ``gain`` / fan in."""
+        """Draw the factors, and scale them so that the weight has a variance of ``gain`` / fan in.
+
+        The variance of a product of few numbers is far from the one expected.
+        """
         for factor, (mean, deviation) in zip(
             self.factors, self.generator.starts(self.conv, gain), strict=True
         ):
             draw(factor, deviation, mean)
+        if not self.factors[0].is_meta:
+            with torch.no_grad():
+                found = self.materialise(torch.float64).square().mean().item()
+                scale = (gain / self.conv.fan_in / found) ** (0.5 / len(self.factors))
+                for factor in self.factors:
+                    factor.mul_(
+                        round(scale, 6)
+                    )  # not the last bits of a sum, which depend on the number of threads
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
+        if not torch.compiler.is_compiling() and (said := self.generator.doubt(conv, *x.shape[-2:])):
+            warnings.warn(said, stacklevel=2)
         return F.conv2d(
             x, self.materialise(), self.bias, conv.stride, conv.padding, conv.dilation, conv.groups
         )

@@ -46,12 +46,6 @@ class TensorTrain(Generator):
             before = behind
         return tuple(found)
 
-    def deviation(self, conv: Conv, gain: float) -> float:
-        """Return the deviation of the cores: their variances multiply, and each inner rank sums that many products."""
-        shapes = self.shapes(conv)
-        products = math.prod(behind for _, _, behind in shapes)
-        return float((gain / conv.fan_in / products) ** (1 / (2 * len(shapes))))
-
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         """Compute the kernel (out, in, rows, columns), core by core."""
         kernel = factors[0].flatten(0, 1)
@@ -74,11 +68,6 @@ class FlatTrain(Generator):
         before, behind = _share(self.share, min(first, second)), _share(self.share, min(second, third))
         return (first, before), (before, second, behind), (behind, third)
 
-    def deviation(self, conv: Conv, gain: float) -> float:
-        """As for `TensorTrain`."""
-        before, _, behind = self.shapes(conv)[1]
-        return float((gain / conv.fan_in / (before * behind)) ** (1 / 6))
-
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         first, second, third = factors
         line = (first @ second.flatten(1)).reshape(-1, third.shape[0]) @ third
@@ -95,10 +84,6 @@ class Tucker(Generator):
         sizes = cut(conv.out_channels * conv.in_channels)
         ranks = tuple(_share(self.share, size) for size in sizes)
         return (ranks, *zip(sizes, ranks, strict=True))
-
-    def deviation(self, conv: Conv, gain: float) -> float:
-        """As for `TensorTrain`."""
-        return float((gain / conv.fan_in / math.prod(self.shapes(conv)[0])) ** (1 / 8))
 
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         core, first, second, third = factors

@@ -52,7 +52,7 @@ class Binary(Generator):
         return (random_signs(conv.out_channels * conv.fan_in).reshape(conv.out_channels, -1, *conv.kernel),)
 
     def starts(self, conv: Conv, gain: float) -> list[tuple[float, float]]:
-        return [(math.sqrt(gain / conv.fan_in), 0.0)]
+        return [(1.0, 0.0)]
 
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         return factors[0] * fixed[0]
@@ -90,9 +90,6 @@ class Ring(Generator):
         centres = np.arange(conv.out_channels) * conv.in_channels // conv.out_channels
         return ((centres[:, None] + np.arange(seen) - seen // 2) % conv.in_channels,)
 
-    def deviation(self, conv: Conv, gain: float) -> float:
-        return math.sqrt(gain / (conv.in_channels // self.d))
-
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         dense = factors[0].new_zeros(conv.out_channels, conv.in_channels)
         return dense.scatter(1, fixed[0], factors[0])[:, :, None, None]
@@ -117,10 +114,6 @@ class Predicted(Generator):
         known = permutation(len(pixels))[: self.m]
         return (np.linalg.solve(alike[np.ix_(known, known)], alike[known]).astype(np.float32),)
 
-    def deviation(self, conv: Conv, gain: float) -> float:
-        (dictionary,) = self.fixed(conv)
-        return math.sqrt(gain / conv.fan_in / float((dictionary**2).sum(0).mean()))
-
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         return (factors[0] @ fixed[0]).unflatten(2, conv.kernel)
 
@@ -137,6 +130,12 @@ class Equivariant(Generator):
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
         planes = (conv.out_channels // self.elements, conv.in_channels // self.elements)
         return ((*planes, self.elements, *conv.kernel),)
+
+    def doubt(self, conv: Conv, rows: int, columns: int) -> str:
+        if conv.stride == (1, 1) or (rows % 2 and columns % 2):
+            return ""
+        step = conv.stride[0]
+        return f"GEQ: a stride of {step} on maps of {rows}x{columns} pixels is not equivariant; allowed: odd sizes"
 
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         import torch

@@ -61,11 +61,11 @@ BY_STAGE = ("ROOT(4)", "ROOTBG(2,4)")
 LONE = [block for block in ONE_OF_EACH.values() if block not in (*BOTH, *BY_STAGE)]
 
 
-def lone(block: str, place: Geometry) -> CheapConvolution:
+def lone(block: str, place: Geometry, seed: int = 0) -> CheapConvolution:
     """The block in place of one convolution; where it needs two, of that and a second one."""
     staged = replace(place, stage=2)
     planned = plan_block(block, (staged, staged.again()) if block in BOTH else (staged,))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     made = CheapConvolution(planned.kind, planned.units, planned.whole)
     initialise(made)
     return made

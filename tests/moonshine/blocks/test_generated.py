@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,10 @@ from moonshine.blocks.expressions import Conv, Generator
 from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_bits
 from moonshine.blocks.families.tied import Equivariant, Hashed, Predicted, Ring, relative, transformed
 from moonshine.blocks.families.transforms import CosineDiagonals, Fastfood
+from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.layers import GeneratedConv
+from tests.messages import naming
+from tests.moonshine.blocks.examples import lone
 
 
 def generated(weight: Generator, inputs: int = 16, outputs: int = 16, kernel: int = 1) -> GeneratedConv:
@@ -74,6 +78,40 @@ def test_maps_turned_before_are_maps_turned_after(elements: int) -> None:
 
     for u in range(elements):
         torch.testing.assert_close(made(turned(x, u)), turned(made(x), u))
+
+
+def test_a_stride_on_even_maps_is_warned_of() -> None:
+    made = lone("GEQ(p4)", Geometry(8, 8, stride=(2, 2)))
+    with pytest.warns(UserWarning, match=naming("GEQ", "stride of 2", "7x8", "odd")):
+        made(torch.zeros(1, 8, 7, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(torch.zeros(1, 8, 7, 7))
+        lone("GEQ(p4)", Geometry(8, 8))(torch.zeros(1, 8, 8, 8))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "block", ["TT(2)", "STT(0.1)", "STUCK(0.1)", "HASH(0.01)", "ACDC(4)", "FRIED", "PRB(1,bin)"]
+)
+def test_few_factors_do_not_start_far_from_the_variance_of_many(block: str, seed: int) -> None:
+    """In narrow layers, at the lowest ranks; the weight itself has it to rounding."""
+    made = lone(block, Geometry(16, 16), seed)
+    with torch.no_grad():
+        assert 0.1 < made(torch.randn(8, 16, 16, 16).relu()).var().item() < 10
+        (weight,) = [each for each in made.modules() if isinstance(each, GeneratedConv)]
+        gain = 1 if block[0] in "SAF" else 2  # behind a linear depthwise convolution, or a ReLU
+        assert weight.materialise().square().mean().item() * weight.conv.fan_in == pytest.approx(
+            gain, rel=1e-3
+        )
+
+
+def test_a_weight_is_computed_in_fp32_under_autocast() -> None:
+    made = generated(CosineDiagonals(12), 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = made.materialise()
+        assert made(torch.randn(1, 32, 2, 2)).dtype == torch.bfloat16
+    assert torch.equal(rounded, made.materialise())
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(32, 32), (32, 16)])
