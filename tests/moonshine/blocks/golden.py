@@ -10,6 +10,7 @@ BIASES = 2_688
 GOLDEN = {
     "S": (2_243_546, 327_599_360),
     "G(N)": (293_514, 44_127_488),
+    "B(2)": (431_834, 64_144_640),
     "BG(2,M/8)": (189_914, 34_063_616),
     "XCEP": (288_362, 44_127_488),
     "NAS": (575_978, 88_069_376),
@@ -158,8 +159,8 @@ LEFT_OUT = {
     "SHASHDEC": (
         243_117,
         44_127_488,
-        "`SHASH` with a table a tenth as large as the whole k x k kernel, so with more numbers than its 1x1 has; "
-        "another version of the code gave the published result",
+        "`SHASH` with a table nine tenths as large as its 1x1, which has the parameters of `HASH(0.1)`; another "
+        "version of the code gave the published result",
     ),
     "FRIED(k) loose": (
         141_530,
@@ -169,5 +170,5 @@ LEFT_OUT = {
 }
 """Name of an independent build without a counterpart -> its parameters and MACs, and why it has none."""
 
-ADDED = ("TT(16)", "NB1D")
-"""Blocks of `GOLDEN` that are no build of the table: from the reference's text, and by another name (LRE(1,relu))."""
+ADDED = ("B(2)", "TT(16)", "NB1D")
+"""Blocks of `GOLDEN` that are none of the 110: the paper's, the notes' on TT, and LRE(1,relu) by its other name."""
