@@ -1,4 +1,4 @@
-"""The report's last words: what to ship, or why nothing is, and what comes nearest."""
+"""The report's first words: what to ship, or why nothing is, and what comes nearest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from moonshine_workflow.report.comparison import overview
+from moonshine_workflow.report.markup import columns
 from moonshine_workflow.report.results import Results, load_results
+from moonshine_workflow.report.sections import answer
 from moonshine_workflow.report.what_to_ship import what_to_ship
 from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.shipped import FileVerdict, Judged, Shipped
@@ -61,6 +63,20 @@ def export(
 
 def test_a_study_that_ships_nothing_has_no_such_section(tmp_path: Path) -> None:
     assert str(what_to_ship(results(tmp_path, None)).html) == ""
+
+
+def test_columns_leave_out_what_shows_nothing(tmp_path: Path) -> None:
+    found = results(tmp_path, None)
+    shown = columns(what_to_ship(found), None, answer(found)).html
+    assert shown == f'<div class="columns"><div>{answer(found).html}</div></div>'
+    assert "<h2>" not in shown
+
+
+def test_a_study_that_ships_says_so_beside_what_distillation_does(tmp_path: Path) -> None:
+    found = results(tmp_path, "500kB")
+    shown = columns(what_to_ship(found), answer(found)).html
+    assert shown.count("<div>") == 2
+    assert shown.index("What to ship") < shown.index("<h2>Does distillation help?</h2>")
 
 
 def test_the_shipped_student_comes_with_its_cost_and_its_files(tmp_path: Path) -> None:

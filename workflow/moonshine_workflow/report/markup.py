@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -16,9 +16,16 @@ from moonshine_workflow.tables.statistics import Estimate
 MINUS = "\N{MINUS SIGN}"
 
 
+class Shown(Protocol):
+    """Part of a report: HTML in which every name is escaped."""
+
+    @property
+    def html(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of HTML that a notebook shows as it is."""
+    """HTML that a notebook shows as it is."""
 
     html: str
 
@@ -74,3 +81,8 @@ def render(template: str, section: str, *values: Any, **named: Any) -> Fragment:
     """
     macro = getattr(TEMPLATES.get_template(f"{template}.html.jinja").module, section)
     return Fragment(re.sub(r"\s*\n\s*", " ", macro(*values, **named)).strip())
+
+
+def columns(*parts: Shown | None) -> Fragment:
+    """Put fragments and figures side by side where the page is wide enough; those that show nothing are left out."""
+    return render("shared", "columns", [part for part in parts if part is not None and part.html])

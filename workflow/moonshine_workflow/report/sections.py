@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moonshine.costs.budgets import cost_increase
+from moonshine_workflow.report.figures.drawing import PngFigure
 from moonshine_workflow.report.markup import Fragment, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.records import Difference, look_alikes
@@ -57,6 +58,11 @@ def main_table(results: Results) -> Fragment:
 def effects_table(results: Results) -> Fragment:
     """Table of every comparison, pooled over students, and per student in a folded part."""
     return render("sections", "effects_table", results)
+
+
+def training(figure: PngFigure | None) -> Fragment:
+    """Section on training, with its curves; empty where no student has been trained yet."""
+    return render("sections", "training", figure)
 
 
 def published_title(results: Results) -> Fragment:

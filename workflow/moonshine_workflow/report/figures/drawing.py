@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from moonshine_workflow.report.markup import render
 
 # A phone shows about 4 inches of CSS pixels: at this width the text below keeps most of its size there.
 WIDTH = 4.8
@@ -70,8 +72,16 @@ class PngFigure:
     png: bytes
     alt: str
 
+    @property
+    def base64(self) -> str:
+        return b64encode(self.png).decode()
+
+    @property
+    def html(self) -> str:
+        return render("shared", "image", self).html
+
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        data = {"image/png": self.base64, "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt}}
 
 
