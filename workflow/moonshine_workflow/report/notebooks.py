@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from moonshine.costs.cache import cached
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
 from moonshine_workflow.report.markup import TEMPLATES
@@ -103,7 +105,17 @@ def to_html(notebook: NotebookNode, title: str) -> str:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    return TEMPLATES.get_template("page.html.jinja").render(title=title, body=body) + "\n"
+    vega = _vega() if "data-chart=" in body else ""
+    return TEMPLATES.get_template("page.html.jinja").render(title=title, body=body, vega=vega) + "\n"
+
+
+def _vega() -> str:
+    """Return Vega-Embed with all that it needs, as JavaScript for a page; putting it together takes a second."""
+    import vl_convert
+
+    about = {"script": "window.vegaEmbed = vegaEmbed;", "vl-convert": version("vl-convert-python")}
+    made = cached(about, lambda: {"bundle": vl_convert.javascript_bundle(about["script"])})
+    return str(made["bundle"])
 
 
 def render_notebook(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config.methods import Method
+from moonshine.costs.budgets import MEASURES
 from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
@@ -51,6 +52,24 @@ class Results:
         return {
             name: read_json(self.root / path) for name, path in paths.items() if (self.root / path).is_file()
         }
+
+    def sizes(self, student: str) -> dict[str, float]:
+        """Return what a student or ``teacher`` takes in each measure that a budget may limit, as far as it is known.
+
+        Latencies are those of this study's timings at batch 1, unless a budget limits them.
+        """
+        model = next(row.model for row in self.rows if row.model.student == student)
+        node = nodes.measure(self.study, None if student == "teacher" else student).name
+        candidate = next((each for each in self.choice.candidates if each.student == student), None)
+        found = {
+            "parameters": model.parameters,
+            "macs": model.macs,
+            "fp32": model.bytes_fp32,
+            "peak": model.peak_activation_bytes,
+            "latency": self.timings.get(node, {}).get("latency_ms", {}).get("1"),
+            **(candidate.sizes if candidate else self.choice.teacher_sizes if student == "teacher" else {}),
+        }
+        return {measure: value for measure in MEASURES if (value := found.get(measure))}
 
     @cached_property
     def choice(self) -> ShippingChoice:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import Field
+
 from moonshine.config.networks import Ship
 from moonshine.costs.budgets import Budget, parse_budgets
 from moonshine.json_model import JsonModel
@@ -49,7 +51,8 @@ class Candidate:
 class ShippingChoice(JsonModel):
     """Content of ``choice.json``: the candidates that may ship, ``ranked`` best first.
 
-    If there is none, ``nearest`` came closest and ``status`` says why it may not ship.
+    If there is none, ``nearest`` came closest and ``status`` says why it may not ship. ``teacher_sizes`` are the
+    teacher's values of the budgets' measures.
     """
 
     status: Status
@@ -58,6 +61,7 @@ class ShippingChoice(JsonModel):
     ranked: tuple[Candidate, ...] = ()
     nearest: Candidate | None = None
     teacher_fits: bool = False
+    teacher_sizes: dict[str, int | float] = Field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
 
 
@@ -86,6 +90,7 @@ def rank_candidates(
         "budgets": tuple(map(str, budgets)),
         "allowed_error_pct": ship.allowed_error_pct,
         "teacher_fits": _excess(sizes.get("teacher", {}), budgets) <= 1,
+        "teacher_sizes": _limited(sizes.get("teacher", {}), budgets),
         "candidates": tuple(found),
     }
     judged = [each for each in found if each.validation_pct is not None]
@@ -114,12 +119,11 @@ def _candidate(
         if run.status == "completed" and run.validation_error_pct is not None
     ]
     validation = estimate(error for error, _ in own)
-    limited = {budget.measure: sizes[budget.measure] for budget in budgets if budget.measure in sizes}
     return Candidate(
         student,
         method,
         min(own)[1] if own else None,
-        limited,
+        _limited(sizes, budgets),
         _excess(sizes, budgets) <= 1,
         validation.mean,
         validation.half_width,
@@ -127,6 +131,10 @@ def _candidate(
         min(own)[0] if own else None,
         sum(run.status == "diverged" for run in mine),
     )
+
+
+def _limited(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str, float]:
+    return {budget.measure: sizes[budget.measure] for budget in budgets if budget.measure in sizes}
 
 
 def _excess(sizes: Mapping[str, float], budgets: Sequence[Budget]) -> float:
