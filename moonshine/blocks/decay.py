@@ -40,6 +40,13 @@ def decay_factors(module: nn.Module) -> dict[nn.Parameter, float]:
     return dict.fromkeys(groups["scaled"], scale) | dict.fromkeys(groups["none"], 0.0)
 
 
+def decay_in_words(module: nn.Module) -> str:
+    """Return how many parameters have the study's weight decay, a scaled one and none."""
+    said = {"plain": "as the study's", "scaled": f"times {decay_scale(module):.3g}", "none": "none"}
+    counts = {name: sum(each.numel() for each in group) for name, group in decay_groups(module).items()}
+    return ", ".join(f"{said[name]} for {count:,} parameters" for name, count in counts.items() if count)
+
+
 def decay_scale(module: nn.Module) -> float:
     """Return the factor of the group "scaled": parameters over those of the same network with ordinary blocks."""
     total = sum(parameter.numel() for parameter in module.parameters())

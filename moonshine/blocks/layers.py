@@ -139,6 +139,11 @@ class GeneratedConv(nn.Module):
         )
 
 
+def folded_weights(module: nn.Module) -> int:
+    """Return the number of values by which a graph, where generated weights are dense, is larger than a network."""
+    return sum(layer.folded for layer in module.modules() if isinstance(layer, GeneratedConv))
+
+
 def convolution(conv: Conv, bias: bool = False) -> nn.Module:
     """Return the module of one convolution, without its joint."""
     if conv.weight is not None:

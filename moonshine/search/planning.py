@@ -45,7 +45,7 @@ class Plan:
     ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
     latency of its places with it and with S; the blocks in ``slower`` take longer than S by more than the spread of
     both measurements. ``unreliable`` maps blocks to the relative difference of repeated measurements, if it is large,
-    as on a busy machine.
+    as on a busy machine. ``generated`` are the blocks whose weights are dense in a graph.
     """
 
     teacher: Option
@@ -55,6 +55,7 @@ class Plan:
     block_ms: Mapping[str, tuple[float, float]]
     slower: tuple[str, ...]
     unreliable: Mapping[str, float]
+    generated: tuple[str, ...] = ()
 
 
 def plan_students(
@@ -115,6 +116,7 @@ def plan_students(
         block_ms,
         tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
         times.unreliable,
+        tuple(dict.fromkeys(b for row in known.table.values() for b, cost in row.items() if cost.folded)),
     )
 
 

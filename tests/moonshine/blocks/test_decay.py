@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import moonshine
-from moonshine.blocks.decay import decay_groups, decay_scale
+from moonshine.blocks.decay import decay_groups, decay_in_words, decay_scale
 from moonshine.blocks.registry import KINDS
 from moonshine.structures.build import build
+from tests.messages import names
 from tests.moonshine.blocks.examples import ONE_OF_EACH
 
 SCALED = ("LSHUF", "LRE1", "TT", "STT", "STUCK", "HASH", "TOPO", "PRED", "GEQ")
@@ -35,6 +36,17 @@ def test_groups_are_a_partition_in_the_order_of_the_network(block: str) -> None:
         for name, own in network.named_parameters()
         if own in {*groups["scaled"], *groups["none"]}
     )
+
+
+def test_groups_in_words() -> None:
+    assert (
+        decay_in_words(build("wrn-10-1", "S"))
+        == f"as the study's for {count(build('wrn-10-1')):,} parameters"
+    )
+    network = build("wrn-10-1", {"stage1.0": "S", "stage2.0": "TT(2)", "stage3.0": "FRIED"})
+    groups = {name: sum(each.numel() for each in group) for name, group in decay_groups(network).items()}
+    said = [f"{groups[name]:,} parameters" for name in ("plain", "scaled", "none")]
+    assert names(decay_in_words(network), *said, f"times {decay_scale(network):.3g}")
 
 
 def test_a_kinds_own_group_is_that_of_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:

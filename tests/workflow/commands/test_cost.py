@@ -27,6 +27,14 @@ def test_table(capsys):
     assert len({len(line) for line in (heading, *rows)}) == 1
 
 
+def test_generated_weights_are_dense_in_a_graph(capsys):
+    assert main(["cost", "wrn-10-1", "--block", "G(4)", "--block", "HASH(0.5)"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    dense = sum(9 * i * o for i, o in ((16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)))
+    assert names(last, "HASH(0.5)", f"{4 * dense / 2 / 1e6:.3f} MB", "ONNX")
+    assert "G(4)" not in last
+
+
 def test_json(capsys):
     assert main(["cost", "wrn-16-1", "--block", "S", "--block", "B(2)", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -55,6 +55,16 @@ def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.Capture
     assert re.fullmatch(r".*: G\(1\) \(1\.\d\d times the MACs\)\.", line)
 
 
+def test_what_a_budget_counts_of_generated_weights_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*MODEL, "--block", "TT(2)", "--block", "FRIED", "--budget", "1MB") == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("Generated weights: ")
+    ]
+    assert names(line, "TT(2), FRIED", "safetensors", "ONNX", "PyTorch")
+    assert plan(*MODEL, "--budget", "1MB") == 0
+    assert "Generated weights" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("budget", ["9k params", "1kB", "100 macs", "1us", "9kB onnx", "1B peak"])
 def test_a_refused_budget_shows_what_comes_nearest(
     budget: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

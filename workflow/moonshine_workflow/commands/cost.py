@@ -48,14 +48,16 @@ def _cost(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    from moonshine.blocks.layers import folded_weights
     from moonshine.costs.cost import cost
 
     costs: dict[str, Cost] = {}
+    folded: dict[str, int] = {}
     for block in dict.fromkeys(["S", *blocks]):
         with torch.device("meta"):
             module = build(arguments.network, block, arguments.classes, shape[0])
-        costs[block] = cost(module, shape)
-    rows = [_row(block, costs[block], costs["S"]) for block in blocks]
+        costs[block], folded[block] = cost(module, shape), folded_weights(module)
+    rows = [_row(block, costs[block], costs["S"], folded[block]) for block in blocks]
     if arguments.json:
         about = {"network": arguments.network, "num_classes": arguments.classes}
         print(
@@ -67,16 +69,22 @@ def _cost(arguments: argparse.Namespace) -> int:
             "compression and MACs ratio are against blocks S"
         )
         print(text_table(list(_COLUMNS), [[show(row) for show in _COLUMNS.values()] for row in rows]))
+        if more := [f"{block} {4 * folded[block] / 1e6:.3f} MB" for block in blocks if folded[block]]:
+            print(
+                "Generated weights: a safetensors file holds the numbers that they are computed from; an ONNX file "
+                f"holds dense weights, which are larger by: {', '.join(more)}"
+            )
     return 0
 
 
-def _row(block: str, found: Cost, ordinary: Cost) -> dict[str, Any]:
+def _row(block: str, found: Cost, ordinary: Cost, folded: int) -> dict[str, Any]:
     return {
         "block": block,
         "parameters": found.parameters,
         "macs": found.macs,
         "ops": found.ops,
         "bytes": {"fp32": found.bytes, "bf16": found.bytes_bf16},
+        "folded_weights": folded,
         "peak_activation_bytes": found.peak_activation_bytes,
         "compression": ordinary.parameters / found.parameters,
         "macs_ratio": ordinary.macs / found.macs,

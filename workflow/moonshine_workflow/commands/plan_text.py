@@ -25,6 +25,7 @@ def plan_as_text(
         _verdict(budgets, plan, everything),
         _dearer(plan),
         _slower(plan, threads),
+        _generated(plan),
     ]
     if kept := space.structure.kept:
         reasons = sorted(set(kept.values()))
@@ -105,6 +106,16 @@ def _dearer(plan: Plan) -> str:
     found = {option.name: cost_increase(option.values, plan.teacher.values) for option in plan.uniform}
     said = [f"{name} ({what})" for name, what in found.items() if what]
     return f"Costlier than what they replace: {', '.join(said)}." if said else ""
+
+
+def _generated(plan: Plan) -> str:
+    if not plan.generated:
+        return ""
+    return (
+        f"Generated weights: {', '.join(plan.generated)}. Parameters, and bytes of a safetensors file, are the numbers "
+        "from which dense weights are computed. An ONNX file holds the dense weights, which its budget counts. "
+        "Latencies are PyTorch's and include that computation, which an ONNX file saves."
+    )
 
 
 def _slower(plan: Plan, threads: int) -> str:

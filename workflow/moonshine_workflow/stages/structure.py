@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 from torch import nn
 
+from moonshine.blocks.decay import decay_in_words
 from moonshine.config import Study
 from moonshine.costs.budgets import cost_increase
 from moonshine.distillation.term import Pair
@@ -54,6 +55,7 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     naming_key(key, lambda: check_taps(taps, sizes, network, images.shape))
     naming_key(key, lambda: try_out(study, structure, images))
     check_methods(study, Pair(network, original, taps, images.shape))
+    stage.logger.info("weight decay: %s", decay_in_words(network))
     found = of_study(study, structure, taps, images)
     if more := cost_increase(found.model_dump(), teacher.model_dump()):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)
