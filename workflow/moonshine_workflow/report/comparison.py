@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moonshine_workflow.report.figures.drawing import PngFigure, style
 from moonshine_workflow.report.figures.effects import Line, forest
-from moonshine_workflow.report.figures.pareto import SIZES, front, series_of
+from moonshine_workflow.report.figures.pareto import front, series_of
 from moonshine_workflow.report.markup import MINUS, Fragment, render
 from moonshine_workflow.report.results import Results, load_results
 from moonshine_workflow.tables.records import StudentRow
@@ -63,12 +63,12 @@ def common_students(studies: Sequence[Results]) -> Fragment:
 
 
 def fronts(studies: Sequence[Results], method: str, cost: str) -> PngFigure | None:
-    """Draw error by one method against ``cost`` (``parameters`` or ``macs``), with the front of each study."""
+    """Draw error by one method against ``cost``, a measure of budgets, with the front of each study."""
     series = [
         series_of(results, method, cost, style(position), results.study)
         for position, results in enumerate(studies)
     ]
-    return front(series, SIZES[cost], together=False)
+    return front(series, cost)
 
 
 def pooled_effects(studies: Sequence[Results]) -> PngFigure | None:

@@ -1,5 +1,6 @@
 import io
 from itertools import combinations
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib.colors import to_rgb
@@ -7,9 +8,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from moonshine_workflow.report.figures.curves import curves
-from moonshine_workflow.report.figures.drawing import DPI, STYLES, WIDTH, new_figure, place_labels
+from moonshine_workflow.report.figures.drawing import DPI, STYLES, WIDTH, new_figure, place_labels, to_svg
 from moonshine_workflow.report.figures.effects import effects, published
-from moonshine_workflow.report.figures.pareto import pareto, short
+from moonshine_workflow.report.figures.pareto import BUDGET, draw_study, pareto, short
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.tables.collect import collect, write_tables
 from tests.workflow.fake_results import make_study, write_results
@@ -69,6 +70,28 @@ def test_figures_are_repeatable_pngs_of_a_phones_width(results, name):
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_to_draw_is_no_figure(nothing, name):
     assert FIGURES[name](nothing) is None
+
+
+def test_for_a_document_it_is_drawn_in_curves_and_turns_light_on_dark(results):
+    figure, alt = drawn(draw_study(results, "parameters", (7.5, 3.8)))
+    svg = to_svg(figure, alt)
+    assert svg == to_svg(*drawn(draw_study(results, "parameters", (7.5, 3.8))))
+    assert f"<dc:title>{alt}</dc:title>" in svg
+    assert "<dc:date>" not in svg
+    assert "@media (prefers-color-scheme: dark)" in svg
+    ElementTree.fromstring(svg)
+
+
+def test_a_budget_is_a_line(tmp_path):
+    ship = {"budget": "300kB", "allowed_error_pct": None, "calibration_images": 8, "logit_tolerance": 0.001}
+    study = make_study(ship=ship)
+    write_results(tmp_path, study)
+    write_tables(collect(study, tmp_path), tmp_path / "results" / "digits")
+    results = load_results("digits", tmp_path)
+    (axes,) = drawn(draw_study(results, "fp32"))[0].axes
+    assert [line.get_xdata() for line in axes.lines if line.get_color() == BUDGET] == [[300_000, 300_000]]
+    (axes,) = drawn(draw_study(results, "macs"))[0].axes
+    assert not any(line.get_color() == BUDGET for line in axes.lines)
 
 
 def test_the_front_says_who_is_on_it(results):

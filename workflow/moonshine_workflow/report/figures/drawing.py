@@ -85,9 +85,9 @@ class PngFigure:
         return data, {"image/png": {"alt": self.alt}}
 
 
-def new_figure(height: float, *, constrained: bool = True) -> Figure:
-    """Return an empty figure of the common width; ``height`` in inches."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained" if constrained else None)
+def new_figure(height: float, *, width: float = WIDTH, constrained: bool = True) -> Figure:
+    """Return an empty figure; ``width``, by default the common one, and ``height`` in inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure
 
@@ -97,6 +97,20 @@ def to_png(figure: Figure, alt: str) -> PngFigure:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return PngFigure(stream.getvalue(), alt)
+
+
+_DARK_STYLE = (
+    "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(1) hue-rotate(180deg) } }</style>"
+)
+
+
+def to_svg(figure: Figure, alt: str) -> str:
+    """Render to SVG with no background, light on dark where the reader's scheme is dark; ``alt`` is its title."""
+    stream = io.StringIO()
+    with rc_context({"svg.hashsalt": "moonshine"}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Title": alt})
+    head, svg, rest = stream.getvalue().partition("<metadata>")
+    return f"{head}{_DARK_STYLE}\n {svg}{rest}"
 
 
 styled = rc_context(RC)  # type: ignore[arg-type]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from moonshine.costs.budgets import MEASURES, Budget, parse_budget, show
+from moonshine.costs.budgets import MEASURES, Budget, show
 from moonshine_workflow.report.figures.drawing import DARK, Style, style
-from moonshine_workflow.report.figures.pareto import TEACHER, pareto
+from moonshine_workflow.report.figures.pareto import BUDGET, TEACHER, budgets, pareto
 from moonshine_workflow.report.markup import Fragment, interval, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.statistics import dominated
@@ -33,12 +33,12 @@ def pareto_chart(results: Results) -> Fragment:
     points = _points(results)
     if not points:
         return Fragment("")
-    budgets = [parse_budget(text) for text in results.choice.budgets]
+    limits = budgets(results)
     measures = [measure for measure in MEASURES if any(measure in point["sizes"] for point in points)]
-    measures.sort(key=lambda measure: measure not in [budget.measure for budget in budgets])
+    measures.sort(key=lambda measure: measure not in limits)  # the budgets' first
     looks = {method: style(position) for method, position in results.looks.items()} | {"teacher": TEACHER}
-    spec = chart(points, measures, looks, budgets, results.error_name).to_dict()
-    figures = (pareto(results, cost) for cost in ("parameters", "macs"))
+    spec = chart(points, measures, looks, [*limits.values()], results.error_name).to_dict()
+    figures = (pareto(results, measure) for measure in measures[:2])
     return render("sections", "pareto_chart", spec, [figure for figure in figures if figure])
 
 
@@ -89,7 +89,7 @@ def chart(
     points: Sequence[Mapping[str, Any]],
     measures: Sequence[str],
     looks: Mapping[str, Style],
-    budgets: Sequence[Budget],
+    limits: Sequence[Budget],
     error_name: str,
 ) -> LayerChart:
     """Return a Vega-Lite chart of ``points`` against one of the ``measures``, which the reader chooses.
@@ -147,11 +147,11 @@ def chart(
             alt.Tooltip(field=field, type="nominal", title=f"{title}:") for field, title in tips.items()
         ],
     )
-    limits = [{"measure": each.measure, "x": each.limit, "text": f"the budget, {each}"} for each in budgets]
+    values = [{"measure": each.measure, "x": each.limit, "text": f"the budget, {each}"} for each in limits]
     lines = (
-        alt.Chart(alt.Data(values=limits))
+        alt.Chart(alt.Data(values=values))
         .transform_filter("datum.measure == size")
-        .mark_rule(color="#b45309", strokeDash=[5, 3], strokeWidth=2)
+        .mark_rule(color=BUDGET, strokeDash=[5, 3], strokeWidth=2)
         .encode(x=_sizes_axis(), tooltip="text:N")
     )
     return (

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from moonshine.costs.budgets import MEASURES, Budget, parse_budget
 from moonshine_workflow.report.figures.drawing import (
     DARK,
     GREY,
+    WIDTH,
     PngFigure,
     Style,
     handle,
@@ -26,7 +28,7 @@ from moonshine_workflow.report.figures.drawing import (
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.statistics import dominated
 
-SIZES = {"parameters": "Parameters", "macs": "MACs"}
+BUDGET = "#b45309"
 TEACHER = Style(DARK, "*", "")
 _MAX_LABELS = 40
 """With more networks than this, only those on the front are named: the others' names would cover the points."""
@@ -52,13 +54,11 @@ class Series:
 
 
 def series_of(results: Results, method: str, cost: str, look: Style, name: str | None = None) -> Series:
-    """Return the students' errors by one method (or the ``teacher``'s) against ``cost``, a field of ``Model``."""
+    """Return the students' errors by one method (or the ``teacher``'s) against ``cost``, a measure of budgets."""
     points = []
     for row in results.rows:
-        size, error = (
-            getattr(row.model, cost),
-            row.only_error if method == "teacher" else row.errors.get(method),
-        )
+        size = results.sizes(row.model.student).get(cost)
+        error = row.only_error if method == "teacher" else row.errors.get(method)
         if (
             (row.model.student == "teacher") == (method == "teacher")
             and size
@@ -77,9 +77,13 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: str) -> Axes:
+def _axes(
+    figure: Figure, points: Sequence[Point], size_name: str, error_name: str, limit: float | None
+) -> Axes:
     """Return axes with a log scale of sizes; errors span the means, as an interval of two seeds can dwarf the front."""
     sizes, errors = [point.size for point in points], [point.error for point in points]
+    if limit is not None:
+        sizes.append(limit)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     margin = (max(sizes) / min(sizes)) ** 0.08 * 1.08
@@ -87,7 +91,9 @@ def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: s
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(sizes) < 200 * min(sizes) else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"{size_name} (log scale)")
+    axes.set_xlabel(f"{size_name[0].upper()}{size_name[1:]} (log scale)")
+    if limit is not None:
+        axes.axvline(limit, color=BUDGET, linestyle=(0, (5, 3)), linewidth=1.3, zorder=1)
     spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
     axes.set_ylim(min(errors) - 0.22 * spread, max(errors) + 0.12 * spread)
     axes.set_ylabel(error_name)
@@ -96,20 +102,30 @@ def _axes(figure: Figure, points: Sequence[Point], size_name: str, error_name: s
 
 
 @styled
-def front(
-    series: Sequence[Series], size_name: str, *, together: bool, error_name: str = "Test error (%)"
-) -> PngFigure | None:
-    """Draw error against size, with the front of each series as a line.
+def draw_front(
+    series: Sequence[Series],
+    cost: str,
+    *,
+    together: bool,
+    error_name: str = "Test error (%)",
+    budget: Budget | None = None,
+    shape: tuple[float, float] | None = None,
+) -> tuple[Figure, str] | None:
+    """Draw error against ``cost``, with the front of each series as a line; return the figure and what it says.
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
     better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
-    over seeds. Of more than `_MAX_LABELS` networks only those on the front are named. None when there is no point yet.
+    over seeds, and the vertical line is the budget. Of more than `_MAX_LABELS` networks only those on the front are
+    named. ``shape`` is width and height in inches. None when there is no point yet.
     """
     everything = [point for one in series for point in one.points]
     if not everything:
         return None
-    figure = new_figure(5.6 if len({point.label for point in everything}) > 10 else 4.6)
-    axes = _axes(figure, everything, size_name, error_name)
+    crowded = len({point.label for point in everything}) > 10
+    width, height = shape or (WIDTH, 5.6 if crowded else 4.6)
+    figure = new_figure(height, width=width)
+    size_name = MEASURES[cost].shown
+    axes = _axes(figure, everything, size_name, error_name, budget.limit if budget else None)
     handles, lines, best, on_front = [], [], [], []
     for position, one in enumerate(series):
         own = _dominated(one.points, one.points)
@@ -142,6 +158,9 @@ def front(
     handles.append(
         Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="dominated")
     )
+    if budget:
+        line = {"color": BUDGET, "linestyle": (0, (5, 3))}
+        handles.append(Line2D([], [], label=f"budget, {budget}", **line))  # type: ignore[arg-type]
     legend_above(figure, handles)
     lowest: dict[tuple[str, float], Point] = {}
     for point in sorted(everything, key=lambda point: -point.error):
@@ -149,7 +168,7 @@ def front(
     named = lowest.values() if len(lowest) <= _MAX_LABELS else on_front
     anchors = [(point.size, point.error, point.label) for point in named]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
-    return to_png(figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}.")
+    return figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}."
 
 
 def _dominated(points: Sequence[Point], rivals: Sequence[Point]) -> list[bool]:
@@ -171,8 +190,34 @@ def _mark(axes: Axes, point: Point, look: Style, nudge: float, *, hollow: bool) 
     )
 
 
-def pareto(results: Results, cost: str) -> PngFigure | None:
-    """Draw the test error of every student and method against ``cost`` (``parameters`` or ``macs``)."""
+def front(series: Sequence[Series], cost: str) -> PngFigure | None:
+    """Draw error against ``cost``, a measure of budgets, with a front for each series."""
+    drawn = draw_front(series, cost, together=False)
+    return to_png(*drawn) if drawn else None
+
+
+def budgets(results: Results) -> dict[str, Budget]:
+    """Return the budgets of a study's choice by their measure."""
+    return {budget.measure: budget for budget in map(parse_budget, results.choice.budgets)}
+
+
+def draw_study(
+    results: Results, cost: str, shape: tuple[float, float] | None = None
+) -> tuple[Figure, str] | None:
+    """Draw the test error of every student and method against ``cost`` as `draw_front` does, with the front of all."""
     series = [series_of(results, method, cost, style(position)) for method, position in results.looks.items()]
     teacher = series_of(results, "teacher", cost, TEACHER)
-    return front([*series, teacher], SIZES[cost], together=True, error_name=results.error_name)
+    return draw_front(
+        [*series, teacher],
+        cost,
+        together=True,
+        error_name=results.error_name,
+        budget=budgets(results).get(cost),
+        shape=shape,
+    )
+
+
+def pareto(results: Results, cost: str) -> PngFigure | None:
+    """Draw the test error of every student and method against ``cost``, a measure of budgets, for the report."""
+    drawn = draw_study(results, cost)
+    return to_png(*drawn) if drawn else None
