@@ -51,6 +51,7 @@ rule scratch:
         config="results/{study}/students/{student}/scratch/seed{seed}/config.json",
     log:
         "results/{study}/logs/scratch@{study}-{student}-{seed}.log",
+    priority: lambda wildcards: helpers.priority(STUDY, wildcards.seed)
     threads: DEVICES * THREADS
     resources:
         gpu=lambda wildcards: DEVICES * gpus(),
@@ -81,6 +82,7 @@ rule distil:
         config="results/{study}/students/{student}/{method}/seed{seed}/config.json",
     log:
         "results/{study}/logs/distil@{study}-{student}-{method}-{seed}.log",
+    priority: lambda wildcards: helpers.priority(STUDY, wildcards.seed)
     threads: DEVICES * THREADS
     resources:
         gpu=lambda wildcards: DEVICES * gpus(),

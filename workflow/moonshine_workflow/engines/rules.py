@@ -86,6 +86,11 @@ def cores(study: Study) -> int:
     return runtime.threads + workers * study.data.is_encoded
 
 
+def priority(study: Study, seed: str) -> int:
+    """Return the Snakemake priority of a node of a seed: whole seeds first, so that a partial report can compare."""
+    return -study.seeds.index(int(seed))
+
+
 def has_finalists(study: Study, student: str) -> bool:
     """Whether the search for a student trains some of its candidates."""
     mixed = study.students[student].mixed
