@@ -32,7 +32,9 @@ def images(**sections: Any) -> Study:
     return parse_study(tiny.study(data={**tiny.STUDY["data"], "sha256": "0" * 64}, **sections))
 
 
-@pytest.mark.parametrize("name", ["cityscapes", "cityscapes-smoke", "camvid-mini", "digits", "imagenet"])
+@pytest.mark.parametrize(
+    "name", ["cityscapes", "cityscapes-smoke", "camvid-mini", "cifar10-evening", "digits", "imagenet"]
+)
 def test_shipped_studies_pass(name: str) -> None:
     check_study(parse_study(yaml.safe_load((STUDIES / f"{name}.yaml").read_text())))
 
