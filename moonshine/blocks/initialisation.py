@@ -47,7 +47,7 @@ def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
             _initialise_by_variance(branch, gain)
     elif isinstance(layer, GeneratedConv | TiedConvs):
         layer.initialise(gain)
-    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d):
+    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         if isinstance(layer, nn.ConvTranspose2d):
             fan_in //= math.prod(layer.stride)  # a pixel of the output sees as much less of the kernel

@@ -43,14 +43,17 @@ class ExactConv(nn.Conv2d):
         return super().forward(x)
 
 
-class AcrossChannelsConv(nn.Conv3d):
-    """A convolution along the channels, three taps, and the mean of each of its maps over the channels."""
+class AcrossChannelsConv(nn.Conv2d):
+    """A convolution along the channels, three taps, and the mean of each of its maps over the channels.
+
+    The authors' three-dimensional convolution, on maps of (channels, pixels).
+    """
 
     def __init__(self, out_channels: int, bias: bool) -> None:
-        super().__init__(1, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=bias)
+        super().__init__(1, out_channels, (3, 1), padding=(1, 0), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.unsqueeze(1)).mean(2)
+        return super().forward(x.flatten(2).unsqueeze(1)).mean(2).unflatten(2, x.shape[-2:])
 
 
 class TiedConvs(nn.Module):

@@ -128,8 +128,7 @@ class Equivariant(Generator):
     elements: int
 
     def shapes(self, conv: Conv) -> tuple[tuple[int, ...], ...]:
-        planes = (conv.out_channels // self.elements, conv.in_channels // self.elements)
-        return ((*planes, self.elements, *conv.kernel),)
+        return ((conv.out_channels // self.elements, conv.in_channels, *conv.kernel),)
 
     def doubt(self, conv: Conv, rows: int, columns: int) -> str:
         if conv.stride == (1, 1) or (rows % 2 and columns % 2):
@@ -140,8 +139,9 @@ class Equivariant(Generator):
     def materialise(self, conv: Conv, factors: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
         import torch
 
+        stored = factors[0].unflatten(1, (-1, self.elements))
         turned = [
-            transformed(factors[0][:, :, [relative(u, t) for t in range(self.elements)]], u)
+            transformed(stored[:, :, [relative(u, t) for t in range(self.elements)]], u)
             for u in range(self.elements)
         ]
         return torch.stack(turned, 1).reshape(conv.out_channels, conv.in_channels, *conv.kernel)

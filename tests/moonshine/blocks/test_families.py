@@ -16,7 +16,7 @@ from moonshine.blocks.families.generated import TensorTrain, modes
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.initialisation import initialise
-from moonshine.blocks.layers import GeneratedConv, ParallelBranches
+from moonshine.blocks.layers import AcrossChannelsConv, GeneratedConv, ParallelBranches
 from moonshine.blocks.registry import KINDS, plan_block
 from moonshine.blocks.residual import ResidualBlock
 from moonshine.search.fisher import per_place
@@ -68,6 +68,7 @@ def test_every_weight_learns_and_a_copy_computes_the_same(block: str) -> None:
     module = ResidualBlock(plan_block(block, (first, first.again())))
     initialise(module)
     x = torch.randn(2, 16, 8, 8)
+    module.to(memory_format=torch.channels_last)  # which no parameter of more than four dimensions can have
     module(x).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
     assert torch.equal(copy.deepcopy(module).eval()(x), module.eval()(x))
@@ -123,6 +124,16 @@ def test_d2x2_is_a_3x3_convolution_with_its_corners_only() -> None:
     x = torch.randn(2, 4, 9, 9)
     expected = nn.functional.conv2d(x, weight, stride=2, dilation=2, padding=2)
     torch.testing.assert_close(made(x).detach(), expected)
+
+
+def test_d3_is_a_three_dimensional_convolution_and_a_mean() -> None:
+    (made,) = [
+        layer for layer in lone("D3", Geometry(4, 6)).modules() if isinstance(layer, AcrossChannelsConv)
+    ]
+    x = torch.randn(2, 4, 5, 7)
+    weight = made.weight.unsqueeze(-1)
+    expected = nn.functional.conv3d(x.unsqueeze(1), weight, padding=(1, 0, 0)).mean(2)
+    torch.testing.assert_close(made(x), expected)
 
 
 def test_lre_is_a_convolution_of_rank_one_kernels() -> None:
