@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from moonshine.files import write_bytes
 from moonshine_workflow.records.record import RECORDS
 from moonshine_workflow.records.save import LIMIT, save_record
 
@@ -35,6 +36,8 @@ def add_records(subparsers: Any) -> None:
         help="how much of weights an unfinished study keeps; default: %(default)s",
     )
     save.set_defaults(run=_save)
+    quote = actions.add_parser("quote", help="write the numbers of README and docs anew from the records")
+    quote.set_defaults(run=_quote)
 
 
 def _save(arguments: argparse.Namespace) -> int:
@@ -42,4 +45,15 @@ def _save(arguments: argparse.Namespace) -> int:
     state = "finished" if record.finished else "unfinished"
     networks = f"{len(record.trained)} trained networks, {len(record.kept)} with their weights"
     print(f"{RECORDS / arguments.study}: {state}, {networks}")
+    return 0
+
+
+def _quote(arguments: argparse.Namespace) -> int:
+    from moonshine_workflow.records.documents import documents, rewritten
+
+    for path in documents(Path()):
+        text = rewritten(path)
+        if text != path.read_text(encoding="utf-8"):
+            write_bytes(path, text.encode())
+            print(path)
     return 0

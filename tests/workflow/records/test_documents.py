@@ -1,0 +1,90 @@
+"""Every number of a result in README and docs is that of the records."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from moonshine.errors import MoonshineError
+from moonshine_workflow.cli import main
+from moonshine_workflow.records.documents import documents, rewritten
+from moonshine_workflow.records.record import RECORDS
+from moonshine_workflow.records.save import save_record
+from tests.messages import naming
+
+REPOSITORY = Path(__file__).parents[3]
+DOCUMENTS = documents(REPOSITORY)
+EXEMPT = "*Not in records:"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_say_what_the_records_say(path: Path) -> None:
+    assert rewritten(path, REPOSITORY / RECORDS) == path.read_text(), "moonshine records quote"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_results_are_quoted_from_records_or_said_not_to_be(path: Path) -> None:
+    by_hand = re.sub(r"<!-- record .*?<!-- end -->", "", path.read_text(), flags=re.DOTALL)
+    sections = re.split(r"^## ", by_hand, flags=re.MULTILINE)
+    quoted = [
+        section.splitlines()[0]
+        for section in sections
+        if re.search(r"\d ± \d", section) and EXEMPT not in section
+    ]
+    assert quoted == []
+
+
+@pytest.fixture
+def quoting(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A README that quotes the record of an invented study."""
+    save_record("digits", root, root / "records")
+    monkeypatch.chdir(root)
+    path = Path("README.md")
+    path.write_text(
+        "# A\n\n<!-- record digits errors --><!-- end -->\n\n"
+        "It is <!-- record digits difference at scratch B2 --><!-- end --> there.\n"
+    )
+    return path
+
+
+def test_what_a_hand_changed_is_written_anew(quoting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["records", "quote"]) == 0
+    assert capsys.readouterr().out == "README.md\n"
+    text = quoting.read_text()
+    assert "<!-- record digits errors -->\n| student of wrn-16-2 (" in text
+    assert re.search(
+        r"It is <!-- record .* B2 -->−?\+?\d\.\d\d ± \d+\.\d\d, inconclusive<!-- end --> there", text
+    )
+    row = next(line for line in text.splitlines() if line.startswith("| B(2) | 131,000 | 19.70M |"))
+    quoting.write_text(text.replace(row, row.replace("131,000", "130,000")))
+    assert rewritten(quoting) == text != quoting.read_text()
+    assert main(["records", "quote"]) == 0
+    assert quoting.read_text() == text
+    assert capsys.readouterr().out == "README.md\n"
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        ("letters errors", ["README.md", "'letters'", "digits"]),
+        ("digits figures", ["README.md", "'figures'", "errors"]),
+        ("digits error B2 hints", ["README.md", "B2", "hints"]),
+        ("digits difference at hints", ["README.md", "at", "hints"]),
+        ("digits error", ["README.md", "error"]),
+    ],
+)
+def test_what_no_record_holds_is_named(marked: str, message: list[object], quoting: Path) -> None:
+    quoting.write_text(f"<!-- record {marked} --><!-- end -->")
+    with pytest.raises(MoonshineError, match=naming(*message)):
+        rewritten(quoting)
+
+
+def test_every_part_can_be_quoted(quoting: Path) -> None:
+    parts = ("setting", "errors", "pooled", "error teacher scratch", "machine")
+    quoting.write_text("".join(f"<!-- record digits {part} --><!-- end -->\n" for part in parts))
+    text = rewritten(quoting)
+    assert all(words in text for words in ("1,078 training", "images of 16x16, 12 epochs, seeds 0 and 1."))
+    assert "Pooled over the students: AT minus scratch " in text
+    assert "torch 2.15.0" in text

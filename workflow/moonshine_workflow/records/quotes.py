@@ -1,0 +1,168 @@
+"""What documents quote of a study: tables and sentences as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from moonshine.errors import MoonshineError
+from moonshine_workflow.report.markup import interval, listed, number, plural
+from moonshine_workflow.report.results import Results
+from moonshine_workflow.tables.records import Difference, MethodError
+
+_SPLITS = {"train": "training"}
+
+
+def setting(results: Results) -> str:
+    """Return the data, the schedule and the seeds in a sentence."""
+    data = results.dataset
+    assert data
+    counts = [f"{number(count)} {_SPLITS.get(split, split)}" for split, count in data.counts.items() if count]
+    epochs = max(run.epochs_run or 0 for run in results.runs)
+    return (
+        f"{listed(counts)} images of {data.height}x{data.width}, {plural(epochs, 'epoch')}, "
+        f"seeds {listed(results.seeds)}."
+    )
+
+
+def errors(results: Results) -> str:
+    """Return a table of sizes and test errors, with what the first method adds to training from scratch."""
+    teacher, *students = results.rows
+    methods = results.methods
+    leading = next(iter(results.compared_with_scratch), None)
+    header = [
+        f"student of {teacher.model.network} ({number(teacher.model.parameters)} parameters, "
+        f"{_macs(teacher.model.macs)} MACs, error {interval(teacher.only_error)})",
+        "parameters",
+        "MACs",
+        *(_short(results, method) for method in methods),
+    ]
+    rows = [
+        [
+            results.labels[row.model.student],
+            number(row.model.parameters),
+            _macs(row.model.macs),
+            *(_error(row.errors.get(method)) for method in methods),
+        ]
+        for row in students
+    ]
+    if leading:
+        header.append(f"{_short(results, leading)} minus scratch")
+        for row, student in zip(rows, students, strict=True):
+            row.append(_difference(_find(results, leading, "scratch", student.model.student)))
+        pooled = f"all {len(students)}, pooled"
+        rows.append([pooled, *[""] * (len(header) - 2), _difference(_find(results, leading, "scratch"))])
+    return _table(header, rows)
+
+
+def pooled(results: Results) -> str:
+    """Return every comparison of two methods, pooled over students, in a sentence."""
+    found = [effect for effect in results.differences if effect.scope == "pooled"]
+    said = [
+        f"{_short(results, effect.method)} minus {_short(results, effect.baseline)} {_difference(effect)}"
+        for effect in found
+    ]
+    return f"Pooled over the students: {'; '.join(said)}."
+
+
+def difference(results: Results, method: str, baseline: str, student: str = "") -> str:
+    """Return one difference with its verdict, pooled or of a student."""
+    return _difference(_find(results, method, baseline, student))
+
+
+def error(results: Results, student: str, method: str) -> str:
+    """Return the test error of a student, or of ``teacher``, with its interval."""
+    for row in results.rows:
+        if row.model.student == student and method in row.errors:
+            return _error(row.errors[method])
+    raise MoonshineError(f"found no error of {student}, {method}")
+
+
+def machine(results: Results) -> str:
+    """Return where and with what the networks were trained, and for how long, in a sentence."""
+    timings = [results.timings[run.node] for run in results.runs if run.node in results.timings]
+    minutes = sum(timing["seconds"] or 0 for timing in timings) / 60
+    places = [
+        *_distinct(timings, lambda timing: timing.get("processor")),
+        *_distinct(timings, lambda timing: plural(timing["cores"], "core") if "cores" in timing else None),
+        *_distinct(timings, lambda timing: f"{plural(timing['threads'], 'thread')} a network"),
+        *_distinct(
+            timings, lambda timing: " in ".join(filter(None, (timing["device"], timing.get("precision"))))
+        ),
+        *_distinct(timings, lambda timing: f"torch {timing['versions']['torch']}"),
+        *_distinct(timings, lambda timing: f"code of commit {timing['commit'][:7]}"),
+    ]
+    networks = plural(len(timings), "network")
+    return f"{networks}, {number(minutes)} minutes of training in all: {', '.join(places)}."
+
+
+def files(results: Results) -> str:
+    """Return a table of the files that ship: bytes, and test error as run in their own runtime."""
+    _require_shipped(results)
+    rows = [
+        [
+            f"`{each['file']}`",
+            number(each["bytes"]),
+            f"{each['max_logit_difference']:.1e}",
+            f"{each['error_pct']:.2f}",
+        ]
+        for each in results.receipts["receipts"]
+    ]
+    return _table(["file", "bytes", "largest logit difference", "test error"], rows)
+
+
+def answer(results: Results) -> str:
+    """Return what to ship, in a sentence."""
+    shipped = _require_shipped(results)
+    chosen = shipped.chosen
+    name = shipped.counted[0]
+    receipt = next(each for each in results.receipts["receipts"] if each["file"] == name)
+    teacher = results.rows[0]
+    how = "trained from scratch" if chosen.method == "scratch" else f"with {_short(results, chosen.method)}"
+    found = f"{number(receipt['bytes'])} bytes (`{name}`), a test error of {receipt['error_pct']:.2f} %"
+    instead = f"instead of the {teacher.model.network} teacher's {interval(teacher.only_error)} %"
+    return f"Under {listed(shipped.budgets)}, ship {results.labels[chosen.student]} {how}: {found} {instead}."
+
+
+PARTS: dict[str, Callable[..., str]] = {
+    part.__name__: part for part in (setting, errors, pooled, difference, error, machine, files, answer)
+}
+
+
+def _require_shipped(results: Results) -> Any:
+    if results.shipped is None or results.shipped.chosen is None:
+        raise MoonshineError("nothing ships")
+    return results.shipped
+
+
+def _find(results: Results, method: str, baseline: str, student: str = "") -> Difference:
+    for effect in results.differences:
+        if (effect.method, effect.baseline, effect.student) == (method, baseline, student):
+            return effect
+    raise MoonshineError(f"found no difference {method} minus {baseline} {student}".rstrip())
+
+
+def _difference(effect: Difference) -> str:
+    return f"{interval(effect, sign=True)}, {effect.verdict}"
+
+
+def _error(found: MethodError | None) -> str:
+    short = f" ({found.n} of {found.seeds} seeds)" if found and found.n < found.seeds else ""
+    return interval(found) + short
+
+
+def _short(results: Results, method: str) -> str:
+    return "scratch" if method == "scratch" else results.spoken(method, is_short=True)
+
+
+def _macs(macs: int | None) -> str:
+    return "–" if macs is None else f"{macs / 1e6:,.{2 if macs < 1e8 else 0}f}M"
+
+
+def _distinct(timings: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], str | None]) -> list[str]:
+    return sorted({found for timing in timings if (found := value(timing))})
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
