@@ -36,6 +36,9 @@ def add_records(subparsers: Any) -> None:
         help="how much of weights an unfinished study keeps; default: %(default)s",
     )
     save.set_defaults(run=_save)
+    back = actions.add_parser("restore", help="take a record's finished nodes as results, under both engines")
+    back.add_argument("study", metavar="STUDY", help="the study in params.yaml")
+    back.set_defaults(run=_restore)
     quote = actions.add_parser("quote", help="write the numbers of README and docs anew from the records")
     quote.set_defaults(run=_quote)
 
@@ -56,4 +59,11 @@ def _quote(arguments: argparse.Namespace) -> int:
         if text != path.read_text(encoding="utf-8"):
             write_bytes(path, text.encode())
             print(path)
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from moonshine_workflow.engines.restore import restore
+
+    print(restore(arguments.study))
     return 0

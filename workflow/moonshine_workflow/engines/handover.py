@@ -95,22 +95,41 @@ def snakemake_is_done(jobs: Sequence[snakemake_state.JobState]) -> bool:
     return all(job.recorded and not job.due for job in jobs)
 
 
-def stamp_dvc() -> None:
-    """Record the present files in ``dvc.lock``, and put them into DVC's cache."""
+def stamp_dvc(made: Sequence[nodes.Node] = ()) -> None:
+    """Record the present files of these nodes, or of all, in ``dvc.lock``, and put them into DVC's cache."""
+    names = [node.name for node in made]
     dvc_state.dvc("repro", "resolve")
-    dvc_state.dvc("commit", "--force", "--quiet")
-    left = dvc_state.changes()
+    dvc_state.dvc("commit", "--force", "--quiet", *names)
+    left = [name for name in dvc_state.changes() if name in names or not names]
     if left:
         raise MoonshineError(f"DVC still sees changes in {first_few(left, 5)}; `dvc status` says which")
 
 
-def stamp_snakemake() -> None:
-    """Record the present files in Snakemake's metadata."""
-    command = [sys.executable, "-m", "snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all"]
+def stamp_snakemake(made: Sequence[nodes.Node] = ()) -> None:
+    """Record the present files of these nodes and of those before them, or of all, in Snakemake's metadata."""
+    names = [node.name for node in made]
+    files = [str(node.outputs[0]) for node in made] or ["all"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--touch",
+        "--forceall",
+        "--cores",
+        "1",
+        "--quiet",
+        "all",
+        "--",
+        *files,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MoonshineError(f"snakemake --touch: {(done.stderr or done.stdout).strip()}")
-    left = [job.name for job in snakemake_state.jobs() if job.due or not job.recorded]
+    left = [
+        job.name
+        for job in snakemake_state.jobs()
+        if (job.due or not job.recorded) and (job.name in names or not names)
+    ]
     if left:
         raise MoonshineError(
             f"Snakemake still has {first_few(left, 5)} to do; `snakemake -n --quiet host` says why"

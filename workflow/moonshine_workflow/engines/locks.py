@@ -65,6 +65,14 @@ def remove_stale_locks() -> list[Path]:
     return left
 
 
+def require_no_engine() -> None:
+    """MoonshineError while either engine runs in this folder."""
+    require_no_stage()
+    remove_stale_locks()
+    if left := sorted(SNAKEMAKE_LOCKS.glob("*.lock")):
+        raise MoonshineError(f"{left[0]}: Snakemake runs in this folder; wait for it, or stop it")
+
+
 def require_no_stage() -> None:
     """MoonshineError while DVC runs a stage in this folder."""
     if command := running_stage():

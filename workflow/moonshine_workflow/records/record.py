@@ -64,11 +64,13 @@ class Trained(JsonModel):
 
 
 class Restamp(JsonModel):
-    """A use of ``moonshine restamp``, or of ``moonshine records restore``."""
+    """A use of ``moonshine restamp``, or, where ``restored``, of ``moonshine records restore``."""
 
+    only_given: ClassVar[bool] = True
     when: str
     reason: str
     nodes: tuple[str, ...]
+    restored: bool = False
 
 
 class Record(JsonModel):

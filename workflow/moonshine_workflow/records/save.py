@@ -155,9 +155,11 @@ def _ships(node: nodes.Node, shipped: Shipped | None) -> bool:
 
 
 def _fitting(wanted: Sequence[nodes.Node], root: Path, limit: int) -> tuple[str, ...]:
-    kept = []
+    """Return the nodes whose weights fit; without its teacher nothing that was distilled can be restored."""
+    kept: list[nodes.Node] = []
     for node in wanted:
-        limit -= (root / node.outputs[0]).stat().st_size
-        if limit >= 0:
-            kept.append(node.name)
-    return tuple(kept)
+        size = (root / node.outputs[0]).stat().st_size
+        if size <= limit and (node.stage != "distil" or (kept and kept[0].stage == "teacher")):
+            limit -= size
+            kept.append(node)
+    return tuple(node.name for node in kept)
