@@ -15,6 +15,7 @@ from moonshine_workflow.commands import report
 from moonshine_workflow.records.record import find_record, read_record
 from moonshine_workflow.records.save import save_record
 from moonshine_workflow.records.unpack import recorded_results, unpack
+from moonshine_workflow.report import sections
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.stages import report as report_stage
 from tests.messages import naming
@@ -239,3 +240,23 @@ def test_the_report_of_a_record_needs_nothing_else(
 def test_the_report_of_no_record_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--study", "any", "--records", "records/none"]) == 2
     assert "records/none/record.json" in capsys.readouterr().err
+
+
+def test_reports_tell_what_was_restored_from_what_was_restamped(root: Path) -> None:
+    uses = [
+        {"when": "2026-11-28T10:00:00+00:00", "reason": "docstring only", "nodes": ["a"]},
+        {
+            "when": "2026-11-29T10:00:00+00:00",
+            "reason": "Made by other code.",
+            "nodes": ["a", "b"],
+            "restored": True,
+        },
+    ]
+    (root / "results/digits/restamps.json").write_text(json.dumps(uses))
+    with recorded_results(saved(root)) as found:
+        notices = sections.notices(found).html
+    assert "re-stamped:</b> on 2026-11-28 1 node declared valid" in notices
+    assert (
+        "restored:</b> on 2026-11-29 2 nodes taken from a record, and not run here. Made by other code."
+        in notices
+    )
