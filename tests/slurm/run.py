@@ -207,7 +207,7 @@ def tell(folder: Path, cluster: dict[str, str], undo: ExitStack) -> None:
 def write_study(clone: Path) -> None:
     """The default study with one student, one method and one seed, and epochs enough to interrupt."""
     study = yaml.safe_load((clone / "studies" / "digits.yaml").read_text())
-    study["students"] = {"G4": study["students"]["G4"]}
+    study["students"] = {"G4": {"block": "G(4)"}}
     study["methods"] = {"at": study["methods"]["at"]}
     study["seeds"] = [0]
     study["training"]["epochs"] = EPOCHS

@@ -55,7 +55,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
     [
         ("trainin", 1, ["trainin", "unknown", "training"]),
         ("training/epoch", 3, ["training.epoch", "unknown", "batch_size"]),
-        ("students/G4/blok", "G(4)", ["students.G4.blok", "unknown", "network, block"]),
+        ("students/GN/blok", "G(4)", ["students.GN.blok", "unknown", "network, block"]),
         ("data/sized", 3, ["data.sized", "unknown", "size, test"]),
         ("training/epochs", -1, ["training.epochs", "-1", "1"]),
         (
@@ -86,7 +86,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("students/-G4", {"block": "G(4)"}, ["-G4", "start"]),
         ("methods/--help", {"at": {}}, ["--help", "start"]),
         ("study", "-a", ["study", "-a"]),
-        ("students/G4", {}, ["students.G4", "block", "network"]),
+        ("students/GN", {}, ["students.GN", "block", "network"]),
         ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
         ("methods/at/at/form", "strong", ["methods.at.at.form", "strong", "resolution-free"]),
         ("methods/none", {}, ["methods.none", "kd", "at", "hints"]),
@@ -123,7 +123,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("augment/crop_padding", 10**30, ["augment.crop_padding", 10**30, "1024"]),
         ("study", "s" * 65, ["study", "s" * 65, "64"]),
         (f"students/{'s' * 65}", {"block": "G(4)"}, ["students", "s" * 65, "64"]),
-        ("students/G4/block", f"G({'9' * 5000})", ["students.G4.block", "'G(", "255"]),
+        ("students/GN/block", f"G({'9' * 5000})", ["students.GN.block", "'G(", "255"]),
         (
             "report/published",
             f"studies/published/{'a' * 256}",
@@ -209,7 +209,7 @@ def test_a_teacher_of_the_users_own() -> None:
     given = {"model": "nets:build", "kwargs": {"width": 8}, "weights": "a.pt", "weights_sha256": "0" * 64}
     patterns = {"include": ["layer1.*"], "exclude": ["type:Stem"], "taps": ["layer1"]}
     study = parse_study(changed("teacher", {**given, **patterns, "seed": 0}))
-    assert study.teacher.name == study.network_of("G4") == "nets:build"
+    assert study.teacher.name == study.network_of("GN") == "nets:build"
     assert study.teacher.kwargs == {"width": 8}
 
 
@@ -316,5 +316,5 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
 
 def test_a_student_takes_the_teachers_network_and_the_ordinary_block_where_it_names_none() -> None:
     study = parse_study(changed("students/small", {"network": "wrn-10-1"}))
-    assert (study.network_of("G4"), study.block_of("G4")) == (study.teacher.network, "G(4)")
+    assert (study.network_of("GN"), study.block_of("GN")) == (study.teacher.network, "G(N)")
     assert (study.network_of("small"), study.block_of("small")) == ("wrn-10-1", "S")
