@@ -25,7 +25,7 @@ class TermSettings(Section):
 
 
 class KD(TermSettings):
-    """Settings of ``moonshine.distillation.kd``."""
+    """Settings of ``moonshine.distillation.losses.kd``."""
 
     form: Literal["textbook", "released"]
     temperature: Positive
@@ -33,14 +33,14 @@ class KD(TermSettings):
 
 
 class AT(TermSettings):
-    """Settings of ``moonshine.distillation.at``."""
+    """Settings of ``moonshine.distillation.losses.at``."""
 
     form: Literal["released", "paper", "resolution-free"]
     beta: NonNegative
 
 
 class Hints(TermSettings):
-    """Settings of ``moonshine.distillation.hints``: paths of layers, and the first epochs, of ``training.epochs``."""
+    """Settings of ``moonshine.distillation.losses.hints``: paths of layers, and how many of the first epochs."""
 
     hint: Text
     guided: Text
@@ -59,8 +59,8 @@ class Hints(TermSettings):
 class Method(Section):
     """A distillation loss: its terms with their settings.
 
-    The key of a term is the name of its file in ``moonshine.distillation``, of its column in a history, of its metric
-    in MLflow, and of its part in the name of the loss.
+    The key of a term is the name of its file in ``moonshine.distillation.losses``, of its column in a history, of its
+    metric in MLflow, and of its part in the name of the loss.
     """
 
     kd: KD | None = Field(None, title="knowledge distillation (KD)")

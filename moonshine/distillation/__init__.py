@@ -1,1 +1,1 @@
-"""Distillation: the losses, the taps that they read, and the warm start of a student from its teacher."""
+"""Distillation: the objective, the outputs of both networks that losses read, and the warm start of a student."""

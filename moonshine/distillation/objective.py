@@ -121,7 +121,7 @@ def phases_of(pair: Pair, method: Method, epochs: int, seed: int = 0) -> list[Ph
             Phase(
                 end,
                 {
-                    name: import_module(f"moonshine.distillation.{name}").Loss(settings, pair)
+                    name: import_module(f"moonshine.distillation.losses.{name}").Loss(settings, pair)
                     for name, settings in (part.terms if part else {}).items()
                 },
                 has_labels=end == epochs,

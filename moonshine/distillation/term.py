@@ -20,7 +20,7 @@ class Pair:
 
 
 class Term(nn.Module):
-    """One term of a loss. That of the key ``at`` in the schema is the class ``Loss`` of the file ``at.py``.
+    """One term of a loss. That of the key ``at`` in the schema is the class ``Loss`` of ``losses/at.py``.
 
     It is made from its settings and a `Pair`, which it checks and does not keep. ``student`` and ``teacher`` say what
     it needs of a forward pass of each; ``label_share`` is what it leaves of the cross-entropy. Its own parameters are

@@ -16,8 +16,8 @@ from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset
-from moonshine.distillation.at import attention_transfer
-from moonshine.distillation.kd import knowledge_distillation
+from moonshine.distillation.losses.at import attention_transfer
+from moonshine.distillation.losses.kd import knowledge_distillation
 from moonshine.distillation.objective import distillation
 from moonshine.distillation.outputs import attention_map
 from moonshine.distillation.term import Pair

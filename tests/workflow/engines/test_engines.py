@@ -111,13 +111,13 @@ def test_an_edit_of_the_study_reruns_what_used_it(
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_an_edit_of_a_loss_reruns_distillation_alone(engine: str, by_both: Path) -> None:
-    edit_code(by_both, "moonshine/distillation/at.py")
+    edit_code(by_both, "moonshine/distillation/losses/at.py")
     assert due(by_both, engine) == DISTIL | TABLES
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_an_input_with_an_old_date_and_a_deleted_result_are_noticed(engine: str, shared: Path) -> None:
-    code = shared / "moonshine/distillation/at.py"
+    code = shared / "moonshine/distillation/losses/at.py"
     before, date = code.read_bytes(), shared.stat().st_mtime - 1e6
     weights = shared / "results/tiny/students/B2/scratch/seed0/weights.safetensors"
     lost = weights.rename(shared / "lost")

@@ -66,7 +66,7 @@ class Extended(Method):
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Study:
-    file: Any = ModuleType("moonshine.distillation.squared")
+    file: Any = ModuleType("moonshine.distillation.losses.squared")
     file.Loss = Loss
     monkeypatch.setitem(sys.modules, file.__name__, file)
     monkeypatch.setitem(Method.model_fields, "squared", Extended.model_fields["squared"])

@@ -15,7 +15,7 @@ from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset
-from moonshine.distillation.hints import hint_loss
+from moonshine.distillation.losses.hints import hint_loss
 from moonshine.distillation.objective import distillation, phases_of
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import build

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moonshine.config.methods import AT
-from moonshine.distillation.at import AT_FORMS, attention_transfer
+from moonshine.distillation.losses.at import AT_FORMS, attention_transfer
 from moonshine.distillation.outputs import attention_map
 from moonshine.errors import MoonshineError
 from tests.messages import naming

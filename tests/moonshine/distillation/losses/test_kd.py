@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moonshine.config.methods import KD
-from moonshine.distillation.kd import KD_FORMS, knowledge_distillation
+from moonshine.distillation.losses.kd import KD_FORMS, knowledge_distillation
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 
