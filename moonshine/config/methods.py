@@ -27,9 +27,10 @@ class TermSettings(Section):
 class KD(TermSettings):
     """Settings of ``moonshine.distillation.losses.kd``."""
 
-    form: Literal["textbook", "released"]
+    form: Literal["textbook", "released", "unscaled"]
     temperature: Positive
     alpha: Annotated[float, Field(ge=0, le=1)]
+    standardise: bool = False
 
 
 class AT(TermSettings):

@@ -76,7 +76,7 @@ class Distillation(Objective):
             self._check(student=found.logits, teacher=wanted.logits)
             share = math.prod(term.label_share for term in phase.terms.values())
             values["ce"] = share * self.cross_entropy(found.logits, batch.labels)
-        values |= {name: term(found, wanted, batch.labels) for name, term in phase.terms.items()}
+        values |= {name: term(found, wanted, batch) for name, term in phase.terms.items()}
         return found.logits, values
 
     def _check(self, **logits: Tensor | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from moonshine.distillation.outputs import Needs, Outputs
+from moonshine.training.objective import Batch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,6 @@ class Term(nn.Module):
     teacher = Needs()
     label_share = 1.0
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Scalar, in fp32 at least, whose gradient does not reach the teacher."""
         raise NotImplementedError

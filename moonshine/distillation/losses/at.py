@@ -11,6 +11,7 @@ from moonshine.config.methods import AT
 from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
+from moonshine.training.objective import Batch
 
 PAPER_MAPS = 3
 """Number of attention maps to which the released code's beta refers (main.py: ``adjusted_beta``)."""
@@ -31,7 +32,7 @@ class Loss(Term):
         self.student = self.teacher = Needs(maps=pair.taps)
         self._settings = settings.model_dump()
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         maps = ([outputs.maps[tap] for tap in self.student.maps] for outputs in (student, teacher))
         return attention_transfer(*maps, **self._settings)
 

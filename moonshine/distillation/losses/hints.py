@@ -13,6 +13,7 @@ from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
 from moonshine.substitution.watching import record_calls
 from moonshine.training.labels import at_least_fp32
+from moonshine.training.objective import Batch
 
 BOUND = 0.05
 """The regressor's weights begin uniform within plus and minus this, as in the authors' code; its biases at 0."""
@@ -41,7 +42,7 @@ class Loss(Term):
         self.teacher, self.student = Needs(features=(settings.hint,)), Needs(features=(settings.guided,))
         self._weight = settings.weight
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ((path,), (hint,)) = self.student.features, self.teacher.features
         return self._weight * hint_loss(self.regressor(student.features[path]), teacher.features[hint])
 

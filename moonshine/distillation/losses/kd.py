@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config.methods import KD
-from moonshine.data.batches import UNLABELLED
 from moonshine.distillation.outputs import Needs, Outputs
+from moonshine.distillation.samples import mean_of_labelled, paired
 from moonshine.distillation.term import Pair, Term
-from moonshine.errors import MoonshineError
-from moonshine.training.labels import at_least_fp32
+from moonshine.training.objective import Batch
+
+LEAST_DEVIATION = 1e-6
+"""Logits that deviate less from their mean are equal but for rounding; they count as zeros, without gradient."""
 
 
 class Loss(Term):
@@ -26,10 +28,10 @@ class Loss(Term):
         self.label_share = 1 - settings.alpha
         self._settings = settings.model_dump()
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         assert student.logits is not None
         assert teacher.logits is not None
-        return knowledge_distillation(student.logits, teacher.logits, labels, **self._settings)
+        return knowledge_distillation(student.logits, teacher.logits, batch.labels, **self._settings)
 
 
 def knowledge_distillation(
@@ -40,6 +42,7 @@ def knowledge_distillation(
     form: str,
     temperature: float,
     alpha: float,
+    standardise: bool = False,
 ) -> Tensor:
     """Weighted KD loss, beside which the cross-entropy counts ``1 - alpha``: a scalar.
 
@@ -50,38 +53,39 @@ def knowledge_distillation(
     * ``released``: ``alpha * 2 T^2 * 1/(N K) sum_n KL(p_n || q_n)``, K/2 times weaker: funcs.py
       ``distillation`` of the released code averages over classes as well as over the batch. The authors' KD
       figures were made with it.
+    * ``unscaled``: ``textbook`` without T^2 (Romero et al., "FitNets", 2015, section 2.1, but for the entropy of p,
+      which has no gradient).
 
+    ``standardise``: both networks' logits are first `standardised`.
     MoonshineError for logits or labels whose shapes differ.
     """
-    if student_logits.ndim not in (2, 4) or student_logits.shape != teacher_logits.shape:
-        raise MoonshineError(
-            f"kd: student logits have shape {tuple(student_logits.shape)} and teacher logits "
-            f"{tuple(teacher_logits.shape)}; allowed: the same (N, K) or (N, K, H, W)"
-        )
-    wanted = (len(student_logits), *student_logits.shape[2:])
-    if labels.shape != wanted:
-        raise MoonshineError(
-            f"kd: labels have shape {tuple(labels.shape)}; allowed: {wanted}, one per row or pixel"
-        )
-    with torch.autocast(student_logits.device.type, enabled=False):
+    with paired("kd", student_logits, teacher_logits, labels) as (student, teacher):
+        if standardise:
+            student, teacher = standardised(student), standardised(teacher)
         pointwise = F.kl_div(
-            F.log_softmax(at_least_fp32(student_logits) / temperature, dim=1),
-            F.log_softmax(at_least_fp32(teacher_logits.detach()) / temperature, dim=1),
+            F.log_softmax(student / temperature, dim=1),
+            F.log_softmax(teacher / temperature, dim=1),
             reduction="none",
             log_target=True,
         )
-        return alpha * temperature**2 * _mean_of_labelled(KD_FORMS[form](pointwise), labels)
+        per_sample, power = KD_FORMS[form]
+        return alpha * temperature**power * mean_of_labelled(per_sample(pointwise), labels)
 
 
-KD_FORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "textbook": lambda pointwise: pointwise.sum(dim=1),
-    "released": lambda pointwise: 2 * pointwise.mean(dim=1),
+def standardised(logits: Tensor) -> Tensor:
+    """Logits (N, K, ...) of zero mean and unit variance over the classes: ``(z - mean) / sqrt(1/K sum (z - mean)^2)``.
+
+    Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024. Their code divides the sum by
+    K - 1, as if the temperature were sqrt(K / (K - 1)) times as high.
+    """
+    deviation, mean = torch.std_mean(logits, dim=1, correction=0, keepdim=True)
+    differs = deviation > LEAST_DEVIATION
+    return torch.where(differs, (logits - mean) / torch.where(differs, deviation, 1), 0)
+
+
+KD_FORMS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "textbook": (lambda pointwise: pointwise.sum(dim=1), 2),
+    "released": (lambda pointwise: 2 * pointwise.mean(dim=1), 2),
+    "unscaled": (lambda pointwise: pointwise.sum(dim=1), 0),
 }
-"""Form -> each sample's loss from the (N, K, ...) terms ``p log(p/q)``, before alpha T^2."""
-
-
-def _mean_of_labelled(samples: Tensor, labels: Tensor) -> Tensor:
-    if labels.ndim == 1:
-        return samples.mean()
-    known = labels != UNLABELLED
-    return (samples * known).sum() / known.sum().clamp(min=1)
+"""Form -> each sample's loss from the (N, K, ...) terms ``p log(p/q)``, and the power of T that multiplies it."""

@@ -27,6 +27,7 @@ from moonshine.files import read_csv, read_json
 from moonshine.structures.build import build
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.execution import Execution
+from moonshine.training.objective import Batch
 from moonshine.training.train import train
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.metrics import Metrics, RunIdentity
@@ -54,7 +55,7 @@ class Loss(Term):
         self.weight = settings.weight
         self.layer = nn.Linear(2, 2)
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         assert student.logits is not None
         assert teacher.logits is not None
         return self.weight * (self.layer(student.logits) - teacher.logits).square().mean()

@@ -40,6 +40,8 @@ def numpy_knowledge_distillation(
     kd = float(np.mean(divergences)) * temperature**2 * alpha
     if form == "released":
         kd *= 2 / student.shape[1]
+    if form == "unscaled":
+        kd /= temperature**2
     return kd
 
 
@@ -60,7 +62,7 @@ def test_knowledge_distillation_equals_the_equation(
 @pytest.mark.parametrize(
     ("form", "expected"),
     # q = 1/4 each, p = (0.7, 0.1, 0.1, 0.1): KL = 0.7 ln 2.8 + 0.3 ln 0.4; alpha T^2 = 1; 2/K = 1/2.
-    [("textbook", 0.44584637), ("released", 0.22292318)],
+    [("textbook", 0.44584637), ("released", 0.22292318), ("unscaled", 0.44584637 / 4)],
 )
 def test_knowledge_distillation_by_hand(form: str, expected: float) -> None:
     teacher = torch.tensor([[1.0, 0.0, 0.0, 0.0]]) * 2 * np.log(7.0)
