@@ -33,6 +33,30 @@ class KD(TermSettings):
     standardise: bool = False
 
 
+class Logits(TermSettings):
+    """Settings of ``moonshine.distillation.losses.logits``; ``labels`` is the share of the cross-entropy beside it."""
+
+    weight: Positive
+    labels: Annotated[float, Field(ge=0, le=1)]
+
+
+class DKD(TermSettings):
+    """Settings of ``moonshine.distillation.losses.dkd``; in the first ``warmup`` epochs its weight rises."""
+
+    temperature: Positive
+    alpha: NonNegative
+    beta: NonNegative
+    warmup: Annotated[int, Field(ge=0, le=10**7)]
+
+
+class DIST(TermSettings):
+    """Settings of ``moonshine.distillation.losses.dist``: ``beta`` weighs samples, ``gamma`` classes."""
+
+    temperature: Positive
+    beta: NonNegative
+    gamma: NonNegative
+
+
 class AT(TermSettings):
     """Settings of ``moonshine.distillation.losses.at``."""
 
@@ -65,6 +89,9 @@ class Method(Section):
     """
 
     kd: KD | None = Field(None, title="knowledge distillation (KD)")
+    logits: Logits | None = Field(None, title="logit regression")
+    dkd: DKD | None = Field(None, title="decoupled KD (DKD)")
+    dist: DIST | None = Field(None, title="relations between predictions (DIST)")
     at: AT | None = Field(None, title="attention transfer (AT)")
     hints: Hints | None = Field(None, title="hints (FitNets)")
 

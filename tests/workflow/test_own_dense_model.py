@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from moonshine.export.timings import Latency, Timing
+from moonshine.files import read_csv
 from moonshine.structures.artifacts import load
 from moonshine_workflow import cli
 from moonshine_workflow.graph import nodes, stage
@@ -35,6 +36,16 @@ STUDY = tiny.study(
         "split_seed": 0,
     },
     teacher=OWN,
+    methods={
+        "at": tiny.STUDY["methods"]["at"],
+        "all": {
+            "kd": {"form": "unscaled", "temperature": 4.0, "alpha": 0.5, "standardise": True},
+            "logits": {"weight": 0.1, "labels": 1.0},
+            "dkd": {"temperature": 4.0, "alpha": 1.0, "beta": 2.0, "warmup": 0},
+            "dist": {"temperature": 1.0, "beta": 1.0, "gamma": 1.0},
+            "at": {"form": "resolution-free", "beta": 10.0},
+        },
+    },
     students={"G4": {"block": "G(4)"}, "mix": {"mixed": {"budget": "2500 params", "candidates": 4}}},
 )
 
@@ -58,7 +69,7 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
         ("measure",),
         ("teacher",),
         ("scratch", "G4", "0"),
-        ("distil", "G4", "at", "0"),
+        ("distil", "G4", "all", "0"),
     ):
         assert run(*command) == 0
     found = laid_out("G4")
@@ -71,6 +82,8 @@ def test_it_is_laid_out_trained_and_distilled(here: Path) -> None:
     assert sum(parameter.numel() for parameter in student.parameters()) == found["parameters"]
     metrics = json.loads((here / "results/tiny/students/G4/scratch/seed0/metrics.json").read_text())
     assert "miou_pct" in metrics["test"]
+    (*_, row) = read_csv(here / "results/tiny/students/G4/all/seed0/history.csv")
+    assert all(float(row[name]) > 0 for name in ("ce", *STUDY["methods"]["all"]))
 
 
 def timed(

@@ -89,7 +89,24 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("students/GN", {}, ["students.GN", "block", "network"]),
         ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
         ("methods/at/at/form", "strong", ["methods.at.at.form", "strong", "resolution-free"]),
-        ("methods/none", {}, ["methods.none", "kd", "at", "hints"]),
+        ("methods/none", {}, ["methods.none", "kd", "logits", "dkd", "dist", "at", "hints"]),
+        (
+            "methods/at/kd",
+            {"form": "textbook", "temperature": 0, "alpha": 0.9},
+            ["methods.at.kd.temperature", 0],
+        ),
+        (
+            "methods/at/dkd",
+            {"temperature": 0.0, "alpha": 1.0, "beta": 8.0, "warmup": 0},
+            ["methods.at.dkd.temperature", "0.0", "greater"],
+        ),
+        (
+            "methods/at/dist",
+            {"temperature": -1.0, "beta": 1.0, "gamma": 1.0},
+            ["methods.at.dist.temperature", "-1.0", "greater"],
+        ),
+        ("methods/at/logits", {"weight": 1.0}, ["methods.at.logits.labels", "missing"]),
+        ("methods/at/logits", {"weight": 0.0, "labels": 2.0}, ["methods.at.logits.labels", "2.0", "1"]),
         (
             "methods/at/hints",
             {"hint": "stage2", "guided": "stage2", "epochs": 60, "weight": 1.0},
