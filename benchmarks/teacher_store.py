@@ -27,7 +27,7 @@ from moonshine.config.methods import Method
 from moonshine.config.training import Runtime, Training
 from moonshine.data.store import Dataset, Split
 from moonshine.distillation.objective import distillation
-from moonshine.distillation.outputs import Needs, Outputs, TeacherOutputs
+from moonshine.distillation.outputs import MapOf, Needs, Outputs, TeacherOutputs
 from moonshine.distillation.teacher_store.store import Schedule, Store
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
@@ -78,7 +78,7 @@ def ways(
     split = Split(images, torch.randint(10, (steps * batch,)))
     dataset = Dataset("noise", split, None, split, (0.5,) * 3, (0.25,) * 3, 10, tuple("abcdefghij"))
     teacher = build(network, "S")
-    kept = Needs(logits=method == "kd", maps=teacher.taps if method == "at" else ())
+    kept = Needs(logits=method == "kd", maps=tuple(map(MapOf, teacher.taps)) if method == "at" else ())
     stores = {
         "teacher": None,
         "store": Store(folder, 10**12, Schedule("noise", "here", kept, 1, steps), ()),

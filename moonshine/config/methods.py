@@ -58,10 +58,12 @@ class DIST(TermSettings):
 
 
 class AT(TermSettings):
-    """Settings of ``moonshine.distillation.losses.at``."""
+    """Settings of ``moonshine.distillation.losses.at``; ``map`` and the exponent ``p`` say which attention map."""
 
     form: Literal["released", "paper", "resolution-free"]
     beta: NonNegative
+    map: Literal["mean", "sum", "max"] = "mean"
+    p: Annotated[float, Field(ge=1, le=8)] = 2.0
 
 
 class Hints(TermSettings):

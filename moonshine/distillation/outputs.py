@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,20 @@ from moonshine.training.labels import at_least_fp32
 from moonshine.training.objective import Batch
 
 
+class MapOf(NamedTuple):
+    """The attention map of a module's output, by its path; ``kind`` and ``p`` as in `attention_map`."""
+
+    path: str
+    kind: str = "mean"
+    p: float = 2.0
+
+
 @dataclass(frozen=True)
 class Needs:
-    """What is needed of a forward pass: logits, and attention maps and features by the path of their module."""
+    """What is needed of a forward pass: logits, attention maps, and features by the path of their module."""
 
     logits: bool = False
-    maps: tuple[str, ...] = ()
+    maps: tuple[MapOf, ...] = ()
     features: tuple[str, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
@@ -41,7 +50,7 @@ class Needs:
     @property
     def paths(self) -> tuple[str, ...]:
         """Modules whose output is read."""
-        return tuple(dict.fromkeys(self.maps + self.features))
+        return tuple(dict.fromkeys([*(each.path for each in self.maps), *self.features]))
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Outputs:
     """What a forward pass gave, as `Needs` names it; logits in fp32 at least, None where it ended before them."""
 
     logits: Tensor | None = None
-    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    maps: Mapping[MapOf, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -73,24 +82,36 @@ def rounded(outputs: Outputs) -> Outputs:
     return replace(
         outputs,
         logits=None if outputs.logits is None else in_half(outputs.logits),
-        maps={path: in_half(values) for path, values in outputs.maps.items()},
+        maps={each: in_half(values) for each, values in outputs.maps.items()},
     )
 
 
-def attention_map(activation: Tensor) -> Tensor:
+def attention_map(activation: Tensor, kind: str = "mean", p: float = 2.0) -> Tensor:
     """Where a network looks: the energy of an activation at each pixel, (N, C, H, W) -> (N, H, W).
 
-    ``f(A) = m / ||m||_2`` for each sample, with ``m = mean over channels of A^2``. An activation that is zero
-    everywhere gives a map of zeros with zero gradient. In fp32 at least.
-    Source: funcs.py ``at`` of the released code; Zagoruyko & Komodakis (2017), F_sum^2 up to a constant.
+    ``f(A) = m / ||m||_2`` for each sample, with m the mean, the sum or the maximum over channels of ``|A|^p``, p >= 1.
+    Mean and sum are the same map but for rounding. Channels that share the maximum share its gradient. A norm below
+    1e-12 counts as that: an activation that is zero everywhere gives a map of zeros with zero gradient. In fp32 at
+    least.
+    Source: Zagoruyko & Komodakis (2017), section 3.1: F_sum^p and F_max^p; the released code's ``at`` in funcs.py
+    has the mean and p = 2.
     """
     if activation.ndim != 4:
         raise MoonshineError(
             f"attention map: the activation has shape {tuple(activation.shape)}; allowed: (N, C, H, W)"
         )
     with torch.autocast(activation.device.type, enabled=False):
-        energy = at_least_fp32(activation).square().mean(dim=1)
+        values = at_least_fp32(activation)
+        energy = MAP_KINDS[kind](values.square() if p == 2 else values.abs().pow(p))
         return F.normalize(energy.flatten(1), dim=1).view(energy.shape)
+
+
+MAP_KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda powers: powers.mean(dim=1),
+    "sum": lambda powers: powers.sum(dim=1),
+    "max": lambda powers: powers.amax(dim=1),
+}
+"""Kind of attention map -> what it makes of the powers of an activation, (N, C, H, W) -> (N, H, W)."""
 
 
 @contextmanager
@@ -119,7 +140,7 @@ def reading(
                 logits, found = None, dict(zip(needs.features, (output for _, output in passed), strict=True))
             return Outputs(
                 logits,
-                {path: attention_map(found[path]) for path in needs.maps},
+                {each: attention_map(found[each.path], each.kind, each.p) for each in needs.maps},
                 {path: found[path] for path in needs.features},
             )
 

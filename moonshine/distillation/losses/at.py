@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from moonshine.config.methods import AT
-from moonshine.distillation.outputs import Needs, Outputs
+from moonshine.distillation.outputs import MapOf, Needs, Outputs
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
 from moonshine.training.objective import Batch
@@ -29,12 +29,13 @@ class Loss(Term):
             raise MoonshineError(
                 "taps: none given, and the teacher has no attribute 'taps'; name the modules to transfer"
             )
-        self.student = self.teacher = Needs(maps=pair.taps)
-        self._settings = settings.model_dump()
+        maps = tuple(MapOf(tap, settings.map, settings.p) for tap in pair.taps)
+        self.student = self.teacher = Needs(maps=maps)
+        self._form, self._beta = settings.form, settings.beta
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        maps = ([outputs.maps[tap] for tap in self.student.maps] for outputs in (student, teacher))
-        return attention_transfer(*maps, **self._settings)
+        maps = ([outputs.maps[each] for each in self.student.maps] for outputs in (student, teacher))
+        return attention_transfer(*maps, form=self._form, beta=self._beta)
 
 
 def attention_transfer(
@@ -43,7 +44,7 @@ def attention_transfer(
     """Weighted attention-transfer loss between paired maps, ``beta * L_form``: a scalar.
 
     ``student`` and ``teacher`` hold one `attention_map` (N, H, W) per tap, in the same order. With n maps of H_i x W_i
-    pixels and ``d_i = student_i - teacher_i``:
+    pixels and ``d_i = student_i - teacher_i``, whatever the kind of map:
 
     * ``released``: ``3/n * sum_i mean_{sample, pixel} d_i^2``, as the released code computes it. At the same
       beta it weakens as maps grow (64 times from 32x32 to 256x256) and strengthens as they shrink.

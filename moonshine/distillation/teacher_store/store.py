@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from moonshine.distillation.outputs import Needs, Outputs, TeacherOutputs
+from moonshine.distillation.outputs import MapOf, Needs, Outputs, TeacherOutputs
 from moonshine.distillation.teacher_store.epoch_file import HEADER, EpochFile, open_epoch
 from moonshine.errors import MoonshineError
 from moonshine.training.objective import Batch
@@ -114,9 +114,7 @@ class Store:
             tensors = {name: tensor.to(batch.images.device).float() for name, tensor in load(found).items()}
             if any(len(tensor) != len(batch.images) for tensor in tensors.values()):
                 raise MoonshineError("wrong batch size")
-            outputs = Outputs(
-                tensors.get("logits"), {path: tensors[f"map {path}"] for path in self.kept.maps}
-            )
+            outputs = Outputs(tensors.get("logits"), {each: tensors[_name(each)] for each in self.kept.maps})
         except (OSError, MoonshineError, SafetensorError, KeyError) as error:
             logger.warning("%s: damaged (%s); computed again", file.path, error)
             self._discard()
@@ -128,7 +126,7 @@ class Store:
         """Append outputs to the epoch, in half precision where that is exact."""
         file = self._file
         assert file
-        named = {f"map {path}": values for path, values in outputs.maps.items()}
+        named = {_name(each): values for each, values in outputs.maps.items()}
         if outputs.logits is not None:
             named["logits"] = outputs.logits
         content = save({name: _exact(values.cpu()) for name, values in named.items()})
@@ -177,6 +175,10 @@ class Store:
         elif self._file:
             self._file.close()
             self._file = None
+
+
+def _name(each: MapOf) -> str:
+    return f"{each.kind} map {each.p} {each.path}"
 
 
 def _exact(values: Tensor) -> Tensor:

@@ -89,6 +89,9 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("students/GN", {}, ["students.GN", "block", "network"]),
         ("students/scratch", {"block": "G(4)"}, ["students.scratch", "reserved"]),
         ("methods/at/at/form", "strong", ["methods.at.at.form", "strong", "resolution-free"]),
+        ("methods/at/at/map", "median", ["methods.at.at.map", "median", "mean", "sum", "max"]),
+        ("methods/at/at/p", 0, ["methods.at.at.p", "0", "greater", "1"]),
+        ("methods/at/at/p", -2.0, ["methods.at.at.p", "-2.0", "greater", "1"]),
         ("methods/none", {}, ["methods.none", "kd", "logits", "dkd", "dist", "at", "hints"]),
         (
             "methods/at/kd",

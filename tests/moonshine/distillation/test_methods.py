@@ -24,7 +24,7 @@ TERMS: dict[str, dict[str, Any]] = {
     "logits": {"weight": 0.1, "labels": 0.5},
     "dkd": {"temperature": 4.0, "alpha": 1.0, "beta": 2.0, "warmup": 0},
     "dist": {"temperature": 1.0, "beta": 1.0, "gamma": 1.0},
-    "at": {"form": "paper", "beta": 1.0},
+    "at": {"form": "paper", "beta": 1.0, "map": "max", "p": 1},
 }
 TAPS = ("1.conv1", "1.maxpool")
 Networks = tuple[nn.Module, nn.Module]

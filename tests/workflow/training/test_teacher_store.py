@@ -53,6 +53,10 @@ def test_one_node_runs_the_teacher_and_all_have_the_same_results(
     assert saved(json.loads(node.timings.read_text()) for node in distilled) in capsys.readouterr().out
 
 
+AT = tiny.STUDY["methods"]["at"]["at"]
+MAPS: list[dict[str, Any]] = [{"map": "max"}, {"p": 1.0}]
+
+
 def what(seed: int = 0, teacher: str = "1", data: str = "1", **changes: Any) -> str | None:
     """The address of a study's outputs; ``changes`` are keys of its sections."""
     content = tiny.study(seeds=[0, 1])
@@ -85,6 +89,7 @@ def test_an_address_differs_with_all_that_outputs_depend_on(
         what(augment={"flip": True}),
         what(training={"batch_size": 8}),
         what(methods={"kd": tiny.STUDY["methods"]["kd"]}),
+        *(what(methods={**tiny.STUDY["methods"], "at": {"at": {**AT, **change}}}) for change in MAPS),
     ]
     structure.write_text("{ }")
     others.append(what())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moonshine.config.methods import AT
 from moonshine.distillation.losses.at import AT_FORMS, attention_transfer
-from moonshine.distillation.outputs import attention_map
+from moonshine.distillation.outputs import MAP_KINDS, attention_map
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 
@@ -173,8 +173,42 @@ def test_at_is_fp32_under_autocast(form: str) -> None:
     assert from_half.item() == expected.item()
 
 
-def test_the_schema_offers_every_form() -> None:
+@pytest.mark.parametrize("kind", MAP_KINDS)
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 4.0])
+def test_a_map_of_each_kind_equals_the_equation(kind: str, p: float) -> None:
+    (activation,) = activations(3, [(2, 3, 4, 5)])
+    reduce: Any = {"mean": np.mean, "sum": np.sum, "max": np.max}[kind]
+    for sample, found in zip(activation.numpy(), attention_map(activation, kind, p).numpy(), strict=True):
+        energy = reduce(np.abs(sample) ** p, axis=0)
+        np.testing.assert_allclose(found, energy / np.sqrt((energy**2).sum()), rtol=1e-12)
+    activation.requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: attention_map(given, kind, p), activation)
+
+
+@pytest.mark.parametrize("kind", MAP_KINDS)
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 8.0])
+def test_maps_behind_a_relu_have_finite_gradients(kind: str, p: float) -> None:
+    """Where all channels of a pixel are 0, or share the maximum; and where nothing is left at all."""
+    activation = torch.tensor([[[[3.0, 0.0], [1.0, 0.0]], [[3.0, 0.0], [0.0, 2.0]]], [[[0.0] * 2] * 2] * 2])
+    activation.requires_grad_()
+    attention_map(activation, kind, p)[0, 1].sum().backward()
+    found = gradient(activation)
+    assert found.isfinite().all()
+    assert not found[1].any()
+    assert not found[0, :, 0, 1].any()
+    assert found[0, 0, 0, 0] == found[0, 1, 0, 0] != 0
+
+
+def test_the_usual_map_has_the_same_bits_however_it_is_named() -> None:
+    (activation,) = activations(4, [(2, 3, 4, 5)], torch.float32)
+    expected = torch.nn.functional.normalize(activation.square().mean(1).flatten(1), dim=1).view(2, 4, 5)
+    assert torch.equal(attention_map(activation), expected)
+    assert torch.equal(attention_map(activation, "mean", 2), expected)
+
+
+def test_the_schema_offers_every_form_and_map() -> None:
     assert get_args(AT.model_fields["form"].annotation) == tuple(AT_FORMS)
+    assert get_args(AT.model_fields["map"].annotation) == tuple(MAP_KINDS)
 
 
 @pytest.mark.parametrize(

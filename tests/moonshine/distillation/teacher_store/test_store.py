@@ -18,7 +18,7 @@ from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset
 from moonshine.distillation.objective import distillation
-from moonshine.distillation.outputs import Needs, Outputs, rounded
+from moonshine.distillation.outputs import MapOf, Needs, Outputs, rounded
 from moonshine.distillation.teacher_store.store import Schedule, Store
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
@@ -28,7 +28,8 @@ from moonshine.training.objective import Batch
 from moonshine.training.train import Observer, train
 
 TAPS = ("stage1", "stage3")
-KEPT = Needs(logits=True, maps=TAPS)
+MAPS = (*map(MapOf, TAPS), MapOf("stage1", "max", 1.0))
+KEPT = Needs(logits=True, maps=MAPS)
 METHODS = {
     "kd": {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}},
     "at": {"at": {"form": "resolution-free", "beta": 1000.0}},
@@ -201,7 +202,7 @@ def test_two_at_once_share_one_pass_of_the_teacher(tmp_path: Path) -> None:
     def compute(batch: Batch, needs: Needs) -> Outputs:
         time.sleep(0.01)
         computed.append((batch.epoch, batch.step))
-        return Outputs(batch.images.mean((1, 2, 3))[:, None], dict.fromkeys(TAPS, batch.images[:, 0]))
+        return Outputs(batch.images.mean((1, 2, 3))[:, None], dict.fromkeys(MAPS, batch.images[:, 0]))
 
     def node(used: Store, found: list[Outputs]) -> None:
         with used.cached(compute) as outputs:
@@ -224,7 +225,7 @@ def test_two_at_once_share_one_pass_of_the_teacher(tmp_path: Path) -> None:
         assert one.logits is not None
         assert other.logits is not None
         assert torch.equal(one.logits, other.logits)
-        assert all(torch.equal(one.maps[path], other.maps[path]) for path in TAPS)
+        assert all(torch.equal(one.maps[each], other.maps[each]) for each in MAPS)
 
 
 def test_features_are_left_to_the_teacher(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_features_are_left_to_the_teacher(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", [[0.1, -3.0], [7e4, 0.1], [float("nan"), 1.0], [float("inf"), 1e-9]])
 def test_what_is_read_has_the_bits_of_what_was_computed(values: list[float], tmp_path: Path) -> None:
     """Values beyond half precision, too, which are kept as they are."""
-    computed = rounded(Outputs(torch.tensor([values]), {path: torch.ones(1, 2, 2) / 3 for path in TAPS}))
+    computed = rounded(Outputs(torch.tensor([values]), {path: torch.ones(1, 2, 2) / 3 for path in MAPS}))
     assert computed.logits is not None
     assert computed.logits.dtype == torch.float32
     assert (computed.logits[0, 0].item() == 7e4) == (values[0] == 7e4)
@@ -258,4 +259,4 @@ def test_what_is_read_has_the_bits_of_what_was_computed(values: list[float], tmp
     for each in found:
         assert each.logits is not None
         assert each.logits.numpy().tobytes() == computed.logits.numpy().tobytes()
-        assert all(torch.equal(each.maps[path], computed.maps[path]) for path in TAPS)
+        assert all(torch.equal(each.maps[path], computed.maps[path]) for path in MAPS)

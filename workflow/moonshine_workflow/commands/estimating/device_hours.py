@@ -80,7 +80,8 @@ def share_kept(study: Study, size: DatasetSize, teacher: StudyStructure) -> floa
     if kept == Needs():
         return 0.0
     logits = size.classes * (height * width if study.data.is_dense else 1) if kept.logits else 0
-    values = logits + sum(math.prod(area) for area in tap_sizes(network, kept.maps, shape).values())
+    areas = tap_sizes(network, kept.paths, shape)
+    values = logits + sum(math.prod(areas[each.path]) for each in kept.maps)
     schedule = 2 * values * size.train * study.training.epochs
     bound = study.runtime.teacher_store_bytes
     return min(1.0, bound / (schedule * len(study.seeds))) if bound >= LEAST_SHARE * schedule else 0.0
