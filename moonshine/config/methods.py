@@ -23,6 +23,11 @@ class TermSettings(Section):
         """Whether settings are paths of layers, which are looked up in the networks before anything trains."""
         return False
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether its gradient is a second derivative of the student, by its input too: of one label per image."""
+        return False
+
 
 class KD(TermSettings):
     """Settings of ``moonshine.distillation.losses.kd``."""
@@ -66,6 +71,16 @@ class AT(TermSettings):
     p: Annotated[float, Field(ge=1, le=8)] = 2.0
 
 
+class GradientAT(TermSettings):
+    """Settings of ``moonshine.distillation.losses.gradient_at``."""
+
+    beta: NonNegative
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return True
+
+
 class Hints(TermSettings):
     """Settings of ``moonshine.distillation.losses.hints``: paths of layers, and how many of the first epochs."""
 
@@ -95,6 +110,7 @@ class Method(Section):
     dkd: DKD | None = Field(None, title="decoupled KD (DKD)")
     dist: DIST | None = Field(None, title="relations between predictions (DIST)")
     at: AT | None = Field(None, title="attention transfer (AT)")
+    gradient_at: GradientAT | None = Field(None, title="gradient-based attention transfer (gradient AT)")
     hints: Hints | None = Field(None, title="hints (FitNets)")
 
     @property

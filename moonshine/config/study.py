@@ -103,6 +103,22 @@ class Study(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _differentiates_once(self) -> Study:
+        """Refuse what has no second derivative beside terms that need one."""
+        refused = {
+            "runtime.compile: found true; allowed: false": self.runtime.compile,
+            "training.sync_batch_norm: found true; allowed: false": self.training.sync_batch_norm,
+            f"data.name: found {self.data.name}; allowed: data with one label per image": self.data.is_dense,
+        }
+        for name, method in self.methods.items():
+            for term, settings in method.terms.items():
+                for found in [
+                    found for found, is_so in refused.items() if is_so and settings.differentiates_twice
+                ]:
+                    raise ValueError(f"{found}, beside methods.{name}.{term}, which differentiates twice")
+        return self
+
     def network_of(self, student: str) -> str:
         """The network a student is made from: its own, else the teacher's."""
         return self.students[student].network or self.teacher.name

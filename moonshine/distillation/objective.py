@@ -19,6 +19,7 @@ from moonshine.distillation.outputs import Needs, Read, TeacherOutputs, reading
 from moonshine.distillation.teacher import teacher_outputs
 from moonshine.distillation.teacher_store.store import Store
 from moonshine.distillation.term import Pair, Term
+from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
 from moonshine.training.labels import check_no_probabilities
 from moonshine.training.objective import Batch, Objective, Terms
@@ -69,7 +70,7 @@ class Distillation(Objective):
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
         phase = next(phase for phase in self._phases if batch.epoch < phase.end)
         wanted = self._teacher(batch, phase.teacher)
-        found = self._student(network, batch.images, phase.student)
+        found = self._student(network, batch, phase.student)
         values = {}
         if phase.has_labels:
             assert found.logits is not None
@@ -101,10 +102,15 @@ def distillation(
 
     Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``class_weights`` (K,)
     weigh the cross-entropy; ``seed`` initialises what terms train; ``store`` keeps the teacher's outputs for the
-    schedule of this training, which gives the same bits. MoonshineError as each term says.
+    schedule of this training, which gives the same bits. MoonshineError as each term says, and for a compiled network
+    that a term would differentiate twice.
     """
     phases = phases_of(pair, method, epochs, seed)
     whole = phases[-1]  # those before it end at a layer
+    if execution.compile and whole.student.input_gradient:
+        raise MoonshineError(
+            f"compile: found true; {method.loss} differentiates twice, which no compiled network can; allowed: false"
+        )
     with (
         teacher_outputs(pair.teacher, whole.teacher, execution, pair.input_shape, store) as teacher,
         reading(pair.student, whole.student, execution, pair.input_shape) as student,

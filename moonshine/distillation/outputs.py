@@ -29,23 +29,26 @@ class MapOf(NamedTuple):
 
 @dataclass(frozen=True)
 class Needs:
-    """What is needed of a forward pass: logits, attention maps, and features by the path of their module."""
+    """What is needed of a network: logits, attention maps, features by the path of their module, input gradients."""
 
     logits: bool = False
     maps: tuple[MapOf, ...] = ()
     features: tuple[str, ...] = ()
+    input_gradient: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             self.logits or other.logits,
             tuple(dict.fromkeys(self.maps + other.maps)),
             tuple(dict.fromkeys(self.features + other.features)),
+            self.input_gradient or other.input_gradient,
         )
 
     def is_within(self, other: Needs) -> bool:
         """Whether what ``other`` asks for has all of this."""
         pairs = ((self.maps, other.maps), (self.features, other.features))
-        return self.logits <= other.logits and all(set(own) <= set(theirs) for own, theirs in pairs)
+        has_rest = self.logits <= other.logits and self.input_gradient <= other.input_gradient
+        return has_rest and all(set(own) <= set(theirs) for own, theirs in pairs)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -60,10 +63,11 @@ class Outputs:
     logits: Tensor | None = None
     maps: Mapping[MapOf, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    input_gradient: Tensor | None = None
 
 
-Read = Callable[[nn.Module, Tensor, Needs], Outputs]
-"""Runs a network, or a compiled or wrapped form of it, on images (N, C, H, W)."""
+Read = Callable[[nn.Module, Batch, Needs], Outputs]
+"""Runs a network, or a compiled or wrapped form of it, on a batch."""
 
 TeacherOutputs = Callable[[Batch, Needs], Outputs]
 """Outputs of the teacher, without gradients. A batch says at which epoch and step it comes."""
@@ -114,6 +118,23 @@ MAP_KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 """Kind of attention map -> what it makes of the powers of an activation, (N, C, H, W) -> (N, H, W)."""
 
 
+def _with_input_gradient(forward: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of images, and the gradient of the sum of their cross-entropies with respect to each, (N, C, H, W).
+
+    In fp32, whatever the autocast. Both can be differentiated once more where gradients are enabled. In training mode
+    batch norm lets each image's loss depend on the others, so that its gradient is not of its own loss alone.
+    """
+    if labels.ndim != 1:
+        raise MoonshineError(f"input gradients: found labels {tuple(labels.shape)}; allowed: one per image")
+    trains = torch.is_grad_enabled()
+    with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        inputs = images.detach().requires_grad_()
+        logits = at_least_fp32(forward(inputs.clone()))  # a network may write into its input
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, inputs, create_graph=trains)
+    return logits, gradient
+
+
 @contextmanager
 def reading(
     network: nn.Module, needs: Needs, execution: Execution, input_shape: tuple[int, ...]
@@ -129,19 +150,24 @@ def reading(
         layout = execution.suiting(network, input_shape).memory_format
         copied |= overwritten(network, needs.paths, torch.zeros(1, *input_shape, device=execution.device))
 
-        def read(forward: nn.Module, images: Tensor, needs: Needs) -> Outputs:
-            images = images.contiguous(memory_format=layout)
-            if needs.logits or needs.maps:
+        def read(forward: nn.Module, batch: Batch, needs: Needs) -> Outputs:
+            images = batch.images.contiguous(memory_format=layout)
+            logits = gradient = None
+            found = recorded
+            if needs.input_gradient:
+                logits, gradient = _with_input_gradient(forward, images, batch.labels)
+            elif needs.logits or needs.maps:
                 # once for all terms, so that their gradients add up in fp32 too
-                logits, found = at_least_fp32(forward(images)), recorded
+                logits = at_least_fp32(forward(images))
             else:
                 layers = [network.get_submodule(path) for path in needs.features]
                 passed = run_to(network, [images], {}, layers)
-                logits, found = None, dict(zip(needs.features, (output for _, output in passed), strict=True))
+                found = dict(zip(needs.features, (output for _, output in passed), strict=True))
             return Outputs(
                 logits,
                 {each: attention_map(found[each.path], each.kind, each.p) for each in needs.maps},
                 {path: found[path] for path in needs.features},
+                gradient,
             )
 
         yield read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ def teacher_outputs(
             if needs == Needs():
                 return Outputs()
             # of a copy, since a network may write into its input
-            return rounded(read(teacher, batch.images.clone(), needs))
+            return rounded(read(teacher, replace(batch, images=batch.images.clone()), needs))
 
         yield held.enter_context(store.cached(outputs)) if store else outputs
 

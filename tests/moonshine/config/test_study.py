@@ -18,6 +18,8 @@ from tests.messages import naming
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").read_text())
 MISSING = object()
+MAPS = {"name": "generated", "kind": "maps", "classes": 3, "size": 16, "train": 8, "test": 4, "seed": 0,
+        "validation": 0.0, "split_seed": 0}  # fmt: skip
 RESIZED_CROP = {"scale": [0.08, 1.0], "ratio": [0.75, 1.3333]}
 
 
@@ -92,7 +94,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("methods/at/at/map", "median", ["methods.at.at.map", "median", "mean", "sum", "max"]),
         ("methods/at/at/p", 0, ["methods.at.at.p", "0", "greater", "1"]),
         ("methods/at/at/p", -2.0, ["methods.at.at.p", "-2.0", "greater", "1"]),
-        ("methods/none", {}, ["methods.none", "kd", "logits", "dkd", "dist", "at", "hints"]),
+        ("methods/none", {}, ["methods.none", "kd", "logits", "dkd", "dist", "at", "gradient_at", "hints"]),
         (
             "methods/at/kd",
             {"form": "textbook", "temperature": 0, "alpha": 0.9},
@@ -218,6 +220,22 @@ RIVAL = {"rival": {"scale": "width", "budget": "1MB"}}
 def test_a_teacher_that_is_not_one_network(teacher: dict[str, Any], said: list[object]) -> None:
     with pytest.raises(MoonshineError, match=naming("teacher", *said)):
         parse_study(changed("teacher", {**teacher, "seed": 0}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("runtime/compile", True, ["runtime.compile", "true", "false", "methods.at.gradient_at"]),
+        ("training/sync_batch_norm", True, ["training.sync_batch_norm", "true", "false"]),
+        ("data", MAPS, ["data.name", "generated", "one label per image"]),
+    ],
+)
+def test_what_cannot_be_differentiated_twice(path: str, value: Any, said: list[object]) -> None:
+    content = changed(path, value)
+    parse_study(content)
+    content["methods"]["at"]["gradient_at"] = {"beta": 1.0}
+    with pytest.raises(MoonshineError, match=naming(*said)):
+        parse_study(content)
 
 
 def test_a_teacher_with_the_weights_that_torchvision_publishes() -> None:

@@ -25,6 +25,7 @@ TERMS: dict[str, dict[str, Any]] = {
     "dkd": {"temperature": 4.0, "alpha": 1.0, "beta": 2.0, "warmup": 0},
     "dist": {"temperature": 1.0, "beta": 1.0, "gamma": 1.0},
     "at": {"form": "paper", "beta": 1.0, "map": "max", "p": 1},
+    "gradient_at": {"beta": 0.1},
 }
 TAPS = ("1.conv1", "1.maxpool")
 Networks = tuple[nn.Module, nn.Module]

@@ -42,7 +42,8 @@ RECIPE: dict[str, Any] = {
     "schedule": {"kind": "one-cycle", "warmup": 0.3, "start": 0.1, "end": 0.01},
     "precision": "fp32",
 }
-AT = {"at": {"form": "paper", "beta": 1.0}}
+DIST = {"temperature": 1.0, "beta": 0.5, "gamma": 0.5}
+AT = {"at": {"form": "paper", "beta": 1.0}, "gradient_at": {"beta": 0.1}, "dist": DIST}
 HINTS = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 0.1}}
 """In the first epoch parameters behind stage2 have no gradient, and later the regressor has none."""
 AUGMENT = Augment(crop_padding=1, flip=True)

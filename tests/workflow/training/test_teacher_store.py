@@ -106,6 +106,7 @@ def test_a_study_without_a_use_for_a_store_has_none(tmp_path: Path, monkeypatch:
     hints = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 1.0}}
     assert what(runtime={"teacher_store": 0}) is None
     assert what(methods={"hints": hints}) is None
+    assert what(methods={"gradient": {"gradient_at": {"beta": 1.0}}}) is None
 
 
 def test_the_way_of_computing_is_a_part_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

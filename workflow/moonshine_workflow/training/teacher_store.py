@@ -58,4 +58,4 @@ def kept_of(study: Study, pair: Pair) -> Needs:
     epochs = study.training.epochs
     lasting = [losses.phases(epochs)[-1][1] for losses in study.methods.values()]
     needs = [phases_of(pair, losses, epochs)[-1].teacher for losses in lasting if losses]
-    return reduce(or_, (each for each in needs if not each.features), Needs())
+    return reduce(or_, (each for each in needs if not (each.features or each.input_gradient)), Needs())

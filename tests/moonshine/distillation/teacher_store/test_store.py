@@ -34,6 +34,7 @@ METHODS = {
     "kd": {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}},
     "at": {"at": {"form": "resolution-free", "beta": 1000.0}},
 }
+GRADIENT = {"gradient": {"gradient_at": {"beta": 1.0}, **METHODS["kd"], **METHODS["at"]}}
 EPOCHS, STEPS = 3, 3
 EVERYTHING = 10**9
 
@@ -66,7 +67,7 @@ def trained(stripes: Dataset, training: Training, augment: Augment, execution: E
         torch.manual_seed(0)
         teacher, student = build("wrn-10-1", "S", 2, 1), build("wrn-10-1", block, 2, 1)
         pair = Pair(student, teacher, TAPS, (1, 8, 8))
-        loss = Method.model_validate(METHODS[method])
+        loss = Method.model_validate((METHODS | GRADIENT)[method])
         with distillation(pair, loss, EPOCHS, execution, store=used) as objective:
             train(student, objective, stripes, training, augment, execution, seed=0, **more)
         return torch.cat([weights.detach().flatten() for weights in student.parameters()])
@@ -226,6 +227,14 @@ def test_two_at_once_share_one_pass_of_the_teacher(tmp_path: Path) -> None:
         assert other.logits is not None
         assert torch.equal(one.logits, other.logits)
         assert all(torch.equal(one.maps[each], other.maps[each]) for each in MAPS)
+
+
+def test_a_method_with_input_gradients_leaves_the_store_alone(trained: Any, tmp_path: Path) -> None:
+    plain = trained(None, "gradient")
+    trained(open_store(tmp_path), "kd")
+    unused = open_store(tmp_path)
+    assert torch.equal(trained(unused, "gradient"), plain)
+    assert unused.counts == {"read": 0, "computed": 0, "bytes": 0}
 
 
 def test_features_are_left_to_the_teacher(tmp_path: Path) -> None:
