@@ -52,11 +52,10 @@ def _save(arguments: argparse.Namespace) -> int:
 
 
 def _quote(arguments: argparse.Namespace) -> int:
-    from moonshine_workflow.records.documents import documents, rewritten
+    from moonshine_workflow.records.documents import documents, pictures, rewritten
 
-    for path in documents(Path()):
-        text = rewritten(path)
-        if text != path.read_text(encoding="utf-8"):
+    for path, text in ({path: rewritten(path) for path in documents(Path())} | pictures(Path())).items():
+        if not path.is_file() or text != path.read_text(encoding="utf-8"):
             write_bytes(path, text.encode())
             print(path)
     return 0

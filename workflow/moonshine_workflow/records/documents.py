@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
+from moonshine_workflow.records.pictures import pareto_svg, picture_of
 from moonshine_workflow.records.quotes import PARTS
 from moonshine_workflow.records.record import RECORDS, find_record
 from moonshine_workflow.records.unpack import recorded_results
@@ -23,6 +24,16 @@ _MARKED = re.compile(r"<!-- record (\S+) ([^>]+) -->(.*?)<!-- end -->", re.DOTAL
 def documents(root: Path) -> list[Path]:
     """Return the documents of a repository that may quote records."""
     return [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
+
+
+def pictures(root: Path) -> dict[Path, str]:
+    """Return the figures that the documents of a repository quote, by their file, as SVG. Errors as for `rewritten`."""
+    marked = (_MARKED.findall(path.read_text(encoding="utf-8")) for path in documents(root))
+    found = {}
+    for study in {study for parts in marked for study, what, _ in parts if what == "pareto"}:
+        with recorded_results(find_record(study, root / RECORDS)) as results:
+            found[root / picture_of(study)] = pareto_svg(results)[0]
+    return found
 
 
 def rewritten(path: Path, records: Path = RECORDS) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from moonshine.errors import MoonshineError
+from moonshine_workflow.records.pictures import pareto_svg, picture_of
 from moonshine_workflow.report.markup import interval, listed, number, plural
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.records import Difference, MethodError
@@ -124,8 +125,14 @@ def answer(results: Results) -> str:
     return f"Under {listed(shipped.budgets)}, ship {results.labels[chosen.student]} {how}: {found} {instead}."
 
 
+def pareto(results: Results) -> str:
+    """Return the figure of error against size, which `pareto_svg` draws, with what it says."""
+    return f"![{pareto_svg(results)[1]}]({picture_of(results.study)})"
+
+
 PARTS: dict[str, Callable[..., str]] = {
-    part.__name__: part for part in (setting, errors, pooled, difference, error, machine, files, answer)
+    part.__name__: part
+    for part in (setting, errors, pooled, difference, error, machine, files, answer, pareto)
 }
 
 
