@@ -53,7 +53,9 @@ def results(root, **changes):
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
-    return chart_of(pareto_chart(results(tmp_path_factory.mktemp("chart"), ship=SHIP)).html)
+    with pytest.MonkeyPatch.context() as patch:  # the static figures take a second
+        patch.setattr("moonshine_workflow.report.figures.interactive.pareto", lambda results, measure: None)
+        return chart_of(pareto_chart(results(tmp_path_factory.mktemp("chart"), ship=SHIP)).html)
 
 
 @pytest.fixture(scope="module")
