@@ -6,14 +6,14 @@ Only `build` and `from_structure` load torch; names, paths and the fit of blocks
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import BlockPlan, parse_block, plan_block
+from moonshine.blocks.registry import BlockPlan, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import Site, is_model, parse_network
 from moonshine.structures.structure import Structure
+from moonshine.substitution.patterns import spread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,10 +51,11 @@ def residual_blocks(name: str) -> tuple[str, ...]:
 
 
 def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
-    """Return path -> block for every residual block of a network, given one block or a mapping of all paths.
+    """Return path -> block for every residual block of a network, given one block or a mapping of paths or patterns.
 
-    MoonshineError for an unknown network, block or path, a path left out, and a block that does not fit: it
-    names the layer, the width and the values that would.
+    Of several patterns that match (`moonshine.substitution.patterns`) the first counts. MoonshineError for an unknown
+    network, block or path, a path that none matches, and a block that does not fit: it names the layer, the width and
+    the values that would.
     """
     return {path: planned.block for path, planned in _plans(name, block).items()}
 
@@ -62,22 +63,12 @@ def assign(name: str, block: Blocks = "S") -> dict[str, Block]:
 def _plans(name: str, block: Blocks) -> dict[str, BlockPlan]:
     places = sites(name)
     if isinstance(block, str | Block):
-        chosen = {site.path: parse_block(block) for site in places}
+        chosen: Mapping[str, Any] = dict.fromkeys((site.path for site in places), block)
     elif isinstance(block, Mapping):
-        chosen = _mixed(name, block, [site.path for site in places])
+        chosen = spread({str(path): each for path, each in block.items()}, residual_blocks(name), name)
     else:
-        raise MoonshineError(f"block {block!r}; allowed: one such as G(4), or a mapping of layers to blocks")
+        raise MoonshineError(f"block {block!r}; allowed: one such as G(4), or a mapping of places to blocks")
     return {site.path: plan_block(chosen[site.path], site.convolutions, site.path) for site in places}
-
-
-def _mixed(name: str, block: Mapping[str, Any], paths: list[str]) -> dict[str, Block]:
-    for path in block:
-        if path not in paths:
-            close = get_close_matches(str(path), paths) or [f"{paths[0]} to {paths[-1]}"]
-            raise MoonshineError(f"{name} has no residual block {path!r}; allowed: {', '.join(close)}")
-    if missing := [path for path in paths if path not in block]:
-        raise MoonshineError(f"{name}: no block given for {', '.join(missing)}; a mapping names every layer")
-    return {path: parse_block(block[path]) for path in paths}
 
 
 def build(
@@ -85,9 +76,9 @@ def build(
 ) -> WideResNet | ResNet | ERFNet:
     """Build a network by name with its residual blocks replaced: (n, in_channels, h, w) -> logits (n, num_classes).
 
-    An erfnet's logits are (n, num_classes, h, w). `block` is one block for every place or a mapping from each residual
-    path to its block. Weights are drawn from torch's global generator, on torch's default device. MoonshineError as for
-    `assign`.
+    An erfnet's logits are (n, num_classes, h, w). `block` is one block for every place or a mapping as for `assign`,
+    such as ``{"stage1.*": "G(4)", "*": "S"}``. Weights are drawn from torch's global generator, on torch's default
+    device. MoonshineError as for `assign`.
     """
     plans = _plans(name, block)
     for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from moonshine.errors import MoonshineError, first_few
 from moonshine.networks.erfnet import Downsampler
+from moonshine.substitution.patterns import covers
 from moonshine.substitution.places import Place, lone_place, residual_places
 from moonshine.substitution.residual import in_blocks, shortcuts
 from moonshine.substitution.watching import record_calls
@@ -126,8 +126,8 @@ class _Matcher:
         }
 
     def __call__(self, pattern: str, path: str) -> bool:
+        if not pattern.startswith("type:"):
+            return covers(pattern, path)
         parts = path.split(".")
         around = [".".join(parts[: end + 1]) for end in range(len(parts))]
-        if pattern.startswith("type:"):
-            return any(pattern.removeprefix("type:") in self._classes[each] for each in around)
-        return any(fnmatchcase(each, pattern) for each in around)
+        return any(pattern.removeprefix("type:") in self._classes[each] for each in around)

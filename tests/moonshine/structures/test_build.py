@@ -176,6 +176,19 @@ def test_mixed_structure_round_trip():
         assert count(direct.get_submodule(path)) == count(whole.get_submodule(path))
 
 
+def test_the_first_pattern_that_matches_a_place_gives_its_block():
+    blocks = {"stage2.1": "B(2)", "stage[23]": "G(4)", "*": "S"}
+    found = to_structure("wrn-16-1", blocks).blocks
+    assert found == {
+        "stage1.0": "S",
+        "stage1.1": "S",
+        "stage2.0": "G(4)",
+        "stage2.1": "B(2)",
+        "stage3.0": "G(4)",
+        "stage3.1": "G(4)",
+    }
+
+
 def test_one_block_is_the_same_as_that_block_everywhere():
     assert to_structure("wrn-10-2", "G(4)").blocks == dict.fromkeys(residual_blocks("wrn-10-2"), "G(4)")
     assert assign("wrn-10-2", parse_block("G(4)")) == assign("wrn-10-2", "G-4")
@@ -228,7 +241,10 @@ def test_unknown_networks(name, message):
         ({"stage1.0": "S"}, ["stage2.0, stage3.0"]),
         ({"stage1.O": "S"}, ["wrn-10-2", "stage1.O", "stage1.0"]),
         ({"layer4": "S"}, ["layer4", "stage1.0", "stage3.0"]),
-        ({1: "S"}, ["block 1"]),
+        ({"*": "S", "stage2.*": "G(4)"}, ["'stage2.*'", "stage2.0", "'*'", "first"]),
+        ({"stage[12].*": "S"}, ["stage3.0", "'*'"]),
+        ({"stage1": "X(4)", "*": "S"}, ["X(4)", "unknown", "G(g)"]),
+        ({1: "S"}, ["'1'", "stage1.0"]),
         (3, ["block 3"]),
     ],
 )
