@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_serializer, field_validator, model_validator
 
 from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
@@ -151,24 +151,45 @@ class WarmStart(Section):
 
 
 class Student(Section):
-    """A block in the teacher's architecture, another network, a mixture of blocks, or a rival of the same size."""
+    """A student: a network, with a block, with blocks by place, or laid out as a file says; searched for; or a rival.
+
+    ``blocks`` maps patterns of places to blocks, and of several that match the first counts: settings hold pairs, since
+    to both engines a mapping in another order is the same. ``structure`` is a ``structure.json``.
+    """
 
     network: Text | None = None
     block: Text | None = None
+    blocks: Annotated[dict[Text, Text], Field(min_length=1)] | None = None
+    structure: FilePath | None = None
     mixed: Mixed | None = None
     rival: Rival | None = None
     warm_start: WarmStart | None = None
 
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _from_pairs(cls, found: Any) -> Any:
+        is_pairs = isinstance(found, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in found
+        )
+        pairs = found if is_pairs else list(found.items()) if isinstance(found, dict) else []
+        if odd := [pattern for pattern, _ in pairs if not isinstance(pattern, str)]:
+            raise ValueError(f"found {odd[0]!r} as a pattern; allowed: text in quotes, such as 'stage1.*'")
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("found a pattern twice; allowed: once")
+        return dict(pairs) if is_pairs else found
+
+    @field_serializer("blocks")
+    def _as_pairs(self, blocks: dict[str, str] | None) -> list[list[str]] | None:
+        return None if blocks is None else [list(pair) for pair in blocks.items()]
+
     @model_validator(mode="after")
     def _says_something(self) -> Student:
-        ways = [
-            self.network is not None or self.block is not None,
-            self.mixed is not None,
-            self.rival is not None,
-        ]
-        if sum(ways) != 1:
+        of_the_teacher = self.structure, self.mixed, self.rival
+        ways = sum(way is not None for way in (self.block, self.blocks, *of_the_teacher))
+        if ways > 1 or (self.network is None and not ways) or (self.network and any(of_the_teacher)):
             raise ValueError(
-                "needs 'block' (such as G(4)), 'network' (such as wrn-16-2) or both; or 'mixed'; or 'rival'"
+                "needs 'block' (such as G(4)), 'blocks' (by place) or 'network' (such as wrn-16-2, also with one of "
+                "these); or 'structure' (a file); or 'mixed'; or 'rival'"
             )
         return self
 

@@ -129,10 +129,6 @@ class Study(Section):
         names = (self.teacher.name, *(student.network for student in self.students.values()))
         return frozenset(name for name in names if name and is_model(name))
 
-    def block_of(self, student: str) -> str:
-        """The block a student is made of; S where it names only a network."""
-        return self.students[student].block or "S"
-
 
 def load_study(path: Path | str = "params.yaml") -> Study:
     """Read and check a study file.

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from moonshine.fields import Whole
 from moonshine.json_model import JsonModel
 
+MIXED = "mixed"
+"""``block`` of a structure with several."""
 REBUILT_FROM = {"network", "kwargs", "num_classes", "in_channels", "source_sha256", "blocks"}
 
 
@@ -58,7 +60,7 @@ class Structure(JsonModel):
 
     For a third-party model also its builder's ``kwargs``; the checksums of the user's modules that build it, by name;
     and the reason for each convolution that was ``kept`` or, for the block asked for, ``refused``. ``block`` is that
-    block, or ``mixed``, with the ``search`` that chose one for each place.
+    block, or ``mixed``; ``search`` is the record of a search for one at each place.
     """
 
     only_given: ClassVar[bool] = True

@@ -16,6 +16,7 @@ from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.errors import MoonshineError, first_few
 from moonshine.networks.copying import copy_of
 from moonshine.substitution.layout import Layout, lay_out
+from moonshine.substitution.patterns import spread
 from moonshine.substitution.places import BlockChange
 from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.watching import record_calls
@@ -91,6 +92,18 @@ def choose(layout: Layout, block: str | Block) -> tuple[list[BlockChange], dict[
         except MoonshineError as error:
             refused[place.path] = str(error)
     return changes, refused
+
+
+def choose_each(layout: Layout, blocks: Mapping[str, str | Block], network: str) -> list[BlockChange]:
+    """Plan for each place the block of the first pattern that matches it, as `spread`, whose errors it has too.
+
+    MoonshineError for a block that does not fit.
+    """
+    chosen = spread(blocks, [place.path for place in layout.places], network)
+    return [
+        BlockChange(place, plan_block(chosen[place.path], place.geometries, place.path))
+        for place in layout.places
+    ]
 
 
 def nothing_to_replace(name: str, block: str, reasons: Mapping[str, str]) -> MoonshineError:

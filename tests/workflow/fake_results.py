@@ -12,6 +12,7 @@ from typing import Any
 
 from moonshine.config.study import Study, parse_study
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.structures import blocks_of
 from moonshine_workflow.training.configuration import configuration
 
 SIZES = {  # parameters, MACs
@@ -114,7 +115,7 @@ def write_results(
     def model(student: str, structure: Path, cost: Path) -> tuple[str, str, int, int]:
         parameters, macs = sizes[student]
         network = study.teacher.network if student == "teacher" else study.network_of(student)
-        block = "S" if student == "teacher" else study.block_of(student)
+        block = "S" if student == "teacher" else str(blocks_of(study, student))
         shape = {"input_shape": [1, 16, 16], "parameters": parameters, "macs": macs, "ops": macs + 245_000}
         blocks = {f"stage{stage}.{index}": block for stage in (1, 2, 3) for index in (0, 1)}
         _dump(

@@ -14,7 +14,8 @@ from moonshine.structures.structure import StudyStructure
 from moonshine.substitution.layout import lay_out
 from moonshine.substitution.substitute import choose
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
-from moonshine_workflow.students.layouts import Images, of_study, teacher_structure, uniform_structure
+from moonshine_workflow.graph.structures import blocks_of
+from moonshine_workflow.students.layouts import Images, given_structure, of_study, teacher_structure
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGES = Images((3, 224, 224), 1000)
@@ -34,7 +35,7 @@ def teacher(study: Study) -> StudyStructure:
 
 def student_of(study: Study, name: str) -> StudyStructure:
     with torch.device("meta"):
-        structure = uniform_structure(study, study.network_of(name), study.block_of(name), IMAGES)
+        structure = given_structure(study, study.network_of(name), blocks_of(study, name), IMAGES)
         return of_study(study, structure, STAGES, IMAGES)
 
 

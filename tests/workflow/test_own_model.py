@@ -195,6 +195,20 @@ def test_a_mixed_student_keeps_to_its_budget_and_says_what_others_would_have_cho
     assert run("scratch", "mix", "0") == 0
 
 
+def test_blocks_by_place_in_a_network_of_her_own_and_again_from_its_file(here: Path) -> None:
+    change(students={"mine": {"blocks": {"one": "G(4)", "*": "B(2)"}}, "again": {"structure": "mine.json"}})
+    (here / "mine.json").write_text("{}")
+    assert run("structure", "again") == stage.USAGE_ERROR
+    Structure(network="", num_classes=1, in_channels=1, blocks={"one": "G(4)", "two": "B(2)"}).write(
+        here / "mine.json"
+    )
+    for student in ("mine", "again"):
+        assert run("structure", student) == 0
+        found = laid_out(student)
+        assert (found["block"], found["blocks"]) == ("mixed", {"one": "G(4)", "two": "B(2)"})
+    assert run("scratch", "mine", "0") == 0
+
+
 def test_a_student_that_costs_more_than_its_teacher_is_told(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +355,19 @@ STUDENTS: dict[str, tuple[dict[str, Any], list[object]]] = {
     "an impossible budget": ({"mixed": {"budget": "1B"}}, ["students.G4", "budget", "1B"]),
     "a budget of nothing": ({"mixed": {"budget": "0MB"}}, ["students.G4.mixed", "budget", "0MB"]),
     "no family": ({"rival": {"scale": "width", "budget": "1MB"}}, ["students.G4"]),
+    "a pattern of no place": (
+        {"blocks": {"three": "S", "*": "G(4)"}},
+        ["students.G4.blocks", "'three'", "one, two"],
+    ),
+    "a place without a pattern": (
+        {"blocks": {"one.a": "S", "one": "G(4)"}},
+        ["students.G4.blocks", "'one.a'"],
+    ),
+    "a block that does not fit its place": (
+        {"blocks": {"two": "G(3)", "*": "S"}},
+        ["students.G4.blocks", "G(3)", "two"],
+    ),
+    "ordinary blocks by place": ({"blocks": {"*": "S"}}, ["students.G4", "teacher itself"]),
     "the teacher itself": ({"block": "S"}, ["students.G4", "teacher itself"]),
     "no split for finalists": (
         {

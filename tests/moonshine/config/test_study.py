@@ -352,7 +352,31 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
         load_study(path)
 
 
-def test_a_student_takes_the_teachers_network_and_the_ordinary_block_where_it_names_none() -> None:
+def test_a_student_takes_the_teachers_network_where_it_names_none() -> None:
     study = parse_study(changed("students/small", {"network": "wrn-10-1"}))
-    assert (study.network_of("GN"), study.block_of("GN")) == (study.teacher.network, "G(N)")
-    assert (study.network_of("small"), study.block_of("small")) == ("wrn-10-1", "S")
+    assert [study.network_of(name) for name in ("GN", "small")] == [study.teacher.network, "wrn-10-1"]
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({"blocks": {}}, ["students.mine.blocks", "{}"]),
+        ({"blocks": {10: "S"}}, ["students.mine.blocks", "10", "text"]),
+        ({"blocks": {"*": 4}}, ["students.mine.blocks.*", "4", "string"]),
+        ({"blocks": [["*", "S"], ["*", "G(4)"]]}, ["students.mine.blocks", "twice"]),
+        ({"blocks": ["G(4)"]}, ["students.mine.blocks", "G(4)", "dictionary"]),
+        ({"blocks": {"*": "G(4)"}, "block": "S"}, ["students.mine", "block", "blocks", "structure"]),
+        ({"structure": "a.json", "network": "wrn-10-1"}, ["students.mine", "structure", "network"]),
+        ({"structure": "a.json", "mixed": {"budget": "1MB"}}, ["students.mine", "structure", "mixed"]),
+    ],
+)
+def test_blocks_by_place_are_said_in_one_way(student: dict[str, Any], said: list[object]) -> None:
+    with pytest.raises(MoonshineError, match=naming(*said)):
+        parse_study(changed("students/mine", student))
+
+
+def test_a_pattern_that_is_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("students:\n  mine:\n    blocks:\n      'stage1.*': S\n      stage1.*: G(4)\n")
+    with pytest.raises(MoonshineError, match=naming("params.yaml", "line 5", "stage1.*", "twice")):
+        load_study(path)

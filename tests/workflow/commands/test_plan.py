@@ -19,7 +19,7 @@ from moonshine_workflow import cli
 from moonshine_workflow.commands import plan_measurements
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages import fetch
-from moonshine_workflow.students.layouts import images_of, uniform_structure
+from moonshine_workflow.students.layouts import given_structure, images_of
 from moonshine_workflow.students.sizes import about_of
 from tests.messages import names
 from tests.workflow import tiny
@@ -128,7 +128,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     (planned,) = json.loads(capsys.readouterr().out)["uniform"]
     study = load_study()
     images = images_of(study)
-    structure = uniform_structure(study, study.teacher.name, "G(4)", images)
+    structure = given_structure(study, study.teacher.name, "G(4)", images)
     shipped = exported_bytes("onnx", from_structure(structure), images.shape, about_of(images, structure))
     assert planned["values"]["onnx"] == shipped
 

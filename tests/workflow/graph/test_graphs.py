@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from moonshine.config import Study, load_study
+from moonshine.structures.build import to_structure
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.rules import package
 from moonshine_workflow.engines.snakemake_state import JobState
@@ -27,6 +28,8 @@ AWKWARD = tiny.study(
         "BG2-M_8": {"block": "BG(2,M/8)"},
         "10": {"network": "wrn-10-1", "block": "G(N)"},
         "own": {"network": "graph_nets:build"},
+        "by_place": {"blocks": {"stage[1-2].*": "G(4)", "stage3.0": "BG(2,M)", "*": "S"}},
+        "again": {"structure": "mixtures/graph's own.json"},
     },
     methods={
         "kd+at": {
@@ -146,6 +149,8 @@ def clone_with_nets(folder: Path, content: dict[str, Any]) -> Path:
     """A clone with code of the user's beside it."""
     (folder / "graph_nets.py").write_text(OWN)
     (folder / "graph_blocks.py").touch()
+    mixture = {"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"}
+    to_structure("wrn-10-1", mixture, 2, 1).write(folder / "mixtures" / "graph's own.json")
     return clone(folder, content)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from moonshine.config import load_study
+from moonshine.config import Study, load_study
+from moonshine.config.study import parse_study
+from moonshine.structures.build import to_structure
+from moonshine_workflow.engines import rules
 from moonshine_workflow.graph import nodes, resolve
-from moonshine_workflow.graph.parameters import study_of_job
+from moonshine_workflow.graph.parameters import parameters, study_of_job
+from tests.workflow import tiny
 from tests.workflow.clones import PROJECT
 
 STUDIES = sorted((PROJECT / "studies").glob("*.yaml"))
@@ -25,3 +30,36 @@ def test_a_study_is_read_as_it_was_written(
     found = study_of_job()
     assert found == study
     assert [*found.students, *found.methods] == [*study.students, *study.methods]  # the order of the tables
+
+
+def study_with(student: dict[str, Any]) -> Study:
+    arrays = {**tiny.STUDY["data"], "sha256": "0" * 64}
+    return parse_study(tiny.study(data=arrays, students={"mine": student}))
+
+
+def test_patterns_in_another_order_are_a_change_and_survive_the_files_of_both_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, two, rest = ("stage3.*", "B(2)"), ("stage?.0", "G(4)"), ("*", "S")
+    said = []
+    for patterns in ((one, two, rest), (two, one, rest)):
+        study = study_with({"blocks": dict(patterns)})
+        said.append(rules.setting(parameters(study), "layouts.students.mine")({}))
+        for write in (resolve.refresh, rules.keep):
+            monkeypatch.setenv(nodes.PARAMS_VARIABLE, str(nodes.resolved_file("tiny")))
+            write(study)  # the latter names a file of its own
+            assert tuple((study_of_job().students["mine"].blocks or {}).items()) == patterns
+    assert said[0] != said[1]
+
+
+def test_what_counts_of_a_structure_file_is_its_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = {"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"}
+    found = []
+    for path, changed, classes in (("a.json", {}, 10), ("b.json", {}, 2), ("b.json", {"stage1.0": "S"}, 2)):
+        to_structure("wrn-10-1", {**blocks, **changed}, classes).write(tmp_path / path)
+        found.append(parameters(study_with({"structure": path}))["layouts"]["students"]["mine"])
+    assert found[0] == found[1] != found[2]

@@ -69,6 +69,18 @@ def test_a_search_that_chose_one_block_everywhere_is_shown_too(tmp_path: Path) -
     assert "2 × G(4)." in section(tmp_path, {"stage1.0": "G(4)", "stage2.0": "G(4)"})
 
 
+def test_blocks_that_the_study_gives_are_shown_without_a_search(tmp_path: Path) -> None:
+    study = make_study(students={"mine": {"blocks": {"stage1.*": "G(4)", "*": "S"}}})
+    write_results(tmp_path, study, sizes={**SIZES, "mine": (199_000, 28_000_000)})
+    path = tmp_path / nodes.structure(study.study, "mine").outputs[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "block": "mixed", "blocks": BLOCKS}))
+    write_tables(collect(study, tmp_path), tmp_path / "results" / study.study)
+    said = str(searches(load_results(study.study, tmp_path)).html)
+    assert "<h3>mine</h3>" in said
+    assert "Blocks that the study gives:" in said
+    assert table_rows(said) == [[path, block] for path, block in BLOCKS.items()]
+
+
 def test_names_from_the_study_are_text(tmp_path: Path) -> None:
     said = section(tmp_path, {"<b>layer": "G(4)"})
     assert "&lt;b&gt;layer" in said

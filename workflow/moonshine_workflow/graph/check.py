@@ -7,7 +7,7 @@ written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,9 +21,10 @@ from moonshine.networks import families
 from moonshine.networks.families import is_model
 from moonshine.networks.sources import is_importable
 from moonshine.search.rivals import rival_candidates
-from moonshine.structures.build import assign, sites
+from moonshine.structures.build import Blocks, assign, sites
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.structures import blocks_of, layout_key
 
 Made = TypeVar("Made")
 
@@ -60,37 +61,39 @@ def check_study(study: Study) -> None:
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
                 "one; allowed: a method such as at"
             )
-        if student.warm_start and student.warm_start.fit == "least-squares" and not student.rival:
-            blocks = (student.mixed.blocks or ()) if student.mixed else (study.block_of(name),)
-            _can_be_solved(f"students.{name}.warm_start.fit", study.network_of(name), blocks)
         if rival := student.rival:
             _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, rival.scale))
+        is_solved = student.warm_start is not None and student.warm_start.fit == "least-squares"
         if student.mixed or rival:
+            for block in (student.mixed.blocks or ()) if student.mixed and is_solved else ():
+                _can_be_solved(name, study.teacher.name, dict.fromkeys(teacher, block))
             continue
-        network, block = study.network_of(name), study.block_of(name)
-        layout = _named(f"students.{name}", lambda: _layout(network, block))  # noqa: B023
+        network, key = study.network_of(name), layout_key(study, name)
+        layout = _named(key, lambda: _layout(network, blocks_of(study, name)))  # noqa: B023
         _suits_the_data(study, f"students.{name}.network", network)
+        if is_solved:
+            _can_be_solved(name, network, layout)
         if layout == teacher and network == study.teacher.name:
             raise MoonshineError(
-                f"students.{name}: {network} with {block} blocks is the teacher itself; allowed: another block, or a "
-                f"smaller network"
+                f"{key}: {network} with ordinary blocks is the teacher itself; allowed: another block, or a smaller "
+                "network"
             )
     _distinct(study)
 
 
-def _can_be_solved(key: str, network: str, blocks: Sequence[str]) -> None:
+def _can_be_solved(student: str, network: str, layout: Mapping[str, str | Block]) -> None:
     """MoonshineError for a block that least squares cannot solve; places of a third-party model are unknown here."""
     for site in () if is_model(network) else sites(network):
-        for block in filter(lambda block: str(parse_block(block)) != "S", blocks):
-            try:
-                solvable = plan_block(block, site.convolutions).ends_in_1x1
-            except MoonshineError:  # it does not fit there
-                continue
-            if not solvable:
-                raise MoonshineError(
-                    f"{key}: found least-squares, which solves the 1x1 convolution that ends a block, and {block} ends "
-                    "in none; allowed: steps"
-                )
+        block = parse_block(layout[site.path])
+        try:
+            solvable = block.kind == "S" or plan_block(block, site.convolutions).ends_in_1x1
+        except MoonshineError:  # a search leaves it out there
+            continue
+        if not solvable:
+            raise MoonshineError(
+                f"students.{student}.warm_start.fit: found least-squares, which solves the 1x1 convolution that ends a "
+                f"block, and {block} ends in none; allowed: steps"
+            )
 
 
 def _suits_the_data(study: Study, key: str, network: str) -> None:
@@ -143,17 +146,18 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
         raise MoonshineError(f"{key}: {error}") from None
 
 
-def _layout(network: str, block: str) -> dict[str, Block]:
-    """Return the block at every place; a third-party model, whose places only its code knows, has one for all."""
+def _layout(network: str, blocks: Blocks) -> dict[str, Block]:
+    """Return the block at every place; of a third-party model, whose places only its code knows, by pattern."""
     if not is_model(network):
-        return assign(network, block)
+        return assign(network, blocks)
     package = network.partition("/")[0] if "/" in network else network.partition(":")[0].partition(".")[0]
     if not package.isidentifier() or not is_importable(package):
         raise MoonshineError(
             f"model {network!r}: no Python package {package!r} is found from here; allowed: torchvision/<name>, "
             "timm/<name>, or <module>:<function> with the module on the Python path"
         )
-    return {"*": parse_block(block)}
+    chosen = blocks if isinstance(blocks, Mapping) else {"*": blocks}
+    return {pattern: parse_block(block) for pattern, block in chosen.items()}
 
 
 def check_package() -> None:

@@ -11,6 +11,7 @@ from moonshine.config.study import Study, load_study, parse_study
 from moonshine.files import read_json
 from moonshine.networks.sources import sources
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.structures import blocks_of
 
 # Keys about the training of a network, which do not shape it.
 TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix")
@@ -26,17 +27,21 @@ def parameters(study: Study) -> dict[str, Any]:
     """Everything that nodes have as parameters, and ``runtime``.
 
     That is the study as `resolved_values`; under ``layouts`` the settings that shape the network of the teacher and of
-    each student; under ``code`` the checksums, by module, of the user's own code that builds these networks.
+    each student, with the content of a structure file for its path; under ``code`` the checksums, by module, of the
+    user's own code that builds these networks.
 
-    Errors: ``MoonshineError`` for a module that is not found.
+    Errors: ``MoonshineError`` for a module that is not found, and for a structure file as of `blocks_of`.
     """
     settings = resolved_values(study)
-    students = settings["students"]
+    students = {name: _without(each, TRAINED_STUDENT) for name, each in settings["students"].items()}
+    for name, student in students.items():
+        if "structure" in student:
+            student["structure"] = blocks_of(study, name)
     return {
         **settings,
         "layouts": {
             "teacher": _without(settings["teacher"], TRAINED_TEACHER),
-            "students": {name: _without(student, TRAINED_STUDENT) for name, student in students.items()},
+            "students": students,
         },
         "code": {
             "teacher": sources(study.teacher.name),

@@ -12,6 +12,7 @@ from moonshine.costs.budgets import MEASURES
 from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
+from moonshine.structures.structure import MIXED
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.tables.choice import ShippingChoice
@@ -130,14 +131,15 @@ class Results:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """A short name of each student for figures: its block, or its network where the block is ordinary."""
+        """A short name of each student for figures: its block, its network where that is ordinary, or its key."""
         teacher = next((row.model.network for row in self.rows if row.model.student == "teacher"), None)
         names = {}
         for row in self.rows:
             model = row.model
             block = None if model.block == "S" else model.block
             network = None if model.network == teacher and block else model.network
-            names[model.student] = " ".join(part for part in (network, block) if part) or model.student
+            said = model.student if block == MIXED else " ".join(filter(None, (network, block)))
+            names[model.student] = said or model.student
         twice = {name for name in names.values() if list(names.values()).count(name) > 1}
         return {student: student if name in twice else name for student, name in names.items()}
 

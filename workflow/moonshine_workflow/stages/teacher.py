@@ -10,7 +10,7 @@ from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
-from moonshine_workflow.students.layouts import Images, images_of, naming_key, uniform_structure
+from moonshine_workflow.students.layouts import Images, images_of, naming_key, unsearched_structure
 from moonshine_workflow.students.trial import check_methods, try_out
 from moonshine_workflow.training.given import evaluate_node
 from moonshine_workflow.training.launch import on_devices
@@ -36,7 +36,7 @@ def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None
     original = from_structure(teacher, study.trusted)
     for name, student in study.students.items():
         if not student.mixed and not student.rival:
-            structure = uniform_structure(study, study.network_of(name), study.block_of(name), images)
+            structure = unsearched_structure(study, name, images)
             check_methods(
                 study, Pair(from_structure(structure, study.trusted), original, teacher.taps, images.shape)
             )

@@ -1,8 +1,8 @@
-"""Structures that need no search: the teacher's and one block everywhere."""
+"""Structures that need no search: the teacher's, and those of students whose blocks are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,11 +18,12 @@ from moonshine.networks.families import is_model
 from moonshine.search.rivals import rival
 from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import describe_model
-from moonshine.structures.structure import Structure, StudyStructure
+from moonshine.structures.structure import MIXED, Structure, StudyStructure
 from moonshine.substitution.layout import Layout
-from moonshine.substitution.substitute import choose, nothing_to_replace
+from moonshine.substitution.substitute import choose, choose_each, nothing_to_replace
 from moonshine.substitution.tap_discovery import discover_taps, tap_sizes
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.structures import blocks_of, layout_key
 
 Described = tuple[Structure, nn.Module, Layout]
 """A third-party model with S in every place, the model itself, and where other blocks fit."""
@@ -97,26 +98,36 @@ def describe_network(study: Study, network: str, images: Images) -> Described:
     )
 
 
-def uniform_structure(
+def given_structure(
     study: Study,
     network: str,
-    block: str,
+    blocks: str | Mapping[str, str],
     images: Images,
     laid_out: Callable[[str], Described] | None = None,
 ) -> Structure:
-    """Return the structure of a network with one block wherever it fits; ``refused`` says why it does not elsewhere.
+    """Return the structure of a network with one block, or with blocks by pattern of its places.
 
-    ``laid_out`` is `describe_network` of this study where it is remembered.
+    One block goes wherever it fits; of a third-party model, ``refused`` says why it does not elsewhere. ``laid_out`` is
+    `describe_network` of this study where it is remembered. MoonshineError where nothing fits, for patterns as of
+    `spread`, and for a block that does not fit the place of its pattern.
     """
-    block = str(parse_block(block))
     if not is_model(network):
-        return to_structure(network, block, images.classes, images.shape[0]).with_blocks({}, block=block)
+        return _named(to_structure(network, blocks, images.classes, images.shape[0]))
     structure, _, layout = laid_out(network) if laid_out else describe_network(study, network, images)
-    changes, refused = choose(layout, block)
+    if not isinstance(blocks, str):
+        changes = choose_each(layout, blocks, network)
+        return _named(structure.with_blocks({each.place.path: str(each.plan.block) for each in changes}))
+    changes, refused = choose(layout, blocks)
+    block = str(parse_block(blocks))
     if not changes:
         raise nothing_to_replace(network, block, {**layout.kept, **refused})
-    chosen = {change.place.path: block for change in changes}
-    return structure.with_blocks(chosen, refused=refused, block=block)
+    return structure.with_blocks({each.place.path: block for each in changes}, refused=refused, block=block)
+
+
+def _named(structure: Structure) -> Structure:
+    """Return a structure with the name of its only block, or `MIXED`."""
+    kinds = set(structure.blocks.values())
+    return structure.with_blocks({}, block=kinds.pop() if len(kinds) == 1 else MIXED)
 
 
 def unsearched_structure(
@@ -126,15 +137,19 @@ def unsearched_structure(
     laid_out: Callable[[str], Described] | None = None,
     size: Callable[[nn.Module, str], float] | None = None,
 ) -> Structure:
-    """Return the structure of a student that needs no search: a rival, or one block wherever it fits.
+    """Return the structure of a student that needs no search: a rival, or one whose blocks are given.
 
-    ``laid_out`` as in `uniform_structure`, ``size`` as in `moonshine.search.rivals.rival`.
+    ``laid_out`` as in `given_structure`, ``size`` as in `moonshine.search.rivals.rival`. Its errors name their key.
     """
-    if settings := study.students[name].rival:
-        budgets = parse_budgets(settings.budget)
-        found = rival(study.teacher.name, settings.scale, budgets, images.classes, images.shape, size)
-        return uniform_structure(study, found, "S", images)
-    return uniform_structure(study, study.network_of(name), study.block_of(name), images, laid_out)
+
+    def make() -> Structure:
+        if settings := study.students[name].rival:
+            budgets = parse_budgets(settings.budget)
+            found = rival(study.teacher.name, settings.scale, budgets, images.classes, images.shape, size)
+            return given_structure(study, found, "S", images)
+        return given_structure(study, study.network_of(name), blocks_of(study, name), images, laid_out)
+
+    return naming_key(layout_key(study, name), make)
 
 
 def of_study(study: Study, structure: Structure, taps: Sequence[str], images: Images) -> StudyStructure:

@@ -23,7 +23,7 @@ from moonshine.search.fisher import ReportProgress
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
-from moonshine.structures.structure import Structure
+from moonshine.structures.structure import MIXED, Structure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Objective
@@ -89,7 +89,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         about["images"] = len(inputs)
     if refused:
         about["left_out"] = refused
-    return structure.with_blocks(found.chosen.blocks, block="mixed", search=found.model_copy(update=about))
+    return structure.with_blocks(found.chosen.blocks, block=MIXED, search=found.model_copy(update=about))
 
 
 def settings_of(mixed: Mixed) -> dict[str, Any]:

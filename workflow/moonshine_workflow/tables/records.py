@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from moonshine.json_model import JsonModel
+from moonshine.structures.structure import MIXED
 from moonshine_workflow.tables.statistics import Verdict, margin_of_both, margin_of_test_set
 
 PER_IMAGE = ("test_wrong", "test_image_errors")
@@ -111,9 +112,10 @@ def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
 
 
 def look_alikes(rows: Sequence[StudentRow]) -> set[str]:
-    """Return the students that share network and block with another one, say because of a warm start."""
+    """Return the students that network and block do not tell apart from others, such as one with a warm start."""
     names = [(row.model.network, row.model.block) for row in rows]
-    return {row.model.student for row, name in zip(rows, names, strict=True) if names.count(name) > 1}
+    alike = zip(rows, names, strict=True)
+    return {row.model.student for row, name in alike if names.count(name) > 1 or row.model.block == MIXED}
 
 
 @dataclass(frozen=True)

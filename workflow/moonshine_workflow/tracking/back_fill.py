@@ -19,6 +19,7 @@ from pathlib import Path
 
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
+from moonshine.structures.structure import MIXED
 from moonshine_workflow.graph.nodes import EXAMPLES_FILE, RESULTS
 from moonshine_workflow.tracking.runs import TrainedNode, read_node
 from moonshine_workflow.tracking.store import (
@@ -58,11 +59,11 @@ def trained_folders(study_folder: Path) -> list[Path]:
 
 
 def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
-    """Return student -> display name: its block, or network if ordinary; its key where two would share a name."""
+    """Return student -> display name: its block, or network if ordinary; its key if mixed or two share a name."""
     students = {n.metrics.student: n.metrics for n in nodes if n.metrics.student != "teacher"}
     names = {key: m.network if m.block == "S" else m.block for key, m in students.items()}
     shared = Counter(names.values())
-    return {key: name if shared[name] == 1 else key for key, name in names.items()}
+    return {key: name if shared[name] == 1 and name != MIXED else key for key, name in names.items()}
 
 
 def back_fill(study_folder: Path, tracking_uri: str | None = None) -> BackFill:

@@ -15,6 +15,7 @@ from typing import Any
 from moonshine.errors import MoonshineError
 from moonshine.files import interpreted, read_csv, read_json, sha256
 from moonshine.json_model import JsonModel
+from moonshine.structures.structure import MIXED
 from moonshine_workflow.graph.metrics import Metrics, RunIdentity
 
 FILES = ("metrics.json", "history.csv", "config.json", "structure.json")
@@ -73,9 +74,10 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
 
 
 def label(identity: RunIdentity) -> str:
-    """Return a name for a legend: ``G(4) at``; the teacher and ordinary networks go by their network."""
+    """Return a name for a legend: ``G(4) at``; the teacher and ordinary networks go by their network, mixed by key."""
     by_network = identity.block == "S" or identity.student == "teacher"
-    return f"{identity.network if by_network else identity.block} {identity.method}"
+    by_block = identity.student if identity.block == MIXED else identity.block
+    return f"{identity.network if by_network else by_block} {identity.method}"
 
 
 def flat_params(identity: RunIdentity, config: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from moonshine.config.methods import Method
 from moonshine.config.networks import Teacher
 from moonshine.config.training import Training
 from moonshine_workflow.graph.nodes import Node
+from moonshine_workflow.graph.structures import blocks_of
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "teacher": Teacher,
@@ -53,8 +54,10 @@ def _resolved(key: str, found: Any) -> Any:
 
 
 def _student(study: Study, name: str) -> dict[str, Any]:
-    student = study.students[name]
+    student, network = study.students[name], study.network_of(name)
     settings = student.model_dump(mode="json", exclude_none=True)
-    if student.mixed or student.rival:
-        return {"network": study.teacher.name, **settings}
-    return {**settings, "network": study.network_of(name), "block": study.block_of(name)}
+    if student.structure:
+        settings["structure"] = blocks_of(study, name)
+    if student.blocks or student.structure or student.mixed or student.rival:
+        return {"network": network, **settings}
+    return {**settings, "network": network, "block": student.block or "S"}

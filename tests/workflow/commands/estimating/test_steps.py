@@ -10,7 +10,8 @@ import pytest
 from moonshine.structures.structure import SearchRecord, StudyStructure
 from moonshine_workflow.commands.estimating.steps import distinct, steps_of
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.students.layouts import Images, uniform_structure
+from moonshine_workflow.graph.structures import blocks_of
+from moonshine_workflow.students.layouts import Images, given_structure
 from moonshine_workflow.students.mixing import settings_of
 from tests.workflow.commands.estimating.studies import SIZE, a_study
 from tests.workflow.report.test_searches import SEARCH
@@ -78,7 +79,7 @@ def test_students_of_a_model_are_those_of_the_pipeline(
     study = a_study(teacher={"model": "estimated_nets:build", "exclude": ["4"], "seed": 0})
     found, _ = steps_of(study, SIZE)
     for name in study.students:
-        expected = uniform_structure(
-            study, study.network_of(name), study.block_of(name), Images((1, 8, 8), 2)
+        expected = given_structure(
+            study, study.network_of(name), blocks_of(study, name), Images((1, 8, 8), 2)
         )
         assert found[name, "scratch"][0][1].structure == expected

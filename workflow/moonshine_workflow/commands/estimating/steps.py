@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 from moonshine.config import Study
 from moonshine.config.methods import Method
@@ -15,7 +15,6 @@ from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import (
     Images,
     describe_network,
-    naming_key,
     teacher_structure,
     unsearched_structure,
 )
@@ -63,8 +62,11 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
     found: Steps = {(TEACHER, TEACHER): ((epochs, step(teacher)),)}
     unknown = []
     for name, student in study.students.items():
-        build = partial(unsearched_structure, study, name, images, layout)
-        structure = _searched(study, name, images) if student.mixed else naming_key(f"students.{name}", build)
+        structure = (
+            _searched(study, name, images)
+            if student.mixed
+            else unsearched_structure(study, name, images, layout)
+        )
         if structure is None:
             unknown.append(name)
             continue
