@@ -53,16 +53,23 @@ def memory_format(forward: Callable[[Tensor], Any], like: Tensor) -> torch.memor
     return torch.channels_last
 
 
+def to_layout(module: nn.Module, layout: torch.memory_format) -> None:
+    """Convert a module to a memory layout: its tensors of four dimensions, since of five channels_last is refused."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
+
+
 def choose_memory_format(module: nn.Module, like: Tensor) -> torch.memory_format:
     """Convert ``module`` to channels_last, or to torch's default layout if it does not run so; return the layout.
 
     ``like`` are images as in `memory_format`, on the module's device.
     """
-    module.to(memory_format=torch.channels_last)
+    to_layout(module, torch.channels_last)
     with without_side_effects(module, like.device):
         found = memory_format(module, like)
     if found != torch.channels_last:
-        module.to(memory_format=found)
+        to_layout(module, found)
     return found
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from moonshine.config.training import Runtime
 from moonshine.errors import MoonshineError
-from moonshine.networks.passes import choose_memory_format, has_convolution_beyond_input
+from moonshine.networks.passes import choose_memory_format, has_convolution_beyond_input, to_layout
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -39,7 +39,8 @@ class Execution:
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move ``module`` to the device in the memory layout of this execution."""
-        return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        to_layout(module.to(self.device), self.memory_format)
+        return module
 
     def suiting(self, module: nn.Module, input_shape: Sequence[int]) -> Execution:
         """Place ``module`` and return this execution, without what the module cannot run in, or not correctly.
