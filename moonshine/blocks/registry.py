@@ -105,6 +105,11 @@ class BlockPlan:
         return first.then(rest[0]) if rest else first
 
     @property
+    def needs_exact_maps(self) -> bool:
+        """Whether it has windows that must divide its maps, whose sizes only a forward pass knows."""
+        return any(isinstance(each, Conv) and each.exact for unit in self.units for each in layers(unit))
+
+    @property
     def ends_in_1x1(self) -> bool:
         """Whether every unit ends in an ordinary 1x1 convolution, which least squares can solve."""
         last = [list(layers(unit))[-1] for unit in self.units]

@@ -104,12 +104,13 @@ class Finalists(Section):
 class Mixed(Section):
     """A block for every place, searched for under a budget; see ``moonshine.search.search``.
 
-    Without ``batch_size`` candidates are scored on 64 images, or on fewer where they are large.
+    ``blocks`` are blocks and names of `moonshine.blocks.presets`, by default the paper's. Without ``batch_size``
+    candidates are scored on 64 images, or on fewer where they are large.
     """
 
     budget: Budgets
     score: Literal["fisher", "parameters", "macs", "random"] = "fisher"
-    blocks: list[Text] | None = None
+    blocks: Text | list[Text] | None = None
     candidates: Whole = 1000
     best: Whole = 50
     initialisations: Whole = 5

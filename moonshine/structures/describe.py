@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.blocks.registry import parse_block, plan_block
+from moonshine.blocks.registry import BlockPlan, parse_block, plan_block
 from moonshine.errors import MoonshineError
 from moonshine.networks.families import is_model
 from moonshine.networks.models import build_model, json_copy
 from moonshine.networks.sources import sources
-from moonshine.structures.build import sites, to_structure
+from moonshine.structures.build import from_structure, sites, to_structure
 from moonshine.structures.structure import Structure
 from moonshine.substitution.layout import Layout, lay_out
 from moonshine.substitution.substitute import choose, nothing_to_replace
@@ -65,8 +65,9 @@ def places_of(
 ) -> tuple[Structure, dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return the structure of any network by name with S in every place, and which of ``blocks`` fit at each.
 
-    The last mapping holds the others: place -> block -> reason. MoonshineError as for `describe_model`, for an invalid
-    block, and for a network in which nothing can be replaced.
+    The last mapping holds the others: place -> block -> reason. A block whose windows do not divide the maps of all its
+    places fits none. MoonshineError as for `describe_model`, for an invalid block, and for a network in which nothing
+    can be replaced.
     """
     names = list(dict.fromkeys(str(parse_block(block)) for block in blocks))
     if is_model(name):
@@ -75,10 +76,22 @@ def places_of(
         )
         if not layout.places:
             raise nothing_to_replace(name, "a cheap block", layout.kept)
-        reasons = {block: choose(layout, block)[1] for block in names}
+        found = {block: choose(layout, block) for block in names}
+        plans = {block: [change.plan for change in changes] for block, (changes, _) in found.items()}
+        reasons = {block: refused for block, (_, refused) in found.items()}
     else:
         structure = to_structure(name, "S", num_classes, input_shape[0])
-        reasons = {block: _refusals(name, block) for block in names}
+        plans, reasons = {}, {}
+        for block in names:
+            plans[block], reasons[block] = _choose(name, block)
+    for block in names:
+        if not any(plan.needs_exact_maps for plan in plans[block]):
+            continue
+        chosen = {path: "S" if path in reasons[block] else block for path in structure.blocks}
+        try:
+            zero_pass(from_structure(structure.with_blocks(chosen), name), input_shape)
+        except MoonshineError as error:
+            reasons[block] = {**dict.fromkeys(structure.blocks, str(error)), **reasons[block]}
     fitting = {path: tuple(b for b in names if path not in reasons[b]) for path in structure.blocks}
     refused = {
         path: {block: reasons[block][path] for block in names if path in reasons[block]}
@@ -87,15 +100,16 @@ def places_of(
     return structure, fitting, {path: each for path, each in refused.items() if each}
 
 
-def _refusals(network: str, block: str) -> dict[str, str]:
-    """Return path -> reason for the places of a built-in network where a block does not fit."""
-    refused = {}
+def _choose(network: str, block: str) -> tuple[list[BlockPlan], dict[str, str]]:
+    """Plan a block for each place of a built-in network where it fits, and return path -> reason for the others."""
+    plans: list[BlockPlan] = []
+    refused: dict[str, str] = {}
     for site in sites(network):
         try:
-            plan_block(block, site.convolutions, site.path)
+            plans.append(plan_block(block, site.convolutions, site.path))
         except MoonshineError as error:
             refused[site.path] = str(error)
-    return refused
+    return plans, refused
 
 
 def check_logits(

@@ -41,7 +41,7 @@ def add_plan(subparsers: Any) -> None:
         "--input", metavar="CxHxW", help="such as 3x64x64; default: the study's prepared data"
     )
     parser.add_argument("--classes", type=int, metavar="N", help="default: those of the study's data")
-    parser.add_argument("--block", action="append", help="such as 'G(4)'; default: the paper's 21")
+    parser.add_argument("--block", action="append", help="such as 'G(4)', or paper (default), separable, all")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the latencies; default 1")
     parser.add_argument("--measure-again", action="store_true", help="ignore cached latencies")
     parser.add_argument("--all", action="store_true", help="also list the students that do not fit")
@@ -83,11 +83,11 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
     """Return the networks to plan for, and the study's prepared images where the plan is for them."""
-    from moonshine.blocks.registry import PAPER, parse_block
+    from moonshine.blocks.presets import choices
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of
 
-    blocks = ("S", *(str(parse_block(block)) for block in arguments.block or PAPER))
+    blocks = choices(arguments.block)
     if arguments.model:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from moonshine.blocks.notation import Block
+from moonshine.blocks.presets import choices
 from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.config import Study, load_study
 from moonshine.config.networks import PUBLISHED
@@ -53,9 +54,8 @@ def check_study(study: Study) -> None:
             "both engines see a change"
         )
     for name, student in study.students.items():
-        if student.mixed:
-            for block in student.mixed.blocks or ():
-                _named(f"students.{name}.mixed.blocks", lambda block=block: parse_block(block))  # type: ignore[misc]
+        if mixed := student.mixed:
+            _named(f"students.{name}.mixed.blocks", lambda: choices(mixed.blocks))
         if student.warm_start and not study.methods:
             raise MoonshineError(
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
@@ -64,8 +64,8 @@ def check_study(study: Study) -> None:
         if rival := student.rival:
             _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, rival.scale))
         is_solved = student.warm_start is not None and student.warm_start.fit == "least-squares"
-        if student.mixed or rival:
-            for block in (student.mixed.blocks or ()) if student.mixed and is_solved else ():
+        if mixed or rival:
+            for block in choices(mixed.blocks) if mixed and is_solved else ():
                 _can_be_solved(name, study.teacher.name, dict.fromkeys(teacher, block))
             continue
         network, key = study.network_of(name), layout_key(study, name)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from moonshine.blocks.registry import PAPER
+from moonshine.blocks.presets import choices
 from moonshine.config import Study
 from moonshine.config.augment import Augment
 from moonshine.config.networks import Finalists, Mixed
@@ -45,13 +45,12 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
     split to choose them on.
     """
     teacher = study.teacher
-    blocks = ("S", *(mixed.blocks or PAPER))
     structure, fitting, refused = places_of(
         teacher.name,
         teacher.kwargs,
         images.classes,
         images.shape,
-        blocks,
+        choices(mixed.blocks),
         teacher.include,
         teacher.exclude,
         dense=study.data.is_dense,
