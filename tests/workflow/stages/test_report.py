@@ -21,7 +21,7 @@ from moonshine_workflow.report import comparison, provenance, sections
 from moonshine_workflow.report.notebooks import FOLDER, drop_volatile, execute, to_html, to_json
 from moonshine_workflow.report.results import load_results, repository
 from moonshine_workflow.tables.collect import collect, write_tables
-from moonshine_workflow.tables.records import Difference
+from moonshine_workflow.tables.rows import Difference
 from tests.messages import naming
 from tests.workflow.fake_results import SIZES, make_study, table_rows, write_results
 from tests.workflow.report.test_searches import SEARCH

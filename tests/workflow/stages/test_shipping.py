@@ -22,7 +22,7 @@ from moonshine.formats.onnx import ONNX
 from moonshine.formats.source import Source
 from moonshine_workflow.stages import shipping
 from moonshine_workflow.tables.choice import Candidate, ShippingChoice
-from moonshine_workflow.tables.records import Run, Tables
+from moonshine_workflow.tables.rows import Run, Tables
 from moonshine_workflow.tables.shipped import Judged, Shipped, read_shipped, warnings
 from tests.messages import naming
 from tests.workflow import tiny

@@ -9,7 +9,7 @@ import pytest
 
 from moonshine.config.networks import Ship
 from moonshine_workflow.tables.choice import ShippingChoice, rank_candidates
-from moonshine_workflow.tables.records import Model, Run
+from moonshine_workflow.tables.rows import Model, Run
 
 MODELS = [Model("big", "wrn-10-1", "G(4)"), Model("small", "wrn-10-1", "BG(2,M)")]
 SIZES = {

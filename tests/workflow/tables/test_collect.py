@@ -14,7 +14,7 @@ from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages.collect import run
 from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.latex import escape
-from moonshine_workflow.tables.records import Tables
+from moonshine_workflow.tables.rows import Tables
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.tables.summary import comparisons
 from tests.messages import naming

@@ -9,7 +9,7 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.records.pictures import pareto_svg, picture_of
 from moonshine_workflow.report.markup import interval, listed, number, plural
 from moonshine_workflow.report.results import Results
-from moonshine_workflow.tables.records import Difference, MethodError
+from moonshine_workflow.tables.rows import Difference, MethodError
 
 _SPLITS = {"train": "training"}
 

@@ -10,7 +10,7 @@ from moonshine_workflow.report.figures.effects import Line, forest
 from moonshine_workflow.report.figures.pareto import front, series_of
 from moonshine_workflow.report.markup import MINUS, Fragment, render
 from moonshine_workflow.report.results import Results, load_results
-from moonshine_workflow.tables.records import StudentRow
+from moonshine_workflow.tables.rows import StudentRow
 
 
 def load_all(studies: Sequence[str], root: Path | str | None = None) -> list[Results]:

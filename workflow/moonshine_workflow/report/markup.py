@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from moonshine_workflow.tables.records import Difference, MethodError
+from moonshine_workflow.tables.rows import Difference, MethodError
 from moonshine_workflow.tables.statistics import Estimate
 
 MINUS = "\N{MINUS SIGN}"

@@ -17,7 +17,7 @@ from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.tables.choice import ShippingChoice
 from moonshine_workflow.tables.collect import collect, write_tables
-from moonshine_workflow.tables.records import Difference, Run, StudentRow, Tables, columns
+from moonshine_workflow.tables.rows import Difference, Run, StudentRow, Tables, columns
 from moonshine_workflow.tables.shipped import Shipped, read_shipped
 
 

@@ -6,7 +6,7 @@ from moonshine.costs.budgets import cost_increase
 from moonshine_workflow.report.figures.drawing import PngFigure
 from moonshine_workflow.report.markup import Fragment, render
 from moonshine_workflow.report.results import Results
-from moonshine_workflow.tables.records import Difference, look_alikes
+from moonshine_workflow.tables.rows import Difference, look_alikes
 
 
 def title(results: Results) -> Fragment:

@@ -31,7 +31,7 @@ from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import Images, images_of
 from moonshine_workflow.students.sizes import about_of, timed_batches
 from moonshine_workflow.tables.choice import Candidate, ShippingChoice
-from moonshine_workflow.tables.records import Tables
+from moonshine_workflow.tables.rows import Tables
 from moonshine_workflow.tables.shipped import FILE, Judged, Shipped, warnings
 from moonshine_workflow.tables.statistics import estimate
 from moonshine_workflow.training.prepared import load_prepared

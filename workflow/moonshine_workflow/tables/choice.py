@@ -14,7 +14,7 @@ from pydantic import Field
 from moonshine.config.networks import Ship
 from moonshine.costs.budgets import Budget, parse_budgets
 from moonshine.json_model import JsonModel
-from moonshine_workflow.tables.records import Model, Run
+from moonshine_workflow.tables.rows import Model, Run
 from moonshine_workflow.tables.statistics import estimate
 
 Status = Literal[

@@ -21,7 +21,7 @@ from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.metrics import Metrics
 from moonshine_workflow.tables.choice import rank_candidates
 from moonshine_workflow.tables.latex import table_to_latex
-from moonshine_workflow.tables.records import (
+from moonshine_workflow.tables.rows import (
     Difference,
     Model,
     Run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moonshine_workflow.tables.records import MethodError, StudentRow, look_alikes
+from moonshine_workflow.tables.rows import MethodError, StudentRow, look_alikes
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

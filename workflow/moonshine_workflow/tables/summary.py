@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from moonshine_workflow.tables.records import Difference, MethodError, Model, Run, StudentRow
+from moonshine_workflow.tables.rows import Difference, MethodError, Model, Run, StudentRow
 from moonshine_workflow.tables.statistics import (
     Pooled,
     binomial_standard_error,

@@ -22,7 +22,7 @@ from moonshine_workflow.report.figures.drawing import (
 )
 from moonshine_workflow.report.markup import MINUS, interval
 from moonshine_workflow.report.results import Results
-from moonshine_workflow.tables.records import Difference, StudentRow
+from moonshine_workflow.tables.rows import Difference, StudentRow
 
 BAND = "#dddddd"
 
