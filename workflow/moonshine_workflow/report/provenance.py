@@ -25,6 +25,9 @@ def facts(results: Results) -> Fragment:
         if isinstance(settings, dict):
             rows[f"Method {method}"] = _settings(settings)
     versions = {_settings(timing["versions"]) for timing in results.timings.values() if "versions" in timing}
+    trained = [results.timings[run.node] for run in results.runs if run.node in results.timings]
+    if commits := sorted({timing["commit"] for timing in trained if timing.get("commit")}):
+        rows["Code"] = f"commit {listed(commits)}"
     return render("provenance", "facts", results.dataset, rows, sorted(versions))
 
 
