@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from moonshine.errors import MoonshineError
+from moonshine.structures.structure import StudyStructure
+from moonshine_workflow.graph import nodes
 from moonshine_workflow.records.pictures import pareto_svg, picture_of
-from moonshine_workflow.report.markup import interval, listed, number, plural
+from moonshine_workflow.report.markup import MINUS, interval, listed, number, plural
 from moonshine_workflow.report.results import Results
+from moonshine_workflow.report.warm_starts import savings
 from moonshine_workflow.tables.rows import Difference, MethodError
 
 _SPLITS = {"train": "training"}
@@ -130,9 +133,46 @@ def pareto(results: Results) -> str:
     return f"![{pareto_svg(results)[1]}]({picture_of(results.study)})"
 
 
+def warm_starts(results: Results) -> str:
+    """Return a table of what warm starts save."""
+    rows = [
+        [row.warm, row.cold, interval(row.saved, sign=True), interval(row.final, sign=True)]
+        for row in savings(results)
+    ]
+    return _table(
+        ["warm start", "cold start", "epochs saved", "final validation error, warm minus cold"], rows
+    )
+
+
+def search(results: Results, student: str) -> str:
+    """Return how a mixed student was chosen, in a sentence."""
+    record = StudyStructure.read(results.root / nodes.structure(results.study, student).outputs[0]).search
+    if record is None:
+        raise MoonshineError(f"{student} was not searched for")
+    ranks = [
+        f"{rho:.2f} with {name}".replace("-", MINUS)
+        for name, rho in record.spearman.items()
+        if rho is not None
+    ]
+    correlated = f"; its rank correlation is {listed(ranks)}" if ranks else ""
+    return f"Chosen by {record.score} from {number(record.candidates)} candidates{correlated}."
+
+
 PARTS: dict[str, Callable[..., str]] = {
     part.__name__: part
-    for part in (setting, errors, pooled, difference, error, machine, files, answer, pareto)
+    for part in (
+        setting,
+        errors,
+        pooled,
+        difference,
+        error,
+        machine,
+        files,
+        answer,
+        pareto,
+        warm_starts,
+        search,
+    )
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from moonshine_workflow.report.markup import Fragment, render
@@ -12,19 +13,35 @@ from moonshine_workflow.tables.statistics import Estimate, estimate
 Curve = list[float]
 
 
-def warm_starts(results: Results) -> Fragment:
-    """Table of warm starts, a row per student and method; empty where no student has a twin without the warm start.
+@dataclass(frozen=True)
+class Saving:
+    """What a warm start saved by a method, over the ``seeds`` of the study.
 
-    Saved: the epochs by which the warm student first reaches the error that its twin, of the same seed, ends with;
-    negative, counted as one epoch more than there are, where it never does.
+    ``saved``: the epochs by which the warm student first reaches the error that its twin, of the same seed, ends with;
+    negative, counted as one epoch more than there are, where it never does. ``final``: the last error, warm minus cold.
     """
-    rows = [
+
+    warm: str
+    cold: str
+    method: str
+    saved: Estimate
+    final: Estimate
+    seeds: int
+
+
+def warm_starts(results: Results) -> Fragment:
+    """Table of warm starts, a row per student and method; empty where no student has a twin without the warm start."""
+    return render("warm_starts", "warm_starts", savings(results))
+
+
+def savings(results: Results) -> list[Saving]:
+    """Return the rows of that table."""
+    return [
         _saved(results, warm, cold, method)
         for warm, cold in _pairs(results)
         for method in results.methods
         if method != "scratch"
     ]
-    return render("warm_starts", "warm_starts", rows)
 
 
 def _pairs(results: Results) -> Iterator[tuple[str, str]]:
@@ -40,17 +57,17 @@ def _pairs(results: Results) -> Iterator[tuple[str, str]]:
             yield from ((warm, cold_name) for cold_name, other in cold.items() if other == bare)
 
 
-def _saved(results: Results, warm: str, cold: str, method: str) -> dict[str, str | int | Estimate]:
+def _saved(results: Results, warm: str, cold: str, method: str) -> Saving:
     warm_curves, cold_curves = _curves(results, warm, method), _curves(results, cold, method)
     seeds = sorted(warm_curves.keys() & cold_curves.keys())
-    return {
-        "warm": results.labels[warm],
-        "cold": results.labels[cold],
-        "method": method,
-        "saved": estimate(_epochs_saved(warm_curves[seed], cold_curves[seed]) for seed in seeds),
-        "final": estimate(warm_curves[seed][-1] - cold_curves[seed][-1] for seed in seeds),
-        "seeds": sum((run.student, run.method) == (warm, method) for run in results.runs),
-    }
+    return Saving(
+        warm=results.labels[warm],
+        cold=results.labels[cold],
+        method=method,
+        saved=estimate(_epochs_saved(warm_curves[seed], cold_curves[seed]) for seed in seeds),
+        final=estimate(warm_curves[seed][-1] - cold_curves[seed][-1] for seed in seeds),
+        seeds=sum((run.student, run.method) == (warm, method) for run in results.runs),
+    )
 
 
 def _epochs_saved(warm: Curve, cold: Curve) -> float:
