@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.cli import main
 from moonshine_workflow.records.documents import documents, pictures, rewritten
 from moonshine_workflow.records.record import RECORDS
+from moonshine_workflow.records.repetitions import REPETITIONS, Repetition, design_of, only
 from moonshine_workflow.records.save import save_record
 from tests.messages import naming
 
@@ -85,6 +87,38 @@ def test_what_a_hand_changed_is_written_anew(quoting: Path, capsys: pytest.Captu
 def test_what_no_record_holds_is_named(marked: str, message: list[object], quoting: Path) -> None:
     quoting.write_text(f"<!-- record {marked} --><!-- end -->")
     with pytest.raises(MoonshineError, match=naming(*message)):
+        rewritten(quoting)
+
+
+def test_repetitions_are_quoted_if_they_are_of_the_same_study(quoting: Path) -> None:
+    study = load_study()
+    for number, mean in ((2, -1.0), (1, -2.0)):
+        found = Repetition(
+            design=design_of(only(study, "at")),
+            number=number,
+            method="at",
+            seeds=(2, 3),
+            teacher_seed=1,
+            teacher_error_pct=2.5,
+            by_student={"G4": mean, "B2": mean},
+            mean=mean,
+            half_width=0.6,
+            test_margin=0.8,
+            margin=1.0,
+            verdict="better" if number == 1 else "inconclusive",
+            cpu_seconds=60,
+        )
+        with (RECORDS / "digits" / REPETITIONS).open("a") as file:
+            file.write(f"{found.model_dump_json()}\n")
+    quoting.write_text(
+        "<!-- record digits repetitions -->\n<!-- end -->\n<!-- record digits repeated --><!-- end -->"
+    )
+    text = rewritten(quoting)
+    assert "| 1 | 2.50 | −2.00 | 0.60 | 0.80 | 1.00 | better |\n| 2 |" in text
+    assert "2 repetitions with fresh seeds: 1 better and 1 inconclusive; −1.50 points on average" in text
+    lines = RECORDS / "digits" / REPETITIONS
+    lines.write_text(lines.read_text().replace(design_of(only(study, "at")), "other"))
+    with pytest.raises(MoonshineError, match=naming("README.md", REPETITIONS, "design", "other", "1")):
         rewritten(quoting)
 
 

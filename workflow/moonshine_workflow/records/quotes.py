@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from moonshine.errors import MoonshineError
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.records.pictures import pareto_svg, picture_of
-from moonshine_workflow.report.markup import MINUS, interval, listed, number, plural
+from moonshine_workflow.records.repetitions import REPETITIONS, Repetition, read_repetitions
+from moonshine_workflow.report.markup import MINUS, interval, listed, number, plural, signed
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.report.warm_starts import savings
 from moonshine_workflow.tables.rows import Difference, MethodError
@@ -133,6 +137,42 @@ def pareto(results: Results) -> str:
     return f"![{pareto_svg(results)[1]}]({picture_of(results.study)})"
 
 
+def repetitions(results: Results) -> str:
+    """Return a table of the repetitions with fresh seeds: the pooled difference, its margins, and the verdict."""
+    rows = [
+        [
+            str(each.number),
+            f"{each.teacher_error_pct:.2f}",
+            signed(each.mean),
+            *(f"{margin:.2f}" for margin in (each.half_width, each.test_margin, each.margin)),
+            each.verdict,
+        ]
+        for each in _repeated(results)
+    ]
+    header = (
+        "repetition",
+        "teacher's error",
+        "difference",
+        "± over seeds",
+        "± over images",
+        "± both",
+        "verdict",
+    )
+    return _table(header, rows)
+
+
+def repeated(results: Results) -> str:
+    """Return how often the verdict came out in repetitions, and their mean and deviation, in a sentence."""
+    found = _repeated(results)
+    means = [each.mean for each in found]
+    verdicts = Counter(each.verdict for each in found)
+    return (
+        f"{_short(results, found[0].method)} minus scratch, pooled, in {plural(len(found), 'repetition')} with fresh "
+        f"seeds: {listed(f'{count} {verdict}' for verdict, count in verdicts.most_common())}; "
+        f"{signed(fmean(means))} points on average, with a standard deviation of {stdev(means):.2f}."
+    )
+
+
 def warm_starts(results: Results) -> str:
     """Return a table of what warm starts save."""
     rows = [
@@ -172,8 +212,17 @@ PARTS: dict[str, Callable[..., str]] = {
         pareto,
         warm_starts,
         search,
+        repetitions,
+        repeated,
     )
 }
+
+
+def _repeated(results: Results) -> list[Repetition]:
+    found = read_repetitions(results.folder / REPETITIONS, study_of_job(results.root))
+    if len(found) < 2:
+        raise MoonshineError(f"found {plural(len(found), 'repetition')}; allowed: 2 or more")
+    return found
 
 
 def _require_shipped(results: Results) -> Any:

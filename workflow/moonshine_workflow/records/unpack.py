@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from moonshine.files import json_bytes, write_bytes, write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.records.record import RECEIPTS, Record, read_record, weights_file
+from moonshine_workflow.records.repetitions import REPETITIONS
 from moonshine_workflow.report.notebooks import FOLDER
 from moonshine_workflow.report.results import Results, load_results
 from moonshine_workflow.tables.collect import collect, write_tables
@@ -67,6 +68,8 @@ def unpack(folder: Path, root: Path) -> Record:
     if record.restamps:
         uses = [use.content() for use in record.restamps]
         write_bytes(base / "restamps.json", json.dumps(uses).encode())
+    if (repetitions := folder / REPETITIONS).is_file():
+        shutil.copyfile(repetitions, base / REPETITIONS)
     if published := study.report.published:
         (root / published).parent.mkdir(parents=True)
         shutil.copyfile(FOLDER.parent / published, root / published)
