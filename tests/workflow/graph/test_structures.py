@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from moonshine.config.study import Study, parse_study
+from moonshine.config.study import Study, load_study, parse_study
 from moonshine.errors import MoonshineError
-from moonshine.structures.build import to_structure
+from moonshine.structures.build import build, to_structure
 from moonshine_workflow.graph.check import check_study
 from moonshine_workflow.graph.structures import blocks_of
 from tests.messages import naming
 from tests.workflow import tiny
+from tests.workflow.clones import PROJECT
 
 BLOCKS = {"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"}
 WARM = {"warm_start": {"fit": "least-squares", "batches": 1}}
@@ -72,6 +74,26 @@ def test_least_squares_are_refused_where_a_block_of_a_place_ends_in_no_1x1() -> 
     with pytest.raises(MoonshineError, match=naming("students.mine.warm_start.fit", "LRE(2)", "steps")):
         check_study(study_with({"blocks": blocks, **WARM}))
     check_study(study_with({"blocks": {"stage1.0": "S", "*": "G(4)"}, **WARM}))
+
+
+@pytest.mark.parametrize(
+    ("student", "parameters"),
+    [
+        ("bs800k", 811_370),
+        ("bs500k", 555_962),
+        ("bs400k", 404_250),
+        ("bs250k", 289_226),
+        ("bs200k", 217_050),
+        ("bs150k", 162_202),
+    ],
+)
+def test_blockswaps_mixtures_have_the_sizes_that_were_published_in_thousands(
+    student: str, parameters: int
+) -> None:
+    blocks = blocks_of(load_study(PROJECT / "studies" / "blockswap.yaml"), student)
+    with torch.device("meta"):
+        network = build("wrn-40-2", blocks)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 def damage(path: Path, case: str) -> None:
