@@ -36,6 +36,7 @@ ALIASES = {
     "RootBottleneck": "ROOTBG",
     "SqueezeNet": "FIRE(8)",
     "Xception": "XCEP",
+    "Sep": "XCEP",
     "NASNet": "NAS",
     "ShuffleNet": "SHUF",
     "SEPNet": "SEPN",
@@ -83,7 +84,7 @@ def parse_block(text: str | Block) -> Block:
 
 
 def _kinds() -> str:
-    return ", ".join([*map(str, KINDS.values()), *ALIASES])
+    return ", ".join([*map(str, KINDS.values()), *(f"{name} = {meant}" for name, meant in ALIASES.items())])
 
 
 @dataclass(frozen=True)

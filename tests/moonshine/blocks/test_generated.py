@@ -11,7 +11,7 @@ import torch
 
 from moonshine.blocks.expressions import Conv, Generator
 from moonshine.blocks.families.constants import cosines, hadamard, permutation, random_bits
-from moonshine.blocks.families.tied import Equivariant, Hashed, Predicted, Ring, relative, transformed
+from moonshine.blocks.families.tied import Binary, Equivariant, Hashed, Predicted, Ring, relative, transformed
 from moonshine.blocks.families.transforms import CosineDiagonals, Fastfood
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.layers import GeneratedConv
@@ -38,7 +38,7 @@ def test_transforms_are_orthogonal() -> None:
 
 
 @pytest.mark.parametrize(
-    "weight", [Hashed(Fraction(1, 4)), Ring(2), CosineDiagonals(3), Fastfood(), Predicted(1)]
+    "weight", [Binary(), Hashed(Fraction(1, 4)), Ring(2), CosineDiagonals(3), Fastfood(), Predicted(1)]
 )
 def test_what_is_fixed_is_in_no_file(weight: Generator) -> None:
     made = generated(weight)

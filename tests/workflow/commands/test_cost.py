@@ -28,11 +28,12 @@ def test_table(capsys):
 
 
 def test_generated_weights_are_dense_in_a_graph(capsys):
-    assert main(["cost", "wrn-10-1", "--block", "G(4)", "--block", "HASH(0.5)"]) == 0
-    *_, last = capsys.readouterr().out.splitlines()
+    assert main(["cost", "wrn-10-1", "--block", "G(4)", "--block", "HashedNet(1/2)"]) == 0
+    *_, alias, last = capsys.readouterr().out.splitlines()
     dense = sum(9 * i * o for i, o in ((16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)))
     assert names(last, "HASH(0.5)", f"{4 * dense / 2 / 1e6:.3f} MB", "ONNX")
     assert "G(4)" not in last
+    assert names(alias, "HashedNet(1/2)", "HASH(0.5)")
 
 
 def test_json(capsys):

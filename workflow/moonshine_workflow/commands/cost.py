@@ -38,7 +38,8 @@ def add_cost(subparsers: Any) -> None:
 
 
 def _cost(arguments: argparse.Namespace) -> int:
-    from moonshine.blocks.registry import parse_block
+    from moonshine.blocks.notation import split
+    from moonshine.blocks.registry import ALIASES, parse_block
     from moonshine.structures.build import assign, build
 
     shape = parse_input(arguments.input)
@@ -69,6 +70,9 @@ def _cost(arguments: argparse.Namespace) -> int:
             "compression and MACs ratio are against blocks S"
         )
         print(text_table(list(_COLUMNS), [[show(row) for show in _COLUMNS.values()] for row in rows]))
+        for written, block in zip(arguments.block or (), blocks, strict=False):
+            if (split(written) or ("", []))[0] in ALIASES:
+                print(f"{written} stands for {block}")
         if more := [f"{block} {4 * folded[block] / 1e6:.3f} MB" for block in blocks if folded[block]]:
             print(
                 "Generated weights: a safetensors file holds the numbers that they are computed from; an ONNX file "
