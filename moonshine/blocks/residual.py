@@ -1,4 +1,4 @@
-"""The pre-activation residual block that holds a cheap block.
+"""Pre-activation residual block that holds a cheap block.
 
 Source: Zagoruyko, Komodakis, "Wide Residual Networks", 2016, and the released code of the distillation paper
 (BayesWatch/pytorch-moonshine), whose BN and ReLU placement is kept.
@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.expressions import Conv
-from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.layers import convolution
-from moonshine.blocks.notation import Block
-from moonshine.blocks.registry import BlockPlan, plan_block
+from moonshine.blocks.registry import BlockPlan
 
 
 class ResidualBlock(nn.Module):
@@ -40,14 +38,3 @@ class ResidualBlock(nn.Module):
         for layer in self.branch:
             y = layer(y)
         return shortcut + y
-
-
-def make_block(
-    block: str | Block, in_channels: int, out_channels: int, stride: int = 1, path: str = "block"
-) -> ResidualBlock:
-    """Build a pre-activation residual block with its shortcut: (n, in, h, w) -> (n, out, h/stride, w/stride).
-
-    MoonshineError as for `moonshine.blocks.registry.plan_block`.
-    """
-    first = Geometry(in_channels, out_channels, stride=(stride, stride))
-    return ResidualBlock(plan_block(block, (first, Geometry(out_channels, out_channels)), path))

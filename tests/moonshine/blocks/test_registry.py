@@ -11,9 +11,9 @@ from moonshine.blocks.families.kind import Kind, divisors, group_count
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import ONCE, Parameter, WidthShare
 from moonshine.blocks.registry import KINDS, parse_block, plan_block
-from moonshine.blocks.residual import make_block
 from tests.messages import naming
 from tests.moonshine.blocks.test_notation import paper
+from tests.moonshine.residual_blocks import make_block
 
 
 def convs(unit):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from moonshine.blocks.residual import make_block
 from moonshine.distillation.block_fit import Part, RecordedCall, fit, run_to
 from moonshine.substitution.replacement import apply, find_changes
+from tests.moonshine.residual_blocks import make_block
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build, residual_blocks
 from moonshine.substitution.layout import lay_out
@@ -24,6 +23,7 @@ from tests.moonshine.odd_networks import (
     Undecided,
     spatial,
 )
+from tests.moonshine.residual_blocks import make_block
 
 
 class Block(Residual):

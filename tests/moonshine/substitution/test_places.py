@@ -7,11 +7,11 @@ from torch import nn
 
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.registry import plan_block
-from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.substitution.places import Place, find_place, lone_place
 from tests.messages import naming
 from tests.moonshine.odd_networks import Net, spatial
+from tests.moonshine.residual_blocks import make_block
 
 
 def test_a_place_is_found_where_a_convolution_or_a_residual_block_is() -> None:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from moonshine.blocks.build import CheapConvolution
-from moonshine.blocks.residual import make_block
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.substitution.replacement import apply, end_of, find_changes
 from tests.messages import naming
 from tests.moonshine.odd_networks import Backwards, Net, Residual, spatial
+from tests.moonshine.residual_blocks import make_block
 
 
 def parameters(module: nn.Module) -> int:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moonshine.blocks.residual import make_block
 from moonshine.substitution.residual import ConvPair, is_spatial, pairs, recognise, shortcuts
 from tests.moonshine.odd_networks import Net, Remembers, Residual, Undecided, spatial
+from tests.moonshine.residual_blocks import make_block
 
 
 class PreActivation(nn.Module):

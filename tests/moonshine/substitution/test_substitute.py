@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy
 
 import moonshine
 from moonshine.blocks.build import CheapConvolution
-from moonshine.blocks.residual import make_block
 from moonshine.costs.cost import cost
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
@@ -35,6 +34,7 @@ from tests.moonshine.odd_networks import (
     Undecided,
     spatial,
 )
+from tests.moonshine.residual_blocks import make_block
 
 LINES = (Path(__file__).parents[1] / "wrn_costs.csv").read_text().splitlines()
 GOLDEN = [

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from moonshine_workflow.graph.metrics import RunIdentity
-from moonshine_workflow.tracking.store import RunStore, open_store
+from moonshine_workflow.tracking.runs import read_node
+from moonshine_workflow.tracking.store import RunStore, active_runs, log_to, open_store
 
 EPOCHS = 4
 STARTED, FINISHED = "2026-11-20T10:00:00+00:00", "2026-11-20T10:00:30+00:00"
@@ -93,6 +94,12 @@ def write_timings(path: Path) -> Path:
     seconds = {"seconds": 30.0, "epoch_seconds": 7.5, "started": STARTED, "finished": FINISHED}
     path.write_text(json.dumps({**seconds, "engine": "snakemake", "commit": "abc", "device": "cpu"}))
     return path
+
+
+def log_node(folder: Path, *, experiment: str = "digits", timings: Path | None = None) -> str:
+    """Log one node to the default store; gives the run's id."""
+    node, store = read_node(folder), open_store(experiment)
+    return log_to(store, node, timings, active_runs(store, node.name).get(node.name, ()))[0]
 
 
 @cache

@@ -17,7 +17,7 @@ import pytest
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import stage
 from moonshine_workflow.tracking.runs import read_node
-from moonshine_workflow.tracking.store import TrackingError, log_node, open_store
+from moonshine_workflow.tracking.store import TrackingError, open_store
 from tests.messages import naming
 from tests.workflow.clones import CODE
 from tests.workflow.tracking.finished_nodes import (
@@ -25,6 +25,7 @@ from tests.workflow.tracking.finished_nodes import (
     active,
     enter,
     identity,
+    log_node,
     points,
     rows,
     write_node,
@@ -34,7 +35,8 @@ from tests.workflow.tracking.finished_nodes import (
 SIXTEEN = """
 import os, sys, time
 from pathlib import Path
-from moonshine_workflow.tracking.store import QUIET_MLFLOW, log_node
+from moonshine_workflow.tracking.store import QUIET_MLFLOW
+from tests.workflow.tracking.finished_nodes import log_node
 os.environ |= QUIET_MLFLOW
 # All that is imported on the way, so that it is imported once and not sixteen times; no store is opened.
 import mlflow.store.artifact.local_artifact_repo, mlflow.store.db.utils, mlflow.store.tracking.sqlalchemy_store
@@ -45,7 +47,7 @@ for seed in range(16):
     if pid == 0:
         time.sleep(max(0, go - time.time()))
         try:
-            log_node(Path(f"node{seed}"), experiment="digits", timings=None)
+            log_node(Path(f"node{seed}"))
         except BaseException as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
@@ -63,7 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_run_holds_everything_that_the_node_left(here: Path) -> None:
     folder = write_node(here / "node", identity())
-    run_id = log_node(folder, experiment="digits", timings=write_timings(here / "t.json"))
+    run_id = log_node(folder, timings=write_timings(here / "t.json"))
     store = open_store("digits")
     run = store.client.get_run(run_id)
     assert run.info.run_name == "G(4) at seed 0"
@@ -110,7 +112,7 @@ def test_the_store_and_its_files_lie_here_whatever_the_directory_is_called(
     here = tmp_path / "a b%20c#d?e"
     here.mkdir()
     enter(here, monkeypatch, fresh=True)
-    run_id = log_node(write_node(here / "node", identity()), experiment="digits", timings=None)
+    run_id = log_node(write_node(here / "node", identity()))
     (artifacts,) = (here / "mlruns" / "digits").iterdir()
     assert artifacts.name == run_id
     assert len(list((artifacts / "artifacts").iterdir())) == 4
@@ -123,11 +125,11 @@ def test_the_store_and_its_files_lie_here_whatever_the_directory_is_called(
 
 def test_logging_twice_does_nothing_and_a_new_result_replaces_the_old_run(here: Path) -> None:
     folder = write_node(here / "node", identity())
-    other = log_node(write_node(here / "other", identity(seed=1)), experiment="digits", timings=None)
-    first = log_node(folder, experiment="digits", timings=None)
-    assert log_node(folder, experiment="digits", timings=None) == first
+    other = log_node(write_node(here / "other", identity(seed=1)))
+    first = log_node(folder)
+    assert log_node(folder) == first
     write_node(folder, identity(), error=4.0)
-    second = log_node(folder, experiment="digits", timings=None)
+    second = log_node(folder)
     store = open_store("digits")
     assert {run.info.run_id for run in active(store)} == {second, other}
     assert store.client.get_run(second).data.metrics["test_error_pct"] == 4.0
@@ -137,19 +139,19 @@ def test_logging_twice_does_nothing_and_a_new_result_replaces_the_old_run(here: 
 def test_a_diverged_run_has_failed_and_keeps_its_finite_points(here: Path) -> None:
     history = [*rows(2), {**rows(3)[2], "loss": float("nan"), "at": float("inf")}]
     folder = write_node(here / "node", identity(), status="diverged", history=history)
-    run_id = log_node(folder, experiment="digits", timings=None)
+    run_id = log_node(folder)
     store = open_store("digits")
     run = store.client.get_run(run_id)
     assert (run.info.status, run.data.tags["status"]) == ("FAILED", "diverged")
     assert "test_error_pct" not in run.data.metrics
     assert [step for step, _ in points(store, run_id, "loss")] == [0, 1]
     assert [step for step, _ in points(store, run_id, "lr")] == [0, 1, 2]
-    assert log_node(folder, experiment="digits", timings=None) == run_id
+    assert log_node(folder) == run_id
 
 
 def test_more_points_than_one_call_takes(here: Path) -> None:
     folder = write_node(here / "node", identity(), history=rows(250))
-    run_id = log_node(folder, experiment="digits", timings=None)
+    run_id = log_node(folder)
     store = open_store("digits")
     for metric in ("loss", "validation_error_pct"):
         assert points(store, run_id, metric) == [(row["epoch"], row[metric]) for row in rows(250)]
@@ -162,22 +164,22 @@ def test_a_run_that_was_cut_short_is_replaced(here: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_terminated", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(TrackingError, match=naming("mlflow.db", "disk full")):
-            log_node(folder, experiment="digits", timings=None)
+            log_node(folder)
     store = open_store("digits")
     assert [run.info.status for run in active(store)] == ["RUNNING"]
-    run_id = log_node(folder, experiment="digits", timings=None)
+    run_id = log_node(folder)
     assert [run.info.run_id for run in active(store)] == [run_id]
     assert len(points(store, run_id, "loss")) == EPOCHS
 
 
 def test_an_experiment_deleted_in_the_ui_comes_back_with_one_run_per_node(here: Path) -> None:
     folder = write_node(here / "node", identity())
-    log_node(folder, experiment="digits", timings=None)
+    log_node(folder)
     write_node(folder, identity(), error=4.0)
-    run_id = log_node(folder, experiment="digits", timings=None)
+    run_id = log_node(folder)
     store = open_store("digits")
     store.client.delete_experiment(store.experiment_id)
-    assert log_node(folder, experiment="digits", timings=None) == run_id
+    assert log_node(folder) == run_id
     assert [run.info.run_id for run in active(store)] == [run_id]
 
 
@@ -230,7 +232,7 @@ def test_a_server_that_is_not_there_is_an_error_with_its_address_within_seconds(
 
     begun = time.monotonic()
     with pytest.raises(TrackingError, match=naming(uri, "Connection refused")):
-        log_node(folder, experiment="digits", timings=None)
+        log_node(folder)
     assert time.monotonic() - begun < 8
 
 
@@ -254,7 +256,7 @@ def test_a_malformed_folder_is_named_before_a_store_is_opened(
     if content is not None:
         (folder / name).write_text(content)
     with pytest.raises(MoonshineError, match=naming(*message)):
-        log_node(folder, experiment="digits", timings=None)
+        log_node(folder)
     assert not (tmp_path / "mlflow.db").exists()
 
 
@@ -274,7 +276,7 @@ def test_the_key_changes_with_each_file_that_makes_the_result(tmp_path: Path) ->
 def test_the_teacher_and_ordinary_networks_are_labelled_by_network(here: Path) -> None:
     store = open_store("digits")
     for who in (identity("teacher", "teacher"), identity("wrn-10-1", "scratch", 2)):
-        log_node(write_node(here / who.student, who), experiment="digits", timings=None)
+        log_node(write_node(here / who.student, who))
     assert {run.info.run_name for run in active(store)} == {
         "wrn-16-2 teacher seed 0",
         "wrn-10-1 scratch seed 2",

@@ -30,7 +30,6 @@ from moonshine_workflow.tracking.runs import (
     final_points,
     flat_params,
     label,
-    read_node,
 )
 
 SQLITE = "sqlite:///"
@@ -165,17 +164,6 @@ def active_runs(store: RunStore, node: str | None = None) -> dict[str, list[Any]
             token = page.token
             if not token:
                 return found
-
-
-def log_node(folder: Path, *, experiment: str, timings: Path | None, tracking_uri: str | None = None) -> str:
-    """Log one trained node as an MLflow run, once however often it is called, and give the run's id.
-
-    ``timings`` is the node's timings file, which may be missing. Raises MoonshineError for files that are not
-    well-formed, TrackingError if the store does not answer.
-    """
-    node = read_node(folder)
-    store = open_store(experiment, tracking_uri)
-    return log_to(store, node, timings, active_runs(store, node.name).get(node.name, ()))[0]
 
 
 def log_to(store: RunStore, node: TrainedNode, timings: Path | None, runs: Sequence[Any]) -> tuple[str, bool]:
