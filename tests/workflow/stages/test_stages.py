@@ -205,14 +205,19 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["examples", "export"])
-def test_a_stage_with_nothing_to_do_loads_no_torch(name: str, here: Path) -> None:
+def test_a_stage_with_nothing_to_do_loads_no_torch_and_ends_as_python_does(name: str, here: Path) -> None:
     files.write_json(Path("results/tiny/choice.json"), {"status": "not asked"})
-    code = "import sys; from moonshine_workflow.graph import nodes, stage; "
-    code += f"from moonshine_workflow.stages import {name}; "
-    code += f"print(stage.main({name}.run, nodes.{name}, ['--study', 'tiny']), 'torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": CODE}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout == "0 False\n", done.stderr
+    code = f"""
+import atexit, sys, threading, time
+from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.stages import {name}
+atexit.register(lambda: print("torch" in sys.modules, end=""))
+threading.Thread(target=lambda: (time.sleep(0.1), print("thread ended"))).start()
+stage.program({name}.run, nodes.{name})
+"""
+    command = [sys.executable, "-c", code, "--study", "tiny"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": CODE}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "thread ended\nFalse"), done.stderr
 
 
 def test_divergence_is_recorded_and_its_node_is_done(here: Path) -> None:

@@ -76,14 +76,14 @@ def newest(work: Path) -> int:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(here: Path) -> None:
-    tiny.write_study(here, study(epochs=200))
+    tiny.write_study(here, study(epochs=60))
     work = here / "results/tiny/.work/teacher@tiny"
     said = interrupt(work, process := teacher(), lambda pids: pids[-1])
     assert process.returncode == 2
     assert "one of 2 training processes failed" in said
     interrupt(work, teacher(), lambda pids: pids[0])  # the node itself
     assert not (here / "results/tiny/teacher/metrics.json").exists()
-    tiny.write_study(here, study(epochs=200, devices=1))
+    tiny.write_study(here, study(epochs=60, devices=1))
     assert run("teacher") == 0
     timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())
     assert (timings["resumed"], timings["devices"]) == (2, 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.tables.collect import check_configurations, collect, write_tables
 
@@ -20,4 +18,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.collect))
+    stage.program(run, nodes.collect)

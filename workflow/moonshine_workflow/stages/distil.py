@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.training.launch import on_devices
 from moonshine_workflow.training.node import train_node
@@ -14,4 +12,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.distil))
+    stage.program(run, nodes.distil)

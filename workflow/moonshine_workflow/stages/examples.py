@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 from pathlib import Path
 
 from moonshine.files import write_json
@@ -84,4 +83,4 @@ def _log(study: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.examples))
+    stage.program(run, nodes.examples)

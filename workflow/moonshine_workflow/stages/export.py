@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.tables.choice import ShippingChoice
@@ -26,4 +25,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.export))
+    stage.program(run, nodes.export)

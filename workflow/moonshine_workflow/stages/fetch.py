@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine.config.networks import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
@@ -36,4 +34,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.fetch))
+    stage.program(run, nodes.fetch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine.config import Study
 from moonshine.costs.budgets import EXPORTED, parse_budgets
 from moonshine.costs.cost import cost
@@ -49,4 +47,4 @@ def _measures(study: Study) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.measure))
+    stage.program(run, nodes.measure)

@@ -58,4 +58,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.report))
+    stage.program(run, nodes.report)

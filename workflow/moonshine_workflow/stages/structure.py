@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 
 from torch import nn
@@ -87,4 +86,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.structure))
+    stage.program(run, nodes.structure)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.students.layouts import images_of, teacher_structure
 
@@ -15,4 +13,4 @@ def run(job: stage.Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, lambda study: nodes.structure(study)))
+    stage.program(run, lambda study: nodes.structure(study))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from moonshine.config import Study
 from moonshine.distillation.term import Pair
 from moonshine.structures.build import from_structure
@@ -43,4 +41,4 @@ def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(stage.main(run, nodes.teacher))
+    stage.program(run, nodes.teacher)
