@@ -183,7 +183,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": CODE}
     node = nodes.teacher("tiny")
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while (
         len(list(node.work.glob("epoch-*.json"))) < 2
         and process.poll() is None
