@@ -1,4 +1,4 @@
-"""The typed schema of ``params.yaml``, a file for each concern."""
+"""Typed schema of ``params.yaml``, one file per concern."""
 
 from moonshine.config.study import Study, load_study
 

@@ -1,4 +1,4 @@
-"""The section ``augment`` of a study: the augmentation of training images."""
+"""Section ``augment`` of a study: augmentation of the training images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from moonshine.fields import Positive, Section, Sides
 
 
 class ResizedCrop(Section):
-    """A random part of an image: a share ``scale`` of its area, width by height in ``ratio``, resized to the input.
+    """Random crop with a share ``scale`` of the image's area and an aspect ratio (width / height) ``ratio``, resized.
 
-    Both are [least, most]. It is torchvision's ``RandomResizedCrop``, bilinear with antialiasing.
+    Both are [least, most]. As torchvision's ``RandomResizedCrop``, bilinear with antialiasing.
     """
 
     scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
@@ -27,9 +27,9 @@ class ResizedCrop(Section):
 
 
 class Augment(Section):
-    """Training-time augmentation: zero-pad by ``crop_padding``, crop at a random place, mirror half of the images.
+    """Augmentation in training: zero-pad by ``crop_padding``, crop at random, flip half of the images horizontally.
 
-    ``crop`` is [height, width]; left out, an image is cropped back to its own size, which moves it by up to
+    ``crop`` is [height, width]; by default an image is cropped back to its own size, that is, shifted by up to
     ``crop_padding`` pixels. Label maps move with their images. Images that are decoded during training are cropped by
     ``resized_crop`` instead.
     """

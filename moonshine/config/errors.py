@@ -1,4 +1,4 @@
-"""Validation errors of a study in terms of ``params.yaml``: the key, the value found, what is allowed."""
+"""Validation errors of a study in terms of ``params.yaml``: the key, the value found and what is allowed."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def explain(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
 
 
 def _visible_path(loc: tuple[Any, ...], content: Any, schema: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Return the keys of an error as the user wrote them, and those allowed beside the last.
+    """Return the keys of an error as the user wrote them, and the keys allowed at the level of the last.
 
-    pydantic's path also holds the tag of each discriminated union that it passes.
+    pydantic's path also contains the tag of each discriminated union on the way.
     """
     keys: list[str] = []
     sections: list[Any] = [schema]  # what `here` may be: several where a union's tag has not been read yet
@@ -74,13 +74,13 @@ def _visible_path(loc: tuple[Any, ...], content: Any, schema: type[BaseModel]) -
 
 
 def _has_tag(section: Any, tag: Any) -> bool:
-    """Whether one of the section's literals is the tag that tells it from the other members of a union."""
+    """Return whether ``tag`` is the literal that distinguishes the section from the other members of a union."""
     fields = getattr(section, "model_fields", {}).values()
     return any(get_origin(each.annotation) is Literal and tag in get_args(each.annotation) for each in fields)
 
 
 def _inside(sections: list[Any], key: str) -> list[Any]:
-    """Return the sections that a key leads to: of a union, all members."""
+    """Return the sections that a key leads to, all members in the case of a union."""
     section = sections[0] if sections else None
     if get_origin(section) is dict:
         return [get_args(section)[1]]

@@ -1,4 +1,4 @@
-"""The sections ``teacher``, ``students`` and ``ship`` of a study: the networks, and what may be shipped."""
+"""Sections ``teacher``, ``students`` and ``ship`` of a study: the networks, and what may be shipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moonshine.networks.families import is_model
 
 Budgets = Text | list[Text]
 PUBLISHED = "torchvision"
-"""``weights`` that stand for those which torchvision publishes of its model; a file of that name is ./torchvision."""
+"""Value of ``weights`` for the pretrained weights that torchvision publishes; write ./torchvision for such a file."""
 
 
 def _check(budgets: Budgets) -> None:

@@ -1,4 +1,4 @@
-"""Strict and bounded reading of ``params.yaml``: nothing is dropped silently, and no file exhausts time or memory."""
+"""Strict, bounded reading of ``params.yaml``: nothing is dropped silently, no file exhausts time or memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BITS = 1000
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader that reports scalars which do not parse as what they look like; PyYAML lets Python's exception through."""
+    """Loader that reports scalars it cannot convert, for which PyYAML lets Python's exceptions through."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path) -> Any:
     """Read a YAML file. Merge keys (``<<``) and aliases are allowed, up to a limit on the expanded size.
 
-    MoonshineError naming the file, the line and what is allowed.
+    Raises MoonshineError naming the file, the line and what is allowed.
     """
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
@@ -57,14 +57,16 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check(node: yaml.Node, known: dict[int, tuple[int, int]], above: list[yaml.Node]) -> tuple[int, int]:
-    """Count a node's values with aliases expanded, and its depth; MoonshineError for too many.
+    """Return the number of a node's values, with aliases expanded, and its depth.
 
-    Also for a duplicate key, of which PyYAML silently keeps the last.
+    Raises MoonshineError if either is too large, and for a duplicate key, of which PyYAML silently keeps the last.
     """
     if id(node) in known:
         return known[id(node)]
     if node in above:
-        raise MoonshineError(f"{_line(node)}: holds itself; allowed: aliases of what is complete")
+        raise MoonshineError(
+            f"{_line(node)}: a value that contains itself; allowed: aliases of earlier values"
+        )
     inner = [*above, node]
     parts = list(node.value) if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):

@@ -1,8 +1,8 @@
-"""The typed schema of ``params.yaml``: one study, every setting explicit.
+"""Typed schema of ``params.yaml``: one study, with every setting explicit.
 
-Keys that affect results have no defaults here, so that both engines see every one of them in the file. The exceptions
-are keys whose absence is itself a setting (``teacher.taps``: found automatically) and the knobs of a mixed student's
-search, whose defaults are documented and stored with its structure.
+Keys that affect results have no defaults, so that both engines see all of them in the file. Exceptions are keys whose
+absence is itself a setting (``teacher.taps``: discovered automatically) and settings of a mixed student's search, whose
+defaults are documented and stored with its structure.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ RESERVED = ("teacher", "scratch")
 
 
 class Report(Section):
-    """``published``: a CSV of published errors to show beside the study's."""
+    """Settings of the report; ``published`` is a CSV file of published errors to show beside the study's."""
 
     published: FilePath | None
 
 
 class Study(Section):
-    """Everything in ``params.yaml``."""
+    """Content of ``params.yaml``."""
 
     study: Key
     data: Data
@@ -120,12 +120,12 @@ class Study(Section):
         return self
 
     def network_of(self, student: str) -> str:
-        """The network a student is made from: its own, else the teacher's."""
+        """Return the network that a student is made from: its own, else the teacher's."""
         return self.students[student].network or self.teacher.name
 
     @property
     def trusted(self) -> frozenset[str]:
-        """The models that the study itself names: the user's code that may run, whatever files of results say."""
+        """Return the models that the study names: only their code may run, whatever files of results say."""
         names = (self.teacher.name, *(student.network for student in self.students.values()))
         return frozenset(name for name in names if name and is_model(name))
 
@@ -133,7 +133,7 @@ class Study(Section):
 def load_study(path: Path | str = "params.yaml") -> Study:
     """Read and check a study file.
 
-    Errors: ``MoonshineError`` naming every wrong key, the value found and what is allowed.
+    Raises MoonshineError naming every invalid key, the value found and what is allowed.
     """
     path = Path(path)
     content = read_yaml(path)

@@ -1,4 +1,4 @@
-"""The sections ``training`` and ``runtime`` of a study: training recipe and execution."""
+"""Sections ``training`` and ``runtime`` of a study: recipe and execution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Optimizer(Section):
 
 
 class AdamSettings(Section):
-    """Adam (Kingma and Ba, 2015); ``weight_decay`` is added to every gradient, as torch's Adam does it."""
+    """Adam (Kingma and Ba, 2015); ``weight_decay`` is an L2 penalty added to the gradients, as in torch's Adam."""
 
     kind: Literal["adam"]
     lr: Positive
@@ -38,21 +38,21 @@ class AdamSettings(Section):
 
 
 def kind(section: Any) -> Any:
-    """The optimiser that a section means: SGD where it does not say."""
+    """Return the kind of an optimiser section, SGD by default."""
     return section.get("kind", "sgd") if isinstance(section, dict) else getattr(section, "kind", None)
 
 
 class ClassWeights(Section):
-    """Weights of classes in the cross-entropy of label maps: ``1 / ln(log_offset + share of the class's pixels)``.
+    """Class weights in the cross-entropy of semantic segmentation: ``1 / ln(log_offset + share of the pixels)``.
 
-    Source: Paszke et al., "ENet", 2016, with 1.02; ERFNet takes 1.10.
+    Source: Paszke et al., "ENet", 2016, with 1.02; ERFNet uses 1.10.
     """
 
     log_offset: Annotated[float, Field(gt=1, le=1e6)]
 
 
 class Step(Section):
-    """The learning rate is multiplied by ``factor`` at the start of each 0-based epoch in ``drops``."""
+    """Step schedule: multiply the learning rate by ``factor`` at the start of each 0-based epoch in ``drops``."""
 
     kind: Literal["step"]
     drops: list[Whole]
@@ -66,7 +66,7 @@ class Step(Section):
 
 
 class OneCycle(Section):
-    """Linear from ``start`` to 1 over the share ``warmup`` of steps, then cosine to ``end`` (times lr)."""
+    """One-cycle schedule: linear from ``start`` to 1 in a share ``warmup`` of steps, then cosine to ``end`` (x lr)."""
 
     kind: Literal["one-cycle"]
     warmup: Share
@@ -75,17 +75,17 @@ class OneCycle(Section):
 
 
 class Poly(Section):
-    """The learning rate of a 0-based epoch e of E is lr * (1 - e/E)^power, as ERFNet's authors step it."""
+    """Polynomial schedule: lr * (1 - e/E)^power in the 0-based epoch e of E, as ERFNet's authors step it."""
 
     kind: Literal["poly"]
     power: Positive
 
 
 class Training(Section):
-    """The recipe, shared by the teacher and every student.
+    """Training recipe, shared by the teacher and all students.
 
-    ``devices`` processes train one network together, each with its share of every batch; ``sync_batch_norm`` makes
-    their batch norms see the whole batch, on GPUs only.
+    ``devices`` processes train one network together, each on its shard of every batch; ``sync_batch_norm`` computes
+    batch statistics over all shards (GPUs only).
     """
 
     epochs: Whole
@@ -126,10 +126,10 @@ def _is_a_size(text: int | str) -> int | str:
 
 
 class Runtime(Section):
-    """How a node is computed, not what: changing this reruns nothing.
+    """Execution settings: how a node runs, not what it computes, so that changing them reruns nothing.
 
-    ``workers`` processes decode the images of data that are not decoded ahead; left out, as many as ``threads``.
-    ``teacher_store`` is how much disk space the teacher's outputs may take, such as ``20GB``.
+    ``workers`` processes decode images of datasets that are decoded during training; by default as many as ``threads``.
+    ``teacher_store`` is the disk space that the teacher's outputs may take, such as ``20GB``.
     """
 
     threads: ProcessCount

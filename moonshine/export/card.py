@@ -1,4 +1,4 @@
-"""The model card of an exported network, in Markdown: what it is, what it was made from, and how accurate it is."""
+"""Model card of an exported network, in Markdown: what it is, what it was made from, and how accurate it is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from moonshine.formats.formats import FORMATS
 
 @dataclass(frozen=True)
 class Card:
-    """Everything a model card states; errors in percent of the test set, ``interval`` at 95 % over the seeds.
+    """Content of a model card; test errors in percent, ``interval`` at 95 % over seeds.
 
-    The error of label maps is 100 - mIoU.
+    In semantic segmentation the error is 100 - mIoU.
     """
 
     name: str
@@ -26,27 +26,27 @@ class Card:
     parameters: int
     macs: int
     data: str
-    data_sha256: str | Mapping[str, str]  # of the data's file, or by file name
+    data_sha256: str | Mapping[str, str]  # one checksum, or one by file name
     examples: Mapping[str, int]  # split -> images
     method: str
     recipe: Mapping[str, Any]  # as in the study; sections may be mappings
     seeds: Sequence[int]
     seed: int  # of these files
-    error_mean_pct: float | None  # None: of no seed
+    error_mean_pct: float | None  # None: no seed has one
     interval: tuple[float, float] | None  # None: a single seed
     teacher_error_pct: float | None
     about: About
     exported: Exported
     budget: str | None = None
-    counted: Sequence[str] = ()  # the files that the budget counts: what is promised is their error
-    warnings: Sequence[str] = ()  # what a reader must know before the figures
-    limits: Sequence[str] = ()  # what the author knows beside what always holds
+    counted: Sequence[str] = ()  # files that the budget limits: their error is what the card promises
+    warnings: Sequence[str] = ()  # caveats, shown before the errors
+    limits: Sequence[str] = ()  # the author's own, besides those that always hold
     timings: Sequence[Timing] = ()
     teacher_timings: Sequence[Timing] = ()
 
 
 def model_card(card: Card) -> str:
-    """The card as Markdown; the same text for the same card, so latencies stand in it only where they are given."""
+    """Return the card as Markdown: the same text for the same card, with latencies only if it has timings."""
     sections = {
         f"# {card.name}": _summary(card),
         "## Network": _network(card),
@@ -65,7 +65,7 @@ def _summary(card: Card) -> Iterator[str]:
     kinds = sorted(set(card.blocks.values()) - {"S"})
     made = f"with the cheap blocks {', '.join(kinds)}" if kinds else "with ordinary blocks"
     budget = f" Its budget was {card.budget}." if card.budget else ""
-    kind = "A network that labels every pixel," if card.about.is_dense else "An image classifier"
+    kind = "A semantic segmentation network" if card.about.is_dense else "An image classifier"
     yield (
         f"{kind} with {len(card.about.class_names)} classes and {card.parameters:,} parameters, {made}; "
         f"its teacher was {card.teacher}.{budget}"
@@ -81,11 +81,11 @@ def _network(card: Card) -> Iterator[str]:
 
 def _input(about: About) -> Iterator[str]:
     yield f"* `images`: {about.values()['input']}."
-    yield f"* Resizing of images to inputs: {_flat(about.resize_rule) or 'not recorded'}."
+    yield f"* Resizing of images: {_flat(about.resize_rule) or 'not recorded'}."
     shape = ", ".join(map(str, ("n", *about.logits_shape(0)[1:])))
     yield f"* `logits`: ({shape}), in the order {', '.join(about.class_names)}."
     if never := about.class_names[about.scored_classes :] if about.is_dense else ():
-        yield f"* Never a right answer: {', '.join(never)}."
+        yield f"* Outputs that are never correct: {', '.join(never)}."
     yield "* The safetensors file alone takes normalised pixels: " + (
         f"mean {_numbers(about.mean)}, standard deviation {_numbers(about.std)}."
     )
@@ -101,7 +101,7 @@ def _data(card: Card) -> Iterator[str]:
 
 def _training(card: Card) -> Iterator[str]:
     seeds = ", ".join(map(str, card.seeds))
-    yield f"Method {card.method}; seeds {seeds}; these files are of seed {card.seed}."
+    yield f"Method {card.method}; seeds {seeds}; these files are from seed {card.seed}."
     yield ""
     yield from _table(("setting", "value"), _leaves(card.recipe))
 
@@ -110,8 +110,8 @@ def _errors(card: Card) -> Iterator[str]:
     exported = card.exported
     if card.about.is_dense:
         yield (
-            "The error is 100 - mIoU: of intersection over union per class over all test pixels that have a label, the "
-            "mean over the scored classes that occur."
+            "The error is 100 - mIoU; mIoU is the mean, over the scored classes that occur, of intersection over union "
+            "on all labelled test pixels."
         )
         yield ""
     for warning in card.warnings:
@@ -120,14 +120,14 @@ def _errors(card: Card) -> Iterator[str]:
     for receipt in exported.receipts:
         if receipt.file in card.counted:
             yield (
-                f"* The file that is promised, {receipt.file}: {receipt.error_pct:.2f} % {share} "
+                f"* The file that the budget limits, {receipt.file}: {receipt.error_pct:.2f} % {share} "
                 f"{receipt.examples:,} test images, in its own runtime."
             )
     yield f"* This network: {exported.error_pct:.2f} % {share} {exported.examples:,} test images, in PyTorch."
     if card.error_mean_pct is None:
-        yield "* No seed has a test error of its own, so its mean over seeds is not known."
+        yield "* No seed has a test error, so the mean over seeds is unknown."
     elif card.interval is None:
-        yield f"* Only one seed has an error ({card.error_mean_pct:.2f} %), so its spread over seeds is not known."
+        yield f"* Only one seed has a test error ({card.error_mean_pct:.2f} %), so the spread over seeds is unknown."
     else:
         low, high = card.interval
         yield (
@@ -143,7 +143,7 @@ def _errors(card: Card) -> Iterator[str]:
 
 
 def _files(card: Card) -> Iterator[str]:
-    yield "Each test error was measured on the file itself, in its own runtime."
+    yield "Each test error was measured by running the file itself, in its own runtime."
     yield ""
     columns = ("file", "format", "bytes", "largest logit difference", "test error %", "SHA-256")
     yield from _table(
@@ -163,9 +163,9 @@ def _files(card: Card) -> Iterator[str]:
 
 
 def _limits(card: Card) -> Iterator[str]:
-    what = "Every pixel gets" if card.about.is_dense else "It answers with"
+    what = "Every pixel gets" if card.about.is_dense else "It predicts"
     yield f"* {what} one of its {len(card.about.class_names)} classes, whatever the image shows."
-    yield "* The test error is that of these test images; on images of another kind it is not known."
+    yield "* The test error holds for images like the test images; for other images it is unknown."
     yield "* The probabilities were not calibrated."
     yield from (f"* {limit}" for limit in card.limits)
 

@@ -1,4 +1,4 @@
-"""Atomic writing of whole folders."""
+"""Atomic replacement of whole folders."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _EXPORTED_FILES = {
     "timings.json",
     "README.md",
 }
-"""What an exported folder may hold beside hidden files: one that holds anything else is the user's, and stays."""
+"""Files that an export may hold besides hidden ones: a folder with any other file is the user's and is kept."""
 
 
 @contextmanager
 def replace_folder(folder: Path | str) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of ``folder`` when the context ends, and goes if it raises.
+    """Yield an empty folder to fill; it replaces ``folder`` when the context ends, or is removed if it raises.
 
-    An older export in the place is removed after the new one is complete. MoonshineError for a place that holds
-    anything but an export, before any work, and for one that cannot be written.
+    An older export is removed once the new one is complete. Raises MoonshineError, before any work, if ``folder`` holds
+    anything but an export or cannot be written.
     """
     folder = Path(os.path.abspath(folder))
     _check(folder)
@@ -62,8 +62,8 @@ def _check(folder: Path) -> None:
     if not folder.exists():
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise MoonshineError(f"{folder}: is no folder; allowed: a new folder, or an older export")
+        raise MoonshineError(f"{folder}: is not a folder; allowed: a new folder, or an older export")
     if foreign := sorted({path.name for path in folder.iterdir() if path.name[0] != "."} - _EXPORTED_FILES):
         raise MoonshineError(
-            f"{folder}: holds {', '.join(foreign[:3])}, which no export wrote; allowed: a new folder or an old export"
+            f"{folder}: holds {', '.join(foreign[:3])}, which no export wrote; allowed: a new folder, or an export"
         )

@@ -1,4 +1,4 @@
-"""Latencies of a network beside the teacher's, as a table and in words."""
+"""Latencies of a network beside its teacher's, as a table and in words."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from moonshine.export.timings import Latency, Timing
 
 
 def latency_section(timings: Sequence[Timing], teacher: Sequence[Timing]) -> Iterator[str]:
-    """Lines of Markdown: where the network is slower than its teacher in words, then every figure."""
+    """Yield lines of Markdown: first where the network is slower than its teacher, then every measurement."""
     if not timings:
-        yield "Not in this card: it differs from machine to machine, so it stands apart from what is reproducible."
+        yield "Not part of this card, which is reproducible: latency differs from machine to machine."
         return
     before = {(timing.format, timing.threads, row.batch): row for timing in teacher for row in timing.batches}
     measured = [(timing, row) for timing in timings for row in timing.batches]
@@ -20,7 +20,7 @@ def latency_section(timings: Sequence[Timing], teacher: Sequence[Timing]) -> Ite
     threads = ", ".join(sorted({str(timing.threads) for timing in timings}))
     yield f"Milliseconds per batch on a CPU, threads: {threads}; MB are 10^6 bytes of resident memory."
     yield ""
-    yield "| format | batch | median | 95th percentile | the teacher's median | peak MB | of which the runtime |"
+    yield "| format | batch | median | 95th percentile | teacher's median | peak MB | of which the runtime |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for timing, row in measured:
         theirs = before.get((timing.format, timing.threads, row.batch))
@@ -45,9 +45,9 @@ def _comparison(
         if (theirs := before.get((timing.format, timing.threads, row.batch)))
     ]
     if not compared:
-        yield "The teacher was not measured, so it is not known where this network is slower than it."
+        yield "The teacher was not measured, so the two cannot be compared."
         return
-    # nearer than that, the difference is one of the moment
+    # a smaller difference is within the noise of a measurement
     slower = [each for each in compared if each[1].median_ms > (1 + SPREAD) * each[2].median_ms]
     for timing, row, theirs in slower:
         yield (
@@ -55,7 +55,4 @@ def _comparison(
             f"{theirs.median_ms:.3g} ms."
         )
     if not slower:
-        yield (
-            "In none of the measured formats and batch sizes is it slower than its teacher by more than "
-            f"{SPREAD:.0%}."
-        )
+        yield (f"In no measured format and batch size is it more than {SPREAD:.0%} slower than its teacher.")

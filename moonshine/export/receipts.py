@@ -26,16 +26,16 @@ from moonshine.networks.passes import memory_format
 from moonshine.training.overlap import mean_iou, overlaps
 
 _BATCH = 100
-"""Images that go through a file at once, of at most 64x64 pixels."""
+"""Batch size of a file for images of up to 64x64 pixels; larger images come in smaller batches."""
 POINTS = 0.1
-"""What a float file's test error may move by, in points, or by one image where that is more."""
+"""Largest change of the test error by a float file, in percentage points; one image if that is more."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """One file; ``max_logit_difference`` and ``error_pct`` are over all ``examples`` of the test set.
+    """Record of one file, run on all ``examples`` images of the test set.
 
-    The error of label maps is 100 - mIoU.
+    In semantic segmentation the error is 100 - mIoU.
     """
 
     format: str
@@ -49,7 +49,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Exported:
-    """The receipts of one export, and the test error of the PyTorch network on the same images."""
+    """Receipts of an export, and the test error of the PyTorch network on the same images."""
 
     error_pct: float
     examples: int
@@ -59,10 +59,10 @@ class Exported:
 def write_receipts(
     network: nn.Module, folder: Path, about: About, test: AnySplit, formats: Iterable[str], threads: int
 ) -> Exported:
-    """Runs every file of ``folder`` on the whole test split (uint8 images) and compares it with the network.
+    """Run every file of ``folder`` on the whole test split (uint8 images) and compare it with the network.
 
-    ``network`` takes normalised images; the normalisation used here is that of training, not the files' own.
-    Deterministic on one machine with one number of threads. `NotConverted` for a file that its runtime cannot run.
+    ``network`` takes images normalised as in training, not by the files' own normalisation. Deterministic for one
+    machine and number of threads. Raises `NotConverted` for a file that its runtime cannot run.
     """
     wanted = chosen_formats(formats)
     trust = about.trust
@@ -80,7 +80,7 @@ def write_receipts(
             own = own + _counts(reference, labels, about)
             for name, run in runs.items():
                 logits = run(pixels)
-                # NaN has to stay: np.maximum keeps it, max does not.
+                # np.maximum keeps NaN, max does not
                 differences[name] = np.maximum(differences[name], np.abs(logits - reference).max())
                 counts[name] = counts[name] + _counts(logits, labels, about)
     receipts = [
@@ -99,18 +99,18 @@ def write_receipts(
 
 
 def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
-    """`NotConverted` unless every float file is the network: its logits and its test error.
+    """Raise `NotConverted` unless every float file agrees with the network in its logits and its test error.
 
-    Logits may differ by ``tolerance``, the error by 0.1 points or one image, whichever is more. Where every pixel has a
-    label (``dense``) the logits decide alone: one pixel between two classes may be the only one of a class, and moves
-    the mIoU by points. INT8 may differ.
+    Logits may differ by ``tolerance``, the error by 0.1 percentage points or one image, whichever is more. In semantic
+    segmentation (``dense``) only the logits count: a single pixel between two classes may be the only one of its class
+    and change the mIoU by points. INT8 files may differ.
     """
     allowed = max(POINTS, 100 / exported.examples)
     problems = []
     for receipt in exported.receipts:
         if not FORMATS[receipt.format].is_exact:
             continue
-        if not receipt.max_logit_difference <= tolerance:  # NaN is no agreement
+        if not receipt.max_logit_difference <= tolerance:  # also catches NaN
             problems.append(
                 f"{receipt.file}: its logits differ from the network's by {receipt.max_logit_difference:.3g}; "
                 f"allowed: {tolerance:g}"
@@ -119,17 +119,17 @@ def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
         if not dense and not abs(moved) <= allowed + 1e-9:
             problems.append(
                 f"{receipt.file}: its test error is {receipt.error_pct:.2f} %, the network's "
-                f"{exported.error_pct:.2f} %; allowed: {allowed:.2g} points more or less"
+                f"{exported.error_pct:.2f} %; allowed: a difference of {allowed:.2g} points"
             )
     if problems:
         raise NotConverted("; ".join(problems))
 
 
 def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tensor, Floats, Tensor]]:
-    """Normalised images, the same as pixels in [0, 1], and labels."""
+    """Yield normalised images, the same images as pixels in [0, 1], and labels."""
     chosen = torch.arange(len(test)).split(chunk_size(_BATCH, *about.input_shape[1:]))
-    with closing(evaluation_images(test, chosen, workers=workers)) as pictures:
-        for indices, images in zip(chosen, pictures, strict=True):
+    with closing(evaluation_images(test, chosen, workers=workers)) as decoded:
+        for indices, images in zip(chosen, decoded, strict=True):
             normalised = normalise(images, about.mean, about.std)
             yield (
                 normalised,
@@ -139,15 +139,13 @@ def _batches(about: About, test: AnySplit, workers: int) -> Generator[tuple[Tens
 
 
 def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> FileRunner:
-    """Return the file as a function whose errors name it."""
+    """Return a file's runner, with errors that name the file."""
 
     def attempt(work: Callable[..., Any], *given: Any) -> Any:
         try:
             with quiet():
                 return work(*given)
-        except (
-            MoonshineError
-        ):  # says what is wrong already: a process that decodes images may have died meanwhile
+        except MoonshineError:  # such as of a worker that died while decoding: already says what is wrong
             raise
         except Exception as error:  # the runtimes' exceptions have no common base
             raise NotConverted(f"{format.name}: {format.file} cannot be run: {first_line(error)}") from error
@@ -156,7 +154,7 @@ def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> FileR
 
 
 def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:
-    """What an error is made of, to be added up over batches: (2,) of images, or (2, classes) of pixels."""
+    """Return counts that add up over batches to an error: (2,) of images, or (2, classes) of pixels."""
     predicted = torch.from_numpy(logits.argmax(1))
     if about.scored_classes is None:
         return torch.tensor([int((predicted != labels).sum()), len(labels)])
@@ -164,6 +162,6 @@ def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:
 
 
 def _error_pct(counts: Tensor, about: About) -> float:
-    """The error in percent: of images those that are wrong, of label maps 100 - mIoU."""
+    """Return the error in percent from `_counts`: the share of wrong images, or 100 - mIoU."""
     first, second = counts
     return 100 - float(mean_iou(first, second)) if about.is_dense else 100 * int(first) / int(second)

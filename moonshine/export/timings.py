@@ -1,6 +1,6 @@
 """Latency and memory of an exported file, measured in a separate process.
 
-Not deterministic, so kept apart from receipts. Run as a module, this file is that process.
+Kept apart from receipts because it is not deterministic. Run as a module, this file is that process.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 TIMED_BATCHES = (1, 32)
 _WARM_UP = 3
 RUNS = (20, 200)
-"""At least and at most this many timed runs of a batch size,"""
+"""Least and largest number of timed runs per batch size."""
 SECONDS = 0.5
-"""and between them no more than fit into this time."""
+"""Time after which no run is added to the least number."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall time of one batch, and the most memory that was resident until then."""
+    """Wall time of one batch, and the peak resident memory up to then."""
 
     batch: int
     median_ms: float
@@ -47,7 +47,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Timing:
-    """One file on this machine; ``baseline_bytes`` were resident with the runtime imported and nothing opened."""
+    """Measurements of one file; ``baseline_bytes`` is the memory with its runtime imported and no file opened."""
 
     format: str
     file: str
@@ -64,11 +64,12 @@ def measure_file(
     seconds: float = SECONDS,
     trust: Trust = (),
 ) -> Timing:
-    """Latency and peak resident memory of an exported file, in a fresh process with nothing but its runtime.
+    """Measure latency and peak resident memory of an exported file, in a new process with nothing but its runtime.
 
     ``input_shape`` is (C, H, W). Each of ``batches``, ascending, is run on random pixels for about ``seconds``. Memory
-    is Linux's count of resident pages, shared libraries included: subtract the baseline for what the file needs beside
-    its runtime. ``trust`` as for `moonshine.structures.artifacts.load`. MoonshineError for a file that cannot be run.
+    is Linux's count of resident pages, including shared libraries: subtract the baseline to get what the file needs
+    besides its runtime. ``trust`` as for `moonshine.structures.artifacts.load`. Raises MoonshineError for a file that
+    cannot be run.
     """
     path = Path(path)
     format = format_of(path)
@@ -141,15 +142,15 @@ def _latency(run: Any, pixels: Any, seconds: float) -> Latency:
 
 
 def _reset_peak() -> None:
-    """Makes VmHWM count from here; where the kernel does not allow it, it counts from the start of the process."""
+    """Reset VmHWM; if the kernel does not allow that, it counts from the start of the process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _memory(key: str) -> int:
-    """Bytes of VmRSS or VmHWM of this process.
+    """Return VmRSS or VmHWM of this process in bytes.
 
-    Not ``getrusage``: its maximum outlives exec, so a small child of a large process would report the parent's.
+    ``getrusage`` would not do: its maximum survives exec, so a small child of a large process reports its parent's.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
@@ -158,7 +159,7 @@ def _memory(key: str) -> int:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="Measures one exported file and prints the figures as JSON.")
+    parser = argparse.ArgumentParser(description="Measure one exported file and print the results as JSON.")
     parser.add_argument("path", type=Path)
     for name in ("shape", "threads", "batches", "seconds"):
         parser.add_argument(name)
@@ -166,7 +167,9 @@ def _main() -> None:
     options = parser.parse_args()
     shape, batches = ([int(size) for size in text.split(",")] for text in (options.shape, options.batches))
     threads, seconds = int(options.threads), float(options.seconds)
-    print(json.dumps(_measure_here(options.path, shape, threads, batches, seconds, options.trust)))
+    found = _measure_here(options.path, shape, threads, batches, seconds, options.trust)
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # dismantling torch's modules takes as long as half of their import
 
 
 if __name__ == "__main__":

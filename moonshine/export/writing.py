@@ -24,7 +24,7 @@ from moonshine.formats.source import Source, check_exported_logits, plain_copy
 from moonshine.structures.structure import ExportedStructure
 
 CALIBRATION_BATCH = 32
-"""Calibration images that go through the network at once, of at most 64x64 pixels."""
+"""Batch size in calibration for images of up to 64x64 pixels; larger images come in smaller batches."""
 
 
 def export_network(
@@ -40,13 +40,13 @@ def export_network(
     formats: Iterable[str] = FORMATS,
     judge: Callable[[nn.Module, Path], None] | None = None,
 ) -> Exported:
-    """Write a trained network into ``folder`` in every format, run each file on the test set, and compare.
+    """Write a trained network to ``folder`` in every format, run each file on the test set, and compare.
 
-    ``network`` takes normalised images and returns logits; ``calibration`` training images give the ranges of quantised
-    files. Also written: ``receipts.json`` and what `write_files` adds. ``judge`` sees the exported network and the
-    folder of its files before any of them meets the test set. The same network, versions and threads give the same
-    bytes. `NotConverted` for a network that cannot be exported and as for `verify`: then, and after whatever ``judge``
-    raises, ``folder`` is as it was.
+    ``network`` takes normalised images and returns logits; ``calibration`` training images determine the ranges of
+    quantised files. Also writes ``receipts.json`` and what `write_files` adds. ``judge`` is called with the exported
+    network and the folder of its files before any of them is run on the test set. The same network, versions and
+    threads give the same bytes. Raises `NotConverted` for a network that cannot be exported and as `verify` does. Then,
+    and if ``judge`` raises, ``folder`` is left as it was.
     """
     about.check()
     names = [format.name for format in chosen_formats(formats)]
@@ -66,7 +66,7 @@ def export_network(
 
 
 def _check_labels(test: AnySplit, about: About) -> None:
-    kinds = ("a label for each image", "a label for each pixel")
+    kinds = ("a label per image", "a label per pixel")
     if test.is_dense != about.is_dense:
         raise MoonshineError(
             f"test: found {kinds[test.is_dense]}; allowed: {kinds[about.is_dense]}, because scored_classes is "
@@ -79,9 +79,9 @@ def _check_labels(test: AnySplit, about: About) -> None:
 
 
 def calibration_images(train: AnySplit, count: int) -> Tensor:
-    """Return ``count`` images of the training set, evenly spaced over it, uint8; all of them where it has fewer.
+    """Return ``count`` uint8 images evenly spaced over the training set, or all of them if it has fewer.
 
-    MoonshineError for a count below 1.
+    Raises MoonshineError for a count below 1.
     """
     if count < 1:
         raise MoonshineError(f"calibration_images: found {count}; allowed: from 1")
@@ -92,11 +92,11 @@ def calibration_images(train: AnySplit, count: int) -> Tensor:
 def write_files(
     network: nn.Module, folder: Path, about: About, calibration: Tensor, formats: Iterable[str] = FORMATS
 ) -> None:
-    """Write the files alone, unchecked; ``calibration`` are uint8 images (N, C, H, W).
+    """Write the files only, without checking them; ``calibration`` holds uint8 images (N, C, H, W).
 
-    Also written: ``structure.json``, and an example where ONNX Runtime runs a file: ``classify.py``, or ``segment.py``
-    where every pixel has a label, with the ``rgb.py`` that it reads images with.
-    `NotConverted` for a network that cannot be exported, naming the format and the reason.
+    Also writes ``structure.json`` and, if ONNX Runtime runs one of the files, an example: ``classify.py``, or
+    ``segment.py`` for semantic segmentation, with the ``rgb.py`` that decodes its images.
+    Raises `NotConverted`, naming the format and the reason, for a network that cannot be exported.
     """
     source = Source(
         plain_copy(network), about, calibration.split(chunk_size(CALIBRATION_BATCH, *calibration.shape[2:]))
@@ -115,7 +115,7 @@ def write_files(
 
 
 def _write_example(folder: Path, name: str) -> None:
-    """Copy the example, and beside it the decoding that training used too."""
+    """Copy the example and the image decoding that training used."""
     decoding = Path(rgb.__file__)
     example = Path(__file__).with_name(name).read_text(encoding="utf-8")
     example = example.replace(f"from {rgb.__name__} import", f"from {decoding.stem} import")

@@ -6,11 +6,11 @@ from torch import Tensor
 
 TOP = 5
 TOP_FROM = 50
-"""Classes from which on the top-5 error is stated: where five guesses at random are right at most once in ten."""
+"""Smallest number of classes for a top-5 error: five random guesses are then right at most once in ten."""
 
 
 def top_k_errors(logits: Tensor, labels: Tensor, k: int = TOP) -> Tensor:
-    """Whether each label is none of the ``k`` classes with the largest logits.
+    """Return whether each label is missing from the ``k`` classes with the largest logits.
 
     ``logits`` (N, classes) with at least ``k`` classes, ``labels`` int64 (N,); returns bool (N,).
     """

@@ -18,7 +18,7 @@ from moonshine.files import read_json, unreadable, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 VERSION = 1
-"""Goes up with every change of what a checkpoint holds, or of the names in it; 0 had no version."""
+"""Raised with every change of a checkpoint's content or of the names in it; version 0 was not recorded."""
 KEPT_CHECKPOINTS = 2
 NAME = re.compile(r"epoch-([0-9]{5,})\.(pt|json)")
 
@@ -31,12 +31,12 @@ class Checkpoints:
     fingerprint: str
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Keep ``state`` as it is after ``epoch`` (0-based) has ended."""
+        """Save ``state`` as of the end of ``epoch`` (0-based)."""
         content = io.BytesIO()
         torch.save(state, content)
         data = content.getvalue()
         write_bytes(self._path(epoch), data)
-        # the receipt comes last: a checkpoint without one was cut short
+        # the receipt comes last: a checkpoint without one is incomplete
         write_json(
             self._path(epoch).with_suffix(".json"),
             {
@@ -50,9 +50,9 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """Return the newest intact checkpoint of this run as (epoch, state), with a warning for each passed over.
+        """Return the newest intact checkpoint of this run as (epoch, state), with a warning for each that is skipped.
 
-        MoonshineError for one of another `VERSION`, which stays where it is.
+        Raises MoonshineError for a checkpoint of another `VERSION`, which is left in place.
         """
         for epoch in self._epochs():
             path = self._path(epoch)
@@ -62,7 +62,7 @@ class Checkpoints:
                 raise
             except MoonshineError as error:
                 logger.warning(
-                    "%s; using the checkpoint before it, or starting afresh if there is none", error
+                    "%s; falling back to the checkpoint before it, or to the start if there is none", error
                 )
         return None
 
@@ -77,16 +77,16 @@ class Checkpoints:
         if (version := receipt.get("version", 0)) != VERSION:
             raise _OtherVersionError(
                 f"{path}: found a checkpoint of version {version}; allowed: {VERSION}. It is kept: finish the run with "
-                f"the moonshine that began it, or remove {self.folder} to train from the start"
+                f"the version of moonshine that started it, or remove {self.folder} to train from the start"
             )
         if receipt.get("fingerprint") != self.fingerprint:
-            raise MoonshineError(f"{path}: a checkpoint of other settings, data or versions")
+            raise MoonshineError(f"{path}: belongs to other settings, data or versions")
         try:
             data = path.read_bytes()
         except OSError as error:
             raise unreadable(path, error) from None
         if hashlib.sha256(data).hexdigest() != receipt.get("sha256"):
-            raise MoonshineError(f"{path}: a corrupt checkpoint (its checksum does not match)")
+            raise MoonshineError(f"{path}: corrupt (its checksum does not match)")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
         return state
 
@@ -100,9 +100,9 @@ class Checkpoints:
 
 
 class _OtherVersionError(MoonshineError):
-    """A checkpoint that this code can neither continue nor be allowed to overwrite."""
+    """Checkpoint that this code can neither resume nor may overwrite."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a digest of JSON-able settings; runs that differ in any of them never share a checkpoint."""
+    """Return a digest of JSON-serialisable settings; runs that differ in any of them never share a checkpoint."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -16,20 +16,20 @@ from moonshine.training.labels import cross_entropy
 from moonshine.training.overlap import image_values, iou, mean_iou, overlaps, standard_error
 
 _BATCH = 500
-"""Images that are evaluated at once, of at most 64x64 pixels."""
+"""Batch size in evaluation for images of up to 64x64 pixels; larger images come in smaller batches."""
 
 
 @torch.no_grad()
 def evaluate(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution) -> dict[str, Any]:
-    """Return the error of ``network`` on a split in percent, in eval mode, and what it consists of.
+    """Return the error of ``network`` on a split in percent, in eval mode, with the metrics behind it.
 
-    Of images ``error_pct`` is the top-1 error, and ``wrong`` holds the 0-based indices of the misclassified examples,
-    in one string: two networks' difference has a far smaller standard error when it is known which ones they share.
-    With fifty classes or more ``top5_error_pct`` says how often none of the five likeliest is right.
-    Of label maps it is 100 - mIoU over the scored classes and all images, with ``miou_pct``, ``iou_pct`` by class (null
-    where a class occurs nowhere), ``pixel_error_pct``, ``error_se`` and, to the same end, what each image says of the
-    error in ``image_errors``, both None where fewer than two images have labels. ``loss`` is the mean cross-entropy per
-    example.
+    Classification: ``error_pct`` is the top-1 error, and ``wrong`` lists the 0-based indices of the misclassified
+    examples in one string, since the difference of two networks has a far smaller standard error if it is known which
+    mistakes they share. With fifty classes or more there is a ``top5_error_pct``.
+    Semantic segmentation: ``error_pct`` is 100 - mIoU over the scored classes and all images, with ``miou_pct``,
+    ``iou_pct`` by class (null for a class that does not occur), ``pixel_error_pct``, the standard error ``error_se``,
+    and ``image_errors``, the jackknife pseudo-values behind it; both are None if fewer than two images have labels.
+    ``loss`` is the mean cross-entropy per example.
     """
     execution = execution.suiting(network.eval(), dataset.input_shape)
     return (_label_maps if split.is_dense else _images)(network, split, dataset, execution)
@@ -43,7 +43,7 @@ def guessing_error(labels: Tensor, dataset: Dataset) -> float:
         known = part[(part >= 0) & (part < scored)]
         counts += torch.bincount(known.flatten().long(), minlength=scored).cpu()
     right = float(counts.max() / counts.sum())
-    # of label maps its IoU is the share of its pixels, that of the others 0
+    # in segmentation its IoU is its share of the pixels, and that of every other class is 0
     return 100 * (1 - (right / int((counts > 0).sum()) if labels.ndim == 3 else right))
 
 
@@ -112,7 +112,7 @@ def predict(network: nn.Module, split: AnySplit, dataset: Dataset, execution: Ex
 def _outputs(
     network: nn.Module, split: AnySplit, dataset: Dataset, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits in fp32 and labels, batch by batch, in the order of the split."""
+    """Yield fp32 logits and labels, batch by batch, in the order of the split."""
     for images, labels in batches(
         split,
         batch_size=chunk_size(_BATCH, *dataset.input_shape[1:]),

@@ -22,7 +22,7 @@ _M_MMAP_THRESHOLD = -3
 
 @dataclass(frozen=True)
 class Execution:
-    """Resolved settings; ``dtype`` is the autocast type, float32 for none; ``workers`` processes decode images."""
+    """Resolved settings; ``dtype`` is autocast's, float32 without autocast; ``workers`` processes decode images."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -43,12 +43,12 @@ class Execution:
         return module
 
     def suiting(self, module: nn.Module, input_shape: Sequence[int]) -> Execution:
-        """Place ``module`` and return this execution, without what the module cannot run in, or not correctly.
+        """Place ``module`` and return this execution, without settings in which the module fails or is wrong.
 
-        That is channels_last, and bf16 on a CPU where a convolution's stride is larger than its input: there oneDNN
-        leaves the weights' gradients uninitialised, or where all of a dilated kernel's taps lie in the padding: there
-        it crashes (seen with torch 2.15; fp32 is right). ``input_shape`` is (channels, height, width).
-        The module is otherwise left as it was, and draws nothing.
+        These are channels_last, and bf16 on a CPU in two cases: if a convolution's stride exceeds its input, oneDNN
+        leaves the weights' gradients uninitialised; if all taps of a dilated kernel lie in the padding, it crashes
+        (torch 2.15; fp32 is right). ``input_shape`` is (channels, height, width). The module is otherwise unchanged,
+        and no random numbers are drawn.
         """
         found = self
         images = torch.zeros(2, *input_shape, device=self.device)
@@ -65,11 +65,11 @@ class Execution:
 
 
 def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execution:
-    """Replace ``auto`` by the fastest choice on this machine, and set threads and determinism for the process.
+    """Replace ``auto`` with the fastest choice on this machine, and set threads and determinism for the process.
 
-    bf16 where the device multiplies it natively, channels_last everywhere: see benchmarks/throughput.py.
-    ``index`` is that of the GPU where several processes have one each.
-    Errors: ``MoonshineError`` when the study names a GPU that is not there.
+    bf16 where the device supports it natively, channels_last everywhere: see benchmarks/throughput.py. ``index`` is the
+    GPU of this process if several processes have one each.
+    Raises MoonshineError if the study names a GPU that does not exist.
     """
     torch.set_num_threads(runtime.threads)
     device = _device(runtime.device)
@@ -81,7 +81,7 @@ def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execu
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-        # what runs on a CPU here is deterministic as it is, and this call imports a second's worth of modules
+        # on a CPU everything used here is deterministic anyway, and this call takes a second to import its modules
         torch.use_deterministic_algorithms(True, warn_only=True)
     bf16 = precision == "bf16" or (precision == "auto" and _has_fast_bf16(device))
     channels_last = True if runtime.channels_last == "auto" else runtime.channels_last
@@ -102,15 +102,15 @@ def _device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise MoonshineError(
-                f"runtime.device: found {name}; this machine has {count} GPUs; allowed: auto, cpu"
+                f"runtime.device: found {name}, but this machine has {count} GPUs; allowed: auto, cpu"
             )
     return device
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks: otherwise megabytes of feature maps return to the kernel at every step.
+    """Make glibc reuse large freed blocks instead of returning megabytes of feature maps to the kernel at every step.
 
-    Page faults took a fifth of a training step of WRN-16-1. With another C library it does nothing.
+    Page faults took a fifth of a training step of WRN-16-1. Does nothing with another C library.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -121,5 +121,5 @@ def _keep_freed_memory() -> None:
 def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # oneDNN emulates bf16 on older CPUs, at a loss; the check is private in torch 2.11 to 2.15
+    # oneDNN emulates bf16 on older CPUs, more slowly than fp32; the check is private in torch 2.11 to 2.15
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

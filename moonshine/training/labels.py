@@ -1,4 +1,4 @@
-"""Cross-entropy on the labels, of images or of pixels."""
+"""Cross-entropy on the labels of images or pixels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from moonshine.errors import MoonshineError
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy, in fp32 at least: of (N, K) logits and (N,) labels, or of (N, K, H, W) and (N, H, W).
+    """Return the mean cross-entropy of (N, K) logits and (N,) labels, or (N, K, H, W) and (N, H, W), in fp32 or wider.
 
-    Pixels without a label are left out. ``weights`` (K,) weighs each label's class, as torch does: the mean is over
-    the weights. A batch without any label gives 0.
+    Unlabelled pixels are ignored. ``weights`` (K,) weight the classes, as in torch: the mean is weighted too. A batch
+    without labels gives 0.
     """
     logits = at_least_fp32(logits)
     if labels.ndim == 1 and weights is None:
@@ -29,27 +29,27 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """The tensor itself, in fp32 where it is in bf16 or fp16."""
+    """Return the tensor, converted to fp32 if it is bf16 or fp16."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def check_no_probabilities(outputs: Tensor, whose: str) -> None:
-    """MoonshineError for outputs (N, K, ...) that are no logits but probabilities: none below 0, the classes' sum is 1.
+    """Raise MoonshineError if outputs (N, K, ...) are probabilities, not logits: none negative, sums over classes of 1.
 
-    Cross-entropy would take their softmax once more, and what KD adds would be about a hundredth of what is asked for.
+    Cross-entropy would apply another softmax, and the KD term would be about a hundredth of its intended size.
     """
     sums = outputs.detach().float().sum(1)
     if bool((outputs >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3):
         raise MoonshineError(
-            f"{whose} returns probabilities: over its {outputs.shape[1]} classes they sum to 1; allowed: logits, what "
-            "comes before its last Softmax (a module of yours around it may return them)"
+            f"{whose} returns probabilities: over its {outputs.shape[1]} classes they sum to 1; allowed: logits, the "
+            "input of its last Softmax (wrap it in a module that returns them)"
         )
 
 
 def class_weights(training: Training, shares: Sequence[float]) -> Tensor | None:
-    """The weight of each class that a study asks for, (K,): ``1 / ln(log_offset + share)``; None for equal ones.
+    """Return the class weights (K,) of a study, ``1 / ln(log_offset + share)``, or None for equal weights.
 
-    ``shares`` are those of the classes among all training pixels. Source: Paszke et al., "ENet", 2016, section 5.2.
+    ``shares`` are the classes' shares of all training pixels. Source: Paszke et al., "ENet", 2016, section 5.2.
     """
     if training.class_weights is None:
         return None

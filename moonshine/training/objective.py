@@ -1,4 +1,4 @@
-"""Objective of training: the terms that add up to the loss, and whatever is trained beside the network for them."""
+"""Training objective: the terms that add up to the loss, and whatever is trained for them besides the network."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from moonshine.training.labels import cross_entropy
 
 Terms = dict[str, Tensor]
-"""Terms of a loss, scalars, by name; their sum is what is minimised."""
+"""Scalar terms of a loss by name; training minimises their sum."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (N, C, H, W) and labels, (N,) or (N, H, W), at a 0-based epoch and step of it."""
+    """Images (N, C, H, W) and labels, (N,) or (N, H, W), of a step within an epoch; both count from 0."""
 
     images: Tensor
     labels: Tensor
@@ -23,11 +23,11 @@ class Batch:
 
 
 class Objective(nn.Module):
-    """Cross-entropy on the labels alone, as for the teacher and from scratch; other objectives derive from it.
+    """Cross-entropy on the labels alone, for teachers and training from scratch; base class of other objectives.
 
-    The training loop optimises, checkpoints and averages over processes what an objective holds, together with the
-    network. It ends with the training: no count and no file of the network has it. ``class_weights`` (K,) weigh the
-    cross-entropy.
+    The training loop optimises, checkpoints and averages over processes an objective's parameters together with the
+    network's. They are discarded after training and appear in no parameter count and no file. ``class_weights`` (K,)
+    weight the cross-entropy.
     """
 
     class_weights: Tensor | None
@@ -38,26 +38,26 @@ class Objective(nn.Module):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all terms, in the order in which a history has them."""
+        """Return the names of all terms, in the order of the history's columns."""
         return ("ce",)
 
     @property
     def has_phases(self) -> bool:
-        """Whether some epochs leave out terms, and with them perhaps parts of the network."""
+        """Return whether some epochs leave out terms, and with them possibly parts of the network."""
         return False
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, weighted by class where the study says so."""
+        """Return the mean cross-entropy, weighted by class if the study asks for it."""
         return cross_entropy(logits, labels, self.class_weights)
 
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
-        """Logits of the batch, None in a phase that does not compute them, and the terms of this epoch."""
+        """Return the batch's logits (None in a phase that does not compute them) and the terms active in its epoch."""
         logits = network(batch.images)
         return logits, {"ce": self.cross_entropy(logits, batch.labels)}
 
 
 class Together(nn.Module):
-    """A network and its objective as one module, whose forward pass is the objective's."""
+    """Network and objective as one module, whose forward pass is the objective's."""
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
         super().__init__()

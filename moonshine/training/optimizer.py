@@ -1,7 +1,7 @@
-"""Optimisers, built on torch's functional forms.
+"""Optimisers, built on the functions behind ``torch.optim``.
 
-Those of ``torch.optim`` import TorchDynamo when they are constructed, which takes as long as importing torch: half
-of the start-up of every training process. The arithmetic is the same functions'.
+The classes of ``torch.optim`` import TorchDynamo when they are constructed, which takes as long as importing torch
+itself: half of the start-up time of every training process. The arithmetic is the same.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from moonshine.config.training import Optimizer
 
 
 class Updates(Protocol):
-    """What training needs of an optimiser."""
+    """Interface of an optimiser, as training uses it."""
 
     def step(self, lr: float) -> None:
-        """One update from the gradients of all parameters, which it then drops."""
+        """Update all parameters from their gradients, then drop the gradients."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What an interrupted run needs to continue."""
+        """Return everything that is needed to resume."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``."""
+        """Resume from a ``state_dict``."""
 
 
 def make_optimizer(
@@ -36,7 +36,7 @@ def make_optimizer(
     settings: Optimizer | config.AdamSettings,
     decay_factors: Mapping[nn.Parameter, float] | None = None,
 ) -> Updates:
-    """The optimiser that a study's ``training.optimizer`` describes.
+    """Return the optimiser of a study's ``training.optimizer``.
 
     The weight decay of a parameter in ``decay_factors`` is multiplied by its factor.
     """
@@ -50,15 +50,15 @@ def make_optimizer(
 
 
 def _by_decay(parameters: list[nn.Parameter], decays: list[float]) -> Iterator[tuple[float, list[int]]]:
-    """Each weight decay, and the places of the parameters that have it and a gradient."""
+    """Yield each weight decay with the indices of the parameters that have it and a gradient."""
     for decay in dict.fromkeys(decays):
         pairs = enumerate(zip(parameters, decays, strict=True))
-        if trained := [place for place, (own, its) in pairs if its == decay and own.grad is not None]:
+        if trained := [index for index, (own, its) in pairs if its == decay and own.grad is not None]:
             yield decay, trained
 
 
 class SGD:
-    """Updates every parameter in place, each with its weight decay of ``decays``."""
+    """SGD with momentum; ``decays`` holds the weight decay of each parameter."""
 
     def __init__(self, parameters: list[nn.Parameter], settings: Optimizer, decays: list[float]) -> None:
         self._parameters, self._settings, self._decays = parameters, settings, decays
@@ -86,7 +86,7 @@ class SGD:
                 self._parameters[index].grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The momenta, in the order of the parameters."""
+        """Return the momenta, in the order of the parameters."""
         return {"momenta": self._momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class SGD:
 
 
 class Adam:
-    """Adam; updates every parameter in place, with its weight decay of ``decays`` added to the gradient."""
+    """Adam; ``decays`` holds the weight decay of each parameter, which is added to its gradient (L2 penalty)."""
 
     def __init__(
         self, parameters: list[nn.Parameter], settings: config.AdamSettings, decays: list[float]
@@ -129,7 +129,7 @@ class Adam:
                 self._parameters[index].grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps and moments, in the order of the parameters."""
+        """Return steps and moments, in the order of the parameters."""
         return {"steps": self._steps, "means": self._means, "squares": self._squares}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Mean intersection over union (mIoU) of label maps, and its standard error over the test images."""
+"""Mean intersection over union (mIoU) in semantic segmentation, and its standard error over test images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def overlaps(predicted: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Pixels of each image where prediction and label are both a class, and where at least one is: two (N, K).
+    """Return intersection and union of prediction and ground truth, in pixels by image and class: two (N, K).
 
-    ``predicted`` and ``labels`` are int64 (N, H, W). Pixels whose label is none of 0 to K - 1 are left out, whatever
-    was predicted there; a prediction beyond K - 1 misses its pixel's class and counts for no other.
+    ``predicted`` and ``labels`` are int64 (N, H, W). Pixels with a label outside of 0 to K - 1 are ignored. A
+    prediction of K or more misses the pixel's class and counts for no other class.
     """
     labelled = (labels >= 0) & (labels < classes)
     counted = labelled & (predicted < classes)
@@ -27,21 +27,21 @@ def overlaps(predicted: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
 
 
 def iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Intersection over union of each class in percent, (..., K); NaN where neither label nor prediction show it."""
+    """Return the IoU of each class in percent, (..., K); NaN for a class in neither labels nor predictions."""
     return 100 * intersection.double() / union.double()
 
 
 def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """The mean over the classes that occur of their IoU over all images, in percent: (..., K) -> (...)."""
+    """Return the mean IoU over the classes that occur, in percent: (..., K) -> (...)."""
     return iou(intersection, union).nanmean(-1)
 
 
 def image_values(intersection: Tensor, union: Tensor) -> Tensor | None:
-    """What each image says of the mIoU, (N,): jackknife pseudo-values, n * all - (n - 1) * all without it, percent.
+    """Return each image's jackknife pseudo-value of the mIoU in percent, (N,): n * all - (n - 1) * all without it.
 
-    (N, K) as from `overlaps`. Their mean is nearly the mIoU, and their deviation over sqrt(N) its standard error
-    (Tukey, 1958): the mIoU is no mean over images, so it has no binomial error. None where only one image has labels or
-    none has: without that one there is no mIoU.
+    Both arguments are (N, K), from `overlaps`. The pseudo-values' mean is close to the mIoU, and their standard
+    deviation over sqrt(N) is its standard error (Tukey, 1958); the mIoU itself is not a mean over images. None if fewer
+    than two images have labels, since leaving one out would leave no mIoU.
     """
     count = len(intersection)
     without = mean_iou(intersection.sum(0) - intersection, union.sum(0) - union)
@@ -51,7 +51,7 @@ def image_values(intersection: Tensor, union: Tensor) -> Tensor | None:
 
 
 def standard_error(values: Tensor | None) -> float | None:
-    """The standard error of the mean of independent values, s / sqrt(n); None of fewer than two."""
+    """Return the standard error of the mean of independent values, s / sqrt(n); None for fewer than two."""
     if values is None or len(values) < 2:
         return None
     return float(values.std(correction=1)) / sqrt(len(values))

@@ -17,13 +17,13 @@ from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
 
 _TIMEOUT = timedelta(hours=2)
-"""Time that processes wait for each other, as they do while the first one evaluates the validation split."""
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""How long processes wait for each other, as they do while the first one evaluates the validation split."""
+TORCH_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One of the processes that train together, alone by default. Only the first one writes files."""
+    """Position among the processes that train together, one by default. Only the first one writes files."""
 
     rank: int = 0
     count: int = 1
@@ -34,15 +34,15 @@ class Processes:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """Part of every batch that this process computes, as `moonshine.data.batches` takes it."""
+        """Return the part of every batch that this process computes, as `moonshine.data.batches` expects it."""
         return self.rank, self.count
 
     def wrap(self, network: nn.Module, execution: Execution, is_static: bool = True) -> nn.Module:
-        """Return the module wrapped so that its backward pass averages gradients; itself where one process trains.
+        """Wrap a module so that its backward pass averages gradients; a single process gets the module itself.
 
-        The modules inside stay the same objects, so that hooks on them see every forward pass. Running statistics of
-        batch norm are the first process's. Parameters without a gradient are found in the first step, or in each where
-        ``is_static`` says that they change.
+        The modules inside stay the same objects, so hooks on them see every forward pass. Running statistics of batch
+        norm are the first process's. Parameters without a gradient are found in the first step, or in every step unless
+        ``is_static``.
         """
         if self.count == 1:
             return network
@@ -52,7 +52,7 @@ class Processes:
         )
 
     def share(self, mine: int, batch: int) -> float:
-        """Return the weight of a mean over ``mine`` of the images of a batch in the average over processes."""
+        """Return the weight, in the average over processes, of a mean over ``mine`` of a batch's images."""
         return mine * self.count / batch
 
     def all_reduce(self, value: Tensor) -> Tensor:
@@ -82,12 +82,13 @@ SINGLE_PROCESS = Processes()
 
 
 def synchronised(network: nn.Module) -> None:
-    """Make batch norms see the whole batch, in place, before hooks are put on them; parameters keep their names.
+    """Synchronise batch norms over processes, in place; do this before adding hooks. Parameters keep their names.
 
-    MoonshineError for a subclass of batch norm, whose own forward pass would be lost: timm's with an activation, say.
+    Raises MoonshineError for a subclass of batch norm, whose own forward pass would be lost, such as timm's with an
+    activation.
     """
     for path, layer in network.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and type(layer) not in PLAIN:
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and type(layer) not in TORCH_BATCH_NORMS:
             raise MoonshineError(
                 f"training.sync_batch_norm: {path} is a {type(layer).__name__}; allowed: networks with torch's own "
                 "batch norms, or false"
@@ -96,7 +97,7 @@ def synchronised(network: nn.Module) -> None:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Processes:
-    """Return this process's place among those that ``torchrun`` started; alone where it was started otherwise."""
+    """Return this process's position among those that ``torchrun`` launched; a single process otherwise."""
     if "TORCHELASTIC_RUN_ID" not in environment:
         return SINGLE_PROCESS
     return Processes(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
@@ -113,5 +114,5 @@ def together(processes: Processes, device: torch.device) -> Iterator[None]:
         "nccl" if on_gpu else "gloo", timeout=_TIMEOUT, device_id=device if on_gpu else None
     )
     yield
-    # Not after an error: NCCL would wait here for processes that wait for this one, and the launcher for all of them.
+    # Not after an error: NCCL would wait here for processes that wait for this one, and the launcher for them all.
     dist.destroy_process_group()

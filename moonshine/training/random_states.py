@@ -1,4 +1,4 @@
-"""States of random numbers in a checkpoint: taken from every process, given back to each."""
+"""Random number generator states in a checkpoint: collected from all processes, restored to each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from moonshine.training.processes import Processes
 logger = logging.getLogger(__name__)
 
 States = dict[str, Tensor]
-"""By ``cpu`` and, where the device is one, ``cuda``."""
+"""Generator states by device type: ``cpu`` and, when training on a GPU, ``cuda``."""
 
 
 def states(device: torch.device) -> States:
-    """The states of this process's random numbers."""
+    """Return the generator states of this process."""
     on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
     return {"cpu": torch.get_rng_state(), **on_gpu}
 
@@ -25,10 +25,10 @@ def states(device: torch.device) -> States:
 def restore(
     found: Sequence[States], device: torch.device, seed: int, processes: Processes, epoch: int
 ) -> None:
-    """Continue this process's states, ``found`` by rank; begin new ones after another number of processes."""
+    """Restore this process's state from ``found``, by rank; seed anew if the number of processes has changed."""
     if len(found) != processes.count:
         logger.warning(
-            "continued with %d processes what %d began: sound, but not bit for bit what either would have given",
+            "resumed with %d processes after %d: valid, but not bit for bit the result of either number",
             processes.count,
             len(found),
         )
@@ -38,7 +38,7 @@ def restore(
     torch.set_rng_state(state["cpu"].cpu())
     if (device.type == "cuda") != ("cuda" in state):
         logger.warning(
-            "continued on a %s what another kind of device began: not bit for bit the same", device.type
+            "resumed on %s after another type of device: not bit for bit the same result", device.type
         )
     elif device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

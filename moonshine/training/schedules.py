@@ -8,9 +8,9 @@ from moonshine.config.training import OneCycle, Poly, Step, Training
 
 
 def learning_rate(training: Training, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one optimiser step; ``epoch`` and ``step`` (within the epoch) count from 0.
+    """Return the learning rate of one optimiser step; ``epoch`` and ``step`` (within the epoch) count from 0.
 
-    ``step``: lr * factor^n from the start of the n-th drop's epoch on, exactly as in the released code.
+    ``step``: lr * factor^n from the start of the n-th drop's epoch, exactly as in the released code.
     ``one-cycle``: linear warm-up, then a cosine over all remaining steps. ``poly``: lr * (1 - epoch/epochs)^power.
     """
     base = training.optimizer.lr

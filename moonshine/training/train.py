@@ -1,4 +1,4 @@
-"""Training loop of the teacher, of training from scratch and of every distillation method."""
+"""Training loop, for teachers, training from scratch and every distillation method."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from moonshine.training.schedules import learning_rate
 
 HistoryRow = dict[str, int | float | None]
 OWN_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
-"""Columns of a history beside the terms of the loss."""
+"""Columns of a history besides the terms of the loss."""
 
 logger = logging.getLogger(__name__)
 
 
 class Observer:
-    """Callbacks of a training; these do nothing."""
+    """Callbacks of a training run; the base class does nothing."""
 
     def resumed(self, rows: Sequence[HistoryRow]) -> None:
-        """The run continues after ``rows``, the epochs that an earlier process trained."""
+        """Called when a run is resumed after ``rows``, the epochs that an earlier process trained."""
 
     def batch(self, done: int, total: int) -> None:
-        """``done`` of the epoch's ``total`` optimiser steps are taken."""
+        """Called after ``done`` of an epoch's ``total`` optimiser steps."""
 
     def epoch(self, row: HistoryRow) -> None:
-        """An epoch has ended; its checkpoint is not yet written."""
+        """Called at the end of an epoch, before its checkpoint is written."""
 
 
 SILENT = Observer()
@@ -51,7 +51,7 @@ SILENT = Observer()
 
 @dataclass(frozen=True)
 class History:
-    """Rows, one per epoch, and how the run ended: ``completed``, or ``diverged`` at its last row."""
+    """History of a run: one row per epoch, and whether it ``completed`` or ``diverged`` at its last row."""
 
     rows: list[HistoryRow] = field(default_factory=list)
     status: Literal["completed", "diverged"] = "completed"
@@ -73,20 +73,20 @@ def train(
 ) -> History:
     """Train ``network`` in place on ``objective`` for ``training.epochs`` epochs and return its history.
 
-    What the objective holds is trained with it. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
-    interrupted run continues after its last whole epoch and ends bit-identical to one that was not interrupted, if it
-    has as many ``processes``. A loss or a weight that stops being finite, by the very last step too, ends the run with
-    status ``diverged``. All processes call this alike, each with its own copy of the network; only the first one writes
-    checkpoints and tells the ``observer``.
-    MoonshineError where the last batch of an epoch has fewer images than there are processes, for two terms of one
-    name, and as `Checkpoints.load` says.
+    The objective's own parameters are trained too. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
+    interrupted run resumes after its last finished epoch and ends bit-identical to an uninterrupted one, given the same
+    number of ``processes``. If the loss or a weight is no longer finite, even in the very last step, the run ends with
+    status ``diverged``. Every process calls this with its own copy of the network; only the first one writes
+    checkpoints and calls the ``observer``.
+    Raises MoonshineError if the last batch of an epoch has fewer images than there are processes, if two terms share a
+    name, and as `Checkpoints.load` does.
     """
     _check_columns(objective.columns)
     _check_last_batch(len(dataset.train), training.batch_size, processes.count)
     wanted, execution = execution, execution.suiting(network, input_shape(dataset, augment))
     if execution.channels_last != wanted.channels_last:
         logger.warning(
-            "%s runs in torch's own memory layout only, not in channels_last", type(network).__name__
+            "%s runs in torch's default memory layout only, not in channels_last", type(network).__name__
         )
     if execution.dtype != wanted.dtype:
         logger.warning(
@@ -108,7 +108,7 @@ def train(
         restore(state["rng"], execution.device, seed, processes, len(rows))
         observer.resumed(rows)
     else:
-        # dropout differs between the parts of a batch
+        # dropout must differ between the shards of a batch
         torch.manual_seed(seed + processes.rank)
     compiled: Any = torch.compile(network) if execution.compile else network
     together = processes.wrap(Together(compiled, objective), execution, not objective.has_phases)
@@ -150,13 +150,13 @@ def train(
                         "rng": rng,
                     },
                 )
-    # the loss of an epoch is of the weights before each step
+    # an epoch's loss is computed before each step, so the last step shows in the validation loss only
     last = rows[-1].get("validation_loss") or 0.0
     return History(rows, "completed" if math.isfinite(last) else "diverged", resumed)
 
 
 def input_shape(dataset: Dataset, augment: Augment) -> tuple[int, ...]:
-    """Shape of an image that a network trains on, (channels, height, width)."""
+    """Return the shape of the images that a network trains on, (channels, height, width)."""
     channels, *size = dataset.input_shape
     return channels, *(augment.crop or size)
 
@@ -183,15 +183,15 @@ class _Run:
 
 
 def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
-    """Train for one pass over ``split``; terms of the loss are means over examples, its error is of the same passes.
+    """Train for one epoch over ``split``; return means over its examples of the loss, its terms and the error.
 
-    Of label maps the error is that of pixels.
+    The error is computed in the same forward passes; in semantic segmentation it is the pixel error.
     """
     run.together.train()
     count, batch_size = len(split), run.training.batch_size
     steps = math.ceil(count / batch_size)
     sums: dict[str, Tensor] = {}
-    # wrong labels, and labels: more than fp32 can count
+    # numbers of wrong and of all labels, more than fp32 can count
     tally = torch.zeros(2, dtype=torch.float64, device=run.execution.device)
     rate = 0.0
     loader = batches(
@@ -234,7 +234,7 @@ def _check_columns(terms: Sequence[str]) -> None:
     for name in terms:
         if name in taken:
             raise MoonshineError(
-                f"objective: found a second column {name!r}; allowed: terms of different names, other than "
+                f"objective: found a second column {name!r}; allowed: terms with distinct names, other than "
                 + ", ".join(OWN_COLUMNS)
             )
         taken.add(name)

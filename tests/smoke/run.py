@@ -25,15 +25,18 @@ ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("moonshine_workflow.en
 
 
 def run(
-    study: str, command: Sequence[str], root: Path, *, tracked: bool = True
+    study: str, command: Sequence[str], root: Path, *, in_suite: bool = False
 ) -> tuple[float, dict[str, str]]:
-    """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed."""
+    """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed.
+
+    ``in_suite`` saves time: nothing is logged to MLflow, and commands are forks that have imported torch.
+    """
     folder = root / f"{study} {command[0]}"
     folder.mkdir()
     content = yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
-    clone(folder, content, tracked=tracked)
+    clone(folder, content, tracked=not in_suite)
     started = time.monotonic()
-    done = call(folder, *command)
+    done = call(folder, *command, quick=in_suite)
     seconds = time.monotonic() - started
     results = folder / "results" / study
     if done.returncode or not (results / "report.html").is_file():

@@ -20,6 +20,7 @@ from moonshine_workflow.engines import dvc_state, parallel, snakemake_state
 from moonshine_workflow.engines.rules import path_with_this_python
 from moonshine_workflow.graph import nodes
 from tests.workflow import tiny
+from tests.workflow.quick_python import ENGINES, quick_environment, quick_python
 
 PROJECT = Path(__file__).parents[2]
 CODE = os.pathsep.join(map(str, (PROJECT, PROJECT / "workflow")))
@@ -57,8 +58,12 @@ def fork(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True))
 
 
-def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of an engine, ``snakemake ...`` or ``dvc ...``, or ``python -m ...`` in a folder."""
+def call(folder: Path, *command: str, quick: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command of an engine, ``snakemake ...`` or ``dvc ...``, or ``python -m ...`` in a folder.
+
+    ``quick``: in forks of a process that has imported what most commands need, see `quick_python`.
+    """
+    python = quick_python(*ENGINES) if quick else [sys.executable]
     environment = {
         **os.environ,
         "PATH": path_with_this_python(),
@@ -67,9 +72,10 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "OMP_NUM_THREADS": "1",
+        **(quick_environment(python) if quick else {}),
     }
     return subprocess.run(
-        [sys.executable, "-m", *command],
+        [*python, "-m", *command],
         cwd=folder,
         env=environment,
         capture_output=True,

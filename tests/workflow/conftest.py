@@ -14,7 +14,6 @@ from filelock import FileLock
 
 from moonshine_workflow.engines.handover import hand_over
 from tests.workflow.clones import clone, edit_study, fork, inside, succeed
-from tests.workflow.quick_python import quick_python
 
 OWN = {
     "tiny_nets.py": "from tiny_blocks import network\n\n\ndef build():\n    return network()\n",
@@ -41,8 +40,7 @@ def run_by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Snakemake has finished the study, with one student; DVC knows nothing."""
 
     def make(folder: Path) -> None:
-        with quick_python("torch"):
-            succeed(clone(folder), "snakemake", "--cores", "2")
+        succeed(clone(folder), "snakemake", "--cores", "2")
 
     return once("snakemake", tmp_path_factory, make)
 
@@ -59,8 +57,7 @@ def run_by_dvc(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory)
             (folder / name).write_text(text)
         own = {"network": "tiny_nets:build", "block": "B(2)"}
         edit_study(folder, lambda study: study["students"].update(B2=own))
-        with quick_python("torch"):
-            succeed(folder, "moonshine_workflow.engines.parallel", "--jobs", "2")
+        succeed(folder, "moonshine_workflow.engines.parallel", "--jobs", "2")
 
     return once("dvc", tmp_path_factory, make)
 

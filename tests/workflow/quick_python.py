@@ -1,6 +1,7 @@
-"""A `python -m` for the commands of both engines that forks a process with torch imported, instead of importing it.
+"""A `python -m` for the engines and their commands that forks a process with torch and both engines imported.
 
-Run as a program it is the server: it imports what it is told to, and then answers each request with a fork.
+Importing these takes most of the time of what the tests run. As a program this file is the server: it imports what it
+is told to, and then answers each request with a fork.
 """
 
 from __future__ import annotations
@@ -17,18 +18,25 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import uuid
+from collections.abc import Sequence
+from functools import cache
 
-import pytest
+ENGINES = (
+    "torch.utils.flop_counter",
+    "snakemake.cli",
+    "dvc.cli",
+    "dvc.repo",
+    "papermill",
+    "nbconvert.exporters",
+)
+EXPORTS = ("torch._dynamo", "onnx", "onnxscript")
 
-# What a shell runs for `python`; it starts without site-packages, in milliseconds.
+# What runs in place of `python`; it starts without site-packages, in milliseconds.
 CLIENT = """
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
-    server.connect(sys.argv[1])
+    server.connect("\\0" + sys.argv[1])
     socket.send_fds(server, [b"."], [0, 1, 2])
     server.sendall(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode())
     server.shutdown(socket.SHUT_WR)
@@ -36,36 +44,43 @@ with socket.socket(socket.AF_UNIX) as server:
 """
 
 
-@contextmanager
-def quick_python(*modules: str) -> Iterator[None]:
-    """Let the engines' commands, which say ``python -m``, run in forks of a process that has imported ``modules``.
+@cache
+def quick_python(*modules: str) -> list[str]:
+    """The beginning of a command, as of ``python``, with ``modules`` imported; the server ends with this process."""
+    from moonshine_workflow.training.launch import (
+        end_with_parent,  # not in the server: forks import a clone's
+    )
 
-    A bash looks for ``python`` among its functions before it looks for a file.
+    name = uuid.uuid4().hex
+    server = subprocess.Popen(
+        [sys.executable, "-E", "-P", __file__, name, *modules],
+        stdout=subprocess.PIPE,
+        preexec_fn=end_with_parent,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    return [sys.executable, "-I", "-S", "-c", CLIENT, name]
+
+
+def quick_environment(client: Sequence[str]) -> dict[str, str]:
+    """Variables with which a bash, and so both engines, runs ``client`` for ``python``.
+
+    It looks for a command among its functions before it looks for a file.
     """
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        path = str(Path(folder) / "socket")
-        with subprocess.Popen(
-            [sys.executable, "-E", "-P", __file__, path, *modules], stdout=subprocess.PIPE
-        ) as server:
-            assert server.stdout is not None
-            assert server.stdout.readline() == b"ready\n"
-            client = shlex.join([sys.executable, "-I", "-S", "-c", CLIENT, path])
-            patch.setenv("BASH_FUNC_python%%", f'() {{ {client} "$@"\n}}')
-            patch.setenv("SHELL", "/bin/bash")  # for DVC
-            try:
-                yield
-            finally:
-                server.terminate()
+    return {
+        "BASH_FUNC_python%%": f'() {{ {shlex.join(client)} "$@"\n}}',
+        "SHELL": "/bin/bash",  # for DVC
+    }
 
 
-def serve(path: str, modules: Sequence[str]) -> None:
+def serve(name: str, modules: Sequence[str]) -> None:
     """Answer each client with a fork, and with what that returned."""
     gc.disable()
     for module in modules:
         importlib.import_module(module)
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind("\0" + name)
         listener.listen()
         print("ready", flush=True)
         handlers: set[int] = set()

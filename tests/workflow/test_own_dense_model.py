@@ -142,7 +142,7 @@ def test_it_is_shipped_as_files_that_label_every_pixel(here: Path, monkeypatch: 
     assert sizes["onnx"] == chosen["sizes"]["onnx"] <= 12_000
     assert (shipped / "segment.py").is_file()
     card = (shipped / "README.md").read_text()
-    assert "A network that labels every pixel, with 4 classes" in card
+    assert "A semantic segmentation network with 4 classes" in card
     assert "* `logits`: (n, 4, 12, 24), in the order 0, 1, 2, 3." in card
     assert "The error is 100 - mIoU" in card
     measured = json.loads((here / "results/tiny/timings/export@tiny.json").read_text())["receipts"]

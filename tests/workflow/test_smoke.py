@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.smoke import run as smoke
-from tests.workflow.quick_python import quick_python
 
 
 def test_dvc_takes_generated_data_to_the_report(tmp_path: Path) -> None:
-    with quick_python("torch"):
-        _, tables = smoke.run("cifar10-smoke", ("dvc", "repro"), tmp_path, tracked=False)
+    _, tables = smoke.run("cifar10-smoke", ("dvc", "repro"), tmp_path, in_suite=True)
     assert tables["table.csv"].count("\n") == 3  # the header, the teacher and a student
 
 

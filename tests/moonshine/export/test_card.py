@@ -64,7 +64,7 @@ def test_states_what_it_was_given():
         "mean 0.485, 0.456, 0.406, standard deviation 0.229, 0.224, 0.225",
         "flowers: image folder flowers; images: 4,000 train, 500 validation, 1,000 test",
         f"SHA-256: `{'d' * 64}`",
-        "Method at; seeds 0, 1, 2; these files are of seed 1.",
+        "Method at; seeds 0, 1, 2; these files are from seed 1.",
         "| epochs | 12 |",
         "| optimizer.lr | 0.05 |",
         "This network: 12.30 % of 1,000 test images",
@@ -83,9 +83,9 @@ def test_states_what_it_was_given():
 def test_latencies_stand_in_it_only_where_they_were_given():
     without = model_card(CARD)
     assert " ms" not in without
-    assert "Not in this card" in without
+    assert "Not part of this card" in without
     text = model_card(replace(CARD, timings=(timing("onnx", 1.5, 30.0),)))
-    assert "The teacher was not measured, so it is not known where this network is slower" in text
+    assert "The teacher was not measured, so the two cannot be compared" in text
     assert "| onnx | 1 | 1.5 | 2.25 |  | 90.0 | 65.0 |" in text
     assert "threads: 2" in text
 
@@ -100,10 +100,7 @@ def test_says_in_words_where_it_is_slower_than_its_teacher():
     ]
     assert "| onnx | 32 | 30 | 45 | 50 | 90.0 | 65.0 |" in text
     faster = model_card(replace(CARD, timings=ours[:1], teacher_timings=theirs))
-    assert (
-        "In none of the measured formats and batch sizes is it slower than its teacher by more than 10%."
-        in faster
-    )
+    assert "In no measured format and batch size is it more than 10% slower than its teacher." in faster
     assert "Slower" not in faster
 
 
@@ -118,17 +115,17 @@ def test_other_thread_counts_are_not_compared():
     [
         (
             {"interval": None, "seeds": (1,)},
-            "Only one seed has an error (12.35 %), so its spread over seeds is not known.",
+            "Only one seed has a test error (12.35 %), so the spread over seeds is unknown.",
         ),
-        ({"error_mean_pct": None, "interval": None, "seeds": ()}, "* No seed has a test error of its own"),
+        ({"error_mean_pct": None, "interval": None, "seeds": ()}, "* No seed has a test error,"),
         (
             {"counted": ("network-int8.onnx",)},
-            "* The file that is promised, network-int8.onnx: 12.70 % of 1,000 test images",
+            "* The file that the budget limits, network-int8.onnx: 12.70 % of 1,000 test images",
         ),
         ({"warnings": ("2 of 3 seeds diverged.",)}, "* **2 of 3 seeds diverged.**"),
         ({"blocks": {"stage1.0": "S"}}, "199,532 parameters, with ordinary blocks; "),
         ({"data_sha256": {"a.npz": "e" * 64}}, f"* a.npz: `{'e' * 64}`"),
-        ({"about": replace(CARD.about, resize_rule={})}, "Resizing of images to inputs: not recorded."),
+        ({"about": replace(CARD.about, resize_rule={})}, "Resizing of images: not recorded."),
         (
             {"about": replace(CARD.about, input_shape=(1, 8, 8), mean=(0.5,), std=(0.1,))},
             "`images`: grey float32 in [0, 1], (n, 1, 8, 8)",

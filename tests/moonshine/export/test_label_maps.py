@@ -185,7 +185,7 @@ def test_the_example_says_how_it_is_called(exported, folder):
         [sys.executable, folder / "segment.py"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "segment.py network.onnx picture.jpg labels.png" in done.stderr
+    assert "segment.py network.onnx image.jpg labels.png" in done.stderr
 
 
 def test_latency_of_one_picture(exported, folder):

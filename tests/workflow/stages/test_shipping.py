@@ -113,7 +113,9 @@ def test_a_file_that_eight_bits_ruin_is_passed_over_and_the_next_one_ships(
     int8 = next(
         each for each in read_json(folder / "receipts.json")["receipts"] if each["format"] == "onnx-int8"
     )
-    said = f"* The file that is promised, network-int8.onnx: {int8['error_pct']:.2f} % of 20 test images"
+    said = (
+        f"* The file that the budget limits, network-int8.onnx: {int8['error_pct']:.2f} % of 20 test images"
+    )
     assert said in (folder / "README.md").read_text()
 
 

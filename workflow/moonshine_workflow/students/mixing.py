@@ -1,4 +1,4 @@
-"""The search for a mixed student of a study: its budget, and one minibatch of its data."""
+"""Search for a mixed student, under its budget and on one minibatch of the study's data."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from moonshine_workflow.training.prepared import load_prepared
 
 BATCH_SIZE = 64
 MOST_PIXELS = 500 * 64 * 64
-"""Images that candidates are scored on, and most pixels in all of them, where a study does not say."""
+"""Default number of images that candidates are scored on, and the most pixels that these may have in all."""
 
 
 def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | None = None) -> Structure:
-    """Return the structure of the best mixture that the budget allows, with the record of the search.
+    """Return the structure of the best mixed student within the budget, with the record of the search.
 
-    MoonshineError for a budget that cannot be met, naming what holds it up, and for ``finalists`` without a validation
-    split to choose them on.
+    Raises MoonshineError for a budget that cannot be met, naming the limiting factor, and for ``finalists`` without a
+    validation split to choose among them.
     """
     teacher = study.teacher
     structure, fitting, refused = places_of(
@@ -59,7 +59,7 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
     dataset = load_prepared(study)
     if mixed.finalists and dataset.validation is None:
         raise MoonshineError(
-            "mixed.finalists: the study has no validation split to choose them on; allowed: data.validation above 0"
+            "mixed.finalists: the study has no validation split to choose among them; allowed: data.validation above 0"
         )
     inputs, labels = next(
         batches(
@@ -92,15 +92,15 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
 
 
 def settings_of(mixed: Mixed) -> dict[str, Any]:
-    """Return the settings of a search, as a structure holds them under ``search``."""
+    """Return the settings of a search, as recorded in a structure under ``search``."""
     return {**mixed.model_dump(mode="json"), "batch_size": mixed.batch_size or BATCH_SIZE}
 
 
 def scored_on(mixed: Mixed, shape: tuple[int, int, int]) -> int:
     """Return the number of images of ``shape`` (channels, height, width) that candidates are scored on.
 
-    Where a study does not say, as few as have `MOST_PIXELS` in all (3 of 512x1024, 40 of 224x224): what a
-    backward pass needs grows with them, for ERFNet by 1.8 kB a pixel.
+    By default at most `MOST_PIXELS` in all (3 images of 512x1024, 40 of 224x224), since the memory of a backward pass
+    grows with them, for ERFNet by 1.8 kB per pixel.
     """
     if mixed.batch_size is not None:
         return mixed.batch_size

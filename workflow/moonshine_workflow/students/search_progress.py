@@ -13,7 +13,7 @@ LOG_EVERY_SECONDS = 10.0
 
 
 class SearchProgress:
-    """Callback for what a search has done: ``progress("networks scored", 12, 131)``; None is an unknown total."""
+    """Callback of a search: ``progress("networks scored", 12, 131)``; a total of None is unknown."""
 
     def __init__(self, node: Node) -> None:
         self._file = node.work / "progress.json"

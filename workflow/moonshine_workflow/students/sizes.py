@@ -1,4 +1,4 @@
-"""Size of a network in each measure that a budget may limit, exported files included."""
+"""Size of a network in each measure that a budget may limit, including exported files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from moonshine_workflow.students.layouts import Images
 
 
 def timed_batches(dense: bool) -> tuple[int, ...]:
-    """Return the batch sizes that latencies are measured at; 32 label maps of 512x1024 would take minutes."""
+    """Return the batch sizes at which latency is measured; 32 images of 512x1024 to segment would take minutes."""
     return (1,) if dense else (1, 32)
 
 
 def about_of(images: Images, structure: Structure | None) -> About:
-    """Return what exported files say about a network of this study."""
+    """Return the description of a network of this study that exported files carry."""
     data = images.dataset
     assert data is not None
     return About(
@@ -43,9 +43,9 @@ def measured_values(
     threads: int,
     found: Cost | None = None,
 ) -> dict[str, float]:
-    """Return the value of each measure for an untrained network; files are really exported, and have the final size.
+    """Return the value of each measure for an untrained network; files are exported and have their final size.
 
-    ``found`` are its costs where they are known.
+    ``found`` is its cost, if already known.
     """
     found = found or cost(module, images.shape)
     known = {

@@ -1,7 +1,6 @@
-"""Back-fill of trained nodes into MLflow: logs missing runs, sets up the views, and serves the UI.
+"""Back-fill of MLflow: logs the missing runs of finished nodes, sets up the views, and serves the UI.
 
-``moonshine track [study] [--ui [--port N]]``, from the repository root; every study that has results if none is named.
-The runs of all finished nodes are made here.
+``moonshine track [study] [--ui [--port N]]``, from the repository root; all studies with results if none is named.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from moonshine_workflow.tracking.views import NOTE, View, experiment_tags, views
 
 HOST = "127.0.0.1"
 _IMAGES_TAG = "moonshine.pictures"
-"""The tag of a run that says which pictures it has."""
+"""Tag of a run with the checksum of its example images."""
 
 
 @dataclass(frozen=True)
 class BackFill:
-    """Result of a back-fill: runs logged now, runs already there, folders that could not be read."""
+    """Result of a back-fill: runs logged now, runs already present, folders that could not be read."""
 
     study: str
     logged: int
@@ -59,7 +58,7 @@ def trained_folders(study_folder: Path) -> list[Path]:
 
 
 def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
-    """Return student -> display name: its block, or network if ordinary; its key if mixed or two share a name."""
+    """Return student -> display name: its block, its network if ordinary, its key if mixed or ambiguous."""
     students = {n.metrics.student: n.metrics for n in nodes if n.metrics.student != "teacher"}
     names = {key: m.network if m.block == "S" else m.block for key, m in students.items()}
     shared = Counter(names.values())
@@ -67,9 +66,9 @@ def student_names(nodes: Sequence[TrainedNode]) -> dict[str, str]:
 
 
 def back_fill(study_folder: Path, tracking_uri: str | None = None) -> BackFill:
-    """Log every finished node of a study that has no run of its present result, and set up the study's views.
+    """Log every finished node of a study whose present result has no run, and set up the study's views.
 
-    Raises TrackingError if the store does not answer. A study without results costs nothing.
+    Raises TrackingError if the store does not answer. Does nothing for a study without results.
     """
     nodes, malformed = [], []
     for folder in trained_folders(study_folder):
@@ -92,7 +91,7 @@ def back_fill(study_folder: Path, tracking_uri: str | None = None) -> BackFill:
 
 
 def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
-    """Put the pictures of what each network sees beside its run, once for each content; nothing where there are none.
+    """Log the example predictions of each network as images with its run, unless it has these already.
 
     Raises TrackingError if the store does not answer.
     """
@@ -114,7 +113,7 @@ def log_examples(study_folder: Path, tracking_uri: str | None = None) -> None:
 
 
 def _describe(store: RunStore, wanted: dict[str, str]) -> None:
-    """Set the experiment's tags that differ; a description that the user wrote stays."""
+    """Set the experiment's tags that differ; a description written by the user is kept."""
     with answering(store.uri):
         present = store.client.get_experiment(store.experiment_id).tags
         opening = wanted[NOTE].partition("]")[0]
@@ -125,19 +124,19 @@ def _describe(store: RunStore, wanted: dict[str, str]) -> None:
 
 
 def check_port(port: int) -> None:
-    """MoonshineError if no server can listen on this port."""
+    """Raise MoonshineError if no server can listen on this port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise MoonshineError(f"--port {port}: cannot be opened ({error}); name another one") from error
+            raise MoonshineError(f"--port {port}: cannot be opened ({error}); choose another port") from error
 
 
 def serve(uri: str, port: int, studies: Sequence[BackFill]) -> None:
-    """Print the addresses of the views and become the UI's server on this machine; ends with Ctrl-C.
+    """Print the addresses of the views and become the UI's server, until Ctrl-C.
 
-    A process beside it logs what trains; where the server is elsewhere, this one does.
+    Another process logs nodes while they train; if the server is remote, this process does that instead.
     """
     server = f"{uri.rstrip('/')}/" if is_remote(uri) else f"http://{HOST}:{port}/"
     for study in studies:
@@ -146,10 +145,10 @@ def serve(uri: str, port: int, studies: Sequence[BackFill]) -> None:
             print(f"  {view.title}\n    {view.link(study.experiment_id, server)}")
     follow = [sys.executable, "-m", "moonshine_workflow.tracking.follow", uri]
     if is_remote(uri):
-        print("\nWhat trains now is logged until Ctrl-C.", flush=True)
+        print("\nNodes that train are logged until Ctrl-C.", flush=True)
         os.execv(sys.executable, follow)
     print("\nMLflow starts; open an address when it says that it is running.", flush=True)
-    # Without jobs, which are for language models, two server processes do instead of ten.
+    # without jobs, which are for language models, two server processes suffice instead of ten
     for name, value in {**QUIET_MLFLOW, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}.items():
         os.environ.setdefault(name, value)
     subprocess.Popen(follow)
@@ -174,20 +173,20 @@ def _study_folders(study: str | None) -> list[Path]:
         return there
     if RESULTS / study not in there:
         names = ", ".join(path.name for path in there) or "none"
-        raise MoonshineError(f"study '{study}' has no folder in {RESULTS}/; there are: {names}")
+        raise MoonshineError(f"study '{study}' has no folder in {RESULTS}/; found: {names}")
     return [RESULTS / study]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 2 for bad input, 0 also when the store does not answer, which is a warning."""
+    """Return the exit status: 2 for invalid input, 0 otherwise, even if the store does not answer (a warning)."""
     parser = argparse.ArgumentParser(
-        prog="moonshine track", description="Log to MLflow the finished runs that it lacks."
+        prog="moonshine track", description="Log finished nodes that are missing in MLflow."
     )
     parser.add_argument("study", nargs="?", help="a folder of results/; default: all of them")
     parser.add_argument(
         "--ui",
         action="store_true",
-        help="then serve MLflow's pages, and log nodes while they train; for a remote server only the latter",
+        help="then serve MLflow's UI and log nodes while they train; for a remote server only the latter",
     )
     parser.add_argument("--port", type=int, default=5000, help="port of the UI (default: %(default)s)")
     args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
-"""Runs of nodes while they train, logged to MLflow by one process beside its UI: ``moonshine track --ui``.
+"""Live logging to MLflow of nodes that train, by one process beside the UI: ``moonshine track --ui``.
 
-Training knows nothing of MLflow, whose import takes seconds and 150 MB, and whose server may hang: a node writes its
-epochs to a file, which this follows, whatever the engine and the machine.
+Training does not use MLflow, whose import takes seconds and 150 MB and whose server may hang. Instead a node writes its
+epochs to a file, and this process follows these files, whatever the engine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS_BETWEEN = 2.0
 
 
 class Follower:
-    """Logs what nodes that train have written since the last look; of several, each makes runs of its own."""
+    """Logs what training nodes have written since it last looked; several followers would each make their own runs."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -38,9 +38,9 @@ class Follower:
         self._runs: dict[Path, str] = {}
 
     def look(self) -> None:
-        """Log new epochs. A run whose node has ended is marked as killed, or replaced where the node is finished.
+        """Log new epochs; mark the run of a node that has ended as killed, or replace it if the node finished.
 
-        Raises TrackingError if the store does not answer: the next look logs what is missing.
+        Raises TrackingError if the store does not answer; the next call logs what is missing.
         """
         running = [
             path
@@ -58,7 +58,7 @@ class Follower:
         for path in running:
             try:
                 self._log(path)
-            except TrackingError:  # such as of a run that was deleted: the next look makes another
+            except TrackingError:  # if the run was deleted, say: the next call makes another
                 self._seen.pop(path, None)
                 self._runs.pop(path, None)
                 raise
@@ -66,7 +66,7 @@ class Follower:
     def _log(self, path: Path) -> None:
         try:
             node = RunningNode.read(path)
-        except MoonshineError:  # it has just ended
+        except MoonshineError:  # the node has just ended
             return
         store, before = open_store(node.identity.study, self._uri), self._seen.get(path)
         with answering(self._uri):
@@ -81,11 +81,11 @@ class Follower:
 
 
 def main(uri: str) -> None:
-    """Follow the nodes of the folder until the process that started this one has ended."""
+    """Follow the nodes of the working directory until the parent process ends."""
     follower, parent = Follower(uri), os.getppid()
     with suppress(KeyboardInterrupt):
         while os.getppid() == parent:
-            # nothing is lost, and the UI itself shows what is wrong with its store
+            # nothing is lost, and the UI itself shows what is wrong with the store
             with suppress(MoonshineError, TrackingError):
                 follower.look()
             time.sleep(SECONDS_BETWEEN)

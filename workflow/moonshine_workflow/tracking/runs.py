@@ -1,7 +1,4 @@
-"""The content of a trained node's MLflow run: name, parameters and metrics, from the node's files.
-
-Nothing here needs MLflow.
-"""
+"""Content of a trained node's MLflow run: name, parameters and metrics, from the node's files; needs no MLflow."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ MetricPoint = tuple[str, float, int]
 
 @dataclass(frozen=True)
 class TrainedNode:
-    """A finished node's files; ``history`` has a row per epoch, ``key`` differs between results."""
+    """Files of a finished node; ``history`` has a row per epoch, ``key`` identifies the result."""
 
     folder: Path
     metrics: Metrics
@@ -40,9 +37,9 @@ class TrainedNode:
 
 
 class RunningNode(JsonModel):
-    """What a node that trains shows of itself: the columns that its ``metrics.json`` and ``history.csv`` will have.
+    """State of a node that trains: ``rows`` as its ``history.csv`` will have them, ``config`` as its ``config.json``.
 
-    ``config`` is its ``config.json``, ``started`` is in seconds since 1970.
+    ``started`` is in seconds since 1970.
     """
 
     identity: RunIdentity
@@ -74,14 +71,14 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
 
 
 def label(identity: RunIdentity) -> str:
-    """Return a name for a legend: ``G(4) at``; the teacher and ordinary networks go by their network, mixed by key."""
+    """Return a label for legends, such as ``G(4) at``; ordinary networks go by network, mixed students by key."""
     by_network = identity.block == "S" or identity.student == "teacher"
     by_block = identity.student if identity.block == MIXED else identity.block
     return f"{identity.network if by_network else by_block} {identity.method}"
 
 
 def flat_params(identity: RunIdentity, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was chosen for a node, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
+    """Return a node's parameters, one column each: ``block``, ``seed``, ``epochs``, ``lr``, ``at_beta``, ...
 
     ``config`` is the node's ``config.json``.
     """
@@ -98,7 +95,7 @@ def flat_params(identity: RunIdentity, config: Mapping[str, Any]) -> dict[str, s
 
 
 TEST = ("error_pct", "loss", "top5_error_pct", "miou_pct", "pixel_error_pct")
-"""Test metrics that are logged, beside the IoU of each class."""
+"""Test metrics that are logged, besides the IoU of each class."""
 
 
 def _plain(name: str) -> str:
@@ -106,15 +103,15 @@ def _plain(name: str) -> str:
 
 
 def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[MetricPoint]:
-    """Return what a node ends with: errors in percent, parameters, MACs, megabytes (10^6 bytes of weights), seconds.
+    """Return a node's final values: errors in percent, parameters, MACs, weights in megabytes (10^6 bytes), seconds.
 
-    They are metrics, not parameters, so that the UI sorts them as numbers and plots one against another.
+    They are metrics, not parameters, so that the UI sorts them as numbers and can plot one against another.
     """
     metrics, weights = node.metrics, node.folder / "weights.safetensors"
     found: dict[str, float | None] = {"parameters": metrics.parameters, "macs": metrics.macs}
     if metrics.test:
         found |= {f"test_{name}": getattr(metrics.test, name) for name in TEST}
-        # MLflow groups names by what stands before a slash; it takes no other signs than these
+        # MLflow groups names by the part before a slash and allows no other characters than these
         found |= {f"test_iou_pct/{_plain(name)}": iou for name, iou in metrics.test.iou_pct.items()}
     if metrics.validation and not any("validation_error_pct" in row for row in node.history):
         found["validation_error_pct"] = metrics.validation.error_pct
@@ -125,7 +122,7 @@ def final_points(node: TrainedNode, timings: Mapping[str, Any]) -> list[MetricPo
 
 
 def epoch_points(rows: Sequence[Mapping[str, float | None]]) -> list[MetricPoint]:
-    """Return every value of a history; a term that was not active in an epoch has no point there."""
+    """Return all values of a history; a term that is inactive in an epoch has no point there."""
     return [
         (name, value, int(epoch))
         for row in rows

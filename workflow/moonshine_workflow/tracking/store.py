@@ -1,7 +1,7 @@
-"""One MLflow run per trained node, logged once from the files in the node's folder.
+"""MLflow store with one run per trained node, logged once from the files in the node's folder.
 
-Importing MLflow and opening a store costs seconds of CPU, so no node that trains does either: runs are made from their
-files, of finished nodes by `moonshine_workflow.tracking.back_fill`, meanwhile by `moonshine_workflow.tracking.follow`.
+Importing MLflow and opening a store takes seconds of CPU time, so nodes that train do neither. Runs are made from their
+files: by `moonshine_workflow.tracking.follow` while they train, by `moonshine_workflow.tracking.back_fill` afterwards.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from moonshine_workflow.tracking.runs import (
 )
 
 SQLITE = "sqlite:///"
-# With its driver named: MLflow makes the parent folder of what follows the plain one.
+# MLflow would create a parent folder for everything after the plain prefix, so the driver is named.
 QUOTED_SQLITE = "sqlite+pysqlite:///file:"
 KEY, NODE = "moonshine.key", "moonshine.node"
 COMPLETE = ("FINISHED", "FAILED")
-MAX_BATCH = 1000  # MLflow's own limit for one call
+MAX_BATCH = 1000  # MLflow's limit per call
 LOCK_SECONDS = 120
-# A server that is down must cost seconds, not the minutes of MLflow's own settings; its telemetry stays off.
+# With MLflow's own settings a server that is down costs minutes, not seconds. Telemetry is off.
 QUIET_MLFLOW = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "1",
@@ -51,12 +51,12 @@ QUIET_MLFLOW = {
 
 
 class TrackingError(RuntimeError):
-    """Raised when the store does not answer. Callers warn and go on: the run is back-filled later."""
+    """Store that does not answer. Callers log a warning and go on: the run is back-filled later."""
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """An open store and the experiment that runs go to; ``client`` is an ``mlflow.MlflowClient``."""
+    """Open store with the experiment of its runs; ``client`` is an ``mlflow.MlflowClient``."""
 
     client: Any
     experiment_id: str
@@ -69,13 +69,13 @@ def resolve_uri(uri: str | None = None) -> str:
 
 
 def sqlite_uri(database: Path) -> str:
-    """Return the address of an SQLite file; SQLite's own form where the path has a '?', which must be quoted."""
+    """Return the URI of an SQLite file; if the path has a '?', SQLite's own form of URI, with the path quoted."""
     path = str(database)
     return f"{QUOTED_SQLITE}{quote(path)}?uri=true" if "?" in path else f"{SQLITE}{path}"
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    """Return the file of an SQLite store, None for another."""
+    """Return the file of an SQLite store, None for any other store."""
     path = uri.partition("?")[0]
     if path.startswith(QUOTED_SQLITE):
         return Path(unquote(path.removeprefix(QUOTED_SQLITE)))
@@ -83,13 +83,13 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def is_remote(uri: str) -> bool:
-    """Return whether an address is a tracking server's."""
+    """Return whether a URI is that of a tracking server."""
     return uri.startswith(("http://", "https://"))
 
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn any failure of MLflow (its own, SQLAlchemy's, the lock's) into a TrackingError naming ``uri``."""
+    """Turn any failure (of MLflow, SQLAlchemy or the lock) into a TrackingError that names ``uri``."""
     try:
         yield
     except (MoonshineError, TrackingError):
@@ -99,7 +99,7 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return one line: the root cause where it is the network, the file system or SQLite."""
+    """Return one line about an error: its root cause if that is the network, the file system or SQLite."""
     first = error
     while inner := first.__cause__ or first.__context__:
         first = inner
@@ -108,10 +108,10 @@ def _reason(error: BaseException) -> str:
 
 
 def open_store(experiment: str, uri: str | None = None) -> RunStore:
-    """Open a store and find or make its experiment. Raises TrackingError.
+    """Open a store and find or create its experiment. Raises TrackingError.
 
-    Two processes that make the tables of one SQLite file at once break it for good, and so does one that is
-    killed half-way: the first process makes them under another name, behind a lock.
+    Two processes that create the tables of one SQLite file at the same time damage it for good, and so does a process
+    that is killed half-way. So the first process creates them under another name, holding a lock.
     """
     uri = resolve_uri(uri)
     for name, value in QUIET_MLFLOW.items():
@@ -129,7 +129,7 @@ def open_store(experiment: str, uri: str | None = None) -> RunStore:
                 MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
                 unfinished.replace(database)
             client = MlflowClient(tracking_uri=uri)
-            # MLflow itself takes the path of this directory for a URL, and so its files elsewhere
+            # MLflow would take a plain path for a URL and put its files elsewhere
             artifacts = (Path.cwd() / "mlruns" / experiment).as_uri() if database else None
             return RunStore(client, _experiment_id(client, experiment, artifacts), uri)
 
@@ -142,7 +142,7 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
         try:
             return str(client.create_experiment(name, artifacts))
         except MlflowException:
-            # Another client of the same server may have made it since.
+            # another client of the same server may have created it meanwhile
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -167,9 +167,9 @@ def active_runs(store: RunStore, node: str | None = None) -> dict[str, list[Any]
 
 
 def log_to(store: RunStore, node: TrainedNode, timings: Path | None, runs: Sequence[Any]) -> tuple[str, bool]:
-    """Leave the node with one run, of this result; gives the run's id and whether it had to be written.
+    """Log a node unless it is logged already; return the run's id and whether it was written now.
 
-    ``runs`` are the node's active runs: one that is complete and of this result is kept, others are deleted.
+    ``runs`` are the node's active runs. One that is complete and has this result is kept; all others are deleted.
     """
     kept = next((r for r in runs if r.data.tags.get(KEY) == node.key and r.info.status in COMPLETE), None)
     recorded = read_json(timings) if timings and timings.is_file() else {}
@@ -185,7 +185,7 @@ def log_to(store: RunStore, node: TrainedNode, timings: Path | None, runs: Seque
 
 
 def start_run(store: RunStore, identity: RunIdentity, config: Mapping[str, Any], started: int) -> str:
-    """Make a run with its name, tags and parameters (see `flat_params`); ``started`` is in ms since 1970."""
+    """Create a run with its name, tags and parameters (`flat_params`); ``started`` is in ms since 1970."""
     from mlflow.entities import Param
 
     tags = {NODE: identity.node, "label": label(identity), "status": "running"}
@@ -200,7 +200,7 @@ def start_run(store: RunStore, identity: RunIdentity, config: Mapping[str, Any],
 def log_points(store: RunStore, run_id: str, points: Sequence[MetricPoint], when: int) -> None:
     """Log points in as few calls as MLflow allows; ``when`` is in ms since 1970.
 
-    NaN and infinities of a diverged run stay in its ``history.csv``: MLflow would draw them as 1.8e308.
+    NaN and infinities of a diverged run are left to its ``history.csv``: MLflow would plot them as 1.8e308.
     """
     from mlflow.entities import Metric
 
@@ -219,7 +219,7 @@ def _complete(store: RunStore, node: TrainedNode, recorded: Mapping[str, Any], r
     store.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items() if value])
     for name in FILES:
         store.client.log_artifact(run_id, str(node.folder / name))
-    # Last, because a run with a final status counts as complete.
+    # last, because a run with a final status counts as complete
     store.client.set_terminated(run_id, "FAILED" if status == "diverged" else "FINISHED", finished)
 
 

@@ -20,20 +20,20 @@ COLUMNS = (
     *(f"tags.`{name}`" for name in ("network", "block", "method", "seed", "status")),
 )
 CURVES = ("validation_error_pct", "train_error_pct", "loss", "validation_loss")
-# A saved view must carry a time, and the newest comes first in the menu.
+# A saved view must have a time, and the menu lists the newest first.
 NEWEST = 1_700_000_000_000
 
 
 @dataclass(frozen=True)
 class View:
-    """A named view: ``key`` names it in its address, ``state`` is what MLflow's page restores."""
+    """Named view: ``key`` identifies it in its address, ``state`` is what MLflow's page restores."""
 
     key: str
     title: str
     state: dict[str, Any]
 
     def link(self, experiment_id: str, server: str = "") -> str:
-        """Return the view's address; relative to the UI unless its ``server`` is given."""
+        """Return the view's address, relative to the UI unless ``server`` is given."""
         mode = "CHART" if self.state["compareRunCharts"] else "TABLE"
         query = {"viewStateShareKey": self.key, "compareRunsMode": mode, "workflowType": "machine_learning"}
         return f"{server}#/experiments/{experiment_id}/runs?{urlencode(query)}"
@@ -63,7 +63,7 @@ def experiment_tags(found: Sequence[View], experiment_id: str) -> dict[str, str]
 
 
 def _state(charts: Sequence[dict[str, Any]] = (), where: str = "", mean_by: str = "") -> dict[str, Any]:
-    """Return the page's state: runs by test error; charts draw the mean of the runs that share a tag."""
+    """Return the page's state: runs by test error; charts show the mean of the runs that share a tag."""
     groups = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": mean_by}]}
     section = {"uuid": "charts", "name": "Charts", "display": True, "isReordered": False, "columns": 2}
     return {
