@@ -53,19 +53,20 @@ class Source:
 
     @cached_property
     def program(self) -> ExportedProgram:
-        """The traced graph of the network with its normalisation; see `to_program`."""
-        return to_program(self.network, self.about)
+        """The traced graph of the network with its normalisation; see `to_program`.
+
+        Weights that the network generates are constants: computing them would need what they are made with, such as
+        indices, which takes more bytes than they do.
+        """
+        return to_program(_with_dense_weights(self.network), self.about)
 
     @cached_property
     def onnx(self) -> ModelProto:
         """The graph in ONNX: ``images`` (n, C, H, W) -> ``logits``, batch norms folded where they follow.
 
-        Weights that the network generates are constants there: torch's exporter would compute a part of them ahead, by
-        its own limits, and few other programs read a convolution whose weight is computed. MoonshineError names the
-        operator that ONNX cannot express.
+        MoonshineError names the operator that ONNX cannot express.
         """
-        dense = _with_dense_weights(self.network)
-        program = self.program if dense is self.network else to_program(dense, self.about)
+        program = self.program
         with quiet():
             try:
                 exported = torch.onnx.export(

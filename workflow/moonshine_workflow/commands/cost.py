@@ -75,8 +75,8 @@ def _cost(arguments: argparse.Namespace) -> int:
                 print(f"{written} stands for {block}")
         if more := [f"{block} {4 * folded[block] / 1e6:.3f} MB" for block in blocks if folded[block]]:
             print(
-                "Generated weights: a safetensors file holds the numbers that they are computed from; an ONNX file "
-                f"holds dense weights, which are larger by: {', '.join(more)}"
+                "Generated weights: a safetensors file holds the numbers that they are computed from; ONNX and "
+                f"torch-export files hold dense weights, which are larger by: {', '.join(more)}"
             )
     return 0
 

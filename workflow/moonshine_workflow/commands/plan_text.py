@@ -113,8 +113,8 @@ def _generated(plan: Plan) -> str:
         return ""
     return (
         f"Generated weights: {', '.join(plan.generated)}. Parameters, and bytes of a safetensors file, are the numbers "
-        "from which dense weights are computed. An ONNX file holds the dense weights, which its budget counts. "
-        "Latencies are PyTorch's and include that computation, which an ONNX file saves."
+        "from which dense weights are computed. ONNX and torch-export files hold the dense weights, which their "
+        "budgets count. Latencies are PyTorch's and include that computation, which those files save."
     )
 
 
