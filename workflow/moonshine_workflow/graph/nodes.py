@@ -44,7 +44,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Name, as in DVC: ``distil@digits-G4-at-0``."""
+        """Name, as in DVC: ``distil@digits-GN-at-0``."""
         return f"{self.stage}@{'-'.join(self.wildcards.values())}"
 
     @property
