@@ -85,7 +85,7 @@ class Training(Section):
     """Training recipe, shared by the teacher and all students.
 
     ``devices`` processes train one network together, each on its shard of every batch; ``sync_batch_norm`` computes
-    batch statistics over all shards (GPUs only).
+    batch statistics over all shards (GPUs only). ``label_smoothing`` spreads a share of every label over all classes.
     """
 
     epochs: Whole
@@ -96,6 +96,7 @@ class Training(Section):
     schedule: Annotated[Step | OneCycle | Poly, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
     class_weights: ClassWeights | None = None
+    label_smoothing: Share = 0.0
     devices: ProcessCount = 1
     sync_batch_norm: bool = False
 

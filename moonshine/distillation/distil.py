@@ -18,7 +18,7 @@ from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
-from moonshine.training.labels import class_weights
+from moonshine.training.labels import label_loss
 from moonshine.training.train import SILENT, History, Observer, input_shape, train
 
 
@@ -58,8 +58,8 @@ def distil(
     execution = execution or Execution(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     found = taps if taps is not None else getattr(teacher, "taps", None)
     pair = Pair(student, teacher, tuple(found or ()), input_shape(dataset, augment))
-    weights = class_weights(training, dataset.class_shares)
-    with distillation(pair, method, training.epochs, execution, weights, seed) as objective:
+    labels = label_loss(training, dataset.class_shares)
+    with distillation(pair, method, training.epochs, execution, labels, seed) as objective:
         return train(
             student,
             objective,

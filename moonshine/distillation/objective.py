@@ -21,7 +21,7 @@ from moonshine.distillation.teacher_store.store import Store
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
-from moonshine.training.labels import check_no_probabilities
+from moonshine.training.labels import LabelLoss, check_no_probabilities
 from moonshine.training.objective import Batch, Objective, Terms
 
 
@@ -52,9 +52,9 @@ class Distillation(Objective):
         phases: Sequence[Phase],
         student: Read,
         teacher: TeacherOutputs,
-        class_weights: Tensor | None = None,
+        label_loss: LabelLoss | None = None,
     ) -> None:
-        super().__init__(class_weights)
+        super().__init__(label_loss)
         self.terms = nn.ModuleDict({name: term for phase in phases for name, term in phase.terms.items()})
         self._phases, self._student, self._teacher = phases, student, teacher
         self._checked = False
@@ -76,7 +76,7 @@ class Distillation(Objective):
             assert found.logits is not None
             self._check(student=found.logits, teacher=wanted.logits)
             share = math.prod(term.label_share for term in phase.terms.values())
-            values["ce"] = share * self.cross_entropy(found.logits, batch.labels)
+            values["ce"] = share * self.label_loss(found.logits, batch.labels)
         values |= {name: term(found, wanted, batch) for name, term in phase.terms.items()}
         return found.logits, values
 
@@ -94,14 +94,14 @@ def distillation(
     method: Method,
     epochs: int,
     execution: Execution,
-    class_weights: Tensor | None = None,
+    label_loss: LabelLoss | None = None,
     seed: int = 0,
     store: Store | None = None,
 ) -> Iterator[Distillation]:
     """Objective of ``method`` for a training of so many epochs, while the context lasts.
 
-    Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``class_weights`` (K,)
-    weigh the cross-entropy; ``seed`` initialises what terms train; ``store`` keeps the teacher's outputs for the
+    Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``label_loss`` is the
+    cross-entropy on the labels; ``seed`` initialises what terms train; ``store`` keeps the teacher's outputs for the
     schedule of this training, which gives the same bits. MoonshineError as each term says, and for a compiled network
     that a term would differentiate twice.
     """
@@ -115,7 +115,7 @@ def distillation(
         teacher_outputs(pair.teacher, whole.teacher, execution, pair.input_shape, store) as teacher,
         reading(pair.student, whole.student, execution, pair.input_shape) as student,
     ):
-        yield Distillation(phases, student, teacher, class_weights)
+        yield Distillation(phases, student, teacher, label_loss)
 
 
 def phases_of(pair: Pair, method: Method, epochs: int, seed: int = 0) -> list[Phase]:

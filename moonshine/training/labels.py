@@ -6,26 +6,48 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED
 from moonshine.errors import MoonshineError
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Return the mean cross-entropy of (N, K) logits and (N,) labels, or (N, K, H, W) and (N, H, W), in fp32 or wider.
 
-    Unlabelled pixels are ignored. ``weights`` (K,) weight the classes, as in torch: the mean is weighted too. A batch
+    Unlabelled pixels are ignored. ``weights`` (K,) weight the classes, as in torch: the mean is weighted too. A share
+    ``smoothing`` of each label is spread evenly over all K classes (Szegedy et al., 2016, section 7). A batch
     without labels gives 0.
     """
     logits = at_least_fp32(logits)
     if labels.ndim == 1 and weights is None:
-        return F.cross_entropy(logits, labels)
-    total = F.cross_entropy(logits, labels, weights, reduction="sum")
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
     known = labels[labels != UNLABELLED]
     weight = known.numel() if weights is None else weights[known].sum()
     return total / torch.as_tensor(weight, dtype=total.dtype, device=total.device).clamp(min=1e-12)
+
+
+class LabelLoss(nn.Module):
+    """Cross-entropy on the labels in training: `cross_entropy` with a study's class weights (K,) and smoothing."""
+
+    weights: Tensor | None
+
+    def __init__(self, weights: Tensor | None = None, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
+        self.smoothing = smoothing
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels, self.weights, self.smoothing)
+
+
+def label_loss(training: Training, shares: Sequence[float]) -> LabelLoss:
+    """Return the loss on labels that a study asks for; ``shares`` are those of the classes among all training pixels."""
+    return LabelLoss(class_weights(training, shares), training.label_smoothing)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:

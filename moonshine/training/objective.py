@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from moonshine.training.labels import cross_entropy
+from moonshine.training.labels import LabelLoss
 
 Terms = dict[str, Tensor]
 """Scalar terms of a loss by name; training minimises their sum."""
@@ -26,15 +26,12 @@ class Objective(nn.Module):
     """Cross-entropy on the labels alone, for teachers and training from scratch; base class of other objectives.
 
     The training loop optimises, checkpoints and averages over processes an objective's parameters together with the
-    network's. They are discarded after training and appear in no parameter count and no file. ``class_weights`` (K,)
-    weight the cross-entropy.
+    network's. They are discarded after training and appear in no parameter count and no file.
     """
 
-    class_weights: Tensor | None
-
-    def __init__(self, class_weights: Tensor | None = None) -> None:
+    def __init__(self, label_loss: LabelLoss | None = None) -> None:
         super().__init__()
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.label_loss = label_loss or LabelLoss()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -46,14 +43,10 @@ class Objective(nn.Module):
         """Return whether some epochs leave out terms, and with them possibly parts of the network."""
         return False
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy, weighted by class if the study asks for it."""
-        return cross_entropy(logits, labels, self.class_weights)
-
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
         """Return the batch's logits (None in a phase that does not compute them) and the terms active in its epoch."""
         logits = network(batch.images)
-        return logits, {"ce": self.cross_entropy(logits, batch.labels)}
+        return logits, {"ce": self.label_loss(logits, batch.labels)}
 
 
 class Together(nn.Module):

@@ -76,6 +76,8 @@ def test_params_yaml_is_a_shipped_study() -> None:
             {"log_offset": 1.1},
             ["training.class_weights", "label maps"],
         ),
+        ("training/label_smoothing", 1.0, ["training.label_smoothing", "1.0", "less than 1"]),
+        ("training/label_smoothing", -0.1, ["training.label_smoothing", "-0.1", "0"]),
         ("augment/crop", [8, 8], ["augment.crop", "label maps"]),
         ("training/epochs", "12", ["training.epochs", "12", "integer"]),
         ("training/optimizer/lr", "1e-3", ["training.optimizer.lr", "1e-3", "0.001"]),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from moonshine.config.training import Training
-from moonshine.training.labels import class_weights, cross_entropy
+from moonshine.training.labels import class_weights, cross_entropy, label_loss
 
 
 def training(offset: float | None) -> Training:
@@ -45,6 +45,23 @@ def test_half_precision_is_summed_in_fp32() -> None:
     found = cross_entropy(logits.bfloat16(), labels)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, F.cross_entropy(logits.bfloat16().float(), labels))
+
+
+def test_a_share_of_smoothed_labels_is_spread_over_all_classes() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
+    logs = logits.log_softmax(1).numpy()
+    smooth = [[0.2 / 3 + 0.8 * (k == label) for k in range(3)] for label in labels.tolist()]
+    expected = -sum((logs[n] * smooth[n]).sum() for n in range(4)) / 4
+    assert cross_entropy(logits, labels, smoothing=0.2).item() == pytest.approx(expected, rel=1e-12)
+    pixels, maps = logits.T.reshape(1, 3, 2, 2), torch.tensor([[[0, 2], [1, -100]]])
+    torch.testing.assert_close(
+        cross_entropy(pixels, maps, smoothing=0.2), cross_entropy(logits[:3], labels[:3], smoothing=0.2)
+    )
+    smoothed = label_loss(training(None).model_copy(update={"label_smoothing": 0.2}), ())
+    assert smoothed(logits, labels).item() == pytest.approx(expected, rel=1e-12)
+    plain = label_loss(training(None), ())(logits, labels)
+    assert torch.equal(plain, F.cross_entropy(logits, labels))
 
 
 def test_class_weights_are_those_of_enet() -> None:

@@ -21,7 +21,7 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
-from moonshine.training.labels import class_weights
+from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, input_shape, train
@@ -53,7 +53,7 @@ def train_node(job: stage.Job) -> History:
     seed: int = settings["seed"]
     torch.manual_seed(seed)
     network = from_structure(structure, study.trusted)
-    weights = class_weights(study.training, dataset.class_shares)
+    labels = label_loss(study.training, dataset.class_shares)
     # a run may be resumed with another number of devices
     exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
     checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
@@ -62,7 +62,7 @@ def train_node(job: stage.Job) -> History:
             held.enter_context(stage.node_lock(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
-        objective, store = Objective(weights), None
+        objective, store = Objective(labels), None
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
@@ -74,7 +74,7 @@ def train_node(job: stage.Job) -> History:
             pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
             store = store_of(study, pair, settings["inputs"], dataset, seed, execution, processes)
             objective = held.enter_context(
-                distillation(pair, losses, study.training.epochs, execution, weights, seed, store)
+                distillation(pair, losses, study.training.epochs, execution, labels, seed, store)
             )
         train_network = partial(
             train,

@@ -21,7 +21,7 @@ from moonshine.errors import MoonshineError
 from moonshine.json_model import JsonModel
 from moonshine.structures.build import from_structure
 from moonshine.training.execution import Execution, resolve
-from moonshine.training.labels import class_weights
+from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.train import Observer, input_shape, train
 from moonshine_workflow.commands.estimating.steps import Steps, TimedStep, distinct
@@ -81,19 +81,19 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
 def _seconds_per_image(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
     """Time the training loop with augmentation, autocast and optimiser; return the median over epochs."""
     network = from_structure(step.structure, study.trusted)
-    weights = class_weights(study.training, noise.class_shares)
+    labels = label_loss(study.training, noise.class_shares)
     one_epoch = study.training.model_copy(update={"epochs": 1})
     # the processes that decode images during training flip them too
     augment = study.augment.model_copy(update={"flip": False}) if study.data.is_encoded else study.augment
     start, clock = time.perf_counter(), _Clock(execution.device)
     with ExitStack() as stack:
-        objective = Objective(weights)
+        objective = Objective(labels)
         if step.method and step.teacher:
             teacher = from_structure(step.teacher, study.trusted)
             pair = Pair(network, teacher, step.teacher.taps, input_shape(noise, augment))
             # the first epoch is timed, which is one of pretraining if the terms have that
             epochs = 1 + sum(term.pretraining for term in step.method.terms.values())
-            objective = stack.enter_context(distillation(pair, step.method, epochs, execution, weights))
+            objective = stack.enter_context(distillation(pair, step.method, epochs, execution, labels))
         while time.perf_counter() < start + LEAST_SECONDS or not clock.epochs:
             try:
                 train(network, objective, noise, one_epoch, augment, execution, seed=0, observer=clock)
