@@ -28,9 +28,12 @@ class Optimizer(Section):
 
 
 class AdamSettings(Section):
-    """Adam (Kingma and Ba, 2015); ``weight_decay`` is an L2 penalty added to the gradients, as in torch's Adam."""
+    """Adam (Kingma & Ba, 2015); ``weight_decay`` is an L2 penalty added to the gradients, as in torch's Adam.
 
-    kind: Literal["adam"]
+    Or AdamW (Loshchilov & Hutter, 2019): every weight shrinks by the share lr * weight_decay in each step instead.
+    """
+
+    kind: Literal["adam", "adamw"]
     lr: Positive
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
     eps: Positive
@@ -85,16 +88,21 @@ class Training(Section):
     """Training recipe, shared by the teacher and all students.
 
     ``devices`` processes train one network together, each on its shard of every batch; ``sync_batch_norm`` computes
-    batch statistics over all shards (GPUs only). ``label_smoothing`` spreads a share of every label over all classes.
+    batch statistics over all shards (GPUs only). ``clip_norm`` bounds the norm of all gradients of a step together,
+    those of the objective's parameters too. ``label_smoothing`` spreads a share of every label over all classes.
     """
 
     epochs: Whole
     batch_size: Annotated[int, Field(ge=2, le=10**6)]
     optimizer: Annotated[
-        Annotated[Optimizer, Tag("sgd")] | Annotated[AdamSettings, Tag("adam")], Discriminator(kind)
+        Annotated[Optimizer, Tag("sgd")]
+        | Annotated[AdamSettings, Tag("adam")]
+        | Annotated[AdamSettings, Tag("adamw")],
+        Discriminator(kind),
     ]
     schedule: Annotated[Step | OneCycle | Poly, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
+    clip_norm: Positive | None = None
     class_weights: ClassWeights | None = None
     label_smoothing: Share = 0.0
     devices: ProcessCount = 1

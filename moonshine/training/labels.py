@@ -46,7 +46,7 @@ class LabelLoss(nn.Module):
 
 
 def label_loss(training: Training, shares: Sequence[float]) -> LabelLoss:
-    """Return the loss on labels that a study asks for; ``shares`` are those of the classes among all training pixels."""
+    """Return the loss on labels that a study asks for; ``shares`` are the classes' among all training pixels."""
     return LabelLoss(class_weights(training, shares), training.label_smoothing)
 
 

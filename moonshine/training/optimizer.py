@@ -95,7 +95,7 @@ class SGD:
 
 
 class Adam:
-    """Adam; ``decays`` holds the weight decay of each parameter, which is added to its gradient (L2 penalty)."""
+    """Adam or AdamW; ``decays`` holds the weight decay of each parameter."""
 
     def __init__(
         self, parameters: list[nn.Parameter], settings: config.AdamSettings, decays: list[float]
@@ -117,6 +117,7 @@ class Adam:
                 [],
                 [self._steps[index] for index in trained],
                 foreach=True,
+                decoupled_weight_decay=self._settings.kind == "adamw",
                 amsgrad=False,
                 beta1=self._settings.betas[0],
                 beta2=self._settings.betas[1],

@@ -214,6 +214,8 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
         total = torch.stack(list(terms.values())).sum()
         share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
         (total * share if share != 1 else total).backward()
+        if run.training.clip_norm:
+            nn.utils.clip_grad_norm_(run.together.parameters(), run.training.clip_norm)
         run.optimizer.step(rate)
         for name, value in {"loss": total, **terms}.items():
             sums[name] = sums.get(name, 0) + value.detach() * len(images)

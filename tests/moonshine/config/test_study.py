@@ -67,10 +67,12 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ),
         (
             "training/optimizer/kind",
-            "adamw",
-            ["training.optimizer", "adamw", "sgd", "adam"],
+            "lion",
+            ["training.optimizer", "lion", "sgd", "adam", "adamw"],
         ),
         ("training/optimizer", {"kind": "adam", "lr": 0.1}, ["training.optimizer.betas", "missing"]),
+        ("training/optimizer", {"kind": "adamw", "lr": 0.1}, ["training.optimizer.betas", "missing"]),
+        ("training/clip_norm", 0, ["training.clip_norm", "0", "greater than 0"]),
         (
             "training/class_weights",
             {"log_offset": 1.1},

@@ -18,7 +18,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.01, "nesterov": False},
 ]
 ADAM = {"kind": "adam", "lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.01}
-SETTINGS.append(ADAM)
+ADAMW = {**ADAM, "kind": "adamw", "weight_decay": 0.1}
+SETTINGS += [ADAM, ADAMW]
 RATES = (0.1, 0.05, 0.2)
 
 
@@ -34,7 +35,9 @@ def backward(trained: nn.Module, step: int) -> None:
 
 def reference_of(settings: dict[str, Any], parameters: Any) -> torch.optim.Optimizer:
     own = {key: value for key, value in settings.items() if key != "kind"}
-    return (torch.optim.Adam if "betas" in own else torch.optim.SGD)(parameters, **own)
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    found: torch.optim.Optimizer = kinds[settings.get("kind", "sgd")](parameters, **own)
+    return found
 
 
 def ours_of(settings: dict[str, Any], trained: nn.Module) -> Updates:
@@ -59,7 +62,7 @@ def test_it_takes_the_steps_of_torchs_own(settings: dict[str, Any]) -> None:
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS[0], ADAM])
+@pytest.mark.parametrize("settings", [SETTINGS[0], ADAM, ADAMW])
 def test_a_factor_changes_the_weight_decay_of_its_parameter(settings: dict[str, Any]) -> None:
     ours, theirs = network(), network()
     first, *others = theirs.parameters()

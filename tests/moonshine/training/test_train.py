@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
+from moonshine.training.labels import label_loss
 from moonshine.training.objective import Batch, Objective, Terms
 from moonshine.training.train import OWN_COLUMNS, HistoryRow, Observer, train
 from tests.messages import naming
@@ -90,7 +92,19 @@ def test_the_history_of_a_study_without_validation_has_no_validation(
     assert set(history.rows[0]) == FIELDS - {"validation_error_pct", "validation_loss"}
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, None), (1, 2), (2, None)])
+ADAMW = {"kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch", "recipe"),
+    [
+        (0, 1, {}),
+        (0, None, {}),
+        (1, 2, {}),
+        (2, None, {}),
+        (1, 2, {"optimizer": ADAMW, "clip_norm": 0.5, "label_smoothing": 0.1}),
+    ],
+)
 def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     tmp_path: Path,
     stripes: Dataset,
@@ -99,9 +113,12 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     execution: Execution,
     epoch: int,
     batch: int | None,
+    recipe: dict[str, Any],
 ) -> None:
+    training = Training.model_validate({**training.model_dump(exclude_none=True), **recipe})
+    labels = label_loss(training, ())
     whole = network()
-    expected = train(whole, Objective(), stripes, training, augment, execution, seed=3)
+    expected = train(whole, Objective(labels), stripes, training, augment, execution, seed=3)
     checkpoints = Checkpoints(tmp_path, "these settings")
 
     def attempt(observer: Observer) -> tuple[nn.Module, list[HistoryRow], int]:
@@ -109,7 +126,7 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
         if not list(tmp_path.iterdir()):
             fresh = network()
         done = train(
-            fresh, Objective(), stripes, training, augment, execution,
+            fresh, Objective(labels), stripes, training, augment, execution,
             seed=3, checkpoints=checkpoints, observer=observer,
         )  # fmt: skip
         return fresh, done.rows, done.resumed
@@ -123,6 +140,27 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     assert rows == expected.rows
     assert count == (epoch > 0)
     assert told.before + told.rows == expected.rows
+
+
+def test_gradients_are_clipped_all_together(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    """One step of plain descent moves the weights by the learning rate times the norm, where that is too large."""
+    plain = {"kind": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
+    section = {**training.model_dump(exclude_none=True), "epochs": 1, "batch_size": 40, "optimizer": plain}
+
+    def moved(**clip: float) -> torch.Tensor:
+        trained, recipe = network(), Training.model_validate({**section, **clip})
+        (row,) = train(trained, Objective(), stripes, recipe, augment, execution, seed=0).rows
+        pairs = zip(trained.parameters(), network().parameters(), strict=True)
+        return torch.cat([(new - old).flatten() for new, old in pairs]).detach() / (row["lr"] or 0)
+
+    free = moved()
+    assert torch.equal(moved(clip_norm=1e6), free)
+    assert free.norm() > 0.1
+    clipped = moved(clip_norm=0.1)
+    assert clipped.norm().item() == pytest.approx(0.1, rel=1e-3)
+    torch.testing.assert_close(clipped, free * 0.1 / free.norm(), rtol=1e-2, atol=1e-5)
 
 
 def test_batches_do_not_depend_on_what_is_trained(
