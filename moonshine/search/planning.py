@@ -87,14 +87,13 @@ def plan_students(
 
     def option(name: str, chosen: Mixture) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
-        values = {measure: known.of(measure, blocks) for measure in (*MEASURED, "latency")}
+        shown = dict.fromkeys((*MEASURED, "latency", *(budget.measure for budget in budgets)))
+        values = {measure: known.of(measure, blocks) for measure in shown}
         with torch.device("meta"):
             values["fp32"] = file_bytes(space.build(blocks).state_dict(keep_vars=True))
         for budget in budgets:
-            if budget.measure in EXPORTED:
-                estimate = known.of(budget.measure, blocks)
-                is_near = estimate <= MARGIN * budget.limit
-                values[budget.measure] = export(blocks, budget.measure) if is_near else estimate
+            if budget.measure in EXPORTED and values[budget.measure] <= MARGIN * budget.limit:
+                values[budget.measure] = export(blocks, budget.measure)
         return Option(name, blocks, values, all(budget.allows(values[budget.measure]) for budget in budgets))
 
     teacher = option("teacher", {})
