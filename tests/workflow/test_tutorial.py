@@ -138,12 +138,12 @@ def test_the_example_names_a_class(said: dict[str, str]) -> None:
     assert re.fullmatch(rf"({'|'.join(CLASSES)}) [0-9.]+%\n", answer)
 
 
-def test_the_report_ends_with_the_answer(said: dict[str, str], folder: Path) -> None:
+def test_the_report_begins_with_the_answer(said: dict[str, str], folder: Path) -> None:
     report = (folder / "results" / "flowers" / "report.html").read_text()
-    last = report.rpartition("<h2")[2]
-    assert "What to ship" in last
-    assert "Under 1MB onnx-int8 ship BG(2,M)" in last
-    assert 'href="export/network-int8.onnx"' in last
+    first = report.split("<h2")[1]
+    assert "What to ship" in first
+    assert "Under 1MB onnx-int8 ship BG(2,M)" in first
+    assert 'href="export/network-int8.onnx"' in first
 
 
 def test_the_home_holds_what_is_documented_and_no_more(said: dict[str, str], folder: Path) -> None:
