@@ -138,7 +138,8 @@ class Runtime(Section):
     """Execution settings: how a node runs, not what it computes, so that changing them reruns nothing.
 
     ``workers`` processes decode images of datasets that are decoded during training; by default as many as ``threads``.
-    ``teacher_store`` is the disk space that the teacher's outputs may take, such as ``20GB``.
+    ``teacher_store`` is the disk space that the teacher's outputs may take, such as ``20GB``. Without ``deterministic``
+    GPUs choose their fastest kernels, whose bits differ from run to run.
     """
 
     threads: ProcessCount
@@ -147,6 +148,7 @@ class Runtime(Section):
     compile: bool
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     teacher_store: Annotated[Literal[0] | Text, AfterValidator(_is_a_size)] = "20GB"
+    deterministic: bool = True
 
     @property
     def teacher_store_bytes(self) -> int:

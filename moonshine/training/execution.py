@@ -79,10 +79,11 @@ def resolve(runtime: Runtime, precision: str, index: int | None = None) -> Execu
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-        # on a CPU everything used here is deterministic anyway, and this call takes a second to import its modules
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # on a CPU everything used here is deterministic anyway, and this takes a second to import its modules
+        if runtime.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = not runtime.deterministic
+        torch.use_deterministic_algorithms(runtime.deterministic, warn_only=True)
     bf16 = precision == "bf16" or (precision == "auto" and _has_fast_bf16(device))
     channels_last = True if runtime.channels_last == "auto" else runtime.channels_last
     return Execution(

@@ -8,6 +8,7 @@ from torch import nn
 
 from moonshine import MoonshineError
 from moonshine.config.training import Runtime
+from moonshine.training import execution
 from moonshine.training.execution import Execution, resolve
 from tests.messages import naming
 
@@ -41,6 +42,19 @@ def test_bf16_is_used_when_asked_for_and_automatically_only_where_the_cpu_has_it
     for has in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has, raising=False)
         assert resolve(RUNTIME, "auto").dtype == (torch.bfloat16 if has else torch.float32)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_gpu_has_deterministic_kernels_unless_the_study_wants_the_fastest(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(execution, "_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *mode, warn_only: said.append(mode))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    resolve(RUNTIME.model_copy(update={"deterministic": deterministic}), "fp32")
+    assert (said, torch.backends.cudnn.benchmark) == ([(deterministic,)], not deterministic)
 
 
 def test_the_memory_layout_can_be_fixed() -> None:
