@@ -32,12 +32,13 @@ def substitute(
 ) -> nn.Module:
     """Return the student of a teacher: a copy with cheap blocks; the network itself is left unchanged.
 
-    ``block`` is one block for every place where it fits, or a mapping of places to blocks. Replacements have new
+    ``block`` is one block for every place where it fits, a mapping of module paths to blocks, or one of patterns, as
+    ``{"layer1.*": "G(4)", "*": "S"}``, in which the first that matches a place counts. Replacements have new
     weights (`moonshine.blocks.initialisation.initialise`), all other layers keep theirs. ``input_shape``, ``include``
     and ``exclude`` as in `moonshine.substitution.layout.lay_out`; with ``input_shape`` the student is also checked as
     by `check_runs`.
-    MoonshineError for a network in which nothing can be replaced (with the reason for each convolution), for a place
-    that does not exist, and for a block that does not fit there.
+    MoonshineError for a network in which nothing can be replaced (with the reason for each convolution), for a path or
+    pattern of no place, and for a block that does not fit there.
     """
     include, exclude = tuple(include), tuple(exclude)
     if not isinstance(block, Mapping):
@@ -51,8 +52,10 @@ def substitute(
         raise MoonshineError(
             "include, exclude: found beside a mapping of places to blocks; allowed: one of them"
         )
-    else:
+    elif all(path in dict(module.named_modules()) for path in block):
         changes = find_changes(module, block)
+    else:
+        changes = choose_each(lay_out(module, input_shape), block, type(module).__name__)
     student = copy_of(module)
     apply(student, changes)
     if input_shape is not None:

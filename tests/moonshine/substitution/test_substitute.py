@@ -213,8 +213,16 @@ def test_a_mapping_puts_each_block_at_its_place() -> None:
     assert replaced(student) == ["body.0", "body.2.branch.0", "body.2.branch.1"]
     with pytest.raises(MoonshineError, match=naming("include", "exclude", "mapping")):
         substitute(network, {"body.0": "G(4)"}, exclude=["body.1"])
-    with pytest.raises(MoonshineError, match=r"no module 'body\.9'"):
+    with pytest.raises(MoonshineError, match=naming("'body.9'", "no place", "body.0, body.1, body.2")):
         substitute(network, {"body.9": "G(4)"})
+
+
+def test_a_mapping_may_have_patterns_of_which_the_first_that_matches_counts() -> None:
+    network = Net(spatial(), spatial(), Residual(nn.Sequential(spatial(), spatial())))
+    student = substitute(network, {"body.1": "S", "body.[01]": "G(4)", "*": "B(2)"}, input_shape=SHAPE)
+    assert replaced(student) == ["body.0", "body.2.branch.0", "body.2.branch.1"]
+    with pytest.raises(MoonshineError, match=naming("body.1, body.2", "Net")):
+        substitute(network, {"body.[0]": "G(4)"})
 
 
 def test_patterns_say_where() -> None:
