@@ -4,13 +4,16 @@
 
 For a machine that is lent for minutes and has torch but neither Snakemake nor DVC, such as one with a GPU. Nodes that
 are done are passed over, so calling it again continues; a node that the limit cuts short continues from its last
-checkpoint. ``--keep`` copies the small files of every finished node (no weights but the teacher's) into one archive
-there, anew after each node. The teacher comes first, then seed by seed, so that an early end leaves whole seeds.
+checkpoint. The teacher comes first, then seed by seed, so that an early end leaves whole seeds. ``--keep`` packs what
+another machine needs to go on, and what tables are made from, into ``results.tar.gz.0``, ``.1``, ... of at most 15 MB,
+anew after each node: without prepared data and the weights of finished students. Put there before, they are unpacked
+first.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import subprocess
 import sys
 import tarfile
@@ -20,6 +23,10 @@ from pathlib import Path
 from moonshine.config import Study, load_study
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
+
+PART = 15_000_000
+"""Most bytes of a file that is sent back from there."""
+WEIGHTS = "weights.safetensors"
 
 
 def in_order(study: Study) -> list[nodes.Node]:
@@ -32,6 +39,11 @@ def in_order(study: Study) -> list[nodes.Node]:
     )
 
 
+def is_done(node: nodes.Node) -> bool:
+    """Whether a node has run, here or elsewhere, from where the weights of students do not come back."""
+    return all(path.exists() for path in node.outputs if node.stage == "teacher" or path.name != WEIGHTS)
+
+
 def run(node: nodes.Node, seconds: float) -> bool:
     """Run one node's command; False when it fails or the time is over."""
     try:
@@ -42,16 +54,31 @@ def run(node: nodes.Node, seconds: float) -> bool:
 
 
 def keep(study: Study, folder: Path) -> None:
-    """One archive of what tables and reports are made from."""
+    """Pack the study's results, checkpoints included."""
     root = nodes.RESULTS / study.study
-    part = folder / "results.tar.gz.part"
-    with tarfile.open(part, "w:gz") as archive:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for path in sorted(root.rglob("*")):
             inside = path.relative_to(root)
-            big = path.suffix == ".safetensors" and inside.parts[0] != "teacher"
-            if path.is_file() and not big and inside.parts[0] != ".work":
+            left_out = path.name in nodes.DATA_FILES[:1] or (
+                path.name == WEIGHTS and inside.parts[0] != "teacher"
+            )
+            if path.is_file() and not left_out:
                 archive.add(path)
-    part.replace(folder / "results.tar.gz")
+    for old in folder.glob("results.tar.gz.*"):
+        old.unlink()
+    content = packed.getvalue()
+    for number, start in enumerate(range(0, len(content), PART)):
+        (folder / f"results.tar.gz.{number}").write_bytes(content[start : start + PART])
+
+
+def unpack(folder: Path) -> None:
+    """Unpack what `keep` has packed, if it has."""
+    parts = sorted(folder.glob("results.tar.gz.*"), key=lambda path: int(path.suffix[1:]))
+    if parts:
+        packed = io.BytesIO(b"".join(path.read_bytes() for path in parts))
+        with tarfile.open(fileobj=packed) as archive:
+            archive.extractall(filter="data")
 
 
 def main() -> int:
@@ -65,13 +92,17 @@ def main() -> int:
     study = load_study()
     check_study(study)
     deadline = time.monotonic() + 60 * options.minutes
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        unpack(options.keep)
     for node in in_order(study):
-        if node.is_done():
+        if is_done(node):
             continue
-        if not run(node, max(0.0, deadline - time.monotonic())):
-            return 1
+        went_well = run(node, max(0.0, deadline - time.monotonic()))
         if options.keep:
             keep(study, options.keep)
+        if not went_well:
+            return 1
     return 0
 
 

@@ -1,12 +1,14 @@
 """Time of a distilled step against a scratch step: the teacher run, its outputs read from a full store, or given.
 
     python benchmarks/teacher_store.py [--networks wrn-16-1 wrn-40-2] [--blocks S "G(4)"] [--method at] [--rounds 5]
+    python benchmarks/teacher_store.py --device cuda --compile --fastest
 
 One process and thread, ``precision: auto``, images of noise, the training loop as a node runs it, without evaluation.
-Each round trains an epoch of ``--steps`` steps in each of the four ways, in an order that turns from round to round.
-Figures are medians over rounds of the ratio to that round's scratch epoch, with their range. Seconds are of the CPU
-(``time.process_time``), so that another process beside it disturbs little. *given* has the outputs in memory: what it
-costs above scratch is the loss alone, what *store* costs above it is reading.
+Each round trains an epoch of ``--steps`` steps in each of the ways, in an order that turns from round to round.
+Figures are medians over rounds of the ratio to that round's scratch epoch, with their range. Seconds are the CPU's
+(``time.process_time``), so that another process beside it disturbs little; on a GPU they are the clock's. *given* has
+the outputs in memory: what it costs above scratch is the loss alone, what *store* costs above it is reading. *plain* is
+AT as a textbook writes it: fp32, contiguous, the teacher run, ``torch.optim.SGD``, images of one batch that lie ready.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
@@ -40,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kd": {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}},
     "at": {"at": {"form": "resolution-free", "beta": 1000.0}},
 }
-WAYS = ("scratch", "teacher", "store", "given")
+WAYS = ("scratch", "plain", "teacher", "store", "given")
 
 
 class InMemory:
@@ -51,7 +56,7 @@ class InMemory:
         self._found: dict[int, Outputs] = {}
 
     @contextmanager
-    def through(self, compute: TeacherOutputs) -> Iterator[TeacherOutputs]:
+    def cached(self, compute: TeacherOutputs) -> Iterator[TeacherOutputs]:
         def outputs(batch: Batch, needs: Needs) -> Outputs:
             if batch.step not in self._found:
                 self._found[batch.step] = compute(batch, needs)
@@ -60,11 +65,56 @@ class InMemory:
         yield outputs
 
 
+def seconds_of(epoch: Callable[[], object], device: torch.device) -> float:
+    """Seconds that an epoch takes: of the CPU, or on a GPU by the clock."""
+    clock = time.process_time
+    if device.type == "cuda":
+        clock = time.perf_counter
+        torch.cuda.synchronize()
+    start = clock()
+    epoch()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def plain(student: Any, teacher: Any, images: Tensor, labels: Tensor, steps: int) -> Callable[[], None]:
+    """An epoch of attention transfer in the released form, with nothing done for speed."""
+    student.train()
+    teacher.eval()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+
+    def maps(network: Any) -> list[Tensor]:
+        found: list[Tensor] = []
+        for tap in network.taps:
+            network.get_submodule(tap).register_forward_hook(lambda _, inputs, output: found.append(output))
+        return found
+
+    ours, theirs = maps(student), maps(teacher)
+
+    def epoch() -> None:
+        for _ in range(steps):
+            ours.clear()
+            theirs.clear()
+            loss = F.cross_entropy(student(images), labels)
+            with torch.no_grad():
+                teacher(images)
+            for one, other in zip(ours, theirs, strict=True):
+                both = [F.normalize(each.square().mean(1).flatten(1)) for each in (one, other)]
+                loss = loss + 1000 * (both[0] - both[1]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
 def ways(
-    network: str, block: str, method: str, steps: int, batch: int, folder: Path, held: ExitStack
+    network: str, block: str, method: str, steps: int, batch: int, runtime: Runtime, held: ExitStack
 ) -> dict[str, Callable[[], float]]:
-    """A function for each way, which trains an epoch and returns its CPU seconds."""
-    execution = resolve(Runtime(threads=1, device="cpu", channels_last="auto", compile=False), "auto")
+    """A function for each way, which trains an epoch and returns its seconds."""
+    execution = resolve(runtime, "auto")
+    folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
     recipe = Training.model_validate(
         {
             "epochs": 1,
@@ -93,30 +143,33 @@ def ways(
             loss = Method.model_validate(METHODS[method])
             objective = held.enter_context(distillation(pair, loss, 1, execution, store=stores[way]))
 
-        def epoch() -> float:
-            start = time.process_time()
-            train(student, objective, dataset, recipe, Augment(crop_padding=4, flip=True), execution, seed=0)
-            return time.process_time() - start
+        crops = Augment(crop_padding=4, flip=True)
+        epoch = partial(train, student, objective, dataset, recipe, crops, execution, seed=0)
+        return partial(seconds_of, epoch, execution.device)
 
-        return epoch
-
-    return {way: of(way) for way in WAYS}
+    textbook, theirs = (build(network, each).to(execution.device) for each in (block, "S"))
+    noise = torch.randn(batch, 3, 32, 32, device=execution.device)
+    labels = torch.randint(10, (batch,), device=execution.device)
+    found = {way: of(way) for way in WAYS if way != "plain"}
+    found["plain"] = partial(seconds_of, plain(textbook, theirs, noise, labels, steps), execution.device)
+    return found
 
 
 def compare(
-    network: str, block: str, method: str, rounds: int, steps: int, batch: int
+    network: str, block: str, method: str, rounds: int, steps: int, batch: int, runtime: Runtime
 ) -> dict[str, list[float]]:
-    """Ratios to the scratch epoch of each round, sorted, by way."""
-    found: dict[str, list[float]] = {way: [] for way in WAYS[1:]}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
-        epochs = ways(network, block, method, steps, batch, Path(folder), held)
+    """Images per second from scratch, and the other ways' ratios to the scratch epoch of each round; sorted."""
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with ExitStack() as held:
+        epochs = ways(network, block, method, steps, batch, runtime, held)
         for epoch in epochs.values():  # warm up, and fill the store
             epoch()
         for turn in range(rounds):
             order = WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]
             seconds = {way: epochs[way]() for way in order}
             for way, ratios in found.items():
-                ratios.append(seconds[way] / seconds["scratch"])
+                scratch = seconds["scratch"]
+                ratios.append(steps * batch / scratch if way == "scratch" else seconds[way] / scratch)
     return {way: sorted(ratios) for way, ratios in found.items()}
 
 
@@ -131,15 +184,30 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="as runtime.device")
+    parser.add_argument("--compile", action="store_true", help="runtime.compile: true")
+    parser.add_argument("--fastest", action="store_true", help="runtime.deterministic: false")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, CPU capability {torch.backends.cpu.get_cpu_capability()}, {options.method}, "
-          f"batches of {options.batch}; times of a scratch step, with their range")  # fmt: skip
-    print(f"{'network':<10}{'block':<10}" + "".join(f"{way:<22}" for way in WAYS[1:]))
+    runtime = Runtime(
+        threads=1,
+        device=options.device,
+        channels_last="auto",
+        compile=options.compile,
+        deterministic=not options.fastest,
+    )
+    print(
+        f"{runtime.model_dump_json(exclude_defaults=True)}; torch {torch.__version__}, CPU capability "
+        f"{torch.backends.cpu.get_cpu_capability()}, {options.method}, batches of {options.batch}; scratch in "
+        "images/s, the others in times of its step, with their range"
+    )
+    print(f"{'network':<10}{'block':<10}" + "".join(f"{way:<22}" for way in WAYS))
     for network in options.networks:
         for block in options.blocks:
-            found = compare(network, block, options.method, options.rounds, options.steps, options.batch)
+            found = compare(
+                network, block, options.method, options.rounds, options.steps, options.batch, runtime
+            )
             cells = [
-                f"{statistics.median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})" for each in found.values()
+                f"{statistics.median(each):.4g} ({each[0]:.4g} to {each[-1]:.4g})" for each in found.values()
             ]
             print(f"{network:<10}{block:<10}" + "".join(f"{cell:<22}" for cell in cells), flush=True)
 

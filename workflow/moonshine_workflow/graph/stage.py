@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from moonshine import MoonshineError
+from moonshine import MoonshineError, __version__
 from moonshine.config import Study
 from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
@@ -151,10 +151,8 @@ def check_node(node: Node, study: Study) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers may depend on, besides its configuration."""
-    packages = {
-        name: importlib.metadata.version(name) for name in ("torch", "torchvision", "moonshine-distil")
-    }
-    return {"python": platform.python_version(), **packages}
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision")}
+    return {"python": platform.python_version(), **packages, "moonshine-distil": __version__}
 
 
 def provenance() -> dict[str, str | None]:
