@@ -112,7 +112,7 @@ def chart(
         ),
     )
     chosen = alt.selection_point(name="chosen", fields=["method"], bind="legend")
-    legend = alt.Legend(title=None, orient="top", symbolSize=80)
+    legend = alt.Legend(title=None, orient="top", symbolSize=80, symbolStrokeWidth=0)
     color = alt.Color("method:N", scale=look([each.color for each in looks.values()]), legend=legend)
     scale = alt.Scale(domain=[min(means) - 0.2 * spread, max(means) + 0.12 * spread], nice=False, zero=False)
     error = alt.Y("mean:Q", title=error_name, scale=scale)
