@@ -9,6 +9,7 @@ import pytest
 from moonshine.blocks.expressions import Conv
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.registry import KINDS
+from moonshine.structures.build import build
 from moonshine_workflow.cli import main
 from tests.messages import names
 
@@ -34,6 +35,17 @@ def test_generated_weights_are_dense_in_a_graph(capsys):
     assert names(last, "HASH(0.5)", f"{4 * dense / 2 / 1e6:.3f} MB", "ONNX")
     assert "G(4)" not in last
     assert names(alias, "HashedNet(1/2)", "HASH(0.5)")
+
+
+def test_blocks_by_place(capsys):
+    by_place = "stage1.*=G(4) *=BG(2,M)"
+    assert main(["cost", "wrn-10-1", "--block", by_place, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["blocks"]
+    blocks = {"stage1.0": "G(4)", "stage2.0": "BG(2,M)", "stage3.0": "BG(2,M)"}
+    assert row["block"] == by_place
+    assert row["parameters"] == sum(each.numel() for each in build("wrn-10-1", blocks).parameters())
+    assert main(["cost", "wrn-10-1", "--block", "stage4=S *=G(4)"]) == 2
+    assert names(capsys.readouterr().err, "'stage4'", "stage1.0, stage2.0, stage3.0")
 
 
 def test_json(capsys):

@@ -30,7 +30,11 @@ def add_cost(subparsers: Any) -> None:
         description=_DESCRIPTION,
     )
     parser.add_argument("network", help="such as wrn-40-2")
-    parser.add_argument("--block", action="append", help="such as 'G(4)', once or more; default S")
+    parser.add_argument(
+        "--block",
+        action="append",
+        help="such as 'G(4)', or by place: 'stage1.*=G(4) *=S'; once or more; default S",
+    )
     parser.add_argument("--classes", type=int, default=10, metavar="N", help="default 10")
     parser.add_argument("--input", default="3x32x32", metavar="CxHxW", help="default 3x32x32")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -40,12 +44,17 @@ def add_cost(subparsers: Any) -> None:
 def _cost(arguments: argparse.Namespace) -> int:
     from moonshine.blocks.notation import split
     from moonshine.blocks.registry import ALIASES, parse_block
-    from moonshine.structures.build import assign, build
+    from moonshine.structures.build import Blocks, assign, build
 
     shape = parse_input(arguments.input)
-    blocks = [str(parse_block(block)) for block in arguments.block or ["S"]]
-    for block in blocks:
-        assign(arguments.network, block)
+    chosen: dict[str, Blocks] = {"S": "S"}
+    blocks = []
+    for written in arguments.block or ["S"]:
+        pairs = [pair.partition("=") for pair in written.split()]
+        blocks.append(written if "=" in written else str(parse_block(written)))
+        by_place = {pattern: block for pattern, _, block in pairs}
+        chosen[blocks[-1]] = by_place if "=" in written else blocks[-1]
+        assign(arguments.network, chosen[blocks[-1]])
 
     import torch
 
@@ -56,7 +65,7 @@ def _cost(arguments: argparse.Namespace) -> int:
     folded: dict[str, int] = {}
     for block in dict.fromkeys(["S", *blocks]):
         with torch.device("meta"):
-            module = build(arguments.network, block, arguments.classes, shape[0])
+            module = build(arguments.network, chosen[block], arguments.classes, shape[0])
         costs[block], folded[block] = cost(module, shape), folded_weights(module)
     rows = [_row(block, costs[block], costs["S"], folded[block]) for block in blocks]
     if arguments.json:
