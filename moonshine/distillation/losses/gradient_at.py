@@ -14,7 +14,7 @@ from moonshine.training.objective import Batch
 class Loss(Term):
     """Gradient-based attention-transfer loss, beside the whole cross-entropy.
 
-    Its gradient is a second derivative of the student, which trains in fp32 for it, about three times as long.
+    Its gradient is a second derivative of the student, which trains in fp32 for it, about five times as long.
     """
 
     student = teacher = Needs(input_gradient=True)
