@@ -25,13 +25,13 @@ def _check(budgets: Budgets) -> None:
 
 
 class Teacher(Section):
-    """The network that the students learn from: ``network`` is a built-in one, ``model`` a third-party one.
+    """Network that the students learn from: ``network`` is a built-in one, ``model`` a third-party one.
 
-    With ``weights`` it is evaluated as it is, without them it is trained first, with ordinary blocks; those that
-    torchvision publishes of its models need no ``weights_sha256``, because their names hold it; ``weights_prefix`` says
-    which of a file's tensors they are, where that is not plain. ``include`` and
-    ``exclude`` are patterns that say where the students of a model may get cheap blocks; ``taps`` are the modules whose
-    outputs attention transfer compares, found automatically where they are not given.
+    With ``weights`` it is pretrained and only evaluated; without, it is trained first, with ordinary blocks. Weights
+    that torchvision publishes need no ``weights_sha256``, since their file names contain it. ``weights_prefix`` selects
+    a file's tensors where that is ambiguous. ``include`` and ``exclude`` are patterns of the places where students of a
+    model may get cheap blocks. ``taps`` are the modules whose outputs attention transfer compares, discovered by
+    default.
     """
 
     network: Text | None = None
@@ -84,15 +84,15 @@ class Teacher(Section):
 
     @property
     def name(self) -> str:
-        """The network's or the model's name."""
+        """Return the name of the network or model."""
         return self.network or self.model or ""
 
 
 class Finalists(Section):
-    """The ``count`` best of a search are trained for ``epochs`` each and chosen by their validation error.
+    """Finalists of a search: the ``count`` best are trained for ``epochs`` and compared by validation error.
 
-    They share a plain recipe (SGD, one cycle up to ``lr``, images as they are), so that the choice does not depend on
-    the study's own.
+    All are trained with the same simple recipe (SGD, one cycle up to ``lr``, no augmentation), so that the choice does
+    not depend on the study's own recipe.
     """
 
     count: Whole
@@ -102,10 +102,10 @@ class Finalists(Section):
 
 
 class Mixed(Section):
-    """A block for every place, searched for under a budget; see ``moonshine.search.search``.
+    """Settings of the search for a mixed student under a budget; see ``moonshine.search.search``.
 
-    ``blocks`` are blocks and names of `moonshine.blocks.presets`, by default the paper's. Without ``batch_size``
-    candidates are scored on 64 images, or on fewer where they are large.
+    ``blocks`` are blocks and names of `moonshine.blocks.presets`, by default the paper's. By default, candidates are
+    scored on a batch of 64 images, or fewer if images are large.
     """
 
     budget: Budgets
@@ -126,7 +126,7 @@ class Mixed(Section):
 
 
 class Rival(Section):
-    """The largest network of the teacher's family, scaled in width or in depth, that the budget allows."""
+    """Settings of a rival: the largest network of the teacher's family within a budget, scaled in width or depth."""
 
     scale: Literal["width", "depth"]
     budget: Budgets
@@ -138,7 +138,7 @@ class Rival(Section):
 
 
 class WarmStart(Section):
-    """A distilled student starts from what it shares with its teacher and from blocks fitted to the teacher's."""
+    """Warm start of a distilled student: layers shared with the teacher are copied, blocks fitted to the teacher's."""
 
     fit: Literal["least-squares", "steps"]
     batches: Whole
@@ -147,15 +147,16 @@ class WarmStart(Section):
     @model_validator(mode="after")
     def _says_how_long(self) -> WarmStart:
         if (self.fit == "steps") != (self.steps is not None):
-            raise ValueError("'steps' (how many) comes with fit: steps, and only with it")
+            raise ValueError("'steps' (their number) is required with fit: steps, and allowed only with it")
         return self
 
 
 class Student(Section):
-    """A student: a network, with a block, with blocks by place, or laid out as a file says; searched for; or a rival.
+    """Student: a network with one block or blocks by place, a structure from a file, a mixed student, or a rival.
 
-    ``blocks`` maps patterns of places to blocks, and of several that match the first counts: settings hold pairs, since
-    to both engines a mapping in another order is the same. ``structure`` is a ``structure.json``.
+    ``blocks`` maps patterns of places to blocks; the first pattern that matches counts. It is serialised as pairs,
+    since both engines treat mappings that differ in order only as equal. ``structure`` is the path of a
+    ``structure.json``.
     """
 
     network: Text | None = None
@@ -196,12 +197,12 @@ class Student(Section):
 
 
 class Ship(Section):
-    """Which student to export: the most accurate in validation that fits ``budget``, if its file keeps the promise.
+    """Settings of the export: of the students that fit ``budget``, the one with the lowest validation error.
 
-    ``allowed_error_pct`` is the largest validation error that is acceptable of the file that the budget counts; null
-    accepts any. By up to ``allowed_fall_points`` it may be worse than its network before another student is preferred.
-    The ranges of the INT8 file come from ``calibration_images`` of the training set; ``logit_tolerance`` is what a
-    float file's logits may differ by.
+    ``allowed_error_pct`` is the largest acceptable validation error of the file that the budget limits; null accepts
+    any. The file may be worse than its network by ``allowed_fall_points`` before another student is preferred. The
+    ranges of the INT8 file are computed from ``calibration_images`` training images; ``logit_tolerance`` is the largest
+    difference of a float file's logits.
     """
 
     budget: Budgets

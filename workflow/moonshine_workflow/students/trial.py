@@ -19,17 +19,17 @@ from moonshine.training.labels import check_no_probabilities, cross_entropy
 from moonshine_workflow.students.layouts import Images, naming_key
 
 TRIED_ON = 2
-"""Images in the batch that a network is tried on, where the batches of a study have as many."""
+"""Images in the batch that a network is tried on, unless the study's batches are smaller."""
 
 
 def try_out(study: Study, structure: Structure, images: Images) -> None:
-    """MoonshineError unless a model trains on a batch, comes back from its files and can be exported where it may ship.
+    """Raise MoonshineError unless a model can be trained, rebuilt from its files and, if the study ships one, exported.
 
-    Also where it does not take the study's crops, or cannot train on an epoch's last batch, which has one image.
+    Also if it does not accept the study's crops, or cannot train on an epoch's last batch when that has one image.
 
-    The batch is of noise, in train mode, in the memory layout and precision of training, and its gradients are
-    computed. All on the CPU, so that what a GPU alone would do in bf16 is tried in fp32. Built-in networks are not
-    tried: the tests do that. Leaves nothing behind, torch's random numbers included.
+    The trial is a forward and a backward pass on noise, in train mode, in the memory layout and precision of training.
+    It runs on the CPU, in fp32 where training would use bf16 on a GPU. Built-in networks are not tried; the tests do
+    that. No state is changed, including torch's random number generator.
     """
     if not is_model(structure.network):
         return
@@ -45,7 +45,7 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
 
 
 def check_methods(study: Study, pair: Pair) -> None:
-    """MoonshineError naming the first method with a term that does not suit a student and its teacher."""
+    """Raise MoonshineError naming the first method with a term that does not suit a student and its teacher."""
     for key, method in study.methods.items():
         naming_key(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
 
@@ -63,7 +63,7 @@ def _check_batches(study: Study, network: nn.Module, name: str, images: Images) 
     try:
         with torch.no_grad():
             network.train()(torch.zeros(1, *images.shape))
-    except ValueError as error:  # torch's, of a batch norm that sees a single value
+    except ValueError as error:  # torch's, for a batch norm with a single value per channel
         raise MoonshineError(
             f"training.batch_size: {batch_size} of {count} images leaves one for the last batch of an epoch, which "
             f"this network cannot train on ({error}); allowed: another training.batch_size"
@@ -71,7 +71,7 @@ def _check_batches(study: Study, network: nn.Module, name: str, images: Images) 
 
 
 def _execution(study: Study) -> Execution:
-    """Return how training computes, as far as the CPU can show it."""
+    """Return the execution settings of training, as far as a CPU allows."""
     cpu = study.runtime.model_copy(update={"device": "cpu"})
     on_gpu = study.runtime.device != "cpu" and torch.cuda.is_available()
     return resolve(cpu, "fp32" if on_gpu else study.training.precision)
@@ -118,13 +118,13 @@ def _cannot_train(
 def _check_kept(
     study: Study, network: nn.Module, structure: Structure, images: Images, execution: Execution
 ) -> None:
-    """MoonshineError unless the trained network is the same again once it is built anew and filled from its file."""
+    """Raise MoonshineError unless the trained network is the same after it is rebuilt and loads its saved weights."""
     again = execution.place(rebuild_with_weights(network, structure, study.trusted)).eval()
     before, after = network.eval().state_dict(), again.state_dict()
     if changed := [name for name in before if not _equal(before[name], after[name])]:
         raise MoonshineError(
-            f"saved and loaded again, it has another {', '.join(changed[:3])}; allowed: a network that keeps what "
-            "load_state_dict gives it"
+            f"saved and loaded again, its {', '.join(changed[:3])} differ; allowed: a network that keeps what "
+            "load_state_dict loads"
         )
     noise = _noise(1, images.shape, execution)
 
@@ -135,8 +135,8 @@ def _check_kept(
 
     if not torch.allclose(logits(network), logits(again), rtol=1e-3, atol=1e-4, equal_nan=True):
         raise MoonshineError(
-            "saved and loaded again, it gives other logits: it depends on something that its state_dict does not hold "
-            "and that differs each time it is built; allowed: register_buffer for such tensors"
+            "saved and loaded again, it returns other logits: it depends on something outside its state_dict that "
+            "differs each time it is built; allowed: register_buffer for such tensors"
         )
 
 
