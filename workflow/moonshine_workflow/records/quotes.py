@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from moonshine.costs.budgets import MEASURES
 from moonshine.errors import MoonshineError
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
@@ -190,12 +191,12 @@ def search(results: Results, student: str) -> str:
     if record is None:
         raise MoonshineError(f"{student} was not searched for")
     ranks = [
-        f"{rho:.2f} with {name}".replace("-", MINUS)
+        f"{rho:.2f} with {MEASURES[name].head}".replace("-", MINUS)
         for name, rho in record.spearman.items()
         if rho is not None
     ]
     correlated = f"; its rank correlation is {listed(ranks)}" if ranks else ""
-    return f"Chosen by {record.score} from {number(record.candidates)} candidates{correlated}."
+    return f"chosen by `{record.score}` from {number(record.candidates)} candidates{correlated}."
 
 
 PARTS: dict[str, Callable[..., str]] = {
