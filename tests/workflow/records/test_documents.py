@@ -11,10 +11,13 @@ from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.cli import main
 from moonshine_workflow.records.documents import documents, pictures, rewritten
+from moonshine_workflow.records.quotes import pooled, summary
 from moonshine_workflow.records.record import RECORDS
 from moonshine_workflow.records.repetitions import REPETITIONS, Repetition, design_of, only
 from moonshine_workflow.records.save import save_record
+from moonshine_workflow.report.results import load_results
 from tests.messages import naming
+from tests.workflow.report.test_what_to_ship import export, results
 
 REPOSITORY = Path(__file__).parents[3]
 DOCUMENTS = documents(REPOSITORY)
@@ -88,6 +91,18 @@ def test_what_no_record_holds_is_named(marked: str, message: list[object], quoti
     quoting.write_text(f"<!-- record {marked} --><!-- end -->")
     with pytest.raises(MoonshineError, match=naming(*message)):
         rewritten(quoting)
+
+
+def test_the_summary_begins_with_what_ships(tmp_path: Path) -> None:
+    found = results(tmp_path, "500kB")
+    assert summary(found) == pooled(found)  # nothing is exported yet
+    export(tmp_path, found)
+    said = summary(load_results("digits", tmp_path))
+    ship = (
+        "**Under 500kB, ship G(N) with AT: 400,000 bytes (`network.onnx`), a test error of 4.70 % instead of"
+    )
+    assert said.startswith(ship)
+    assert said.endswith(pooled(found))
 
 
 def test_repetitions_are_quoted_if_they_are_of_the_same_study(quoting: Path) -> None:

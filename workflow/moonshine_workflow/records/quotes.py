@@ -133,6 +133,12 @@ def answer(results: Results) -> str:
     return f"Under {listed(shipped.budgets)}, ship {results.labels[chosen.student]} {how}: {found} {instead}."
 
 
+def summary(results: Results) -> str:
+    """Return what to ship, where something does, and what the methods add, in two sentences."""
+    ships = results.shipped is not None and results.shipped.chosen is not None
+    return f"**{answer(results)}** {pooled(results)}" if ships else pooled(results)
+
+
 def pareto(results: Results) -> str:
     """Return the figure of error against size, which `pareto_svg` draws, with what it says."""
     return f"![{pareto_svg(results)[1]}]({picture_of(results.study)})"
@@ -210,6 +216,7 @@ PARTS: dict[str, Callable[..., str]] = {
         machine,
         files,
         answer,
+        summary,
         pareto,
         warm_starts,
         search,
