@@ -74,7 +74,7 @@ def test_it_trains_beside_one_that_runs_in_either(
 
     with caplog.at_level(logging.WARNING, "moonshine"):
         network, classes = trained(True)
-    assert ("Flattening runs in torch's own memory layout only" in caplog.text) == warns
+    assert ("Flattening runs in torch's default memory layout only" in caplog.text) == warns
     plain, plain_classes = trained(False)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], tensor)

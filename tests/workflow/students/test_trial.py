@@ -204,7 +204,7 @@ def test_what_can_be_done_is_done(folder: Path, builder: str, capsys: pytest.Cap
     written(folder, builder, ship=SHIP)
     for command in (("structure", "G4"), ("measure", "G4"), ("teacher",), ("distil", "G4", "at", "0")):
         assert run(*command) == 0, capsys.readouterr().err
-    assert ("in torch's own memory layout only" in capsys.readouterr().err) == (builder == "Flattening")
+    assert ("in torch's default memory layout only" in capsys.readouterr().err) == (builder == "Flattening")
     trained = folder / "results/tiny/students/G4/at/seed0"
     network = load(trained, trust="trial_nets")
     images = torch.zeros(2, 1, 8, 8)
