@@ -88,6 +88,11 @@ class Results:
         path = self.folder / "export" / "receipts.json"
         return read_json(path) if path.is_file() else {}
 
+    @property
+    def holds_exports(self) -> bool:
+        """Whether the exported files are there; a record has no more than their receipts."""
+        return all((self.folder / "export" / each["file"]).is_file() for each in self.receipts["receipts"])
+
     @cached_property
     def restamps(self) -> list[dict[str, Any]]:
         """Uses of the command that declares results valid after a change of code."""
