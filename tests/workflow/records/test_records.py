@@ -122,7 +122,7 @@ def edit_the_code(root: Path) -> None:
 def name_a_path(root: Path) -> None:
     edit(
         root / "results/digits/data/dataset.json",
-        lambda data: data.update(source="images of /home/me/images"),
+        lambda data: data.update(source="images of /mnt/me/images"),
     )
 
 
@@ -139,7 +139,7 @@ def name_the_machine(root: Path) -> None:
         (forget_the_commit, [f"{SHIPPED}.json", "commit"]),
         (invent_a_commit, [SHIPPED, "commit", "f" * 40]),
         (edit_the_code, [SHIPPED, "commit", "-dirty"]),
-        (name_a_path, ["record.json", "/home/me/images"]),
+        (name_a_path, ["record.json", "/mnt/me/images"]),
         (name_the_machine, ["record.json", "worker"]),
     ],
 )
