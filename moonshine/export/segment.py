@@ -4,9 +4,7 @@ import json
 import os
 import sys
 
-os.environ["ORT_DISABLE_TELEMETRY"] = (
-    "1"  # or it stores a device id and a queue of events in the home directory
-)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or it stores a device id and events in the home directory
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
