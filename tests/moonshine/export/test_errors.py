@@ -117,7 +117,7 @@ def test_a_network_that_cannot_be_exported(function, message, tmp_path, capfd):
             Head(),
             ABOUT,
             {"test": Split(IMAGES, torch.zeros(20, 8, 8, dtype=torch.uint8))},
-            ["test", "label for each pixel", "scored_classes", "None"],
+            ["test", "label per pixel", "scored_classes", "None"],
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_somebodys_folder_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(MoonshineError, match=naming("thesis.tex")):
         ship(Head(), tmp_path)
-    with pytest.raises(MoonshineError, match="is no folder"):
+    with pytest.raises(MoonshineError, match="is not a folder"):
         ship(Head(), tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

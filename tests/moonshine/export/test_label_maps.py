@@ -222,7 +222,7 @@ def test_what_does_not_belong_together_is_told_before_any_work(network, about, m
     [
         (
             Split(TEST.images, torch.zeros(7, dtype=torch.int64)),
-            ["test", "label for each image", "label for each pixel", "scored_classes", "4"],
+            ["test", "label per image", "label per pixel", "scored_classes", "4"],
         ),
         (
             Split(TEST.images, torch.full_like(TEST.labels, VOID)),

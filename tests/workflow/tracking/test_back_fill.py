@@ -112,7 +112,7 @@ def test_a_study_without_results_opens_no_store(
     assert "no trained node in results/ yet" in capsys.readouterr().out
     assert not Path("mlflow.db").exists()
     assert main(["cifar10"]) == 2
-    assert "'cifar10' has no folder in results/; there are: digits" in capsys.readouterr().err
+    assert "'cifar10' has no folder in results/; found: digits" in capsys.readouterr().err
 
 
 def test_the_description_is_kept_up_to_date_until_the_user_writes_one(here: Path) -> None:
@@ -241,5 +241,5 @@ def test_it_runs_as_a_program(here: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": CODE}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: study 'nope' has no folder in results/; there are: none\n",
+        "error: study 'nope' has no folder in results/; found: none\n",
     )
