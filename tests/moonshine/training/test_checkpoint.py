@@ -67,7 +67,7 @@ def test_a_corrupt_one_falls_back_to_the_one_before(
     assert found is not None
     assert found[0] == 0
     assert "epoch-00001" in caplog.text
-    assert "starting afresh" in caplog.text
+    assert "falling back" in caplog.text
 
 
 def test_a_corrupt_only_one_means_a_fresh_start_and_says_so(
@@ -77,7 +77,7 @@ def test_a_corrupt_only_one_means_a_fresh_start_and_says_so(
     (tmp_path / "epoch-00000.pt").write_bytes(b"not a checkpoint")
     with caplog.at_level(logging.WARNING):
         assert checkpoints.load(CPU) is None
-    assert "corrupt checkpoint" in caplog.text
+    assert "corrupt" in caplog.text
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
