@@ -155,7 +155,7 @@ def test_nodes_of_another_study_are_neither_collected_nor_handed_over(study: Stu
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["methods"]["at"]["at"]["beta"] = 7.0
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(MoonshineError, match=naming("distil@tiny-BG2-M-at-0", "another method")):
+    with pytest.raises(MoonshineError, match=naming("distil@tiny-BG2-M-at-0", "other values of method")):
         collect.check_configurations(load_study())
     with pytest.raises(MoonshineError, match=naming("2 nodes", "study", "distil@tiny-BG2-M-at-0")):
         handover.require_same(load_study())
