@@ -137,6 +137,19 @@ def test_repetitions_are_quoted_if_they_are_of_the_same_study(quoting: Path) -> 
         rewritten(quoting)
 
 
+def test_a_default_that_is_stated_is_the_same_design() -> None:
+    study = load_study()
+    attention = study.methods["at"].terms["at"]
+    assert attention.map == "mean"  # a key that the schema gained later
+    stated = type(study.methods["at"]).model_validate({"at": {**attention.model_dump(), "map": "mean"}})
+    student = {"block": study.students["GN"].block, "blocks": None}
+    kinds = {**study.students, "GN": type(study.students["GN"]).model_validate(student)}
+    same = study.model_copy(update={"methods": {"at": stated}, "students": kinds})
+    assert design_of(same) == design_of(only(study, "at"))
+    other = study.model_copy(update={"seeds": [7, 8]})
+    assert design_of(only(other, "at")) != design_of(only(study, "at"))
+
+
 def test_every_part_can_be_quoted(quoting: Path) -> None:
     parts = ("setting", "errors", "pooled", "error teacher scratch", "machine")
     quoting.write_text("".join(f"<!-- record digits {part} --><!-- end -->\n" for part in parts))

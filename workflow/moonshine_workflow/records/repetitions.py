@@ -9,7 +9,6 @@ from pathlib import Path
 from moonshine.config.study import Study
 from moonshine.errors import MoonshineError
 from moonshine.json_model import JsonModel
-from moonshine_workflow.graph.parameters import resolved_values
 from moonshine_workflow.tables.statistics import Verdict
 
 REPETITIONS = "repetitions.jsonl"
@@ -44,9 +43,20 @@ def only(study: Study, method: str) -> Study:
 
 
 def design_of(study: Study) -> str:
-    """Return a checksum of all that the numbers of a study come from, besides the code."""
-    settings = resolved_values(study)
-    text = json.dumps({key: settings[key] for key in DESIGN}, sort_keys=True)
+    """Return a checksum of all that the numbers of a study come from, besides the code.
+
+    Only what is stated otherwise than by default counts: a key that the schema gains later changes no design.
+    """
+    settings = study.model_dump(mode="json", include=set(DESIGN), exclude_defaults=True)
+    settings["students"] = {
+        name: {key: value for key, value in student.items() if value is not None}
+        for name, student in settings["students"].items()
+    }
+    settings["methods"] = {
+        name: {term: found.model_dump(mode="json", exclude_defaults=True) for term, found in method.terms.items()}
+        for name, method in study.methods.items()
+    }
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
