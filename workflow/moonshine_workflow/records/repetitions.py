@@ -53,7 +53,9 @@ def design_of(study: Study) -> str:
         for name, student in settings["students"].items()
     }
     settings["methods"] = {
-        name: {term: found.model_dump(mode="json", exclude_defaults=True) for term, found in method.terms.items()}
+        name: {
+            term: found.model_dump(mode="json", exclude_defaults=True) for term, found in method.terms.items()
+        }
         for name, method in study.methods.items()
     }
     text = json.dumps(settings, sort_keys=True)
