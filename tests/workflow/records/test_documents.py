@@ -140,7 +140,7 @@ def test_repetitions_are_quoted_if_they_are_of_the_same_study(quoting: Path) -> 
 def test_a_default_that_is_stated_is_the_same_design() -> None:
     study = load_study()
     attention = study.methods["at"].terms["at"]
-    assert attention.map == "mean"  # a key that the schema gained later
+    assert attention.model_dump()["map"] == "mean"  # a key that the schema gained later
     stated = type(study.methods["at"]).model_validate({"at": {**attention.model_dump(), "map": "mean"}})
     student = {"block": study.students["GN"].block, "blocks": None}
     kinds = {**study.students, "GN": type(study.students["GN"]).model_validate(student)}
