@@ -3,7 +3,8 @@
     python benchmarks/on_gpu.py --out FOLDER [--minutes 9] [--steps tests throughput estimate recipe] [--tiny]
     python benchmarks/on_gpu.py --split cifar10.npz --out data/gpu      # before, where the data are
 
-It needs torch, pytest and moonshine's other dependencies, but neither an engine nor MLflow nor an installed moonshine.
+It needs torch, pytest and moonshine's other dependencies (pydantic, for one: carry the wheels that the machine's image
+lacks), but neither an engine nor MLflow nor an installed moonshine.
 The steps, the most valuable first; each has a limit of its own, and whatever it leaves stays when a later one fails:
 
 * tests: those of data, training and devices, with the ones that need a GPU;
