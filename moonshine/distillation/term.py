@@ -35,3 +35,18 @@ class Term(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Scalar, in fp32 at least, whose gradient does not reach the teacher."""
         raise NotImplementedError
+
+
+class LogitTerm(Term):
+    """Term that needs nothing but the logits of both networks; `of_logits` computes it."""
+
+    student = teacher = Needs(logits=True)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        assert student.logits is not None
+        assert teacher.logits is not None
+        return self.of_logits(student.logits, teacher.logits, batch)
+
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """Return what `forward` does, from logits (N, K) or (N, K, H, W)."""
+        raise NotImplementedError

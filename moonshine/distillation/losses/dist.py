@@ -7,28 +7,23 @@ from torch import Tensor
 
 from moonshine.config.methods import DIST
 from moonshine.data.batches import UNLABELLED
-from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.samples import paired
-from moonshine.distillation.term import Pair, Term
+from moonshine.distillation.term import LogitTerm, Pair
 from moonshine.training.objective import Batch
 
 LEAST_NORM = 1e-6
 """Probabilities whose deviations from their mean have a smaller norm are equal but for rounding."""
 
 
-class Loss(Term):
+class Loss(LogitTerm):
     """DIST loss, beside the whole cross-entropy."""
-
-    student = teacher = Needs(logits=True)
 
     def __init__(self, settings: DIST, pair: Pair) -> None:
         super().__init__()
         self._settings = settings.model_dump()
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert student.logits is not None
-        assert teacher.logits is not None
-        return relations(student.logits, teacher.logits, batch.labels, **self._settings)
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        return relations(student, teacher, batch.labels, **self._settings)
 
 
 def relations(

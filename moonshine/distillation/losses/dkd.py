@@ -7,18 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config.methods import DKD
-from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.samples import mean_of_labelled, paired
-from moonshine.distillation.term import Pair, Term
+from moonshine.distillation.term import LogitTerm, Pair
 from moonshine.errors import MoonshineError
 from moonshine.substitution.watching import zero_pass
 from moonshine.training.objective import Batch
 
 
-class Loss(Term):
+class Loss(LogitTerm):
     """DKD loss beside the whole cross-entropy; over the first ``warmup`` epochs its weight rises linearly to 1."""
-
-    student = teacher = Needs(logits=True)
 
     def __init__(self, settings: DKD, pair: Pair) -> None:
         super().__init__()
@@ -26,11 +23,9 @@ class Loss(Term):
         self._settings = settings.model_dump(exclude={"warmup"})
         self._warmup = settings.warmup
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert student.logits is not None
-        assert teacher.logits is not None
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         risen = min(1.0, (batch.epoch + 1) / self._warmup) if self._warmup else 1.0
-        return risen * decoupled(student.logits, teacher.logits, batch.labels, **self._settings)
+        return risen * decoupled(student, teacher, batch.labels, **self._settings)
 
 
 def decoupled(

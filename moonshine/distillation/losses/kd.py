@@ -9,29 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config.methods import KD
-from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.samples import mean_of_labelled, paired
-from moonshine.distillation.term import Pair, Term
+from moonshine.distillation.term import LogitTerm, Pair
 from moonshine.training.objective import Batch
 
 LEAST_DEVIATION = 1e-6
 """Logits that deviate less from their mean are equal but for rounding; they count as zeros, without gradient."""
 
 
-class Loss(Term):
+class Loss(LogitTerm):
     """KD loss, which leaves a share of ``1 - alpha`` to the cross-entropy on the labels."""
-
-    student = teacher = Needs(logits=True)
 
     def __init__(self, settings: KD, pair: Pair) -> None:
         super().__init__()
         self.label_share = 1 - settings.alpha
         self._settings = settings.model_dump()
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert student.logits is not None
-        assert teacher.logits is not None
-        return knowledge_distillation(student.logits, teacher.logits, batch.labels, **self._settings)
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        return knowledge_distillation(student, teacher, batch.labels, **self._settings)
 
 
 def knowledge_distillation(

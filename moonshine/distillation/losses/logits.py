@@ -5,26 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 
 from moonshine.config.methods import Logits
-from moonshine.distillation.outputs import Needs, Outputs
 from moonshine.distillation.samples import mean_of_labelled, paired
-from moonshine.distillation.term import Pair, Term
+from moonshine.distillation.term import LogitTerm, Pair
 from moonshine.training.objective import Batch
 
 
-class Loss(Term):
+class Loss(LogitTerm):
     """Regression loss, which leaves the share that its settings name to the cross-entropy on the labels."""
-
-    student = teacher = Needs(logits=True)
 
     def __init__(self, settings: Logits, pair: Pair) -> None:
         super().__init__()
         self.label_share = settings.labels
         self._weight = settings.weight
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert student.logits is not None
-        assert teacher.logits is not None
-        return self._weight * logit_regression(student.logits, teacher.logits, batch.labels)
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        return self._weight * logit_regression(student, teacher, batch.labels)
 
 
 def logit_regression(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ from moonshine.config.study import Study
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset, Split
 from moonshine.distillation.objective import distillation
-from moonshine.distillation.outputs import Needs, Outputs
-from moonshine.distillation.term import Pair, Term
+from moonshine.distillation.term import LogitTerm, Pair
 from moonshine.files import read_csv, read_json
 from moonshine.structures.build import build
 from moonshine.structures.structure import StudyStructure
@@ -45,20 +44,16 @@ class Squared(Settings):
     weight: float
 
 
-class Loss(Term):
+class Loss(LogitTerm):
     """The squared difference of logits, after a layer of its own."""
-
-    student = teacher = Needs(logits=True)
 
     def __init__(self, settings: Squared, pair: Pair) -> None:
         super().__init__()
         self.weight = settings.weight
         self.layer = nn.Linear(2, 2)
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert student.logits is not None
-        assert teacher.logits is not None
-        return self.weight * (self.layer(student.logits) - teacher.logits).square().mean()
+    def of_logits(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        return self.weight * (self.layer(student) - teacher).square().mean()
 
 
 class Extended(Method):
