@@ -24,9 +24,20 @@ from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import Block, read, split
 from moonshine.errors import MoonshineError
 
-_FAMILIES = (grouped, separable, shuffled, branching, spatial, low_rank, generated, tied, transforms)
+FAMILIES: dict[str, tuple[Kind, ...]] = {
+    "grouped": grouped.KINDS,
+    "separable": separable.KINDS,
+    "shuffled": shuffled.KINDS,
+    "branching": branching.KINDS,
+    "spatial": spatial.KINDS,
+    "of low rank": low_rank.KINDS,
+    "generated": generated.KINDS,
+    "tied": tied.KINDS,
+    "transforms": transforms.KINDS,
+}
+"""Name of a family -> its kinds."""
 
-KINDS: dict[str, Kind] = {kind.name: kind for family in _FAMILIES for kind in family.KINDS}
+KINDS: dict[str, Kind] = {kind.name: kind for kinds in FAMILIES.values() for kind in kinds}
 """Name -> kind."""
 
 ALIASES = {

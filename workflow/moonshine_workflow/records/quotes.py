@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from statistics import fmean, stdev
 from typing import Any
 
@@ -12,12 +12,20 @@ from moonshine.errors import MoonshineError
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
+from moonshine_workflow.records.error_tables import (
+    errors,
+    families,
+    find,
+    short,
+    shown_error,
+    table,
+    verdict_on,
+)
 from moonshine_workflow.records.pictures import pareto_svg, picture_of
 from moonshine_workflow.records.repetitions import REPETITIONS, Repetition, read_repetitions
 from moonshine_workflow.report.markup import MINUS, interval, listed, number, plural, signed
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.report.warm_starts import savings
-from moonshine_workflow.tables.rows import Difference, MethodError
 
 _SPLITS = {"train": "training"}
 
@@ -34,41 +42,11 @@ def setting(results: Results) -> str:
     )
 
 
-def errors(results: Results) -> str:
-    """Return a table of sizes and test errors, with what the first method adds to training from scratch."""
-    teacher, *students = results.rows
-    methods = results.methods
-    leading = next(iter(results.compared_with_scratch), None)
-    header = [
-        f"student of {teacher.model.network} ({number(teacher.model.parameters)} parameters, "
-        f"{_macs(teacher.model.macs)} MACs, error {interval(teacher.only_error)})",
-        "parameters",
-        "MACs",
-        *(_short(results, method) for method in methods),
-    ]
-    rows = [
-        [
-            results.labels[row.model.student],
-            number(row.model.parameters),
-            _macs(row.model.macs),
-            *(_error(row.errors.get(method)) for method in methods),
-        ]
-        for row in students
-    ]
-    if leading:
-        header.append(f"{_short(results, leading)} minus scratch")
-        for row, student in zip(rows, students, strict=True):
-            row.append(_difference(_find(results, leading, "scratch", student.model.student)))
-        pooled = f"all {len(students)}, pooled"
-        rows.append([pooled, *[""] * (len(header) - 2), _difference(_find(results, leading, "scratch"))])
-    return _table(header, rows)
-
-
 def pooled(results: Results) -> str:
     """Return every comparison of two methods, pooled over students, in a sentence."""
     found = [effect for effect in results.differences if effect.scope == "pooled"]
     said = [
-        f"{_short(results, effect.method)} minus {_short(results, effect.baseline)} {_difference(effect)}"
+        f"{short(results, effect.method)} minus {short(results, effect.baseline)} {verdict_on(effect)}"
         for effect in found
     ]
     return f"Pooled over the students: {'; '.join(said)}."
@@ -76,14 +54,14 @@ def pooled(results: Results) -> str:
 
 def difference(results: Results, method: str, baseline: str, student: str = "") -> str:
     """Return one difference with its verdict, pooled or of a student."""
-    return _difference(_find(results, method, baseline, student))
+    return verdict_on(find(results, method, baseline, student))
 
 
 def error(results: Results, student: str, method: str) -> str:
     """Return the test error of a student, or of ``teacher``, with its interval."""
     for row in results.rows:
         if row.model.student == student and method in row.errors:
-            return _error(row.errors[method])
+            return shown_error(row.errors[method])
     raise MoonshineError(f"found no error of {student}, {method}")
 
 
@@ -117,7 +95,7 @@ def files(results: Results) -> str:
         ]
         for each in results.receipts["receipts"]
     ]
-    return _table(["file", "bytes", "largest logit difference", "test error"], rows)
+    return table(["file", "bytes", "largest logit difference", "test error"], rows)
 
 
 def answer(results: Results) -> str:
@@ -127,7 +105,7 @@ def answer(results: Results) -> str:
     name = shipped.counted[0]
     receipt = next(each for each in results.receipts["receipts"] if each["file"] == name)
     teacher = results.rows[0]
-    how = "trained from scratch" if chosen.method == "scratch" else f"with {_short(results, chosen.method)}"
+    how = "trained from scratch" if chosen.method == "scratch" else f"with {short(results, chosen.method)}"
     found = f"{number(receipt['bytes'])} bytes (`{name}`), a test error of {receipt['error_pct']:.2f} %"
     instead = f"instead of the {teacher.model.network} teacher's {interval(teacher.only_error)} %"
     return f"Under {listed(shipped.budgets)}, ship {results.labels[chosen.student]} {how}: {found} {instead}."
@@ -165,7 +143,7 @@ def repetitions(results: Results) -> str:
         "± both",
         "verdict",
     )
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def repeated(results: Results) -> str:
@@ -174,7 +152,7 @@ def repeated(results: Results) -> str:
     means = [each.mean for each in found]
     verdicts = Counter(each.verdict for each in found)
     return (
-        f"{_short(results, found[0].method)} minus scratch, pooled, in {plural(len(found), 'repetition')} with fresh "
+        f"{short(results, found[0].method)} minus scratch, pooled, in {plural(len(found), 'repetition')} with fresh "
         f"seeds: {listed(f'{count} {verdict}' for verdict, count in verdicts.most_common())}; "
         f"{signed(fmean(means))} points on average, with a standard deviation of {stdev(means):.2f}."
     )
@@ -186,7 +164,7 @@ def warm_starts(results: Results) -> str:
         [row.warm, row.cold, interval(row.saved, sign=True), interval(row.final, sign=True)]
         for row in savings(results)
     ]
-    return _table(
+    return table(
         ["warm start", "cold start", "epochs saved", "final validation error, warm minus cold"], rows
     )
 
@@ -210,6 +188,7 @@ PARTS: dict[str, Callable[..., str]] = {
     for part in (
         setting,
         errors,
+        families,
         pooled,
         difference,
         error,
@@ -239,34 +218,5 @@ def _require_shipped(results: Results) -> Any:
     return results.shipped
 
 
-def _find(results: Results, method: str, baseline: str, student: str = "") -> Difference:
-    for effect in results.differences:
-        if (effect.method, effect.baseline, effect.student) == (method, baseline, student):
-            return effect
-    raise MoonshineError(f"found no difference {method} minus {baseline} {student}".rstrip())
-
-
-def _difference(effect: Difference) -> str:
-    return f"{interval(effect, sign=True)}, {effect.verdict}"
-
-
-def _error(found: MethodError | None) -> str:
-    short = f" ({found.n} of {found.seeds} seeds)" if found and found.n < found.seeds else ""
-    return interval(found) + short
-
-
-def _short(results: Results, method: str) -> str:
-    return "scratch" if method == "scratch" else results.spoken(method, is_short=True)
-
-
-def _macs(macs: int | None) -> str:
-    return "–" if macs is None else f"{macs / 1e6:,.{2 if macs < 1e8 else 0}f}M"
-
-
 def _distinct(timings: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], str | None]) -> list[str]:
     return sorted({found for timing in timings if (found := value(timing))})
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
