@@ -19,6 +19,7 @@ class Repetition(JsonModel):
     """What one repetition found: ``method`` minus scratch in points, pooled over students and by student.
 
     ``half_width`` is over seeds, ``test_margin`` over test images, ``margin`` over both. ``design`` is of the study.
+    ``cpu_seconds`` are those of the process that finished it; nodes that an earlier one trained are not in them.
     """
 
     design: str
