@@ -90,6 +90,7 @@ class Training(Section):
     ``devices`` processes train one network together, each on its shard of every batch; ``sync_batch_norm`` computes
     batch statistics over all shards (GPUs only). ``clip_norm`` bounds the norm of all gradients of a step together,
     those of the objective's parameters too. ``label_smoothing`` spreads a share of every label over all classes.
+    ``ema`` is the decay of a moving average of the weights, which is then what is evaluated and exported.
     """
 
     epochs: Whole
@@ -105,6 +106,7 @@ class Training(Section):
     clip_norm: Positive | None = None
     class_weights: ClassWeights | None = None
     label_smoothing: Share = 0.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     devices: ProcessCount = 1
     sync_batch_norm: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED, batches
 from moonshine.data.store import AnySplit, Dataset
 from moonshine.errors import MoonshineError
+from moonshine.training.averaging import Average
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
@@ -73,7 +75,8 @@ def train(
 ) -> History:
     """Train ``network`` in place on ``objective`` for ``training.epochs`` epochs and return its history.
 
-    The objective's own parameters are trained too. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
+    The objective's own parameters are trained too. With ``training.ema`` the network is evaluated, and ends, with the
+    moving average of its weights. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
     interrupted run resumes after its last finished epoch and ends bit-identical to an uninterrupted one, given the same
     number of ``processes``. If the loss or a weight is no longer finite, even in the very last step, the run ends with
     status ``diverged``. Every process calls this with its own copy of the network; only the first one writes
@@ -96,6 +99,7 @@ def train(
     execution.place(objective)
     trained = Together(network, objective)
     optimizer = make_optimizer(trained.parameters(), training.optimizer, decay_factors(network))
+    average = Average(network, training.ema) if training.ema else None
     rows: list[HistoryRow] = []
     resumed = 0
     found = checkpoints.load(execution.device) if checkpoints else None
@@ -104,6 +108,8 @@ def train(
         network.load_state_dict(state["network"])
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
+        if average:
+            average.load(state["average"])
         rows, resumed = state["rows"], state["resumed"] + 1
         restore(state["rng"], execution.device, seed, processes, len(rows))
         observer.resumed(rows)
@@ -116,6 +122,7 @@ def train(
         together,
         objective.columns,
         optimizer,
+        average,
         dataset,
         training,
         augment,
@@ -128,9 +135,10 @@ def train(
     for epoch in range(len(rows), training.epochs):
         row = _train_epoch(run, split, epoch)
         if dataset.validation is not None:
-            figures = processes.broadcast(
-                evaluate(network, dataset.validation, dataset, execution) if processes.is_first else None
-            )
+            with average.applied() if average else nullcontext():
+                figures = processes.broadcast(
+                    evaluate(network, dataset.validation, dataset, execution) if processes.is_first else None
+                )
             row |= {"validation_error_pct": figures["error_pct"], "validation_loss": figures["loss"]}
         rows.append(row)
         if not math.isfinite(row["loss"] or 0.0) or not _weights_are_finite(network):
@@ -145,11 +153,14 @@ def train(
                         "network": network.state_dict(),
                         "objective": objective.state_dict(),
                         "optimizer": optimizer.state_dict(),
+                        **({"average": average.state()} if average else {}),
                         "rows": rows,
                         "resumed": resumed,
                         "rng": rng,
                     },
                 )
+    if average:
+        average.apply()
     # an epoch's loss is computed before each step, so the last step shows in the validation loss only
     last = rows[-1].get("validation_loss") or 0.0
     return History(rows, "completed" if math.isfinite(last) else "diverged", resumed)
@@ -173,6 +184,7 @@ class _Run:
     together: nn.Module
     columns: tuple[str, ...]
     optimizer: Updates
+    average: Average | None
     dataset: Dataset
     training: Training
     augment: Augment
@@ -217,6 +229,8 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
         if run.training.clip_norm:
             nn.utils.clip_grad_norm_(run.together.parameters(), run.training.clip_norm)
         run.optimizer.step(rate)
+        if run.average:
+            run.average.update(epoch * steps + step)
         for name, value in {"loss": total, **terms}.items():
             sums[name] = sums.get(name, 0) + value.detach() * len(images)
         if logits is not None:

@@ -103,6 +103,7 @@ ADAMW = {"kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99], "eps": 1e-8, "weight
         (1, 2, {}),
         (2, None, {}),
         (1, 2, {"optimizer": ADAMW, "clip_norm": 0.5, "label_smoothing": 0.1}),
+        (1, 2, {"ema": 0.9}),
     ],
 )
 def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
