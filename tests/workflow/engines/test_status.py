@@ -17,11 +17,13 @@ from moonshine_workflow import cli
 from moonshine_workflow.engines import handover
 from moonshine_workflow.engines.status import NodeState, summary, survey
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import resolved_values
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.tables import collect
 from moonshine_workflow.training.configuration import configuration
+from moonshine_workflow.training.progress import Progress
 from moonshine_workflow.training.progress_file import read_progress
 from tests.messages import naming
 from tests.workflow import tiny
@@ -112,6 +114,19 @@ def test_a_running_node_says_how_far_it_is(study: Study) -> None:
     assert (running.state, running.detail, running.seconds) == ("running", "epoch 3 of 10", 14.0)
     interrupted = states(study)[node.name]
     assert (interrupted.state, interrupted.detail) == ("left", "interrupted after epoch 3 of 10")
+
+
+def test_a_resumed_node_is_where_it_was_and_counts_the_seconds_before(study: Study) -> None:
+    node = nodes.teacher("tiny")
+    identity = RunIdentity(
+        study="tiny", node=node.name, student="", network="wrn-10-1", block="S", method="teacher", seed=0
+    )
+    write_json(node.work / "progress.json", {"epoch": 3, "epochs": 10, "seconds_at": {"2": 30.0, "3": 40.0}})
+    with FileLock(node.work / "lock"):
+        again = Progress(node, 10, identity, {})
+        again.resumed([{"epoch": epoch, "loss": 1.0} for epoch in range(3)])
+        assert states(study)[node.name].detail == "epoch 3 of 10"
+    assert again.seconds > 40
 
 
 def test_a_result_of_other_settings_is_outdated(study: Study) -> None:

@@ -33,6 +33,7 @@ class Progress(Observer):
         self._bar: Any = None
         self._done = 0
         self._before = 0.0
+        self._seconds_at = read_progress(self._file).get("seconds_at", {})
         self._started = self._epoch_started = time.monotonic()
         self._durations: list[float] = []
         self._write()
@@ -49,9 +50,10 @@ class Progress(Observer):
 
     def resumed(self, rows: Sequence[HistoryRow]) -> None:
         self._done = len(rows)
-        self._before = read_progress(self._file).get("seconds_at", {}).get(str(self._done), 0.0)
+        self._before = self._seconds_at.get(str(self._done), 0.0)
         logger.info("continues after epoch %d of %d", self._done, self._epochs)
         self._show(rows)
+        self._write()
 
     def batch(self, done: int, total: int) -> None:
         if not self._bars:
@@ -81,15 +83,14 @@ class Progress(Observer):
         self._node.write(self._shown)
 
     def _write(self) -> None:
-        earlier = read_progress(self._file).get("seconds_at", {})
-        kept = {epoch: seconds for epoch, seconds in earlier.items() if int(epoch) < self._done}
+        self._seconds_at[str(self._done)] = round(self.seconds, 3)
         write_json(
             self._file,
             {
                 "epoch": self._done,
                 "epochs": self._epochs,
                 "epoch_seconds": self.epoch_seconds,
-                "seconds_at": {**kept, str(self._done): round(self.seconds, 3)},
+                "seconds_at": self._seconds_at,
             },
         )
 
