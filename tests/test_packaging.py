@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -88,8 +89,9 @@ def test_every_import_is_declared() -> None:
     assert undeclared == set()
 
 
-def test_a_wheel_has_both_packages_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("moonshine", "workflow", "tests", "pyproject.toml", "README.md", "LICENSE"):
+def test_a_wheel_has_both_packages_with_what_projects_need_and_nothing_else(tmp_path: Path) -> None:
+    linked = ("studies", "notebooks", "profiles", "dvc.yaml", ".dvcignore", ".dvc")
+    for name in ("moonshine", "workflow", "tests", "pyproject.toml", "README.md", "LICENSE", *linked):
         (tmp_path / name).symlink_to(ROOT / name)  # the build leaves files beside them
     build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
@@ -97,11 +99,13 @@ def test_a_wheel_has_both_packages_and_nothing_else(tmp_path: Path) -> None:
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     sources = [(ROOT, ROOT / "moonshine"), (ROOT / "workflow", ROOT / "workflow" / "moonshine_workflow")]
     assert packed == {
-        str(path.relative_to(base))
+        str(Path(folder, name).relative_to(base))
         for base, package in sources
-        for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for folder, _, names in os.walk(package, followlinks=True)
+        for name in names
+        if not folder.endswith("__pycache__")
     }
+    assert "moonshine_workflow/project/rules/graph.smk" in packed
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:

@@ -44,7 +44,7 @@ def clone(folder: Path, content: dict[str, Any] = STUDY, *, tracked: bool = Fals
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / part, folder / part)
     for name in FOLDERS:
-        shutil.copytree(PROJECT / name, folder / name)
+        shutil.copytree(PROJECT / name, folder / name, symlinks=True)
     if not tracked:
         track = folder / "workflow" / "moonshine_workflow" / "tracking" / "back_fill.py"
         track.write_text(track.read_text().replace("sys.exit(main())", "sys.exit()"))

@@ -3,27 +3,22 @@
 # themselves several times for every node.
 PIPELINE = "workflow/moonshine_workflow"
 # What a network is: its blocks, how it is described and built, and where blocks can go in any network.
-NETWORK = [
-    *package("moonshine/blocks"),
-    *package("moonshine/networks"),
-    *package("moonshine/structures"),
-    *package("moonshine/substitution"),
-]
+NETWORK = ["moonshine/blocks", "moonshine/networks", "moonshine/structures", "moonshine/substitution"]
 # The structure of a teacher, and of a student that needs no search.
 LAYOUT = [f"{PIPELINE}/students/layouts.py"]
 # What a network costs.
-COSTS = package("moonshine/costs")
+COSTS = ["moonshine/costs"]
 # What a network would take of a budget.
-SIZES = [*package("moonshine/formats"), f"{PIPELINE}/students/sizes.py"]
+SIZES = ["moonshine/formats", f"{PIPELINE}/students/sizes.py"]
 # The search for a mixed student, and rivals.
-SEARCH = [*package("moonshine/search"), *package(f"{PIPELINE}/students")]
+SEARCH = ["moonshine/search", f"{PIPELINE}/students"]
 # The training loop and what it reads.
-TRAIN = [*package("moonshine/data"), *package("moonshine/training")]
+TRAIN = ["moonshine/data", "moonshine/training"]
 # The losses of distillation, and the warm start.
-DISTILLATION = package("moonshine/distillation")
+DISTILLATION = ["moonshine/distillation"]
 # Exported files and their receipts.
-EXPORT = [*package("moonshine/export"), f"{PIPELINE}/stages/shipping.py"]
+EXPORT = ["moonshine/export", f"{PIPELINE}/stages/shipping.py"]
 # What every trained network depends on.
-TRAINING = [*NETWORK, *TRAIN, *package(f"{PIPELINE}/training")]
+TRAINING = [*NETWORK, *TRAIN, f"{PIPELINE}/training"]
 # The tables.
-TABLES = package(f"{PIPELINE}/tables")
+TABLES = [f"{PIPELINE}/tables"]

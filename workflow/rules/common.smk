@@ -1,12 +1,8 @@
 # What the rules share: the checked study, and its names as wildcards.
-import sys
 from functools import partial
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
-
-sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 
 from moonshine.config import load_study
 from moonshine.errors import MoonshineError
@@ -14,8 +10,9 @@ from moonshine_workflow.engines import checksums, input_dates, locks
 from moonshine_workflow.engines import rules as helpers
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.library import check_module_names, library_files, refresh_library
 from moonshine_workflow.graph.parameters import parameters, study_of_job
-from moonshine_workflow.engines.rules import any_of, files, package
+from moonshine_workflow.engines.rules import any_of, files
 
 if config:
     raise WorkflowError(
@@ -24,6 +21,9 @@ if config:
     )
 
 try:
+    check_module_names()
+    if workflow.is_main_process:
+        refresh_library()
     # a job on a cluster reads what the Snakemake that submitted it has read
     STUDY = load_study(nodes.PARAMS) if workflow.is_main_process else study_of_job()
     check_study(STUDY)

@@ -1,13 +1,13 @@
 rule fetch:
     input:
-        code=[
-            *package("moonshine/datasets"),
-            *package("moonshine/preparation"),
+        code=library_files(
+            "moonshine/datasets",
+            "moonshine/preparation",
             "moonshine/data/encoded.py",
             "moonshine/data/rgb.py",
             "moonshine/data/store.py",
             f"{PIPELINE}/stages/fetch.py",
-        ],
+        ),
     output:
         data="results/{study}/data/data.safetensors",
         dataset="results/{study}/data/dataset.json",

@@ -1,19 +1,19 @@
 # The tables and the report. They read the files of exactly the students, methods and seeds in params.yaml, so what was
 # removed there leaves them.
 TRAINED = nodes.trained(STUDY)
-PUBLISHED = sorted(path.as_posix() for path in Path("studies/published").iterdir())
+PUBLISHED = library_files("studies/published")
 SHOWN = {"category": "{study}", "subcategory": "Tables"}
 
 
 rule collect:
     input:
-        code=[
+        code=library_files(
             "moonshine/costs/budgets.py",
             "moonshine/costs/measured.py",
             *TABLES,
             f"{PIPELINE}/stages/collect.py",
             f"{PIPELINE}/training/configuration.py",
-        ],
+        ),
         published=PUBLISHED,
         costs=[
             expand(rules.measure_teacher.output, study=STUDY.study),
@@ -66,17 +66,17 @@ rule collect:
 
 rule export:
     input:
-        code=[
+        code=library_files(
             *NETWORK,
             *LAYOUT,
             *COSTS,
             *SIZES,
             *EXPORT,
             "moonshine/training/overlap.py",
-            *package("moonshine/data"),
+            "moonshine/data",
             f"{PIPELINE}/stages/export.py",
             *TABLES,
-        ],
+        ),
         choice=rules.collect.output.choice,
         dataset=rules.fetch.output.dataset,
         tables=rules.collect.output.tables,
@@ -99,12 +99,12 @@ rule export:
 
 rule examples:
     input:
-        code=[
+        code=library_files(
             *NETWORK,
             *TRAIN,
             f"{PIPELINE}/stages/examples.py",
             f"{PIPELINE}/report/label_map_images.py",
-        ],
+        ),
         dataset=rules.fetch.output.dataset,
         trained=files(TRAINED, "weights.safetensors", "structure.json"),
     output:
@@ -127,14 +127,13 @@ rule examples:
 
 rule report:
     input:
-        code=[
+        code=library_files(
             "notebooks/report.ipynb",
             "moonshine/costs/budgets.py",
-            *package(f"{PIPELINE}/report"),
+            f"{PIPELINE}/report",
             *TABLES,
             f"{PIPELINE}/stages/report.py",
-            *package(f"{PIPELINE}/report/templates", "*.jinja"),
-        ],
+        ),
         published=PUBLISHED,
         dataset=rules.fetch.output.dataset,
         tables=[rules.collect.output.tables, rules.collect.output.curves],

@@ -9,6 +9,7 @@ import pytest
 
 from moonshine.config.study import parse_study
 from moonshine_workflow.engines.rules import prepare_environment, priority
+from moonshine_workflow.graph.library import IN_CLONE
 from tests.workflow import tiny
 
 
@@ -16,6 +17,9 @@ def test_commands_run_the_package_of_their_own_clone(tmp_path: Path, monkeypatch
     for name in ("PATH", "MOONSHINE_ENGINE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("PYTHONPATH", "theirs")
+    prepare_environment(str(tmp_path))
+    assert os.environ["PYTHONPATH"] == "theirs"  # the installed one
+    (tmp_path / IN_CLONE).mkdir(parents=True)
     prepare_environment(str(tmp_path))
     assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "workflow"), "theirs"]
 

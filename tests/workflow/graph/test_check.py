@@ -14,6 +14,7 @@ from moonshine.config.study import Study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.graph import check, nodes
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.library import IN_CLONE
 from tests.messages import names, naming
 from tests.workflow import tiny
 
@@ -149,6 +150,7 @@ def test_published_errors_lie_where_both_engines_see_a_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / IN_CLONE).mkdir(parents=True)
     folder = tmp_path / "studies" / "published"
     folder.mkdir(parents=True)
     for path in (folder / "mine.csv", tmp_path / "mine.csv"):

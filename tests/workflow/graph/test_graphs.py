@@ -14,7 +14,6 @@ import yaml
 from moonshine.config import Study, load_study
 from moonshine.structures.build import to_structure
 from moonshine_workflow.engines import dvc_state, snakemake_state
-from moonshine_workflow.engines.rules import package
 from moonshine_workflow.engines.snakemake_state import JobState
 from moonshine_workflow.graph import nodes, resolve
 from tests.workflow import tiny
@@ -45,6 +44,13 @@ STUDIES = {
     "scratch only": tiny.study(methods={}),
 }
 OWN = "import graph_blocks\n"
+
+
+def below(folder: str, names: str) -> list[str]:
+    """The files of these names below a folder of the project."""
+    return [path.relative_to(PROJECT).as_posix() for path in (PROJECT / folder).rglob(names)]
+
+
 # Files that nodes import and that define none of their numbers, nor does what only these import.
 HARMLESS = {
     "moonshine/__init__.py": "lazy exports",
@@ -62,6 +68,8 @@ HARMLESS = {
     "workflow/moonshine_workflow/training/launch.py": "starts processes",
     "workflow/moonshine_workflow/graph/metrics.py": "checked reading and writing",
     "workflow/moonshine_workflow/graph/structures.py": "checked reading",
+    "workflow/moonshine_workflow/graph/dvc_file.py": "a check of dvc.yaml",
+    "workflow/moonshine_workflow/graph/library.py": "where the library's files are",
     "workflow/moonshine_workflow/graph/nodes.py": "names and paths",
     "workflow/moonshine_workflow/graph/parameters.py": "compares parameters",
     "workflow/moonshine_workflow/training/prepared.py": "the data that dataset.json tells, or none",
@@ -71,11 +79,11 @@ HARMLESS = {
     "workflow/moonshine_workflow/graph/stage.py": "logs, timings, exit status",
     "workflow/moonshine_workflow/students/trial.py": "checks of the study",
     "workflow/moonshine_workflow/training/placement.py": "chooses among GPUs",
-    **dict.fromkeys(package("workflow/moonshine_workflow", "__init__.py"), "a docstring"),
+    **dict.fromkeys(below("workflow/moonshine_workflow", "__init__.py"), "a docstring"),
     # the schema; it has no defaults
     "moonshine/fields.py": "the schema",
     "moonshine/preparation/__init__.py": "a docstring",
-    **dict.fromkeys(package("moonshine/config"), "the schema"),
+    **dict.fromkeys(below("moonshine/config", "*.py"), "the schema"),
 }
 NETWORKS = [f"moonshine/{folder}" for folder in ("blocks", "networks", "structures", "substitution")]
 # Imported by the stage for something else than what its node leaves.
@@ -122,11 +130,16 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def clone_with_nets(folder: Path, content: dict[str, Any]) -> Path:
     """A clone with code of the user's beside it."""
+    write_nets(folder)
+    return clone(folder, content)
+
+
+def write_nets(folder: Path) -> None:
+    """Write the user's code and the structure that the awkward study names."""
     (folder / "graph_nets.py").write_text(OWN)
     (folder / "graph_blocks.py").touch()
     mixture = {"stage1.0": "G(4)", "stage2.0": "S", "stage3.0": "B(2)"}
     to_structure("wrn-10-1", mixture, 2, 1).write(folder / "mixtures" / "graph's own.json")
-    return clone(folder, content)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +317,7 @@ def imported(stage: str) -> set[str]:
         if path not in found and path not in HARMLESS:
             found.add(path)
             if path == "workflow/moonshine_workflow/report/markup.py":
-                found |= set(package("workflow/moonshine_workflow/report/templates", "*.jinja"))
+                found |= set(below("workflow/moonshine_workflow/report/templates", "*.jinja"))
             waiting += _imports((PROJECT / path).read_text(), path.endswith(".ipynb"))
     return found
 

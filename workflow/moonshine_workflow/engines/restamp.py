@@ -20,8 +20,9 @@ from moonshine.files import read_json_list, write_bytes
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.handover import require_files, stamp_dvc, stamp_snakemake
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.library import library_root
 
-CODE = ("moonshine/", "workflow/", "notebooks/")
+CODE = ("moonshine", "workflow", "notebooks")
 # Cheap, so they run again instead.
 REMADE = ("collect", "report")
 
@@ -86,7 +87,9 @@ def _dvc() -> tuple[set[str], str]:
 
 
 def _not_code(paths: Iterable[str]) -> list[str]:
-    return sorted(path for path in paths if not path.startswith(CODE))
+    root = library_root()
+    code = tuple(f"{(root / folder).as_posix()}/" for folder in CODE)
+    return sorted(path for path in paths if not path.startswith(code))
 
 
 def _declare(study: Study, reason: str, names: Sequence[str]) -> None:

@@ -14,19 +14,21 @@ from typing import Any
 from moonshine.config import Study
 from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.library import IN_CLONE
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import parameter, resolved_values
 
 GPU_DRIVER = Path("/dev/nvidiactl")
 
 
-def prepare_environment(clone: str) -> None:
-    """Set what the commands of Snakemake's jobs inherit; ``clone`` is the folder of the Snakefile."""
+def prepare_environment(folder: str) -> None:
+    """Set what the commands of Snakemake's jobs inherit; ``folder`` is that of the Snakefile."""
     os.environ["PATH"] = path_with_this_python()
     os.environ["MOONSHINE_ENGINE"] = "snakemake"
-    # commands run this clone's own package, whichever clone the virtual environment was made for
-    paths = [f"{clone}/workflow", *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    if (folder / IN_CLONE).is_dir():
+        # commands run this clone's own package, whichever clone the virtual environment was made for
+        paths = [f"{folder}/workflow", *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
 def keep(study: Study) -> None:
@@ -60,11 +62,6 @@ def setting(settings: dict[str, Any], key: str) -> Callable[[Mapping[str, str]],
         return json.dumps({path: parameter(settings, path)}, sort_keys=True)
 
     return value
-
-
-def package(folder: str, files: str = "*.py") -> list[str]:
-    """The modules, or other ``files``, below a folder: to DVC the folder is an input, so a new one counts at once."""
-    return sorted(path.as_posix() for path in Path(folder).rglob(files))
 
 
 def files(made: Iterable[Node], *names: str) -> list[str]:

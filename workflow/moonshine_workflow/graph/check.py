@@ -24,6 +24,14 @@ from moonshine.networks.sources import is_importable
 from moonshine.search.rivals import rival_candidates
 from moonshine.structures.build import Blocks, assign, sites
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.dvc_file import check_dvc_file
+from moonshine_workflow.graph.library import (
+    IN_CLONE,
+    PACKAGE,
+    check_module_names,
+    library_root,
+    refresh_library,
+)
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.structures import blocks_of, layout_key
 
@@ -31,6 +39,7 @@ Made = TypeVar("Made")
 
 CHECKED = nodes.RESULTS / "checked.txt"
 PUBLISHED_ERRORS = Path("studies") / "published"
+"""Folder of the library that `report.published` names, in which both engines see a change."""
 _LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
 
@@ -48,7 +57,9 @@ def check_study(study: Study) -> None:
             f"teacher.weights: {weights} is no file; allowed: a file of weights, or torchvision for those it publishes"
         )
     published = study.report.published
-    if published and not (Path(published).parent == PUBLISHED_ERRORS and Path(published).is_file()):
+    if published and not (
+        Path(published).parent == PUBLISHED_ERRORS and (library_root() / published).is_file()
+    ):
         raise MoonshineError(
             f"report.published: found {published}; allowed: null, or a CSV in {PUBLISHED_ERRORS}, the folder in which "
             "both engines see a change"
@@ -165,10 +176,10 @@ def check_package() -> None:
 
     DVC looks for changes in the clone's own code, but its commands run the package that Python finds.
     """
-    here, found = Path("workflow", "moonshine_workflow").resolve(), Path(__file__).resolve().parents[1]
-    if here.is_dir() and found != here:
+    here = IN_CLONE.resolve()
+    if here.is_dir() and here != PACKAGE:
         raise MoonshineError(
-            f"moonshine_workflow: found {found}; allowed: {here}, which `make setup` installs into this clone's .venv"
+            f"moonshine_workflow: found {PACKAGE}; allowed: {here}, which `make setup` installs into this clone's .venv"
         )
 
 
@@ -176,6 +187,9 @@ def main() -> int:
     """DVC's first stage; it leaves the same file for every study that passes, so that nothing runs again for it."""
     try:
         check_package()
+        check_module_names()
+        check_dvc_file()
+        refresh_library()
         check_study(load_study())
         write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
     except MoonshineError as error:

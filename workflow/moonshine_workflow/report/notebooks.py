@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from moonshine.costs.cache import cached
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
+from moonshine_workflow.graph.library import INSTALLED
 from moonshine_workflow.report.markup import TEMPLATES
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from traitlets.config import Config
 
-FOLDER = Path(__file__).resolve().parents[3] / "notebooks"
+FOLDER = INSTALLED / "notebooks"
 
 
 def execute(source: Path, parameters: Mapping[str, Any], running: Path, failed: Path) -> NotebookNode:
