@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from moonshine.errors import shorten
+
+_NO_DEFAULT = (
+    "no default; docs/params-annotated.yaml has every key, and `moonshine init` writes a whole study"
+)
+
+
+def explain_all(items: Iterable[dict[str, Any]], content: Any, schema: type[BaseModel]) -> list[str]:
+    """Return pydantic's errors as `explain` says them, with all missing keys in the first line."""
+    missing, others = [], []
+    for item in items:
+        if item["type"] == "missing":
+            missing.append(_name(_visible_path(item["loc"], content, schema)[0]))
+        else:
+            others.append(explain(item, content, schema))
+    said = [f"{', '.join(missing)}: missing; {_NO_DEFAULT}"] if missing else []
+    return said + others
 
 
 def explain(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
@@ -16,14 +33,12 @@ def explain(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
     ``content`` is what was validated against ``schema``.
     """
     keys, fields = _visible_path(item["loc"], content, schema)
-    name = ".".join(map(shorten, keys)) or "the study"
+    name = _name(keys)
     kind, context, found = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(keys[-1], fields, 1)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
         return f"{name}: unknown key{hint}; allowed here: {', '.join(fields)}"
-    if kind == "missing":
-        return f"{name}: missing; it has no default"
     if kind == "value_error":
         return f"{name}: {context['error']}" if keys else str(context["error"])
     if item["loc"] and item["loc"][-1] == "[key]":
@@ -46,6 +61,10 @@ def explain(item: dict[str, Any], content: Any, schema: type[BaseModel]) -> str:
         else shorten(repr(found))
     )
     return f"{name}: found {shown}; {message}"
+
+
+def _name(keys: list[str]) -> str:
+    return ".".join(map(shorten, keys)) or "the study"
 
 
 def _visible_path(loc: tuple[Any, ...], content: Any, schema: type[BaseModel]) -> tuple[list[str], list[str]]:

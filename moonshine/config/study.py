@@ -1,8 +1,9 @@
 """Typed schema of ``params.yaml``: one study, with every setting explicit.
 
-Keys that affect results have no defaults, so that both engines see all of them in the file. Exceptions are keys whose
-absence is itself a setting (``teacher.taps``: discovered automatically) and settings of a mixed student's search, whose
-defaults are documented and stored with its structure.
+Keys that affect results have no defaults here: those that a file may leave out are filled in before it is checked
+(`moonshine.config.defaults`), so that both engines see all of them. Exceptions are keys whose absence is itself a
+setting (``teacher.taps``: discovered automatically) and settings of a mixed student's search, whose defaults are
+documented and stored with its structure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from moonshine.config.augment import Augment
-from moonshine.config.errors import explain
+from moonshine.config.defaults import with_defaults
+from moonshine.config.errors import explain_all
 from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student, Teacher
 from moonshine.config.reading import read_yaml
@@ -143,11 +145,11 @@ def load_study(path: Path | str = "params.yaml") -> Study:
 
 
 def parse_study(content: dict[str, Any], source: str = "params") -> Study:
-    """Check a study that is already a mapping; ``source`` names it in errors."""
+    """Check a study that is already a mapping, with defaults filled in; ``source`` names it in errors."""
+    content = with_defaults(content)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        found = error.errors()
-        lines = [explain(dict(item), content, Study) for item in found[:_SHOWN]]
-        lines += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        lines = explain_all(map(dict, error.errors()), content, Study)
+        lines[_SHOWN:] = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise MoonshineError(f"{source}: " + ("\n" + " " * len(source) + "  ").join(lines)) from None

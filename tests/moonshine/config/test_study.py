@@ -86,7 +86,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ("augment/crop", [8, 8], ["augment.crop", "label maps"]),
         ("training/epochs", "12", ["training.epochs", "12", "integer"]),
         ("training/optimizer/lr", "1e-3", ["training.optimizer.lr", "1e-3", "0.001"]),
-        ("training/optimizer", MISSING, ["training.optimizer", "missing"]),
+        ("training/epochs", MISSING, ["training.epochs", "missing"]),
         ("training/schedule/kind", "cosine", ["training.schedule", "cosine", "step", "one-cycle"]),
         ("training/schedule", {"kind": "step", "drops": [60, 3], "factor": 0.2}, ["ascending", "[60, 3]"]),
         ("training/schedule", {"kind": "step", "drops": [60], "factor": 0.2}, ["[60]", "epochs"]),
@@ -314,7 +314,7 @@ def test_a_mixed_student_and_a_rival_take_several_budgets() -> None:
         ("allowed_error_pct", 0, ["ship.allowed_error_pct", "0"]),
         ("calibration_images", 0, ["ship.calibration_images", "0"]),
         ("logit_tolerance", -1, ["ship.logit_tolerance", "-1"]),
-        ("allowed_error_pct", MISSING, ["ship.allowed_error_pct", "missing"]),
+        ("budget", MISSING, ["ship.budget", "missing"]),
     ],
 )
 def test_what_is_wanted_of_the_shipped_student(key: str, value: Any, said: list[object]) -> None:

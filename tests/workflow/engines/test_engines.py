@@ -67,6 +67,10 @@ def write_out_the_defaults(study: dict[str, Any]) -> None:
     study["training"]["devices"] = 1
 
 
+def leave_out_the_defaults(study: dict[str, Any]) -> None:
+    del study["report"], study["ship"], study["runtime"]
+
+
 def change_what_structures_do_not_read(study: dict[str, Any]) -> None:
     study["students"]["G4"]["warm_start"] = {"fit": "least-squares", "batches": 1}
 
@@ -92,6 +96,7 @@ def give_the_teacher_weights(study: dict[str, Any]) -> None:
         (change_learning_rate, {"teacher@tiny"} | SCRATCH | DISTIL | TABLES),
         (say_the_same_otherwise, set()),
         (write_out_the_defaults, set()),
+        (leave_out_the_defaults, set()),
         (change_what_structures_do_not_read, {"distil@tiny-G4-at-0"} | TABLES),
         (change_the_teachers_seed, {"teacher@tiny"} | DISTIL | TABLES),
         (give_the_teacher_weights, {"teacher@tiny"} | DISTIL | TABLES),

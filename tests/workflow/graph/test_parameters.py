@@ -32,6 +32,14 @@ def test_a_study_is_read_as_it_was_written(
     assert [*found.students, *found.methods] == [*study.students, *study.methods]  # the order of the tables
 
 
+def test_what_a_study_leaves_out_is_a_parameter_all_the_same() -> None:
+    stated = tiny.study(data={**tiny.STUDY["data"], "sha256": "0" * 64})
+    left_out = {key: value for key, value in stated.items() if key not in ("report", "runtime", "ship")}
+    found = parameters(parse_study(left_out))
+    assert found == {**parameters(parse_study(stated)), "runtime": {**stated["runtime"], "device": "auto"}}
+    assert found["report"] == {"published": None}
+
+
 def study_with(student: dict[str, Any]) -> Study:
     arrays = {**tiny.STUDY["data"], "sha256": "0" * 64}
     return parse_study(tiny.study(data=arrays, students={"mine": student}))

@@ -13,6 +13,7 @@ from moonshine.config import load_study
 from moonshine.errors import MoonshineError
 from moonshine_workflow.engines.locks import require_no_stage
 from moonshine_workflow.graph import resolve
+from moonshine_workflow.graph.library import refresh_library
 
 OWN_STAGES = ("check", "resolve")
 """Stages before all others, with which DVC reads params.yaml; they are not nodes of the study."""
@@ -39,11 +40,13 @@ def dvc(*arguments: str) -> str:
 def changes() -> dict[str, Change]:
     """The nodes of the study that DVC would run, or that wait for one that it would; none when all is done.
 
-    Their parameters, which DVC reads by running a stage each time, are first brought up to date.
+    Their parameters, which DVC reads by running a stage each time, are first brought up to date, and so is the copy of
+    an installed library.
     Errors: ``MoonshineError`` as of `moonshine_workflow.graph.resolve.refresh`, with DVC's own words, and while DVC
     runs a stage, for which it would record those parameters as what the stage has used.
     """
     require_no_stage()
+    refresh_library()
     resolve.refresh(load_study())
     found: Mapping[str, list[Any]] = json.loads(dvc("status", "--json"))
     return {

@@ -6,11 +6,11 @@ copy of the installed library, laid out as a clone is, in which an upgrade is a 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import moonshine
 from moonshine.errors import MoonshineError
-from moonshine.files import write_bytes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = PACKAGE / "project"
@@ -53,7 +53,10 @@ def refresh_library() -> None:
     for target, path in wanted.items():
         content = path.read_bytes()
         if not target.is_file() or target.read_bytes() != content:
-            write_bytes(target, content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")  # a reader sees the old file or the new one
+            part.write_bytes(content)
+            os.replace(part, target)
     for target in _below(COPY):
         if target not in wanted:
             target.unlink()

@@ -14,13 +14,11 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
-from moonshine_workflow.graph.library import refresh_library
 from moonshine_workflow.graph.parameters import parameters
 
 
 def refresh(study: Study) -> None:
-    """Bring the study's file, and the copy of an installed library, up to date. Errors: as of `parameters`."""
-    refresh_library()
+    """Bring the study's file up to date. Errors: ``MoonshineError`` as of `parameters`."""
     path, now = nodes.resolved_file(study.study), parameters(study)
     with suppress(MoonshineError):
         if read_json(path) == now:
