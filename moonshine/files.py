@@ -21,6 +21,12 @@ from moonshine.errors import MoonshineError
 DRAFT_LOCK = "lock"
 
 
+def cache_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/moonshine`` or ``~/.cache/moonshine``; deleting it costs only time."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "moonshine"
+
+
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
     """Yield a folder beside ``target`` to write it in; it is removed when the context ends. Errors: OSError.

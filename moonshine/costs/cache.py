@@ -9,21 +9,14 @@ import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from moonshine import __version__
 from moonshine.errors import MoonshineError
-from moonshine.files import read_json, write_json
+from moonshine.files import cache_folder, read_json, write_json
 
 VERSIONED_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 """Packages that build, run and write networks: a measurement holds for one version of each."""
-
-
-def cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/moonshine`` or ``~/.cache/moonshine``; deleting it costs only time."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "moonshine"
 
 
 def cached(

@@ -85,7 +85,7 @@ class About:
         return hashlib.sha256(_text(self.rebuilt_from).encode()).hexdigest()
 
     def values(self) -> dict[str, Any]:
-        """All of it but the structure, in values that JSON holds."""
+        """Return all of it but the structure, in values that JSON holds."""
         channels, height, width = self.input_shape
         resize = self.resize_rule.get("resize")
         colour = _COLOURS.get(channels, f"{channels} channels,")
@@ -101,8 +101,12 @@ class About:
             **({"scored_classes": self.scored_classes} if self.is_dense else {}),
         }
 
+    def text(self) -> str:
+        """Return the same as JSON: the metadata of a ``torch.export`` and of a ``.tflite`` file."""
+        return _text(self.values())
+
     def texts(self) -> dict[str, str]:
-        """The same, each value as JSON text: the metadata of an ONNX file."""
+        """Return the same, each value as JSON text: the metadata of an ONNX file."""
         return {key: _text(value) for key, value in sorted(self.values().items())}
 
 

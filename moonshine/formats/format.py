@@ -50,5 +50,7 @@ class Format:
     """Modules that running a file needs; their memory is not counted as the file's."""
     packages: tuple[str, ...] = ()
     """Packages for writing and running that moonshine itself does not require."""
+    missing: Callable[[], str | None] | None = None
+    """Returns why a set-up of its own is not there, or None. Such a format is written only where all is installed."""
     is_exact: bool = True
     """Whether its logits equal the network's, up to rounding in fp32."""

@@ -58,7 +58,7 @@ class Source:
         Weights that the network generates are constants: computing them would need what they are made with, such as
         indices, which takes more bytes than they do.
         """
-        return to_program(_with_dense_weights(self.network), self.about)
+        return to_program(with_dense_weights(self.network), self.about)
 
     @cached_property
     def onnx(self) -> ModelProto:
@@ -91,8 +91,8 @@ def plain_copy(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _with_dense_weights(network: nn.Module) -> nn.Module:
-    """The network, or a copy with ordinary convolutions where it generates weights."""
+def with_dense_weights(network: nn.Module) -> nn.Module:
+    """Return the network, or a copy with ordinary convolutions where it generates weights."""
     if not any(isinstance(layer, GeneratedConv) for layer in network.modules()):
         return network
     copied = copy_of(network)

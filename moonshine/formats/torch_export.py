@@ -22,9 +22,8 @@ def encode(source: Source) -> bytes:
     import torch
 
     file = io.BytesIO()  # a path would become a name inside the file
-    text = "{" + ",".join(f'"{key}":{value}' for key, value in source.about.texts().items()) + "}"
     with quiet():
-        torch.export.save(source.program, file, extra_files={ABOUT: text})
+        torch.export.save(source.program, file, extra_files={ABOUT: source.about.text()})
     return file.getvalue()
 
 

@@ -1,0 +1,112 @@
+"""The format ``tflite-int8``: static INT8 with a scale per channel, for microcontrollers and phones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from moonshine.errors import MoonshineError
+from moonshine.formats.format import FileRunner, Floats, Format
+from moonshine.formats.tflite.environment import convert, missing_converter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from moonshine.formats.source import Source
+    from moonshine.networks.models import Trust
+
+Int8s: TypeAlias = "NDArray[np.int8]"
+
+
+def encode(source: Source) -> bytes:
+    """Return the file, which takes and returns int8: a pixel less 128, and logits by a scale and a zero point."""
+    import numpy as np
+    import torch
+
+    from moonshine.formats.source import with_dense_weights
+    from moonshine.formats.tflite.flatbuffer import finish
+    from moonshine.formats.tflite.graph import pixel_range, to_quantisable
+
+    if found := {str(batch.dtype) for batch in source.calibration} - {"torch.uint8"}:
+        raise MoonshineError(f"tflite-int8: calibration images are {', '.join(found)}; allowed: torch.uint8")
+    least, most = pixel_range(source.about)
+    pixels = torch.cat(tuple(source.calibration)).float() / 255
+    program = to_quantisable(with_dense_weights(source.network), source.about)
+    with tempfile.TemporaryDirectory() as folder:
+        traced, images, file = (Path(folder, name) for name in ("program.pt2", "images.npy", "int8.tflite"))
+        torch.export.save(program, traced)
+        np.save(images, (least + (most - least) * pixels).numpy())
+        convert(traced, images, file, (least, most))
+        return finish(file.read_bytes(), source.about.text())
+
+
+def open_file(path: Path, threads: int, trust: Trust) -> FileRunner:
+    """Return the file in LiteRT, on the CPU, one image after another."""
+    file = Int8File.open(path, threads)
+
+    def run(pixels: Floats) -> Floats:
+        return file.logits(file.run(to_int8(pixels)))
+
+    return run
+
+
+def to_int8(pixels: Floats) -> Int8s:
+    """Return pixels in [0, 1], (n, C, H, W), as the file takes them: (n, H, W, C), from -128 to 127."""
+    import numpy as np
+
+    return (np.rint(255 * pixels) - 128).astype(np.int8).transpose(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Int8File:
+    """An open file: ``run`` maps int8 images (n, H, W, C) to int8 logits (n, classes) or (n, H, W, classes)."""
+
+    run: Callable[[Int8s], Int8s]
+    scale: float  # of the logits
+    zero_point: int
+
+    @classmethod
+    def open(cls, path: Path, threads: int, *, reference: bool = False) -> Int8File:
+        """Open a file in LiteRT, with its fast kernels or those that define the results (``reference``)."""
+        import numpy as np
+        from ai_edge_litert import interpreter as litert  # type: ignore[import-untyped]
+
+        kinds = litert.OpResolverType
+        interpreter = litert.Interpreter(
+            str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=kinds.BUILTIN_REF if reference else kinds.AUTO,
+        )
+        interpreter.allocate_tensors()
+        (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+        def one(image: Int8s) -> Int8s:
+            interpreter.set_tensor(taken["index"], image[None])
+            interpreter.invoke()
+            return interpreter.get_tensor(given["index"])
+
+        return cls(lambda images: np.concatenate([one(image) for image in images]), *given["quantization"])
+
+    def logits(self, found: Int8s) -> Floats:
+        """Return the logits that int8 values stand for, with the classes second, as networks return them."""
+        import numpy as np
+
+        values = (found.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        return np.moveaxis(values, -1, 1)
+
+
+TFLITE_INT8 = Format(
+    name="tflite-int8",
+    file="network-int8.tflite",
+    title="INT8 TFLite",
+    encode=encode,
+    open=open_file,
+    runtime=("ai_edge_litert.interpreter",),
+    packages=("ai_edge_litert",),
+    missing=missing_converter,
+    is_exact=False,
+)
