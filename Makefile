@@ -5,6 +5,8 @@ CORES ?= $(shell nproc)
 PORT ?= 5000
 STAMP := .venv/.ready
 UV := .venv/bin/uv
+LOCK = --generate-hashes --custom-compile-command "make lock" --no-emit-index-url --quiet $(LOCK_FLAGS)
+TFLITE = moonshine/formats/tflite/requirements
 SYNC := $(UV) pip sync --python .venv/bin/python --require-hashes --no-build-isolation requirements.lock
 SNAKEFILES = $(wildcard Snakefile workflow/rules/*.smk)
 STUDY = $(shell sed -nE 's/^study:[[:space:]]*["'\'']?([A-Za-z0-9_+-]+).*/\1/p' params.yaml)
@@ -58,10 +60,10 @@ test-slurm: $(STAMP) ## test profiles/slurm on a temporary one-node cluster; as 
 ui: $(STAMP) ## log missing runs to MLflow and serve its pages on this machine; PORT=5001 moves it
 	.venv/bin/python -m moonshine_workflow.tracking.back_fill --ui --port $(PORT)
 
-lock: $(STAMP) ## update requirements.lock from pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
+lock: $(STAMP) ## update both lock files; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
-		--generate-hashes --custom-compile-command "make lock" --no-emit-index-url --quiet \
-		$(LOCK_FLAGS) --output-file requirements.lock
+		$(LOCK) --output-file requirements.lock
+	$(UV) pip compile $(TFLITE).in --universal --python-version 3.11 $(LOCK) --output-file $(TFLITE).lock
 
 # uv and the build backend come from the lock too, by pip, so that nothing is downloaded without a hash.
 # What the package cache holds needs no network, so that is tried first.

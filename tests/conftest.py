@@ -1,6 +1,7 @@
 """The order of the tests, how many examples properties are tried on, and how often Python looks for garbage."""
 
 import gc
+import os
 
 import hypothesis
 import pytest
@@ -18,6 +19,9 @@ hypothesis.settings.load_profile("same")
 
 # Exporting makes millions of objects that stay; Python's own number has it look through all of them every so often.
 gc.set_threshold(100_000, 20, 20)
+
+# The converter of .tflite files takes half a minute of CPU for each: it is used only where it is named for the tests.
+os.environ.setdefault("MOONSHINE_TFLITE", "/no/converter")
 
 # Each takes longer than any other file, or makes what others wait for.
 FIRST = ("test_tutorial.py", "test_locks.py")

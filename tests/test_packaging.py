@@ -21,18 +21,20 @@ from packaging.utils import canonicalize_name
 import moonshine
 
 ROOT = Path(__file__).parents[1]
+TFLITE_LOCK = ROOT / "moonshine/formats/tflite/requirements.lock"
+LOCKS = (ROOT / "requirements.lock", TFLITE_LOCK)
 
 
-def lock_entries() -> dict[str, str]:
-    """Return package name -> its whole entry in the lock, continuation lines joined."""
-    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+def lock_entries(lock: Path = LOCKS[0]) -> dict[str, str]:
+    """Return package name -> its whole entry in a lock, continuation lines joined."""
+    text = lock.read_text().replace("\\\n", " ")
     entries = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     return {canonicalize_name(re.split(r"[=<>~! \[]", entry, maxsplit=1)[0]): entry for entry in entries}
 
 
-def locked(name: str) -> str:
+def locked(name: str, lock: Path = LOCKS[0]) -> str:
     """Return the pinned version of one package."""
-    match = re.match(r"[\w.\-]+==([^\s;]+)", lock_entries()[name])
+    match = re.match(r"[\w.\-]+==([^\s;]+)", lock_entries(lock)[name])
     assert match, f"{name} is not pinned"
     return match[1]
 
@@ -49,29 +51,41 @@ def asked() -> list[Requirement]:
     return [requirement for requirement in found if requirement.name != project["project"]["name"]]
 
 
-def test_every_package_is_pinned_and_hashed() -> None:
+def asked_by_converter() -> list[Requirement]:
+    """Return what the converter of .tflite files asks for, in an environment of its own."""
+    lines = TFLITE_LOCK.with_suffix(".in").read_text().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=["project", "converter"])
+def test_every_package_is_pinned_and_hashed(lock: Path) -> None:
     loose = [
         name
-        for name, entry in lock_entries().items()
+        for name, entry in lock_entries(lock).items()
         if not re.fullmatch(r"[\w.\-]+==\S+( ; .+?)?(\s+--hash=sha256:[0-9a-f]{64})+", entry.rstrip())
     ]
     assert loose == []
 
 
-def test_lock_names_no_registry() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("lock", LOCKS, ids=["project", "converter"])
+def test_a_lock_names_no_registry(lock: Path) -> None:
+    text = lock.read_text()
     assert (
         re.findall(r"\S*://\S*|--(?:extra-|default-)?index\S*|--find-links|--trusted-host| @ \S+", text) == []
     )
 
 
-def test_lock_holds_everything_that_pyproject_asks_for() -> None:
+def test_the_locks_hold_everything_that_is_asked_for() -> None:
     for requirement in asked():
-        assert requirement.specifier.contains(locked(canonicalize_name(requirement.name))), requirement
+        assert requirement.specifier.contains(
+            locked(canonicalize_name(requirement.name)), prereleases=True
+        ), requirement
+    for requirement in asked_by_converter():
+        assert requirement.specifier.contains(locked(requirement.name, TFLITE_LOCK)), requirement
 
 
 def test_every_import_is_declared() -> None:
-    declared = {canonicalize_name(requirement.name) for requirement in asked()}
+    declared = {canonicalize_name(requirement.name) for requirement in [*asked(), *asked_by_converter()]}
     own = {"moonshine", "moonshine_workflow", "tests", *sys.stdlib_module_names}
     distributions = metadata.packages_distributions()
     undeclared = set()

@@ -32,10 +32,25 @@ POINTS = 0.1
 
 
 @dataclass(frozen=True)
+class TflmReceipt:
+    """Record of an INT8 file in TensorFlow Lite Micro, run on ``examples`` test images in ``arena_bytes`` of RAM."""
+
+    error_pct: float
+    examples: int
+    max_steps_apart: (
+        int  # from LiteRT's fast kernels, in steps of the int8 logits; none from its reference kernels
+    )
+    arena_bytes: int
+    activation_bytes: int  # of the arena
+    interpreter_bytes: int  # of the arena: the interpreter's own data
+
+
+@dataclass(frozen=True)
 class Receipt:
     """Record of one file, run on all ``examples`` images of the test set.
 
-    In semantic segmentation the error is 100 - mIoU.
+    In semantic segmentation the error is 100 - mIoU. A file for microcontrollers has a receipt from there, or the
+    reason why it has none.
     """
 
     format: str
@@ -45,6 +60,7 @@ class Receipt:
     max_logit_difference: float  # from the PyTorch network's logits, absolute
     error_pct: float
     examples: int
+    tflm: TflmReceipt | str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +93,12 @@ def write_receipts(
                 if layout is None:
                     layout = memory_format(network, images)
                 reference = network(images.contiguous(memory_format=layout)).numpy()
-            own = own + _counts(reference, labels, about)
+            own = own + counts_of(reference, labels, about)
             for name, run in runs.items():
                 logits = run(pixels)
                 # np.maximum keeps NaN, max does not
                 differences[name] = np.maximum(differences[name], np.abs(logits - reference).max())
-                counts[name] = counts[name] + _counts(logits, labels, about)
+                counts[name] = counts[name] + counts_of(logits, labels, about)
     receipts = [
         Receipt(
             format=format.name,
@@ -90,12 +106,12 @@ def write_receipts(
             bytes=(folder / format.file).stat().st_size,
             sha256=sha256(folder / format.file),
             max_logit_difference=float(differences[format.name]),
-            error_pct=_error_pct(counts[format.name], about),
+            error_pct=error_pct_of(counts[format.name], about),
             examples=len(test),
         )
         for format in wanted
     ]
-    return Exported(_error_pct(own, about), len(test), tuple(receipts))
+    return Exported(error_pct_of(own, about), len(test), tuple(receipts))
 
 
 def verify(exported: Exported, tolerance: float, dense: bool = False) -> None:
@@ -153,7 +169,7 @@ def _runnable(format: Format, folder: Path, threads: int, trust: Trust) -> FileR
     return partial(attempt, attempt(format.open, folder / format.file, threads, trust))
 
 
-def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:
+def counts_of(logits: Floats, labels: Tensor, about: About) -> Tensor:
     """Return counts that add up over batches to an error: (2,) of images, or (2, classes) of pixels."""
     predicted = torch.from_numpy(logits.argmax(1))
     if about.scored_classes is None:
@@ -161,7 +177,7 @@ def _counts(logits: Floats, labels: Tensor, about: About) -> Tensor:
     return torch.stack([part.sum(0) for part in overlaps(predicted, labels, about.scored_classes)])
 
 
-def _error_pct(counts: Tensor, about: About) -> float:
-    """Return the error in percent from `_counts`: the share of wrong images, or 100 - mIoU."""
+def error_pct_of(counts: Tensor, about: About) -> float:
+    """Return the error in percent from `counts_of`: the share of wrong images, or 100 - mIoU."""
     first, second = counts
     return 100 - float(mean_iou(first, second)) if about.is_dense else 100 * int(first) / int(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -15,13 +16,16 @@ from moonshine.data.batches import chunk_size, evaluation_images
 from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replace_folder
+from moonshine.export.microcontroller import with_tflm
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
 from moonshine.formats.about import About
 from moonshine.formats.format import NotConverted
-from moonshine.formats.formats import FORMATS, chosen_formats
+from moonshine.formats.formats import chosen_formats
 from moonshine.formats.source import Source, check_exported_logits, plain_copy
 from moonshine.structures.structure import ExportedStructure
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCH = 32
 """Batch size in calibration for images of up to 64x64 pixels; larger images come in smaller batches."""
@@ -37,29 +41,31 @@ def export_network(
     calibration: int,
     tolerance: float,
     threads: int = 1,
-    formats: Iterable[str] = FORMATS,
+    formats: Iterable[str] | None = None,
     judge: Callable[[nn.Module, Path], None] | None = None,
 ) -> Exported:
     """Write a trained network to ``folder`` in every format, run each file on the test set, and compare.
 
     ``network`` takes normalised images and returns logits; ``calibration`` training images determine the ranges of
-    quantised files. Also writes ``receipts.json`` and what `write_files` adds. ``judge`` is called with the exported
+    quantised files; ``formats`` are as for `write_files`, which also says what else is written, besides
+    ``receipts.json``. ``judge`` is called with the exported
     network and the folder of its files before any of them is run on the test set. The same network, versions and
     threads give the same bytes. Raises `NotConverted` for a network that cannot be exported and as `verify` does. Then,
     and if ``judge`` raises, ``folder`` is left as it was.
     """
     about.check()
-    names = [format.name for format in chosen_formats(formats)]
+    chosen_formats(formats)
     if not len(test):
         raise MoonshineError("test: found no images; allowed: at least one")
     network = plain_copy(network)
     check_exported_logits(network, about)
     _check_labels(test, about)
     with replace_folder(folder) as draft:
-        write_files(network, draft, about, calibration_images(train, calibration), names)
+        names = write_files(network, draft, about, calibration_images(train, calibration), formats)
         if judge is not None:
             judge(network, draft)
         exported = write_receipts(network, draft, about, test, names, threads)
+        exported = with_tflm(exported, draft, about, test)
         verify(exported, tolerance, about.is_dense)
         write_json(draft / "receipts.json", asdict(exported))
     return exported
@@ -90,10 +96,16 @@ def calibration_images(train: AnySplit, count: int) -> Tensor:
 
 
 def write_files(
-    network: nn.Module, folder: Path, about: About, calibration: Tensor, formats: Iterable[str] = FORMATS
-) -> None:
-    """Write the files only, without checking them; ``calibration`` holds uint8 images (N, C, H, W).
+    network: nn.Module,
+    folder: Path,
+    about: About,
+    calibration: Tensor,
+    formats: Iterable[str] | None = None,
+) -> list[str]:
+    """Write the files, without checking them, and return the names of their formats.
 
+    ``calibration`` holds uint8 images (N, C, H, W). Without ``formats`` it writes all that can be written here; one
+    that needs a set-up of its own is left out, with a warning, where that or the conversion fails.
     Also writes ``structure.json`` and, if ONNX Runtime runs one of the files, an example: ``classify.py``, or
     ``segment.py`` for semantic segmentation, with the ``rgb.py`` that decodes its images.
     Raises `NotConverted`, naming the format and the reason, for a network that cannot be exported.
@@ -102,16 +114,22 @@ def write_files(
         plain_copy(network), about, calibration.split(chunk_size(CALIBRATION_BATCH, *calibration.shape[2:]))
     )
     wanted = chosen_formats(formats)
+    written = []
     if about.structure:
         ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
     for format in wanted:
         try:
             content = format.encode(source)
         except MoonshineError as error:
+            if formats is None and format.missing:
+                logger.warning("%s is not written: %s", format.file, error)
+                continue
             raise NotConverted(str(error)) from error
         write_bytes(folder / format.file, content)
+        written.append(format.name)
     if any("onnxruntime" in format.runtime for format in wanted):
         _write_example(folder, "segment.py" if about.is_dense else "classify.py")
+    return written
 
 
 def _write_example(folder: Path, name: str) -> None:

@@ -19,6 +19,7 @@ from moonshine_workflow.commands.cost import add_cost
 from moonshine_workflow.commands.estimate import add_estimate
 from moonshine_workflow.commands.plan import add_plan
 from moonshine_workflow.commands.records import add_records
+from moonshine_workflow.commands.setup_tflite import add_setup_tflite
 from moonshine_workflow.commands.status import add_status
 
 # Programs of their own, with their own options: module, whether it is told the study, what it does.
@@ -52,7 +53,7 @@ PROGRAMS = {
 }
 
 
-COMMANDS = (add_cost, add_plan, add_estimate, add_status, add_checksum, add_records)
+COMMANDS = (add_cost, add_plan, add_estimate, add_status, add_checksum, add_records, add_setup_tflite)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,7 +46,8 @@ def main(program: str, calibration: str, file: str, least: float, most: float) -
 if __name__ == "__main__":
     if sys.argv[1:] != ["--check"]:
         try:
-            main(*sys.argv[1:4], *map(float, sys.argv[4:]))
+            program, calibration, file, least, most = sys.argv[1:]
+            main(program, calibration, file, float(least), float(most))
         except Exception as error:
             print(json.dumps({"error": str(error).strip().partition("\n")[0] or type(error).__name__}))
             raise

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_line
 from moonshine.files import cache_folder, sha256
 
 LOCK = Path(__file__).with_name("requirements.lock")
@@ -42,21 +42,28 @@ def set_up(folder: Path) -> None:
     With uv, where it is installed here, else with pip. Both take the package index that they are set up for.
     """
     python, ready = folder / "bin" / "python", folder / _READY
-    installers = {
-        "uv": [sys.executable, "-m", "uv", "pip", "sync", "--quiet", "--python", str(python)],
-        "pip": [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "-r"],
-    }
-    install = [*installers["uv" if find_spec("uv") else "pip"], str(LOCK), "--require-hashes"]
+    make = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "-r",
+        str(LOCK),
+    ]
+    if find_spec("uv"):
+        make.append("--without-pip")
+        uv = [sys.executable, "-m", "uv", "pip", "sync", "--quiet", "--python", str(python)]
+        install = [*uv, "--require-hashes", str(LOCK)]
     ready.unlink(missing_ok=True)
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        install,
-        [str(python), "-I", str(PROGRAM), "--check"],
-    ):
+    for command in (make, install, [str(python), "-I", str(PROGRAM), "--check"]):
         try:
             subprocess.run(command, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise MoonshineError(f"{folder}: the converter cannot be set up: {error}") from None
+            raise MoonshineError(f"{folder}: the converter cannot be set up: {first_line(error)}") from None
     ready.write_text(sha256(LOCK))
 
 

@@ -17,8 +17,8 @@ def finish(content: bytes, about: str) -> bytes:
     file as if they were empty, and answers garbage without an error. Names of tensors, which only a debugger reads, are
     a third to a half of a small file; the input is called ``images``, the output ``logits``.
     """
-    import flatbuffers  # type: ignore[import-untyped]
-    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     for buffer in model.buffers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,8 @@ def _normalisation(mean: Sequence[float], std: Sequence[float]) -> nn.Conv2d:
     with torch.random.fork_rng(devices=[]):
         layer = nn.Conv2d(len(mean), len(mean), 1, groups=len(mean)).requires_grad_(False)
     means, scales = torch.tensor(mean), 1 / torch.tensor(std)
-    layer.weight.data, layer.bias.data = scales.view(-1, 1, 1, 1), -means * scales
+    layer.weight.copy_(scales.view(-1, 1, 1, 1))
+    layer.bias.copy_(-means * scales)  # type: ignore[union-attr]
     return layer
 
 
@@ -67,23 +69,23 @@ def _rewrite_batch_norms(graph: nn.Module) -> None:
         if folds or images.meta["val"].dim() != 4:
             continue
         weight, bias, mean, var = (_value(graph, each) for each in tensors)
-        channels, eps = len(mean), float(node.args[7])
-        scale = (1 if weight is None else weight) / (var + eps).sqrt()
-        shift = (0 if bias is None else bias) - mean * scale
+        scale = (1.0 if weight is None else weight) / (var + node.args[7]).sqrt()
+        shift = (0.0 if bias is None else bias) - mean * scale
         with graph.graph.inserting_before(node):
             held = [
                 _held(graph, f"{node.name}_{name}", value)
                 for name, value in (("weight", scale.view(-1, 1, 1, 1)), ("bias", shift))
             ]
             convolution = graph.graph.call_function(
-                aten.conv2d.default, (images, *held, [1, 1], [0, 0], [1, 1], channels)
+                aten.conv2d.default, (images, *held, [1, 1], [0, 0], [1, 1], len(shift))
             )
         node.replace_all_uses_with(convolution)
         graph.graph.erase_node(node)
     graph.recompile()
 
 
-def _value(graph: GraphModule, node: object) -> Tensor | None:
+def _value(graph: GraphModule, node: object) -> Any:
+    """Return the tensor that a node stands for, or None."""
     if not isinstance(node, Node):
         return None
     assert isinstance(node.target, str)

@@ -73,7 +73,7 @@ class Int8File:
     def open(cls, path: Path, threads: int, *, reference: bool = False) -> Int8File:
         """Open a file in LiteRT, with its fast kernels or those that define the results (``reference``)."""
         import numpy as np
-        from ai_edge_litert import interpreter as litert  # type: ignore[import-untyped]
+        from ai_edge_litert import interpreter as litert
 
         kinds = litert.OpResolverType
         interpreter = litert.Interpreter(

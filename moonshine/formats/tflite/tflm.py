@@ -68,7 +68,7 @@ def _run(path: Path, images: Path, logits: Path, arena: int) -> str:
 
 
 def _main(path: str, images: str, logits: str, arena: str) -> None:
-    from tflite_micro import runtime  # type: ignore[import-untyped]
+    from tflite_micro import runtime
 
     interpreter = runtime.Interpreter.from_file(path, arena_size=int(arena))
     given = np.load(images)

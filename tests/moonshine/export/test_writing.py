@@ -33,6 +33,9 @@ from tests.moonshine.images import images_of
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+WRITTEN = {
+    name: format for name, format in FORMATS.items() if not format.missing
+}  # without a set-up of their own
 SHAPE = (3, 8, 8)
 BLOCKS = {"stage1.0": "S", "stage2.0": "G(4)", "stage3.0": "BG(2,M)"}
 ABOUT = About(
@@ -97,7 +100,7 @@ def logits_of(network, pixels):
 
 
 def test_receipts_are_those_of_the_files(exported, folder, network):
-    assert [receipt.format for receipt in exported.receipts] == list(FORMATS)
+    assert [receipt.format for receipt in exported.receipts] == list(WRITTEN)
     for receipt in exported.receipts:
         path = folder / receipt.file
         assert (receipt.bytes, receipt.sha256) == (path.stat().st_size, sha256(path))
@@ -203,7 +206,7 @@ def test_the_same_network_gives_the_same_bytes(exported, folder, tmp_path):
         assert sha256(folder / name) == other[name], name
 
 
-@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("format", WRITTEN.values(), ids=WRITTEN)
 def test_planned_bytes_are_those_of_the_trained_file(exported, folder, format):
     untrained = build("wrn-10-1", BLOCKS, num_classes=4)
     planned = exported_bytes(format.name, untrained, SHAPE, ABOUT)
@@ -221,7 +224,7 @@ def test_planned_bytes_of_a_network_without_weights(exported, folder):
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("format", WRITTEN.values(), ids=WRITTEN)
 def test_latency_and_memory_in_a_process_of_its_own(exported, folder, format, untouched_home):
     timing = measure_file(folder / format.file, SHAPE, threads=1, seconds=0.05)
     assert (timing.format, timing.file, timing.threads) == (format.name, format.file, 1)

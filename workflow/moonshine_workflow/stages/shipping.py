@@ -25,6 +25,7 @@ from moonshine.formats.about import About
 from moonshine.formats.format import Format, NotConverted
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.onnx import ONNX
+from moonshine.formats.tflite.int8 import TFLITE_INT8
 from moonshine.structures.artifacts import load
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
@@ -119,12 +120,13 @@ def _judge(made: _Study, candidate: Candidate, folder: Path) -> tuple[Judged, Ex
     """Judge a candidate by its files in validation; those that are good are exported into ``folder``."""
     validation, about = made.dataset.validation, _about(made, node_of(made.study, candidate))
     assert validation is not None  # or no candidate would have been ranked
-    formats = {format.name for format in FORMATS.values() if format in made.counted or not format.is_exact}
+    formats = [format for format in FORMATS.values() if format in made.counted or not format.is_exact]
     judged = Judged(candidate.student, candidate.method, candidate.best_seed, None, {}, "good")
 
     def judge(network: nn.Module, draft: Path) -> None:
         nonlocal judged
-        found = write_receipts(network, draft, about, validation, formats, made.study.runtime.threads)
+        names = [format.name for format in formats if (draft / format.file).is_file()]
+        found = write_receipts(network, draft, about, validation, names, made.study.runtime.threads)
         files = {receipt.file: receipt.error_pct for receipt in found.receipts}
         judged = replace(judged, network_pct=found.error_pct, files_pct=files)
         shipped, allowed = made.record(), made.ship.allowed_error_pct
@@ -157,6 +159,7 @@ def _export(
         calibration=min(made.ship.calibration_images, len(made.dataset.train)),
         tolerance=made.ship.logit_tolerance,
         threads=made.study.runtime.threads,
+        formats=FORMATS if TFLITE_INT8 in made.counted else None,
         judge=judge,
     )
 

@@ -1,0 +1,183 @@
+"""From a network to its INT8 file, with the file that the converter made of the tiny network, and what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moonshine.data.store import Split
+from moonshine.errors import MoonshineError
+from moonshine.export import microcontroller
+from moonshine.export.receipts import TflmReceipt
+from moonshine.export.writing import export_network, write_files
+from moonshine.files import read_json
+from moonshine.formats.format import NotConverted
+from moonshine.formats.formats import FORMATS, chosen_formats
+from moonshine.formats.tflite import environment, int8
+from moonshine.formats.tflite.tflm import run_in_tflm
+from tests.messages import names, naming
+from tests.moonshine.formats.tflite.tiny import ABOUT, images, logits, source, tiny
+
+TEST = Split(images(40, seed=2), torch.arange(40) % 3)
+
+
+def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -> None:
+    path = tmp_path / "network-int8.tflite"
+    path.write_bytes(int8.encode(source()))
+    found = int8.open_file(path, 1, ())((TEST.images.float() / 255).numpy())
+    expected = logits(TEST.images).numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 0.05 * np.ptp(expected)
+
+
+@pytest.mark.skipif(
+    not Path(os.environ["MOONSHINE_TFLITE"]).is_dir(),
+    reason="no converter: MOONSHINE_TFLITE names its folder for the tests",
+)
+def test_the_converter_gives_the_stored_file(
+    installed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real.tflite").write_bytes(int8.encode(source()))
+    installed(f'cp "{Path(__file__).with_name("converted.tflite")}" "$5"')
+    assert int8.encode(source()) == (tmp_path / "real.tflite").read_bytes()
+
+
+def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    exported = export_network(
+        tiny(),
+        tmp_path / "out",
+        ABOUT,
+        train=TEST,
+        test=TEST,
+        calibration=8,
+        tolerance=1,
+        formats=["tflite-int8"],
+    )
+    (receipt,) = exported.receipts
+    wrong = (logits(TEST.images).argmax(1) != TEST.labels).float().mean()
+    assert receipt.error_pct == pytest.approx(100 * float(wrong), abs=5)
+    assert receipt.bytes == (tmp_path / "out" / "network-int8.tflite").stat().st_size
+    assert isinstance(receipt.tflm, TflmReceipt)
+    assert receipt.tflm.examples == 40
+    assert receipt.tflm.error_pct == pytest.approx(receipt.error_pct, abs=5)
+    assert receipt.tflm.max_steps_apart <= 1
+    parts = receipt.tflm.activation_bytes + receipt.tflm.interpreter_bytes
+    assert parts <= receipt.tflm.arena_bytes < parts + 1024
+    assert receipt.tflm.activation_bytes >= 2 * 8 * 8 * 8
+    stored = read_json(tmp_path / "out" / "receipts.json")
+    assert stored["receipts"][0]["tflm"]["arena_bytes"] == receipt.tflm.arena_bytes
+
+
+def test_answers_that_differ_between_the_runtimes_fail_the_export(
+    converter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tflite_micro")
+
+    def wrong(path: Path, given: np.ndarray) -> object:
+        found, arena = run_in_tflm(path, given)
+        found[0, 0] ^= 1
+        return found, arena
+
+    monkeypatch.setattr(microcontroller, "run_in_tflm", wrong)
+    with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", "none")):
+        export_network(
+            tiny(),
+            tmp_path / "out",
+            ABOUT,
+            train=TEST,
+            test=TEST,
+            calibration=8,
+            tolerance=1,
+            formats=["tflite-int8"],
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_tensorflow_lite_micro_the_receipt_says_so(
+    converter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microcontroller, "tflm_is_missing", lambda: "not installed")
+    exported = export_network(
+        tiny(),
+        tmp_path / "out",
+        ABOUT,
+        train=TEST,
+        test=TEST,
+        calibration=8,
+        tolerance=1,
+        formats=["tflite-int8"],
+    )
+    assert exported.receipts[0].tflm == "not installed"
+
+
+def test_a_missing_converter_is_named_and_the_other_formats_are_written(
+    no_converter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MoonshineError, match=naming("tflite-int8", no_converter, "moonshine setup-tflite")):
+        chosen_formats(["tflite-int8"])
+    with caplog.at_level(logging.WARNING):
+        written = {format.name for format in chosen_formats()}
+    assert "tflite-int8" not in written
+    assert len(written) == 4
+    (message,) = caplog.messages
+    assert "network-int8.tflite is not written" in message
+
+
+def test_a_converter_that_fails_is_told_and_the_other_formats_are_written(
+    installed: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    installed("""echo Loading; echo '{"error": "no lowering for aten.cdist"}'; exit 1""")
+    with pytest.raises(NotConverted, match=naming("tflite-int8", "no lowering for aten.cdist")):
+        write_files(tiny(), tmp_path, ABOUT, images(4), ["tflite-int8"])
+    for name in ("safetensors", "onnx", "onnx-int8"):  # one other is enough
+        monkeypatch.delitem(FORMATS, name)
+    with caplog.at_level(logging.WARNING):
+        assert write_files(tiny(), tmp_path, ABOUT, images(4)) == ["torch-export"]
+    assert [path.name for path in tmp_path.glob("network*")] == ["network.pt2"]
+    (message,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert names(message, "network-int8.tflite", "no lowering for aten.cdist")
+
+
+def test_a_converter_that_dies_is_told(installed: Callable[[str], Path]) -> None:
+    installed("echo Illegal instruction >&2; exit 132")
+    with pytest.raises(MoonshineError, match=naming("tflite-int8", "Illegal instruction")):
+        int8.encode(source())
+
+
+def test_a_converter_of_another_version_is_refused(converter: Path) -> None:
+    (converter / "installed-lock.sha256").write_text("0" * 64)
+    with pytest.raises(MoonshineError, match=naming(converter, "another version", "moonshine setup-tflite")):
+        chosen_formats(["tflite-int8"])
+
+
+def test_images_that_are_not_of_8_bits_are_refused(converter: Path) -> None:
+    given = replace(source(), calibration=[torch.rand(2, 3, 8, 8)])
+    with pytest.raises(MoonshineError, match=naming("tflite-int8", "torch.float32", "torch.uint8")):
+        int8.encode(given)
+
+
+def test_the_set_up_installs_what_the_lock_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, program = tmp_path / "lock", tmp_path / "check.py"
+    lock.write_text("")
+    program.write_text("import sys; assert sys.argv[1:] == ['--check']; assert sys.prefix != sys.base_prefix")
+    monkeypatch.setattr(environment, "LOCK", lock)
+    monkeypatch.setattr(environment, "PROGRAM", program)
+    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "made"))
+    assert environment.missing_converter()
+    environment.set_up(environment.environment_folder())
+    assert environment.missing_converter() is None
+    program.write_text("import nothing_like_it")
+    with pytest.raises(MoonshineError, match=naming(tmp_path / "made", "check.py")):
+        environment.set_up(environment.environment_folder())
+    assert environment.missing_converter()
