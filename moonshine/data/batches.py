@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moonshine.config.augment import Augment
+from moonshine.data.cropping import crop_and_mirror, crop_of
 from moonshine.data.decoding import Pixels, decode_batches
 from moonshine.data.encoded import EncodedSplit
+from moonshine.data.seeding import seeded
 from moonshine.data.store import VOID, AnySplit, Split
-from moonshine.errors import MoonshineError
 
 UNLABELLED = -100
 """Label of a void pixel in a batch; torch's losses ignore it by default."""
@@ -40,9 +39,7 @@ def draw(count: int, *, seed: int, epoch: int, rows: int, columns: int) -> Draws
     A crop begins at one of ``rows`` x ``columns`` places. The order does not depend on them, nor the mirroring on
     anything but ``count``: switching one augmentation on or off leaves the rest of an epoch as it was.
     """
-    # Hashed, so that (0, 1) and (1, 0), or seed + epoch in general, share nothing.
-    digest = hashlib.sha256(f"batches {seed} {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    generator = seeded("batches", seed, epoch)
     order = torch.randperm(count, generator=generator)
     mirrored = torch.randint(2, (count,), generator=generator).bool()
     top = torch.randint(rows, (count,), generator=generator)
@@ -153,7 +150,7 @@ def _from_arrays(
     shuffle: bool,
 ) -> Generator[tuple[Tensor, Tensor]]:
     """Yield augmented pixels and labels on ``device``."""
-    crop = _crop(augment, split.images.shape[2:])
+    crop = crop_of(augment, split.images.shape[2:])
     draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
     order = draws.order.to(split.images.device) if shuffle else None
     for here in places:
@@ -183,59 +180,6 @@ def _slices(count: int, batch_size: int, shard: tuple[int, int]) -> Iterator[sli
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
         yield slice(start + size * index // shards, start + size * (index + 1) // shards)
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """Crop of ``size`` (height, width) from an image padded by ``padding``, at one of ``rows`` x ``columns`` places."""
-
-    padding: int
-    size: tuple[int, int]
-    rows: int
-    columns: int
-
-    @property
-    def moves(self) -> bool:
-        return (self.padding, self.rows, self.columns) != (0, 1, 1)
-
-
-def _crop(augment: Augment | None, image: Sequence[int]) -> _Crop:
-    height, width = image
-    padding = augment.crop_padding if augment else 0
-    crop = (augment.crop if augment else None) or image
-    size = crop[0], crop[1]
-    rows, columns = height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1
-    if min(rows, columns) < 1:
-        raise MoonshineError(
-            f"augment.crop: found {list(size)}; allowed: at most {[height + 2 * padding, width + 2 * padding]}, the "
-            "height and width of the images with crop_padding on every side"
-        )
-    return _Crop(padding, size, rows, columns)
-
-
-def crop_and_mirror(
-    images: Tensor,
-    top: Tensor,
-    left: Tensor,
-    mirrored: Tensor | None,
-    padding: int,
-    size: tuple[int, int],
-    fill: int = 0,
-) -> Tensor:
-    """Pad (N, C, H, W) images with ``fill``, cut ``size`` out of each at its (top, left), mirror those marked.
-
-    One gather for the whole batch: a mirrored image is one whose columns are read backwards.
-    """
-    count, channels, _, width = images.shape
-    padded = F.pad(images, (padding,) * 4, value=fill).flatten(2)
-    rows = top[:, None] + torch.arange(size[0], device=images.device)
-    columns = torch.arange(size[1], device=images.device).expand(count, size[1])
-    if mirrored is not None:
-        columns = torch.where(mirrored[:, None], size[1] - 1 - columns, columns)
-    columns = columns + left[:, None]
-    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    index = pixels.view(count, 1, size[0] * size[1]).expand(-1, channels, -1)
-    return padded.gather(2, index).view(count, channels, *size)
 
 
 def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:

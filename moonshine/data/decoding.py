@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import signal
 import warnings
@@ -19,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.rgb import open_rgb
+from moonshine.data.seeding import seeded
 from moonshine.errors import MoonshineError, first_few, first_line
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class Pixels(TorchDataset):
         from torchvision.transforms import RandomResizedCrop
 
         assert self.resized_crop
-        digest = hashlib.sha256(f"crop {self.seed} {self.epoch} {index}".encode()).digest()
+        own = seeded("crop", self.seed, self.epoch, index)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            torch.default_generator.manual_seed(own.initial_seed())
             return RandomResizedCrop.get_params(image, self.resized_crop.scale, self.resized_crop.ratio)
 
 
