@@ -6,24 +6,32 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from moonshine.errors import MoonshineError
 from moonshine.fields import Positive, Section, Sides
 
 
-class ResizedCrop(Section):
-    """Random crop with a share ``scale`` of the image's area and an aspect ratio (width / height) ``ratio``, resized.
-
-    Both are [least, most]. As torchvision's ``RandomResizedCrop``, bilinear with antialiasing.
-    """
+class Rectangle(Section):
+    """Random part of an image: ``scale`` is its share of the area, ``ratio`` width / height, both [least, most]."""
 
     scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
     ratio: Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
     @model_validator(mode="after")
-    def _ascending(self) -> ResizedCrop:
+    def _ascending(self) -> Rectangle:
         for key, (least, most) in (("scale", self.scale), ("ratio", self.ratio)):
             if least > most:
                 raise ValueError(f"{key}: found [{least}, {most}]; allowed: [least, most]")
         return self
+
+
+class ResizedCrop(Rectangle):
+    """Random crop, resized, as torchvision's ``RandomResizedCrop``: bilinear with antialiasing."""
+
+
+class Erasing(Rectangle):
+    """Random erasing: with a ``probability``, a rectangle of an image is replaced by the training images' mean."""
+
+    probability: Annotated[float, Field(gt=0, le=1)]
 
 
 class Augment(Section):
@@ -31,10 +39,24 @@ class Augment(Section):
 
     ``crop`` is [height, width]; by default an image is cropped back to its own size, that is, shifted by up to
     ``crop_padding`` pixels. Label maps move with their images. Images that are decoded during training are cropped by
-    ``resized_crop`` instead.
+    ``resized_crop`` instead. ``cutout`` is the side of a square that is replaced by the mean in every image.
     """
 
     crop_padding: Annotated[int, Field(ge=0, le=1024)]
     flip: bool
     crop: Sides | None = None
     resized_crop: ResizedCrop | None = None
+    cutout: Annotated[int, Field(ge=1, le=16384)] | None = None
+    erasing: Erasing | None = None
+
+    def check_label_maps(self) -> None:
+        """MoonshineError naming the first key that cannot change label maps along with their images."""
+        for key in _ONE_LABEL_PER_IMAGE:
+            if value := getattr(self, key):
+                raise MoonshineError(
+                    f"augment.{key}: found {value}; allowed: data with one label per image; label maps take "
+                    "crop_padding, crop and flip"
+                )
+
+
+_ONE_LABEL_PER_IMAGE = ("cutout", "erasing")

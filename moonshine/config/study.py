@@ -90,7 +90,22 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _erases_less_than_an_image(self) -> Study:
+        stated = getattr(self.data, "crop", None) or getattr(self.data, "size", None)
+        cutout = self.augment.cutout
+        if cutout and isinstance(stated, int) and cutout > stated:
+            raise ValueError(
+                f"augment.cutout: found {cutout}; allowed: up to {stated}, the side of the images"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _belongs_together(self) -> Study:
+        if self.data.is_dense:
+            try:
+                self.augment.check_label_maps()
+            except MoonshineError as error:
+                raise ValueError(str(error)) from None
         only_dense = {
             "training.class_weights": self.training.class_weights,
             "augment.crop": self.augment.crop,

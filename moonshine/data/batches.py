@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from moonshine.config.augment import Augment
-from moonshine.data.cropping import crop_and_mirror, crop_of
+from moonshine.data.cropping import Crop, crop_and_mirror, crop_of
 from moonshine.data.decoding import Pixels, decode_batches
 from moonshine.data.encoded import EncodedSplit
+from moonshine.data.erasing import erase, erased_boxes
 from moonshine.data.seeding import seeded
 from moonshine.data.store import VOID, AnySplit, Split
 
@@ -72,23 +73,35 @@ def batches(
 
     Labels are int64, (N,) or (N, H, W) with `UNLABELLED` where a pixel is void. With ``augment`` each image is padded
     by zeros (black before normalisation), cropped at a random place, and mirrored with probability 1/2, together with
-    its label map. None leaves images unchanged; ``shuffle=False`` keeps their order. The last batch may be smaller.
+    its label map; then rectangles of it may be erased. None leaves images unchanged; ``shuffle=False`` keeps their
+    order. The last batch may be smaller.
     Pixels become ``(x / 255 - mean) / std``, computed in fp32. Images are moved to ``device`` as uint8, batch by batch,
     unless the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
     ``workers`` processes decode images that are not decoded ahead, see `moonshine.data.decoding.decode_batches`.
-    MoonshineError for a crop that is larger than the padded images, and as for `decode_batches`.
+    MoonshineError for a crop that is larger than the padded images, for augmentation that label maps cannot have, and
+    as for `decode_batches`.
     """
     device = torch.device(device)
-    places = list(_slices(len(split), batch_size, shard))
+    if augment and split.is_dense:
+        augment.check_label_maps()
+    crop = crop_of(augment, split.image_shape[1:])
+    draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
+    order = draws.order if shuffle else torch.arange(len(split))
+    chosen = [order[here] for here in _slices(len(split), batch_size, shard)]
+    mirrored = draws.mirrored if augment and augment.flip else None
     if isinstance(split, EncodedSplit):
-        moved = _from_encoded(split, places, seed, epoch, augment, device, shuffle, workers)
+        pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
+        moved = _from_encoded(pixels, chosen, device, workers)
     else:
-        moved = _from_arrays(split, places, seed, epoch, augment, device, shuffle)
+        moved = _from_arrays(split, chosen, draws, crop, mirrored, device)
+    erased = erased_boxes(augment, len(split), crop.size, seed, epoch) if augment else []
     affine = _affine(mean, std, device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     with closing(moved):
-        for images, labels in moved:
+        for indices, (images, labels) in zip(chosen, moved, strict=True):
             normalised = _normalised(images, *affine)
+            for boxes in erased:
+                normalised = erase(normalised, boxes[indices])
             # Two steps: torch is three times slower when one copy both casts and reorders (measured, CPU).
             images = normalised.to(dtype).contiguous(memory_format=memory_format)
             if split.is_dense:
@@ -119,58 +132,36 @@ def evaluation_images(split: AnySplit, chosen: Iterable[Tensor], *, workers: int
 
 
 def _from_encoded(
-    split: EncodedSplit,
-    places: Sequence[slice],
-    seed: int,
-    epoch: int,
-    augment: Augment | None,
-    device: torch.device,
-    shuffle: bool,
-    workers: int,
+    pixels: Pixels, chosen: Sequence[Tensor], device: torch.device, workers: int
 ) -> Generator[tuple[Tensor, Tensor]]:
     """Yield pixels and labels on ``device``."""
-    draws = draw(len(split), seed=seed, epoch=epoch, rows=1, columns=1)
-    order = draws.order if shuffle else torch.arange(len(split))
-    chosen = [order[here] for here in places]
-    mirrored = draws.mirrored if augment and augment.flip else None
-    pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
     with closing(decode_batches(pixels, chosen, workers=workers, pinned=device.type == "cuda")) as decoded:
         for indices, images in zip(chosen, decoded, strict=True):
-            labels = split.labels[indices]
+            labels = pixels.split.labels[indices]
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def _from_arrays(
     split: Split,
-    places: Sequence[slice],
-    seed: int,
-    epoch: int,
-    augment: Augment | None,
+    chosen: Sequence[Tensor],
+    draws: Draws,
+    crop: Crop,
+    mirrored: Tensor | None,
     device: torch.device,
-    shuffle: bool,
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """Yield augmented pixels and labels on ``device``."""
-    crop = crop_of(augment, split.images.shape[2:])
-    draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
-    order = draws.order.to(split.images.device) if shuffle else None
-    for here in places:
-        if order is None:
-            images, labels = split.images[here], split.labels[here]
-        else:
-            images = split.images.index_select(0, order[here])
-            labels = split.labels.index_select(0, order[here])
-        images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
-        if crop.moves or (augment and augment.flip):
-            chosen = draws.order[here] if shuffle else here
-            top, left = (part[chosen].to(device, non_blocking=True) for part in (draws.top, draws.left))
-            mirrored = (
-                draws.mirrored[chosen].to(device, non_blocking=True) if augment and augment.flip else None
-            )
-            images = crop_and_mirror(images, top, left, mirrored, crop.padding, crop.size)
+    """Yield cropped and mirrored pixels and labels on ``device``."""
+    for indices in chosen:
+        there = indices.to(split.images.device)
+        images, labels = (
+            part.index_select(0, there).to(device, non_blocking=True) for part in (split.images, split.labels)
+        )
+        if crop.moves or mirrored is not None:
+            top, left = (part[indices].to(device, non_blocking=True) for part in (draws.top, draws.left))
+            turned = mirrored[indices].to(device, non_blocking=True) if mirrored is not None else None
+            images = crop_and_mirror(images, top, left, turned, crop.padding, crop.size)
             if split.is_dense:
-                labels = crop_and_mirror(labels[:, None], top, left, mirrored, crop.padding, crop.size, VOID)[
-                    :, 0
-                ]
+                maps = crop_and_mirror(labels[:, None], top, left, turned, crop.padding, crop.size, VOID)
+                labels = maps[:, 0]
         yield images, labels
 
 
