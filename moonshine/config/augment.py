@@ -40,6 +40,7 @@ class Augment(Section):
     ``crop`` is [height, width]; by default an image is cropped back to its own size, that is, shifted by up to
     ``crop_padding`` pixels. Label maps move with their images. Images that are decoded during training are cropped by
     ``resized_crop`` instead. ``cutout`` is the side of a square that is replaced by the mean in every image.
+    ``mixup`` and ``cutmix`` mix the images of a batch, and their labels, with shares drawn from Beta(alpha, alpha).
     """
 
     crop_padding: Annotated[int, Field(ge=0, le=1024)]
@@ -48,15 +49,23 @@ class Augment(Section):
     resized_crop: ResizedCrop | None = None
     cutout: Annotated[int, Field(ge=1, le=16384)] | None = None
     erasing: Erasing | None = None
+    mixup: Positive | None = None
+    cutmix: Positive | None = None
+
+    @property
+    def mixes(self) -> dict[str, float]:
+        """How images of a batch are mixed, with the parameter alpha of the distribution of shares."""
+        found = {"mixup": self.mixup, "cutmix": self.cutmix}
+        return {kind: alpha for kind, alpha in found.items() if alpha}
 
     def check_label_maps(self) -> None:
         """MoonshineError naming the first key that cannot change label maps along with their images."""
-        for key in _ONE_LABEL_PER_IMAGE:
-            if value := getattr(self, key):
+        for key, value in self.model_dump(include=_ONE_LABEL_PER_IMAGE).items():
+            if value:
                 raise MoonshineError(
                     f"augment.{key}: found {value}; allowed: data with one label per image; label maps take "
                     "crop_padding, crop and flip"
                 )
 
 
-_ONE_LABEL_PER_IMAGE = ("cutout", "erasing")
+_ONE_LABEL_PER_IMAGE = {"cutout", "erasing", "mixup", "cutmix"}

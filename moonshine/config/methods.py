@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from moonshine.config.augment import Augment
 from moonshine.errors import MoonshineError
 from moonshine.fields import NonNegative, Positive, Section, Text, Whole
 
@@ -21,6 +22,11 @@ class TermSettings(Section):
     @property
     def names_layers(self) -> bool:
         """Whether settings are paths of layers, which are looked up in the networks before anything trains."""
+        return False
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether it needs the one class of each image or pixel, which mixed images do not have."""
         return False
 
     @property
@@ -53,6 +59,10 @@ class DKD(TermSettings):
     beta: NonNegative
     warmup: Annotated[int, Field(ge=0, le=10**7)]
 
+    @property
+    def needs_classes(self) -> bool:
+        return True
+
 
 class DIST(TermSettings):
     """Settings of ``moonshine.distillation.losses.dist``: ``beta`` weighs samples, ``gamma`` classes."""
@@ -75,6 +85,10 @@ class GradientAT(TermSettings):
     """Settings of ``moonshine.distillation.losses.gradient_at``."""
 
     beta: NonNegative
+
+    @property
+    def needs_classes(self) -> bool:
+        return True
 
     @property
     def differentiates_twice(self) -> bool:
@@ -142,6 +156,15 @@ class Method(Section):
                 "less than training.epochs"
             )
         return [*found, (left, type(self).model_validate(rest) if rest else None)]
+
+    def check_mixes(self, augment: Augment) -> None:
+        """MoonshineError for mixup or cutmix beside a term that needs the class of each image."""
+        for key, alpha in augment.mixes.items():
+            for name in (name for name, settings in self.terms.items() if settings.needs_classes):
+                raise MoonshineError(
+                    f"{name}: needs one class per image, beside augment.{key}: found {alpha}; allowed: no mixup or "
+                    "cutmix"
+                )
 
     @model_validator(mode="after")
     def _has_a_term(self) -> Method:

@@ -61,6 +61,7 @@ class Study(Section):
         for name, method in self.methods.items():
             try:
                 method.phases(self.training.epochs)
+                method.check_mixes(self.augment)
             except MoonshineError as error:
                 raise ValueError(f"methods.{name}.{error}") from None
         if len(set(self.seeds)) != len(self.seeds):

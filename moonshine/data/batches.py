@@ -68,6 +68,7 @@ def batches(
     channels_last: bool = False,
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
+    with_previous: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image of a split once: (images (N, C, H, W) of ``dtype``, labels) on ``device``.
 
@@ -78,6 +79,7 @@ def batches(
     Pixels become ``(x / 255 - mean) / std``, computed in fp32. Images are moved to ``device`` as uint8, batch by batch,
     unless the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
     ``workers`` processes decode images that are not decoded ahead, see `moonshine.data.decoding.decode_batches`.
+    ``with_previous``: each begins with the image before its own, that before the first of a whole batch being its last.
     MoonshineError for a crop that is larger than the padded images, for augmentation that label maps cannot have, and
     as for `decode_batches`.
     """
@@ -87,7 +89,7 @@ def batches(
     crop = crop_of(augment, split.image_shape[1:])
     draws = draw(len(split), seed=seed, epoch=epoch, rows=crop.rows, columns=crop.columns)
     order = draws.order if shuffle else torch.arange(len(split))
-    chosen = [order[here] for here in _slices(len(split), batch_size, shard)]
+    chosen = [order[here] for here in _places(len(split), batch_size, shard, with_previous)]
     mirrored = draws.mirrored if augment and augment.flip else None
     if isinstance(split, EncodedSplit):
         pixels = Pixels(split, augment.resized_crop if augment else None, seed, epoch, mirrored)
@@ -165,12 +167,13 @@ def _from_arrays(
         yield images, labels
 
 
-def _slices(count: int, batch_size: int, shard: tuple[int, int]) -> Iterator[slice]:
-    """Yield the slice of this shard in every batch of ``count`` images."""
+def _places(count: int, batch_size: int, shard: tuple[int, int], with_previous: bool) -> Iterator[Tensor]:
+    """Yield the places, in the order of ``count`` images, of this shard's part of every batch."""
     index, shards = shard
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        yield slice(start + size * index // shards, start + size * (index + 1) // shards)
+        first, end = size * index // shards, size * (index + 1) // shards
+        yield start + torch.arange(first - with_previous, end) % size
 
 
 def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:

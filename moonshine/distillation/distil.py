@@ -54,6 +54,7 @@ def distil(
         training=(training, Training),
         augment=(augment, Augment),
     )
+    method.check_mixes(augment)
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     execution = execution or Execution(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     found = taps if taps is not None else getattr(teacher, "taps", None)

@@ -76,7 +76,7 @@ class Distillation(Objective):
             assert found.logits is not None
             self._check(student=found.logits, teacher=wanted.logits)
             share = math.prod(term.label_share for term in phase.terms.values())
-            values["ce"] = share * self.label_loss(found.logits, batch.labels)
+            values["ce"] = share * self.label_loss(found.logits, batch.labels, batch.mixed)
         values |= {name: term(found, wanted, batch) for name, term in phase.terms.items()}
         return found.logits, values
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED
+from moonshine.data.mixing import Mixed
 from moonshine.errors import MoonshineError
 
 
@@ -32,7 +33,10 @@ def cross_entropy(
 
 
 class LabelLoss(nn.Module):
-    """Cross-entropy on the labels in training: `cross_entropy` with a study's class weights (K,) and smoothing."""
+    """Cross-entropy on the labels in training: `cross_entropy` with a study's class weights (K,) and smoothing.
+
+    Of mixed images it is ``(1 - share) CE(own labels) + share CE(the others')``.
+    """
 
     weights: Tensor | None
 
@@ -41,8 +45,12 @@ class LabelLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.smoothing = smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels, self.weights, self.smoothing)
+    def forward(self, logits: Tensor, labels: Tensor, mixed: Mixed | None = None) -> Tensor:
+        own = cross_entropy(logits, labels, self.weights, self.smoothing)
+        if mixed is None:
+            return own
+        other = cross_entropy(logits, mixed.labels, self.weights, self.smoothing)
+        return (1 - mixed.share) * own + mixed.share * other
 
 
 def label_loss(training: Training, shares: Sequence[float]) -> LabelLoss:

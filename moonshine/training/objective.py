@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from moonshine.data.mixing import Mixed
 from moonshine.training.labels import LabelLoss
 
 Terms = dict[str, Tensor]
@@ -14,12 +15,16 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (N, C, H, W) and labels, (N,) or (N, H, W), of a step within an epoch; both count from 0."""
+    """Images (N, C, H, W) and labels, (N,) or (N, H, W), of a step within an epoch; both count from 0.
+
+    ``mixed`` has the labels of the images that were mixed into these.
+    """
 
     images: Tensor
     labels: Tensor
     epoch: int
     step: int
+    mixed: Mixed | None = None
 
 
 class Objective(nn.Module):
@@ -46,7 +51,7 @@ class Objective(nn.Module):
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
         """Return the batch's logits (None in a phase that does not compute them) and the terms active in its epoch."""
         logits = network(batch.images)
-        return logits, {"ce": self.label_loss(logits, batch.labels)}
+        return logits, {"ce": self.label_loss(logits, batch.labels, batch.mixed)}
 
 
 class Together(nn.Module):

@@ -16,6 +16,7 @@ from moonshine.blocks.decay import decay_factors
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED, batches
+from moonshine.data.mixing import draw_mixes
 from moonshine.data.store import AnySplit, Dataset
 from moonshine.errors import MoonshineError
 from moonshine.training.averaging import Average
@@ -197,7 +198,8 @@ class _Run:
 def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
     """Train for one epoch over ``split``; return means over its examples of the loss, its terms and the error.
 
-    The error is computed in the same forward passes; in semantic segmentation it is the pixel error.
+    The error is computed in the same forward passes; in semantic segmentation it is the pixel error. A mixed image
+    counts for each of its labels by its share.
     """
     run.together.train()
     count, batch_size = len(split), run.training.batch_size
@@ -218,11 +220,17 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
         channels_last=run.execution.channels_last,
         shard=run.processes.shard,
         workers=run.execution.workers,
+        with_previous=bool(run.augment.mixes),
     )
+    height, width = input_shape(run.dataset, run.augment)[1:]
+    mixes = draw_mixes(run.augment, steps, (height, width), run.seed, epoch)
     for step, (images, labels) in enumerate(loader):
+        mixed = None
+        if mixes:
+            images, labels, mixed = mixes[step].of(images, labels)
         rate = learning_rate(run.training, epoch, step, steps)
         with run.execution.autocast():
-            logits, terms = run.together(Batch(images, labels, epoch, step))
+            logits, terms = run.together(Batch(images, labels, epoch, step, mixed))
         total = torch.stack(list(terms.values())).sum()
         share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
         (total * share if share != 1 else total).backward()
@@ -235,8 +243,11 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
             sums[name] = sums.get(name, 0) + value.detach() * len(images)
         if logits is not None:
             known = labels != UNLABELLED
-            wrong = (logits.detach().argmax(1) != labels) & known
-            tally += torch.stack([wrong.sum(), known.sum()])
+            predicted = logits.detach().argmax(1)
+            wrong = ((predicted != labels) & known).sum()
+            if mixed:
+                wrong = (1 - mixed.share) * wrong + mixed.share * (predicted != mixed.labels).sum()
+            tally += torch.stack([wrong, known.sum()])
         run.observer.batch(step + 1, steps)
     means = {name: (run.processes.all_reduce(value) / count).item() for name, value in sums.items()}
     errors, labelled = run.processes.all_reduce(tally).tolist()

@@ -20,6 +20,8 @@ DIGITS = yaml.safe_load((Path(__file__).parents[3] / "studies" / "digits.yaml").
 MISSING = object()
 MAPS = {"name": "generated", "kind": "maps", "classes": 3, "size": 16, "train": 8, "test": 4, "seed": 0,
         "validation": 0.0, "split_seed": 0}  # fmt: skip
+DKD = {"temperature": 4.0, "alpha": 1.0, "beta": 8.0, "warmup": 0}
+ERASING = {"probability": 0.5, "scale": [0.1, 0.3], "ratio": [0.5, 2.0]}
 RESIZED_CROP = {"scale": [0.08, 1.0], "ratio": [0.75, 1.3333]}
 
 
@@ -80,6 +82,8 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ),
         ("training/label_smoothing", 1.0, ["training.label_smoothing", "1.0", "less than 1"]),
         ("training/label_smoothing", -0.1, ["training.label_smoothing", "-0.1", "0"]),
+        ("augment/mixup", 0.0, ["augment.mixup", "0.0", "greater than 0"]),
+        ("augment/cutmix", -1.0, ["augment.cutmix", "-1.0", "greater than 0"]),
         ("augment/cutout", 0, ["augment.cutout", "0", "1"]),
         ("augment/cutout", 17, ["augment.cutout", "17", "16"]),
         ("augment/erasing", {"probability": 0.5}, ["augment.erasing.scale", "missing"]),
@@ -255,6 +259,29 @@ def test_what_cannot_be_differentiated_twice(path: str, value: Any, said: list[o
     parse_study(content)
     content["methods"]["at"]["gradient_at"] = {"beta": 1.0}
     with pytest.raises(MoonshineError, match=naming(*said)):
+        parse_study(content)
+
+
+@pytest.mark.parametrize("term", [{"gradient_at": {"beta": 1.0}}, {"dkd": DKD}])
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_mixed_images_beside_a_term_that_needs_their_class(term: dict[str, Any], key: str) -> None:
+    content = changed(f"augment/{key}", 0.5)
+    parse_study(content)
+    content["methods"]["at"] |= term
+    with pytest.raises(
+        MoonshineError, match=naming(f"methods.at.{next(iter(term))}", f"augment.{key}", "0.5")
+    ):
+        parse_study(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cutout", 4), ("erasing", ERASING), ("mixup", 0.2), ("cutmix", 1.0)]
+)
+def test_augmentation_that_label_maps_cannot_have(key: str, value: Any) -> None:
+    content = changed("data", MAPS)
+    parse_study(content)
+    content["augment"][key] = value
+    with pytest.raises(MoonshineError, match=naming(f"augment.{key}", "one label per image", "flip")):
         parse_study(content)
 
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from moonshine.config.training import Training
-from moonshine.training.labels import class_weights, cross_entropy, label_loss
+from moonshine.data.mixing import Mixed
+from moonshine.training.labels import LabelLoss, class_weights, cross_entropy, label_loss
 
 
 def training(offset: float | None) -> Training:
@@ -69,3 +70,14 @@ def test_class_weights_are_those_of_enet() -> None:
     assert found is not None
     assert found.tolist() == pytest.approx([1 / math.log(1.02 + p) for p in (0.5, 0.01, 0.49)], rel=1e-5)
     assert class_weights(training(None), (0.5, 0.5)) is None
+
+
+def test_mixed_labels_count_by_their_shares() -> None:
+    logits, labels, others = (
+        torch.randn(6, 3),
+        torch.tensor([0, 1, 2, 0, 1, 2]),
+        torch.tensor([1, 1, 0, 2, 0, 2]),
+    )
+    found = LabelLoss(smoothing=0.1)(logits, labels, Mixed(others, 0.3))
+    targets = 0.7 * F.one_hot(labels, 3) + 0.3 * F.one_hot(others, 3)
+    torch.testing.assert_close(found, F.cross_entropy(logits, targets, label_smoothing=0.1))

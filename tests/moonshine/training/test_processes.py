@@ -21,11 +21,13 @@ from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.data.batches import batches
 from moonshine.data.description import Description
+from moonshine.data.mixing import draw_mixes
 from moonshine.data.store import Dataset, load_dataset
 from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
+from moonshine.training.averaging import Average
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
@@ -41,12 +43,14 @@ RECIPE: dict[str, Any] = {
     "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
     "schedule": {"kind": "one-cycle", "warmup": 0.3, "start": 0.1, "end": 0.01},
     "precision": "fp32",
+    "ema": 0.9,
 }
 DIST = {"temperature": 1.0, "beta": 0.5, "gamma": 0.5}
 AT = {"at": {"form": "paper", "beta": 1.0}, "gradient_at": {"beta": 0.1}, "dist": DIST}
 HINTS = {"hints": {"hint": "stage2", "guided": "stage2", "epochs": 1, "weight": 0.1}}
 """In the first epoch parameters behind stage2 have no gradient, and later the regressor has none."""
-AUGMENT = Augment(crop_padding=1, flip=True)
+PLAIN = Augment(crop_padding=1, flip=True)
+MIXED = Augment(crop_padding=1, flip=True, mixup=0.4, cutmix=1.0)
 EXECUTION = Execution(torch.device("cpu"), channels_last=False)
 
 
@@ -62,6 +66,10 @@ def networks() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     teacher = build("wrn-10-1", "S", num_classes=2, in_channels=1)
     return build("wrn-10-1", "G(4)", num_classes=2, in_channels=1), teacher
+
+
+def augment(method: dict[str, Any]) -> Augment:
+    return PLAIN if "gradient_at" in method else MIXED
 
 
 Ended = list[tuple[dict[str, Any], list[HistoryRow], int]]
@@ -87,8 +95,8 @@ def worker(rank: int, count: int, port: int, folder: str, method: dict[str, Any]
         objective(student, teacher, method) as loss,
     ):
         history = train(
-            student, loss, load_dataset(Path(folder) / "data"), Training.model_validate(RECIPE), AUGMENT, EXECUTION,
-            seed=0, checkpoints=Checkpoints(Path(folder) / "work", "same"), processes=processes,
+            student, loss, load_dataset(Path(folder) / "data"), Training.model_validate(RECIPE), augment(method),
+            EXECUTION, seed=0, checkpoints=Checkpoints(Path(folder) / "work", "same"), processes=processes,
             **({"observer": Dies()} if dies and rank == 0 else {}),
         )  # fmt: skip
     torch.save((student.state_dict(), history.rows, history.resumed), Path(folder) / f"{rank}.pt")
@@ -147,26 +155,31 @@ def in_turn(dataset: Dataset, count: int, method: dict[str, Any]) -> tuple[nn.Mo
     """One process: the shards of each batch forwarded separately, their gradients averaged; losses by epoch."""
     training = Training.model_validate(RECIPE)
     student, teacher = networks()
-    shared: dict[str, Any] = {"batch_size": 10, "seed": 0, "augment": AUGMENT, "device": "cpu"}
-    shared |= {"mean": dataset.mean, "std": dataset.std}
+    shared: dict[str, Any] = {"batch_size": 10, "seed": 0, "augment": augment(method), "device": "cpu"}
+    shared |= {"mean": dataset.mean, "std": dataset.std, "with_previous": bool(augment(method).mixes)}
     losses = []
     with objective(student, teacher, method) as loss:
         optimizer = make_optimizer(Together(student, loss).parameters(), training.optimizer)
+        average = Average(student, RECIPE["ema"])
         for epoch in range(3):
             student.train()
             sums = 0.0
             shards = [
                 batches(dataset.train, epoch=epoch, shard=(rank, count), **shared) for rank in range(count)
             ]
-            for step, parts in enumerate(zip(*shards, strict=True)):
-                size = sum(len(labels) for _, labels in parts)
-                for images, labels in parts:
-                    _, terms = loss(student, Batch(images, labels, epoch, step))
+            mixes = draw_mixes(augment(method), 3, (8, 8), 0, epoch)
+            for step, loaded in enumerate(zip(*shards, strict=True)):
+                parts = [mixes[step].of(*part) if mixes else (*part, None) for part in loaded]
+                size = sum(len(labels) for _, labels, _ in parts)
+                for images, labels, mixed in parts:
+                    _, terms = loss(student, Batch(images, labels, epoch, step, mixed))
                     total = sum(terms.values()) * len(labels) / size
                     total.backward()
                     sums += total.item() * size
                 optimizer.step(learning_rate(training, epoch, step, 3))
+                average.update(epoch * 3 + step)
             losses.append(sums / 24)
+    average.apply()
     return student, losses
 
 
@@ -219,7 +232,7 @@ def alone(folder: Path) -> History:
     student, teacher = networks()
     with objective(student, teacher, HINTS) as loss:
         return train(
-            copy.deepcopy(student), loss, load_dataset(folder / "data"), Training.model_validate(RECIPE), AUGMENT,
+            copy.deepcopy(student), loss, load_dataset(folder / "data"), Training.model_validate(RECIPE), MIXED,
             EXECUTION, seed=0, checkpoints=Checkpoints(folder / "work", "same"),
         )  # fmt: skip
 
@@ -233,7 +246,7 @@ def test_the_last_batch_must_have_an_image_for_every_process(folder: Path) -> No
             Objective(),
             load_dataset(folder / "data"),
             recipe,
-            AUGMENT,
+            MIXED,
             EXECUTION,
             seed=0,
             processes=Processes(0, 2),

@@ -103,7 +103,7 @@ ADAMW = {"kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99], "eps": 1e-8, "weight
         (1, 2, {}),
         (2, None, {}),
         (1, 2, {"optimizer": ADAMW, "clip_norm": 0.5, "label_smoothing": 0.1}),
-        (1, 2, {"ema": 0.9}),
+        (1, 2, {"ema": 0.9, "augment": {"mixup": 0.4, "cutmix": 1.0, "cutout": 3}}),
     ],
 )
 def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
@@ -116,6 +116,8 @@ def test_a_killed_run_ends_bit_identical_to_one_that_was_not(
     batch: int | None,
     recipe: dict[str, Any],
 ) -> None:
+    recipe = dict(recipe)
+    augment = augment.model_copy(update=recipe.pop("augment", {}))
     training = Training.model_validate({**training.model_dump(exclude_none=True), **recipe})
     labels = label_loss(training, ())
     whole = network()
@@ -184,6 +186,41 @@ def test_batches_do_not_depend_on_what_is_trained(
     first, second = seen_by(network(), 1), seen_by(wide, 9)
     assert len(first) == len(second) == 9
     assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
+
+
+def test_mixed_images_count_for_both_labels(
+    stripes: Dataset, training: Training, augment: Augment, execution: Execution
+) -> None:
+    """Of a network that always answers 0, an epoch's error is the share of label 1, as that of its loss."""
+
+    class Zero(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor([50.0, -50.0]))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.bias.expand(len(images), 2)
+
+    seen: list[Batch] = []
+
+    class Looks(Objective):
+        def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor | None, Terms]:
+            seen.append(batch)
+            return super().forward(network, batch)
+
+    once = training.model_copy(update={"epochs": 1, "batch_size": 16})
+    augment = augment.model_copy(update={"mixup": 1.0})
+    (row,) = train(Zero(), Looks(), stripes, once, augment, execution, seed=0).rows
+    expected = 0.0
+    for batch in seen:
+        assert batch.mixed is not None
+        assert len(batch.mixed.labels) == len(batch.labels) == len(batch.images)
+        own, other = batch.labels.sum().item(), batch.mixed.labels.sum().item()
+        expected += (1 - batch.mixed.share) * own + batch.mixed.share * other
+    assert row["train_error_pct"] == pytest.approx(100 * expected / 40, rel=1e-5)
+    assert row["ce"] == pytest.approx(
+        100 * expected / 40, rel=0.05
+    )  # 100 for a wrong answer, and the bias moves a bit
 
 
 @pytest.mark.parametrize("columns", [("ce", "at", "at"), ("ce", "loss")])

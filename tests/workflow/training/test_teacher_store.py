@@ -87,6 +87,7 @@ def test_an_address_differs_with_all_that_outputs_depend_on(
         what(teacher="2"),
         what(data="2"),
         what(augment={"flip": True}),
+        what(augment={"mixup": 0.4}),
         what(training={"batch_size": 8}),
         what(methods={"kd": tiny.STUDY["methods"]["kd"]}),
         *(what(methods={**tiny.STUDY["methods"], "at": {"at": {**AT, **change}}}) for change in MAPS),

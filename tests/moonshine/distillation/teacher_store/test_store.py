@@ -63,13 +63,16 @@ class KilledIn(Observer):
 def trained(stripes: Dataset, training: Training, augment: Augment, execution: Execution) -> Any:
     """Trains a student; gives its weights, as one tensor."""
 
-    def run(used: Store | None, method: str = "at", block: str = "G(4)", **more: Any) -> Tensor:
+    def run(
+        used: Store | None, method: str = "at", block: str = "G(4)", mixup: float | None = None, **more: Any
+    ) -> Tensor:
         torch.manual_seed(0)
         teacher, student = build("wrn-10-1", "S", 2, 1), build("wrn-10-1", block, 2, 1)
         pair = Pair(student, teacher, TAPS, (1, 8, 8))
         loss = Method.model_validate((METHODS | GRADIENT)[method])
         with distillation(pair, loss, EPOCHS, execution, store=used) as objective:
-            train(student, objective, stripes, training, augment, execution, seed=0, **more)
+            mixed = augment.model_copy(update={"mixup": mixup})
+            train(student, objective, stripes, training, mixed, execution, seed=0, **more)
         return torch.cat([weights.detach().flatten() for weights in student.parameters()])
 
     return run
@@ -85,6 +88,15 @@ def test_weights_have_the_same_bits_with_and_without_a_store(trained: Any, tmp_p
         assert torch.equal(trained(full, method), plain[method])
         assert (full.counts["read"], full.counts["computed"]) == (EPOCHS * STEPS, 0)
         assert full.counts["bytes"] > 0
+
+
+def test_mixed_images_are_the_same_for_every_student(trained: Any, tmp_path: Path) -> None:
+    plain = trained(None, mixup=0.4)
+    trained(open_store(tmp_path), block="B(2)", mixup=0.4)
+    full = open_store(tmp_path)
+    assert torch.equal(trained(full, mixup=0.4), plain)
+    assert full.counts["read"] == EPOCHS * STEPS
+    assert not torch.equal(plain, trained(None))
 
 
 @pytest.mark.parametrize("of_three", [0, 1, 2])
