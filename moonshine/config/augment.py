@@ -39,7 +39,8 @@ class Augment(Section):
 
     ``crop`` is [height, width]; by default an image is cropped back to its own size, that is, shifted by up to
     ``crop_padding`` pixels. Label maps move with their images. Images that are decoded during training are cropped by
-    ``resized_crop`` instead. ``cutout`` is the side of a square that is replaced by the mean in every image.
+    ``resized_crop`` instead. ``trivial_augment`` then changes shape or colours of every image by one random operation.
+    ``cutout`` is the side of a square that is replaced by the mean in every image.
     ``mixup`` and ``cutmix`` mix the images of a batch, and their labels, with shares drawn from Beta(alpha, alpha).
     """
 
@@ -47,6 +48,7 @@ class Augment(Section):
     flip: bool
     crop: Sides | None = None
     resized_crop: ResizedCrop | None = None
+    trivial_augment: bool = False
     cutout: Annotated[int, Field(ge=1, le=16384)] | None = None
     erasing: Erasing | None = None
     mixup: Positive | None = None
@@ -68,4 +70,4 @@ class Augment(Section):
                 )
 
 
-_ONE_LABEL_PER_IMAGE = {"cutout", "erasing", "mixup", "cutmix"}
+_ONE_LABEL_PER_IMAGE = {"trivial_augment", "cutout", "erasing", "mixup", "cutmix"}

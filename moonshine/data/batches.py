@@ -16,6 +16,7 @@ from moonshine.data.encoded import EncodedSplit
 from moonshine.data.erasing import erase, erased_boxes
 from moonshine.data.seeding import seeded
 from moonshine.data.store import VOID, AnySplit, Split
+from moonshine.data.trivial_augment import augmented, draw_operations
 
 UNLABELLED = -100
 """Label of a void pixel in a batch; torch's losses ignore it by default."""
@@ -74,8 +75,8 @@ def batches(
 
     Labels are int64, (N,) or (N, H, W) with `UNLABELLED` where a pixel is void. With ``augment`` each image is padded
     by zeros (black before normalisation), cropped at a random place, and mirrored with probability 1/2, together with
-    its label map; then rectangles of it may be erased. None leaves images unchanged; ``shuffle=False`` keeps their
-    order. The last batch may be smaller.
+    its label map; then its shape or colours may change, and rectangles be erased. None leaves images unchanged;
+    ``shuffle=False`` keeps their order. The last batch may be smaller.
     Pixels become ``(x / 255 - mean) / std``, computed in fp32. Images are moved to ``device`` as uint8, batch by batch,
     unless the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
     ``workers`` processes decode images that are not decoded ahead, see `moonshine.data.decoding.decode_batches`.
@@ -96,11 +97,14 @@ def batches(
         moved = _from_encoded(pixels, chosen, device, workers)
     else:
         moved = _from_arrays(split, chosen, draws, crop, mirrored, device)
+    operations = draw_operations(len(split), seed, epoch) if augment and augment.trivial_augment else None
     erased = erased_boxes(augment, len(split), crop.size, seed, epoch) if augment else []
     affine = _affine(mean, std, device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     with closing(moved):
         for indices, (images, labels) in zip(chosen, moved, strict=True):
+            if operations:
+                images = augmented(images, *(part[indices] for part in operations))
             normalised = _normalised(images, *affine)
             for boxes in erased:
                 normalised = erase(normalised, boxes[indices])

@@ -82,6 +82,7 @@ def test_params_yaml_is_a_shipped_study() -> None:
         ),
         ("training/label_smoothing", 1.0, ["training.label_smoothing", "1.0", "less than 1"]),
         ("training/label_smoothing", -0.1, ["training.label_smoothing", "-0.1", "0"]),
+        ("augment/trivial_augment", 1, ["augment.trivial_augment", "1"]),
         ("augment/mixup", 0.0, ["augment.mixup", "0.0", "greater than 0"]),
         ("augment/cutmix", -1.0, ["augment.cutmix", "-1.0", "greater than 0"]),
         ("augment/cutout", 0, ["augment.cutout", "0", "1"]),
@@ -275,7 +276,8 @@ def test_mixed_images_beside_a_term_that_needs_their_class(term: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("cutout", 4), ("erasing", ERASING), ("mixup", 0.2), ("cutmix", 1.0)]
+    ("key", "value"),
+    [("trivial_augment", True), ("cutout", 4), ("erasing", ERASING), ("mixup", 0.2), ("cutmix", 1.0)],
 )
 def test_augmentation_that_label_maps_cannot_have(key: str, value: Any) -> None:
     content = changed("data", MAPS)

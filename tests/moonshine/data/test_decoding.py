@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torchvision.transforms import v2
 
-from moonshine.config.augment import Augment, ResizedCrop
+from moonshine.config.augment import Augment, Erasing, ResizedCrop
 from moonshine.data.batches import batches, evaluation_images
 from moonshine.data.decoding import decode_image
 from moonshine.data.encoded import EncodedSplit
+from moonshine.data.store import Split
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 from tests.moonshine.data.photographs import album, encoded, filed, packed, photograph
@@ -71,6 +72,22 @@ def test_workers_change_no_pixel(augment: Augment | None, workers: int) -> None:
         assert torch.equal(images, again)
         assert torch.equal(labels, labels_again)
     assert children() == []
+
+
+def test_decoded_images_are_augmented_as_those_of_arrays_are() -> None:
+    more = {
+        "trivial_augment": True,
+        "cutout": 4,
+        "erasing": Erasing(probability=0.5, scale=[0.1, 0.3], ratio=[0.5, 2]),
+    }
+    split = packed(album(9))
+    images, labels = whole(split, augment=AUGMENT.model_copy(update=more), with_previous=True)
+    cropped, own = whole(split, shuffle=False, mean=(0,) * 3, std=(1 / 255,) * 3)
+    arrays: Any = Split(cropped.round().to(torch.uint8), own)
+    plain = Augment(crop_padding=0, flip=False).model_copy(update=more)
+    again, labels_again = whole(arrays, augment=plain, with_previous=True)
+    assert torch.equal(images, again)
+    assert torch.equal(labels, labels_again)
 
 
 def test_files_give_what_packed_pictures_give(tmp_path: Path) -> None:
