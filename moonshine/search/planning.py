@@ -45,7 +45,8 @@ class Plan:
     ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
     latency of its places with it and with S; the blocks in ``slower`` take longer than S by more than the spread of
     both measurements. ``unreliable`` maps blocks to the relative difference of repeated measurements, if it is large,
-    as on a busy machine. ``generated`` are the blocks whose weights are dense in a graph.
+    as on a busy machine. ``generated`` are the blocks whose weights are dense in a graph. ``given`` are students that a
+    study gives itself.
     """
 
     teacher: Option
@@ -56,6 +57,7 @@ class Plan:
     slower: tuple[str, ...]
     unreliable: Mapping[str, float]
     generated: tuple[str, ...] = ()
+    given: tuple[Option, ...] = ()
 
 
 def plan_students(

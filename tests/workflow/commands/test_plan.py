@@ -14,7 +14,7 @@ from moonshine.costs.cost import cost
 from moonshine.formats.sizes import exported_bytes
 from moonshine.search.place_latency import Latencies
 from moonshine.search.space import Space
-from moonshine.structures.build import from_structure
+from moonshine.structures.build import build, from_structure, to_structure
 from moonshine_workflow import cli
 from moonshine_workflow.commands import plan_measurements
 from moonshine_workflow.graph import nodes, stage
@@ -117,6 +117,32 @@ def test_a_study_is_planned_on_its_prepared_data(tmp_path: Path, capsys: pytest.
     assert stage.main(fetch.run, nodes.fetch, ["--study", "tiny"]) == 0
     assert plan("--budget", "1MB", "--block", "G(4)") == 0
     assert "wrn-10-1 at 1x8x8, 2 classes" in capsys.readouterr().out
+
+
+def test_students_that_the_study_gives_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    students = {
+        "mine": {"blocks": {"stage3.*": "TT(2)", "*": "G(1)"}},
+        "earlier": {"structure": "earlier.json"},
+        "small": {"network": "wrn-10-0.5"},
+        "listed": {"block": "G(4)"},
+        "found": {"mixed": {"budget": "20k params"}},
+    }
+    tiny.write_study(tmp_path, tiny.study(students=students))
+    to_structure("wrn-10-1", {"stage1.0": "S", "stage2.0": "S", "stage3.0": "B(2)"}).write(
+        tmp_path / "earlier.json"
+    )
+    about = ["--input", "1x8x8", "--classes", "2", "--block", "G(4)", "--budget", "30k params"]
+    assert plan(*about) == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.endswith((" yes", " no"))}
+    assert [name for name in rows if name != "mixed"] == ["teacher", "G(4)", "mine", "earlier", "small"]
+    sizes = {"mine": {"stage3.0": "TT(2)", "*": "G(1)"}, "earlier": {"stage3.0": "B(2)", "*": "S"}}
+    networks = {name: build("wrn-10-1", blocks, 2, 1) for name, blocks in sizes.items()}
+    networks["small"] = build("wrn-10-0.5", "S", 2, 1)
+    expected = {name: cost(network, (1, 8, 8)).parameters for name, network in networks.items()}
+    assert {name: int(rows[name][1].replace(",", "")) for name in expected} == expected
+    assert [rows[name][-1] for name in expected] == ["yes", "no", "yes"]
+    assert names(text, "Costlier", "mine", "MACs", "Generated weights: mine")
 
 
 def test_planned_files_of_a_study_are_those_it_would_ship(

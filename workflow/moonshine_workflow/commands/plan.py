@@ -12,13 +12,15 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.options import parse_input
 
 if TYPE_CHECKING:
+    from moonshine.config import Study
     from moonshine.search.space import Space
     from moonshine_workflow.students.layouts import Images
 
 _DESCRIPTION = f"""
-Print which students fit a budget: the reachable range, every student that has one block everywhere, and the best
-mixtures with a block of their own at every place. Sizes are exact; where a budget limits a file, the untrained student
-is exported. Latencies are measured on this machine's CPU and cached, unless the machine is busy.
+Print which students fit a budget: the reachable range, every student that has one block everywhere, those that the
+study in params.yaml gives itself, and the best mixtures with a block of their own at every place. Sizes are exact;
+where a budget limits a file, the untrained student is exported. Latencies are measured on this machine's CPU and
+cached, unless the machine is busy.
 
 A budget is one of {BUDGET_FORMS}.
 Several --budget hold together.
@@ -53,11 +55,11 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.costs.budgets import parse_budgets
 
     budgets = parse_budgets(arguments.budget)
-    space, images = _space(arguments)
+    space, study, images = _space(arguments)
 
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
-    from moonshine_workflow.commands.plan_measurements import exporter, latencies
+    from moonshine_workflow.commands.plan_measurements import exporter, latencies, with_given_students
     from moonshine_workflow.commands.plan_text import plan_as_text, table
 
     try:
@@ -74,6 +76,8 @@ def _plan(arguments: argparse.Namespace) -> int:
                 flush=True,
             )
         raise
+    if study and images:
+        found = with_given_students(found, study, images, space.blocks, budgets, arguments.threads)
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found), "left_out": space.refused}, indent=2))
     else:
@@ -81,8 +85,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
-    """Return the networks to plan for, and the study's prepared images where the plan is for them."""
+def _space(arguments: argparse.Namespace) -> tuple[Space, Study | None, Images | None]:
+    """Return the networks to plan for and, if they are the study's, that study and its images."""
     from moonshine.blocks.presets import choices
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of
@@ -93,10 +97,10 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")
         shape = parse_input(arguments.input)
         found = places_of(arguments.model, {}, arguments.classes, shape, blocks, dense=None)
-        return Space(*found, shape, arguments.model), None
+        return Space(*found, shape, arguments.model), None, None
     from moonshine.config import load_study
     from moonshine_workflow.graph import nodes
-    from moonshine_workflow.students.layouts import images_of
+    from moonshine_workflow.students.layouts import Images, images_of
 
     study = load_study()
     if not (arguments.input and arguments.classes) and not nodes.fetch(study.study).is_done():
@@ -104,18 +108,20 @@ def _space(arguments: argparse.Namespace) -> tuple[Space, Images | None]:
             f"results/{study.study}/data: the study's data are not prepared yet; run `snakemake "
             f"results/{study.study}/data/dataset.json` or `dvc repro fetch` first, or give --input and --classes"
         )
-    images = None if arguments.input or arguments.classes else images_of(study)
-    shape = parse_input(arguments.input) if arguments.input else images_of(study).shape
-    classes = arguments.classes or images_of(study).classes
+    if arguments.input or arguments.classes:
+        shape = parse_input(arguments.input) if arguments.input else images_of(study).shape
+        images = Images(shape, arguments.classes or images_of(study).classes)
+    else:
+        images = images_of(study)
     teacher = study.teacher
     found = places_of(
         teacher.name,
         teacher.kwargs,
-        classes,
-        shape,
+        images.classes,
+        images.shape,
         blocks,
         teacher.include,
         teacher.exclude,
         dense=study.data.is_dense,
     )
-    return Space(*found, shape, study.trusted), images
+    return Space(*found, images.shape, study.trusted), study, images

@@ -1,18 +1,26 @@
-"""Measurements behind a plan, cached: latencies of blocks at their places, sizes of exported files."""
+"""Measurements behind a plan: latencies of blocks at their places and sizes of files, cached; a study's students."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+from moonshine.blocks.layers import folded_weights
+from moonshine.blocks.registry import parse_block
+from moonshine.config import Study
+from moonshine.costs.budgets import EXPORTED, Budget
 from moonshine.costs.cache import cached
 from moonshine.formats.sizes import exported_bytes
+from moonshine.networks.models import Trust
 from moonshine.search.place_latency import Latencies, measure_latencies
+from moonshine.search.planning import MEASURED, Option, Plan
 from moonshine.search.space import Space
-from moonshine_workflow.students.layouts import Images
-from moonshine_workflow.students.sizes import about_of
+from moonshine.structures.build import from_structure
+from moonshine.structures.structure import Structure
+from moonshine_workflow.students.layouts import Images, unsearched_structure
+from moonshine_workflow.students.sizes import about_of, measured_values
 
 DESCRIBED = {"mean", "std", "class_names", "resize_rule", "scored_classes"}
 """Fields of the data's description that exported files contain."""
@@ -42,32 +50,62 @@ def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
 
 
 def exporter(space: Space, images: Images | None = None) -> Callable[[Mapping[str, str], str], int]:
-    """Return a function that exports the untrained network with given blocks and returns the bytes of the file.
-
-    To the byte those of the trained network's file where ``images`` of the study are given, which the file describes.
-    """
-    dataset = images.dataset if images else None
-    described = dataset.model_dump(mode="json", include=DESCRIBED, exclude_unset=True) if dataset else {}
+    """Return a function of blocks by place and a format: the bytes of the untrained network's file, as `exported`."""
 
     def export(blocks: Mapping[str, str], format: str) -> int:
         structure = space.structure.with_blocks(blocks)
-        key = {
-            "what": "exported bytes",
-            "structure": structure.content(),
-            "input_shape": list(space.input_shape),
-            "format": format,
-            **described,
-        }
-
-        def measure() -> dict[str, int]:
-            kinds = sorted(set(blocks.values()))
-            print(
-                f"Exporting {', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''} as {format}",
-                file=sys.stderr,
-            )
-            about = about_of(images, structure) if images else None
-            return {"bytes": exported_bytes(format, space.build(blocks), space.input_shape, about)}
-
-        return int(cached(key, measure)["bytes"])
+        return exported(structure, format, space.input_shape, space.trust, images)
 
     return export
+
+
+def exported(
+    structure: Structure, format: str, shape: tuple[int, ...], trust: Trust, images: Images | None
+) -> int:
+    """Export the untrained network of a structure and return the bytes of the file, cached.
+
+    To the byte those of the trained network's file where ``images`` are a study's prepared data, which it describes.
+    """
+    dataset = images.dataset if images else None
+    described = dataset.model_dump(mode="json", include=DESCRIBED, exclude_unset=True) if dataset else {}
+    key = {
+        "what": "exported bytes",
+        "structure": structure.content(),
+        "input_shape": list(shape),
+        "format": format,
+        **described,
+    }
+
+    def measure() -> dict[str, int]:
+        kinds = sorted(set(structure.blocks.values()))
+        print(
+            f"Exporting {', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''} as {format}",
+            file=sys.stderr,
+        )
+        about = about_of(images, structure) if images and dataset else None
+        return {"bytes": exported_bytes(format, from_structure(structure, trust), shape, about)}
+
+    return int(cached(key, measure)["bytes"])
+
+
+def with_given_students(
+    plan: Plan, study: Study, images: Images, listed: Sequence[str], budgets: Sequence[Budget], threads: int
+) -> Plan:
+    """Return a plan with the students whose blocks or network the study gives, each measured as a whole.
+
+    Without those that have one of the blocks ``listed`` everywhere in the teacher's network, which it shows already.
+    """
+    files = [budget.measure for budget in budgets if budget.measure in EXPORTED]
+    given, generated = [], list(plan.generated)
+    for name, student in study.students.items():
+        is_listed = student.network is None and student.block and str(parse_block(student.block)) in listed
+        if student.mixed or student.rival or is_listed:
+            continue
+        structure = unsearched_structure(study, name, images)
+        network = from_structure(structure, study.trusted)
+        values = measured_values(network, images, structure, (*MEASURED, "latency"), threads)
+        values |= {each: exported(structure, each, images.shape, study.trusted, images) for each in files}
+        fits = all(budget.allows(values[budget.measure]) for budget in budgets)
+        given.append(Option(name, structure.blocks, values, fits))
+        generated += [name] if folded_weights(network) else []
+    return replace(plan, given=tuple(given), generated=tuple(generated))

@@ -58,7 +58,7 @@ def _reach(plan: Plan, budgets: Sequence[Budget]) -> str:
 
 def _table(plan: Plan, everything: bool) -> str:
     shown = [each for each in plan.uniform if each.fits or everything]
-    return table(plan.teacher, (*sorted(shown, key=_size), *plan.mixed))
+    return table(plan.teacher, (*sorted(shown, key=_size), *plan.given, *plan.mixed))
 
 
 def table(teacher: Option, options: Sequence[Option]) -> str:
@@ -81,6 +81,8 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
     lines = [f"{fitting} of {len(plan.uniform)} students with one block everywhere fit."]
     if fitting < len(plan.uniform) and not everything:
         lines[0] += " --all lists the others."
+    if plan.given:
+        lines.append(f"Students of the study: {', '.join(each.name for each in plan.given)}.")
     if plan.teacher.fits:
         lines.append("The teacher itself fits.")
     if plan.mixed:
@@ -103,7 +105,8 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
 
 
 def _dearer(plan: Plan) -> str:
-    found = {option.name: cost_increase(option.values, plan.teacher.values) for option in plan.uniform}
+    options = (*plan.uniform, *plan.given)
+    found = {option.name: cost_increase(option.values, plan.teacher.values) for option in options}
     said = [f"{name} ({what})" for name, what in found.items() if what]
     return f"Costlier than what they replace: {', '.join(said)}." if said else ""
 
