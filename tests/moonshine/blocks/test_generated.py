@@ -106,6 +106,18 @@ def test_few_factors_do_not_start_far_from_the_variance_of_many(block: str, seed
         )
 
 
+@pytest.mark.parametrize("block", ["TT(1)", "STT(0.01)", "HASH(0.003)", "HASH(0.02)"])
+def test_nor_where_a_relu_without_batch_norm_follows_them(block: str) -> None:
+    """As in ERFNet, where half of the first draws of HASH(0.003) are a thousand times too small, or too large."""
+    found = []
+    for seed in range(12):
+        made = lone(block, Geometry(16, 16, factorised=True), seed)
+        assert made.training
+        with torch.no_grad():
+            found.append(made(torch.randn(8, 16, 12, 12).relu()).var().item())
+    assert 0.1 < min(found) <= max(found) < 10
+
+
 def test_a_weight_is_computed_in_fp32_under_autocast() -> None:
     made = generated(CosineDiagonals(12), 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
