@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from moonshine.blocks.expressions import Conv, Tied
 from moonshine.errors import MoonshineError
+
+logger = logging.getLogger(__name__)
 
 
 class InnerReLU(nn.ReLU):
@@ -136,10 +139,16 @@ class GeneratedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
         if not torch.compiler.is_compiling() and (said := self.generator.doubt(conv, *x.shape[-2:])):
-            warnings.warn(said, stacklevel=2)
+            _warn_once(said)
         return F.conv2d(
             x, self.materialise(), self.bias, conv.stride, conv.padding, conv.dilation, conv.groups
         )
+
+
+@cache
+def _warn_once(doubt: str) -> None:
+    """Log a generator's doubt, once in a process, in which a network is built and run many times."""
+    logger.warning(doubt)
 
 
 def folded_weights(module: nn.Module) -> int:
