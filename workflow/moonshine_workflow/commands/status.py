@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import Any
 
 from moonshine.config import load_study
-from moonshine_workflow.commands.text_table import text_table
+from moonshine_workflow.commands.text_table import duration, text_table
 from moonshine_workflow.engines.status import STATES, NodeState, summary, survey, timings, workers
 from moonshine_workflow.graph.check import check_study
 from moonshine_workflow.report.teacher_batches import saved
@@ -62,11 +62,4 @@ def _time_left(totals: dict[str, Any]) -> str:
         return "nothing left to train"
     if totals["seconds_left"] is None:
         return "time left: unknown until a first node has trained here"
-    return f"time left: about {_duration(totals['seconds_left'])} of training, {totals['workers']} nodes at a time"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"time left: about {duration(totals['seconds_left'])} of training, {totals['workers']} nodes at a time"

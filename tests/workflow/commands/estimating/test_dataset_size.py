@@ -8,7 +8,7 @@ import pytest
 
 from moonshine import MoonshineError
 from moonshine.datasets.kind import DatasetSize
-from moonshine_workflow.commands.estimating.dataset_size import dataset_size
+from moonshine_workflow.commands.estimating.steps import dataset_size
 from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.commands.estimating.studies import a_study

@@ -1,15 +1,17 @@
-"""Training steps of a study: each distinct one is timed once."""
+"""Size of a study's dataset, and its training steps: each distinct one is timed once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from moonshine.config import Study
 from moonshine.config.methods import Method
+from moonshine.data.description import Description
 from moonshine.datasets.kind import DatasetSize
+from moonshine.errors import MoonshineError
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.students.layouts import (
@@ -41,6 +43,25 @@ Steps = dict[tuple[str, str], tuple[tuple[int, TimedStep], ...]]
 
 The first entry is the teacher's training, under `TEACHER` twice, even if the teacher is pretrained.
 """
+
+
+def dataset_size(study: Study) -> DatasetSize:
+    """Return the size of the prepared dataset, or of a public one that is not prepared yet.
+
+    Raises MoonshineError for a dataset of the user's own that is not prepared.
+    """
+    fetch = nodes.fetch(study.study)
+    if fetch.is_done():
+        found = Description.read(fetch.folder / "dataset.json")
+        return DatasetSize(**found.counts, shape=found.image_shape, classes=found.num_classes)
+    public = study.data.public_size()
+    if public is None:
+        raise MoonshineError(
+            f"data.name: the size of {study.data.name} is not known before it is prepared; first run `snakemake "
+            f"results/{study.study}/data/dataset.json` or `dvc repro fetch`"
+        )
+    validation = round(public.train * study.data.validation)
+    return replace(public, train=public.train - validation, validation=validation)
 
 
 def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:

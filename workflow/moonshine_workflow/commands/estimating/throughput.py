@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.train import Observer, input_shape, train
 from moonshine_workflow.commands.estimating.steps import Steps, TimedStep, distinct
+from moonshine_workflow.graph.stage import machine
 
 _TIMED_STEPS = {"cuda": 20, "cpu": 4}
 """Batches that a step is timed on, after `_WARM_UP` batches that are not counted."""
@@ -36,10 +36,7 @@ LEAST_SECONDS = 1.0
 class Throughput(JsonModel):
     """Seconds per image by the key of a step, and what they were measured on."""
 
-    device: str
-    dtype: str
-    threads: int
-    torch: str
+    measured_on: str
     steps: dict[str, float]
 
 
@@ -59,7 +56,6 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
     """Time each distinct step on the study's device; says on stderr where other processes used the CPU meanwhile."""
     execution = resolve(study.runtime, study.training.precision)
     on_gpu = execution.device.type == "cuda"
-    cpu = platform.processor() or platform.machine()
     noise = _noise(study, size, (_WARM_UP + _TIMED_STEPS[execution.device.type]) * study.training.batch_size)
     wanted = distinct(steps)
     times = {}
@@ -69,13 +65,10 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
             waited = 0.0 if on_gpu else waiting()
         busy = f", but it waited for the CPU {waited:.0%} of the time" if waited > RELIABLE else ""
         print(f"{position}/{len(wanted)}: {key}: {1 / times[key]:,.1f} images/s{busy}", file=sys.stderr)
-    return Throughput(
-        device=torch.cuda.get_device_name(execution.device) if on_gpu else cpu,
-        dtype=str(execution.dtype).removeprefix("torch."),
-        threads=study.runtime.threads,
-        torch=str(torch.__version__),
-        steps=times,
-    )
+    name = torch.cuda.get_device_name(execution.device) if on_gpu else machine()["processor"]
+    dtype = str(execution.dtype).removeprefix("torch.")
+    measured_on = f"{name}, threads: {study.runtime.threads}, {dtype}, torch {torch.__version__}"
+    return Throughput(measured_on=measured_on, steps=times)
 
 
 def _seconds_per_image(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
