@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moonshine.blocks.expressions import Conv, Tied
+from moonshine.blocks.families.kind import divisors
 from moonshine.errors import MoonshineError
 
 logger = logging.getLogger(__name__)
@@ -40,8 +42,10 @@ class ExactConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         (rows, columns), (down, across) = x.shape[-2:], self.stride
         if rows % down or columns % across:
+            fitting = ", ".join(map(str, divisors(math.gcd(rows, columns))[1:]))
             raise MoonshineError(
-                f"a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: multiples of it"
+                f"SBOT: a window of {down}x{across} does not divide maps of {rows}x{columns} pixels; allowed: "
+                f"multiples of it{f', or a factor of {fitting}' if fitting else ''}"
             )
         return super().forward(x)
 

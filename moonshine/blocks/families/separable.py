@@ -15,7 +15,7 @@ from moonshine.blocks.families.grouped import around
 from moonshine.blocks.families.kind import Kind, scaled
 from moonshine.blocks.geometry import Geometry
 from moonshine.blocks.notation import ONCE, Parameter
-from moonshine.errors import MoonshineError
+from moonshine.errors import MoonshineError, first_few
 
 
 def separable(place: Geometry, b: int = 1, joint: Joint = "linear") -> Chain:
@@ -88,13 +88,16 @@ def spatial_bottleneck(place: Geometry, f: int) -> Expression:
     place.check_resolution()
     if place.dilation != (1, 1):
         raise MoonshineError(f"its window has no dilation of {place.dilation}; allowed: 1")
+    if rows != columns:
+        raise MoonshineError(
+            f"its window has no stride of {rows}x{columns}; allowed: as many columns as rows"
+        )
     fitting = [
         each for each in range(2, 33) if each % rows == 0 and (each == rows or (each - each // rows) % 2 == 0)
     ]
-    if rows != columns or f not in fitting:
+    if f not in fitting:
         raise MoonshineError(
-            f"a factor of {f} does not fit a stride of {rows}x{columns}; allowed: a stride of as many columns as rows, "
-            f"and {', '.join(map(str, fitting))}"
+            f"a factor of {f} does not fit a stride of {rows}; allowed: {first_few(fitting, 6)}, up to {fitting[-1]}"
         )
     up = f // rows
     back = (

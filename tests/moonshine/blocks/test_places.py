@@ -105,8 +105,9 @@ def test_groups_that_do_not_halve() -> None:
         ("NAS", Geometry(8, 8, (4, 4)), ["4x4", "odd"]),
         ("DIL(2)", Geometry(8, 8, (4, 4)), ["4x4", "odd"]),
         ("MOB(1/3)", Geometry(8, 8), ["a = 1/3", "N = 8", "1/4", "3/8"]),
-        ("SBOT(6)", Geometry(8, 8, stride=(2, 2)), ["6", "stride of 2x2", "2", "4", "8"]),
-        ("SBOT(3)", Geometry(8, 8, stride=(2, 2)), ["3", "stride of 2x2", "2", "4", "8"]),
+        ("SBOT(6)", Geometry(8, 8, stride=(2, 2)), ["6", "stride of 2", "2", "4", "8"]),
+        ("SBOT(3)", Geometry(8, 8, stride=(2, 2)), ["3", "stride of 2", "2", "4", "8"]),
+        ("SBOT(2)", Geometry(8, 8, stride=(2, 1)), ["stride of 2x1", "as many"]),
         ("SBOT(2)", Geometry(8, 8, padding=(2, 2), dilation=(2, 2)), ["dilation", "(2, 2)", "1"]),
         ("LSHUF(4)", Geometry(8, 8), ["4 groups", "M = 2", "1, 2"]),
         ("PRB(3)", Geometry(8, 8), ["3 groups", "in = 8", "1, 2, 4, 8"]),
@@ -140,5 +141,5 @@ def test_a_fraction_outside_0_to_1(block: str) -> None:
 
 
 def test_a_spatial_bottleneck_takes_maps_that_it_divides() -> None:
-    with pytest.raises(MoonshineError, match=naming("4x4", "6x8", "multiples")):
+    with pytest.raises(MoonshineError, match=naming("SBOT", "4x4", "6x8", "multiples", "factor of 2")):
         lone("SBOT(4)", Geometry(8, 8))(torch.zeros(1, 8, 6, 8))

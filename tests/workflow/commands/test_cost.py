@@ -95,6 +95,8 @@ def test_a_new_kind_is_a_row(capsys, monkeypatch):
             ["G(32)", "stage1.0", "32 groups", "N = 16"],
         ),
         (["wrn-40-2", "--block", "Q(2)"], ["unknown", "Q", "S", "G(g)"]),
+        (["wrn-10-1", "--block", "stage1.*=S stage1.*=G(4) *=S"], ["twice", "stage1.*=G(4)", "once"]),
+        (["wrn-10-1", "--block", "stage1.*=G(4) *"], ["no block", "'*'", "pattern=block"]),
         (["vgg-16"], ["vgg-16", "wrn-<depth>-<width>"]),
         (["wrn-10-1", "--classes", "0"], ["num_classes", "0", "1"]),
         (["wrn-10-1", "--input", "32x32"], ["--input", "32x32", "channels x height x width"]),

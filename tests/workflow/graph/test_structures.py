@@ -38,6 +38,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_ordinary_block_is_that_of_a_student_with_none() -> None:
     assert blocks_of(study_with({"network": "wrn-10-0.5"}), "mine") == "S"
     assert blocks_of(study_with({"block": "G(4)"}), "mine") == "G(4)"
+    with pytest.raises(MoonshineError, match=naming("students.mine", "''", "not a valid block")):
+        check_study(study_with({"block": ""}))
     assert blocks_of(study_with({"blocks": BLOCKS}), "mine") == BLOCKS
 
 
@@ -130,8 +132,11 @@ def test_a_file_that_does_not_fit_is_named_with_what_is_wrong(
     case: str, said: list[object], file: Path
 ) -> None:
     damage(file, case)
-    with pytest.raises(MoonshineError, match=naming("students.mine.structure", "mixtures/a.json", *said)):
+    with pytest.raises(
+        MoonshineError, match=naming("students.mine.structure", "mixtures/a.json", *said)
+    ) as caught:
         check_study(study_with({"structure": str(file)}))
+    assert str(caught.value).count("mixtures/a.json") == 1
 
 
 def test_a_study_does_not_read_what_it_writes(file: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.options import parse_input
 from moonshine_workflow.commands.text_table import text_table
 
@@ -50,10 +51,9 @@ def _cost(arguments: argparse.Namespace) -> int:
     chosen: dict[str, Blocks] = {"S": "S"}
     blocks = []
     for written in arguments.block or ["S"]:
-        pairs = [pair.partition("=") for pair in written.split()]
-        blocks.append(written if "=" in written else str(parse_block(written)))
-        by_place = {pattern: block for pattern, _, block in pairs}
-        chosen[blocks[-1]] = by_place if "=" in written else blocks[-1]
+        by_place = _by_place(written) if "=" in written else None
+        blocks.append(written if by_place else str(parse_block(written)))
+        chosen[blocks[-1]] = by_place or blocks[-1]
         assign(arguments.network, chosen[blocks[-1]])
 
     import torch
@@ -88,6 +88,20 @@ def _cost(arguments: argparse.Namespace) -> int:
                 f"torch-export files hold dense weights, which are larger by: {', '.join(more)}"
             )
     return 0
+
+
+def _by_place(written: str) -> dict[str, str]:
+    """Return the block of each pattern; MoonshineError for a pattern without one, and for one given twice."""
+    found: dict[str, str] = {}
+    for pair in written.split():
+        pattern, _, block = pair.partition("=")
+        if not block or pattern in found:
+            problem = "a pattern twice" if block else "no block"
+            raise MoonshineError(
+                f"--block {written!r}: found {problem} at {pair!r}; allowed: pattern=block, each pattern once"
+            )
+        found[pattern] = block
+    return found
 
 
 def _row(block: str, found: Cost, ordinary: Cost, folded: int) -> dict[str, Any]:

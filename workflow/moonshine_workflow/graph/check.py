@@ -154,7 +154,8 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
     try:
         return make()
     except MoonshineError as error:
-        raise MoonshineError(f"{key}: {error}") from None
+        said = str(error).removeprefix(f"{key.rpartition(': ')[2]}: ")  # what reads a file names it too
+        raise MoonshineError(f"{key}: {said}") from None
 
 
 def _layout(network: str, blocks: Blocks) -> dict[str, Block]:

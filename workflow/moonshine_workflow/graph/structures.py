@@ -24,7 +24,7 @@ def blocks_of(study: Study, name: str) -> str | Mapping[str, str]:
     """
     student = study.students[name]
     if student.structure is None:
-        return student.blocks or student.block or "S"
+        return student.blocks or ("S" if student.block is None else student.block)
     path = Path(student.structure).expanduser()
     if path.resolve().is_relative_to((nodes.RESULTS / study.study).resolve()):
         raise MoonshineError(
