@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> Any:
         return loader.construct_document(node)
     except FileNotFoundError:
         raise MoonshineError(
-            f"{path}: no such file; copy one from studies/, such as studies/digits.yaml"
+            f"{path}: no such file; `moonshine init` writes one, in a clone `cp studies/digits.yaml {path}`"
         ) from None
     except OSError as error:
         raise MoonshineError(f"{path}: cannot be read ({error.strerror})") from None

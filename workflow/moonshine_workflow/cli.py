@@ -17,6 +17,7 @@ from moonshine.config import load_study
 from moonshine_workflow.commands.checksum import add_checksum
 from moonshine_workflow.commands.cost import add_cost
 from moonshine_workflow.commands.estimate import add_estimate
+from moonshine_workflow.commands.init import add_init
 from moonshine_workflow.commands.plan import add_plan
 from moonshine_workflow.commands.records import add_records
 from moonshine_workflow.commands.setup_tflite import add_setup_tflite
@@ -53,7 +54,16 @@ PROGRAMS = {
 }
 
 
-COMMANDS = (add_cost, add_plan, add_estimate, add_status, add_checksum, add_records, add_setup_tflite)
+COMMANDS = (
+    add_init,
+    add_cost,
+    add_plan,
+    add_estimate,
+    add_status,
+    add_checksum,
+    add_records,
+    add_setup_tflite,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except MoonshineError as error:
         print(f"moonshine: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("moonshine"):
+            raise
+        print(
+            f"moonshine: {error.name} is not installed; what this command needs comes with "
+            "pip install 'moonshine-distil[pipeline]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:
         # `moonshine status | head`: the reader has seen enough; keep the interpreter from flushing to it at exit

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from moonshine.errors import MoonshineError
-from moonshine_workflow.commands.project_files import project_files, write_project
+from moonshine_workflow.commands.initialising.project_files import project_files, write_project
 from moonshine_workflow.graph.dvc_file import check_dvc_file, dvc_file
 from moonshine_workflow.graph.library import COPY, check_module_names, library_files, refresh_library
 from tests.messages import naming

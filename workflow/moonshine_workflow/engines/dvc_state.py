@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from moonshine.config import load_study
@@ -28,7 +29,9 @@ class Change:
 
 
 def dvc(*arguments: str) -> str:
-    """Run DVC and return what it printed. Errors: ``MoonshineError`` with DVC's own words."""
+    """Run DVC and return what it printed. Errors: ``MoonshineError`` with DVC's own words; ``ModuleNotFoundError``."""
+    if find_spec("dvc") is None:
+        raise ModuleNotFoundError("dvc", name="dvc")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False
     )

@@ -1,0 +1,1 @@
+"""What `moonshine init` looks at and writes."""

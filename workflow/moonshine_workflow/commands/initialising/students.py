@@ -1,0 +1,83 @@
+"""The students of a new study: blocks everywhere that fit the budget, a searched mixture, and a rival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from moonshine.blocks.presets import choices
+from moonshine.blocks.registry import parse_block
+from moonshine.costs.budgets import EXPORTED, Budget, parse_budgets
+from moonshine.errors import MoonshineError
+from moonshine.search.exported_sizes import with_exported_sizes
+from moonshine.search.limits import Impossible, check_reachable
+from moonshine.search.place_costs import SpaceCosts, place_costs
+from moonshine.search.rivals import rival_candidates
+from moonshine.search.space import Space
+from moonshine.structures.describe import places_of
+from moonshine_workflow.commands.initialising.data import Seen
+from moonshine_workflow.commands.plan_measurements import exporter
+
+BLOCKS = ("G(2)", "G(4)", "G(N/8)", "G(N)", "B(2)", "BG(2,M)")
+MOST = 3
+
+
+def choose_students(
+    teacher: Mapping[str, Any], budgets: Sequence[str], seen: Seen
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the section ``students`` for a teacher, and what there is to say about it.
+
+    Of the blocks that fit the budgets those with the most multiply-accumulates; where nothing fits, the smallest.
+    MoonshineError for an invalid budget, and for a network in which none of the blocks fits anywhere.
+    """
+    limits = parse_budgets(budgets) if budgets else ()
+    name = teacher.get("model") or teacher["network"]
+    found = places_of(name, teacher.get("kwargs", {}), seen.classes, seen.shape, choices(BLOCKS))
+    space = Space(*found, seen.shape, name)
+    uniform = {
+        block: {**space.uniform("S"), **space.uniform(block)} for block in space.blocks if block != "S"
+    }
+    said: list[str] = []
+    known, possible = _known(space, limits, said)
+    known_limits = [limit for limit in limits if limit.measure != "latency"]
+
+    def fits(block: str) -> bool:
+        return possible and all(
+            limit.allows(known.of(limit.measure, uniform[block])) for limit in known_limits
+        )
+
+    ordered = sorted(uniform, key=lambda block: -known.of("macs", uniform[block]))
+    chosen = [block for block in ordered if fits(block)][:MOST]
+    if limits and possible and not chosen:
+        said.append("no block fits the budget everywhere; a mixture does")
+    students: dict[str, dict[str, Any]] = {
+        parse_block(block).slug: {"block": block}
+        for block in chosen or ordered[-1:]
+        if chosen or not possible
+    }
+    budget = budgets[0] if len(budgets) == 1 else list(budgets)
+    if budgets and possible:
+        students["mix"] = {"mixed": {"budget": budget}}
+    if budgets:
+        with suppress(MoonshineError):
+            rival_candidates(name, "width")
+            students["narrow"] = {"rival": {"scale": "width", "budget": budget}}
+    return students, said
+
+
+def _known(space: Space, limits: Sequence[Budget], said: list[str]) -> tuple[SpaceCosts, bool]:
+    """Return the costs of the space, with what the budgets limit, and whether any of its networks is within them."""
+    known = place_costs(space)
+    try:
+        for limit in limits:
+            if limit.measure == "latency":
+                said.append(f"{limit}: latencies are left to `moonshine plan`")
+            elif limit.measure not in EXPORTED:
+                check_reachable(known, limit)
+        return with_exported_sizes(known, limits, exporter(space), np.random.default_rng(0)), True
+    except Impossible as error:
+        said.append(f"NOTHING FITS: {error}")
+        return error.costs, False

@@ -1,0 +1,119 @@
+"""The network of a new study and its weights: the section ``teacher``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from moonshine.config.networks import PUBLISHED
+from moonshine.errors import MoonshineError
+from moonshine.files import sha256
+from moonshine.networks.families import is_model
+from moonshine.networks.models import is_registered
+from moonshine.structures.build import from_structure, to_structure
+from moonshine.structures.describe import describe_model
+from moonshine.structures.given_weights import load_given_weights
+from moonshine.substitution.substitute import nothing_to_replace
+from moonshine_workflow.commands.initialising.data import Seen
+
+CLASSES = ("num_classes", "classes", "n_classes", "num_labels")
+"""Arguments of a function of the user's that may be the number of classes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Section ``teacher``, and ``normalisation`` if the weights state one; ``said``: what was assumed."""
+
+    section: dict[str, Any]
+    normalisation: dict[str, list[float]] | None = None
+    said: list[str] = field(default_factory=list)
+
+
+def look_at_teacher(
+    name: str, kwargs: Mapping[str, Any], weights: str | None, prefix: str | None, seen: Seen
+) -> Found:
+    """Build the network for the data and fill it with its weights.
+
+    MoonshineError for a model that does not build, take the images or give logits for their classes, for one in which
+    nothing can be replaced, and for weights that do not fit.
+    """
+    said: list[str] = []
+    if is_model(name):
+        module, kwargs = _build(name, kwargs, seen, said)
+        section: dict[str, Any] = {"model": name, **({"kwargs": dict(kwargs)} if kwargs else {})}
+    else:
+        module = from_structure(to_structure(name, "S", seen.classes, seen.shape[0]))
+        section = {"network": name}
+    if weights is None:
+        said.append("no --weights: the teacher is trained first")
+        return Found({**section, "seed": 0}, None, said)
+    section["weights"] = weights
+    if weights != PUBLISHED:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise MoonshineError(f"--weights: {weights} is no file; allowed: .safetensors or a state dict")
+        section["weights_sha256"] = sha256(path)
+        section |= _fitting(module, path, section["weights_sha256"], prefix, said)
+    normalisation = _normalisation(name, module)
+    if normalisation:
+        said.append(f"the weights see images normalised as {name.partition('/')[0]} states it")
+    else:
+        said.append(
+            "nothing states the normalisation that the weights were trained with: that of the training images; if it "
+            "was another, write it under data"
+        )
+    return Found({**section, "seed": 0}, normalisation, said)
+
+
+def _build(
+    name: str, kwargs: Mapping[str, Any], seen: Seen, said: list[str]
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Build a third-party model; a function of the user's also gets the number of classes, under the name it has."""
+    tries: list[Mapping[str, Any]] = [kwargs]
+    if not is_registered(name):
+        tries += [{**kwargs, key: seen.classes} for key in CLASSES if key not in kwargs]
+    refused: list[MoonshineError] = []
+    for given in tries:
+        try:
+            _, module, layout = describe_model(name, given, seen.classes, seen.shape)
+        except MoonshineError as error:
+            refused.append(error)
+            continue
+        if not layout.places:
+            raise MoonshineError(f"--model: {nothing_to_replace(name, 'a cheap block', layout.kept)}")
+        if given != kwargs:
+            said.append(f"{name} is called with {', '.join(f'{key}={given[key]}' for key in given)}")
+        return module, given
+    raise MoonshineError(f"--model: {refused[0]}; its arguments: --kwargs '{{\"width\": 64}}'")
+
+
+def _fitting(
+    module: nn.Module, path: Path, checksum: str, prefix: str | None, said: list[str]
+) -> dict[str, Any]:
+    """Return the keys with which the weights fit."""
+    try:
+        load_given_weights(module, path, checksum, prefix)
+    except MoonshineError as error:
+        raise MoonshineError(f"--weights: {error}") from None
+    return {"weights_prefix": prefix} if prefix else {}
+
+
+def _normalisation(name: str, module: nn.Module) -> dict[str, list[float]] | None:
+    """Return what the pretrained weights of a library's model were trained with."""
+    library, _, model = name.partition("/")
+    if library == "timm":
+        stated = getattr(module, "pretrained_cfg", None) or {}
+    elif library == "torchvision":
+        from torchvision.models import get_model_weights
+
+        weights = get_model_weights(model)
+        stated = vars(weights.DEFAULT.transforms()) if list(weights) else {}
+    else:
+        return None
+    if not (stated.get("mean") and stated.get("std")):
+        return None
+    return {key: [round(float(value), 6) for value in stated[key]] for key in ("mean", "std")}
