@@ -12,8 +12,9 @@ from moonshine.json_model import JsonModel
 class MeasuredCost(JsonModel):
     """Costs at one input shape (C, H, W), measured as by `moonshine.costs.cost.cost`.
 
-    ``bytes`` maps a format to the size of its file; ``compression`` is the teacher's parameters over ``parameters``.
-    Latency and bytes of ONNX files are present only if a budget limits them.
+    ``bytes`` maps a format to the size of its file, and ``ram`` to what one takes when it runs; ``compression`` is the
+    teacher's parameters over ``parameters``. Latency, RAM and bytes of exported files are present only if a budget
+    limits them.
     """
 
     only_given: ClassVar[bool] = True

@@ -160,6 +160,26 @@ def _files(card: Card) -> Iterator[str]:
             for receipt in card.exported.receipts
         ),
     )
+    if lines := list(_microcontroller(card)):
+        yield from ("", *lines)
+
+
+def _microcontroller(card: Card) -> Iterator[str]:
+    for receipt in card.exported.receipts:
+        found = receipt.tflm
+        if isinstance(found, str):
+            yield f"{receipt.file} was not run in TensorFlow Lite Micro: {found}"
+        elif found:
+            yield (
+                f"{receipt.file} in TensorFlow Lite Micro: a test error of {found.error_pct:.2f} % on "
+                f"{found.examples:,} images. Its answers are those of LiteRT's reference kernels, to the bit, and "
+                f"within {found.max_steps_apart} int8 steps of its fast ones."
+            )
+            yield (
+                f"It ran in {found.arena_bytes:,} bytes of RAM, {found.activation_bytes:,} of them for activations "
+                f"and {found.interpreter_bytes:,} for the interpreter; stack, camera buffer and operating system are "
+                "not in it."
+            )
 
 
 def _limits(card: Card) -> Iterator[str]:

@@ -10,7 +10,12 @@ from torch import nn
 from moonshine.formats.about import About
 from moonshine.formats.formats import chosen_formats
 from moonshine.formats.source import Source, check_exported_logits, plain_copy
+from moonshine.formats.tflite.int8 import TFLITE_INT8
+from moonshine.formats.tflite.tflm import arena_of
 from moonshine.networks.copying import copy_of
+
+RAM = "ram"
+"""Instead of a format: the RAM that its INT8 TFLite file takes in TensorFlow Lite Micro."""
 
 
 def exported_bytes(
@@ -18,18 +23,20 @@ def exported_bytes(
 ) -> int:
     """Return the bytes of the file that exporting this network would give, from really exporting a copy of it.
 
+    For `RAM`, return what the file takes when it is run.
     ``input_shape`` is (C, H, W). The size is that of the trained network's file, to the byte, where ``about`` is
     what will be exported with it; else its metadata are of typical length. Takes seconds: 5 to 10 for WRN-40-2.
     MoonshineError for a network that cannot be exported.
     """
-    (wanted,) = chosen_formats([format])
+    (wanted,) = chosen_formats([TFLITE_INT8.name if format == RAM else format])
     network = _as_if_trained(network)
     about = about or _typical(network, input_shape)
     about.check()
     check_exported_logits(network, about)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, *about.input_shape), generator=generator).to(torch.uint8)
-    return len(wanted.encode(Source(network, about, images.split(1))))
+    content = wanted.encode(Source(network, about, images.split(1)))
+    return arena_of(content, about.input_shape).total if format == RAM else len(content)
 
 
 def _as_if_trained(network: nn.Module) -> nn.Module:

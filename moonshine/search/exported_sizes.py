@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from moonshine.costs.budgets import EXPORTED, Budget
+from moonshine.costs.budgets import EXPORTED, FILE_MEASURES, Budget
 from moonshine.errors import MoonshineError
-from moonshine.search.limits import Impossible
+from moonshine.search.limits import Impossible, check_reachable
 from moonshine.search.place_costs import PlaceCost, SpaceCosts
 from moonshine.search.sampling import sample
 from moonshine.search.space import Mixture
@@ -40,10 +40,16 @@ def with_exported_sizes(
     """Return the costs with an estimate of every exported size that is limited, from up to nine exports of each.
 
     It is fitted to the files of the networks that differ most, of the smallest one, and of a few near a limit, and then
-    raised until none of these is underestimated. A network chosen by it must still be exported and checked.
+    raised until none of these is underestimated; RAM is estimated from two. A network chosen by it must still be
+    exported and checked.
     `Impossible` if even the file of the smallest network is over its budget.
     """
-    limited = {budget.measure: budget for budget in budgets if budget.measure in EXPORTED}
+    for budget in budgets:
+        if budget.measure == "ram":
+            known = _with_ram(known, budget, export)
+    limited = {
+        budget.measure: budget for budget in budgets if budget.measure in FILE_MEASURES.keys() & EXPORTED
+    }
     files: dict[str, Files] = {}
     smallest: dict[str, Mixture] = {}
 
@@ -69,6 +75,26 @@ def with_exported_sizes(
         known = fitted(known, measure, files[measure] + here)
         off = max((size - known.of(measure, blocks) for blocks, size in here), default=0.0)
         known = _raised(known, budget, smallest[measure], off)
+    return known
+
+
+def _with_ram(known: SpaceCosts, budget: Budget, export: Export) -> SpaceCosts:
+    """Return the costs with an estimate of RAM, from the networks with the lowest and the highest peak.
+
+    Activations take a quarter of their peak in fp32, or a little more, and the interpreter's own data, which grow with
+    the number of operators, are the larger ones of the two. `Impossible` if the lowest is over the budget.
+    """
+    lowest, highest = (known.extreme("peak", choose) for choose in (min, max))
+    rests = [export(blocks, "ram") - known.of("peak", blocks) / 4 for blocks in (lowest, highest)]
+    room = budget.limit - known.of("peak", lowest) / 4
+    rest = rests[0] if rests[0] > room else min(max(rests), room)
+
+    def ram(cost: PlaceCost) -> float:
+        return cost.peak_activation_bytes / 4 + rest
+
+    table = {path: {block: ram(cost) for block, cost in row.items()} for path, row in known.table.items()}
+    known = known.with_estimate("ram", ram(known.rest), table)
+    check_reachable(known, budget)
     return known
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from moonshine.costs.budgets import MEASURES, Budget, show
+from moonshine.costs.budgets import MAXIMA, MEASURES, Budget, show
 from moonshine.errors import MoonshineError
 from moonshine.search.place_costs import PlaceCost, SpaceCosts
 
@@ -36,7 +36,7 @@ def check_reachable(costs: SpaceCosts, budget: Budget) -> None:
 
     lows = {path: min(cost.of(budget.measure) for cost in row.values()) for path, row in costs.table.items()}
     top = sorted(lows, key=lambda path: -lows[path])[:PLACES_NAMED]
-    where = "while other layers run" if budget.measure == "peak" else "in what no place changes"
+    where = "while other layers run" if budget.measure in MAXIMA else "in what no place changes"
     raise Impossible(
         budget,
         costs,
@@ -46,13 +46,13 @@ def check_reachable(costs: SpaceCosts, budget: Budget) -> None:
     )
 
 
-def within_peak(costs: SpaceCosts, limit: float) -> SpaceCosts:
-    """Return the costs without the blocks that exceed the peak at their place: exactly the networks within it remain.
+def within_maximum(costs: SpaceCosts, budget: Budget) -> SpaceCosts:
+    """Return the costs without the blocks that exceed a budget on a peak at their place.
 
-    Activations outside a place while its block runs do not depend on the other blocks. Every place must have a block
-    within the limit, see `check_reachable`.
+    Of the peak itself, exactly the networks within it remain: activations outside a place while its block runs do not
+    depend on the other blocks. Every place must have a block within the limit, see `check_reachable`.
     """
-    return costs.keeping(lambda cost, row: cost.peak_activation_bytes <= limit)
+    return costs.keeping(lambda cost, row: budget.allows(cost.of(budget.measure)))
 
 
 def without_costlier(costs: SpaceCosts) -> SpaceCosts:

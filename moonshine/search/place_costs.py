@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from moonshine.blocks.layers import GeneratedConv
+from moonshine.costs.budgets import MAXIMA
 from moonshine.costs.file_sizes import FRAME_BYTES, data_bytes, most_header_bytes, untied
 from moonshine.costs.latency import unreliable
 from moonshine.costs.metering import module_costs
@@ -61,9 +62,9 @@ class SpaceCosts:
     table: Mapping[str, Mapping[str, PlaceCost]]  # path -> block -> cost
 
     def of(self, measure: str, blocks: Mixture) -> float:
-        """Return a measure of the network with these blocks: the maximum over its places of the peak, else the sum."""
+        """Return a measure of the network with these blocks: the maximum over its places, or the sum."""
         values = [self.rest.of(measure), *(row[blocks[path]].of(measure) for path, row in self.table.items())]
-        return max(values) if measure == "peak" else sum(values)
+        return max(values) if measure in MAXIMA else sum(values)
 
     def extreme(self, measure: str, choose: Callable[..., str] = min) -> dict[str, str]:
         """Return the network with the smallest value of a measure (or the largest, with ``choose=max``)."""
@@ -79,7 +80,7 @@ class SpaceCosts:
     def with_estimate(
         self, measure: str, rest: float, table: Mapping[str, Mapping[str, float]]
     ) -> SpaceCosts:
-        """Return these costs with one more measure, which is a sum over the rest and the places."""
+        """Return these costs with one more measure, from its values for the rest and for the places."""
 
         def add(cost: PlaceCost, value: float) -> PlaceCost:
             return replace(cost, estimates={**cost.estimates, measure: value})

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from moonshine.costs.budgets import Budget, show
+from moonshine.costs.budgets import MAXIMA, Budget, show
 from moonshine.errors import MoonshineError
 from moonshine.search.grid import Integers, Ways, count_ways, to_grid
-from moonshine.search.limits import Impossible, check_reachable, within_peak
+from moonshine.search.limits import Impossible, check_reachable, within_maximum
 from moonshine.search.place_costs import SpaceCosts
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ def sample(
     """Draw distinct networks, uniformly from those whose total lies in [(1 - window) * limit, limit].
 
     By dynamic programming over the places for the budget whose window is the smallest share of its range; by rejection
-    for the others. A peak limits the blocks at each place separately. A budget above the largest network counts as
-    that one's size, so that the window is at the top of what is reachable. If no network is in the window, it
+    for the others. A peak (RAM too) limits the blocks at each place separately. A budget above the largest network
+    counts as that one's size, so that the window is at the top of what is reachable. If no network is in the window, it
     is widened down to the nearest. If it holds fewer than ``number``, all are returned. ``costs`` must hold an estimate
     of every measure that is not exact, see `SpaceCosts.with_estimate`.
     MoonshineError for a budget below the smallest network, and if ``most_drawn`` (200 for each that is asked for, but
@@ -68,8 +68,8 @@ def sample(
     for budget in budgets:
         check_reachable(costs, budget)
     for budget in budgets:
-        if budget.measure == "peak":
-            costs = within_peak(costs, budget.limit)
+        if budget.measure in MAXIMA:
+            costs = within_maximum(costs, budget)
     for budget in budgets:
         try:
             check_reachable(costs, budget)
@@ -96,7 +96,7 @@ def _windows(costs: SpaceCosts, budgets: Sequence[Budget], width: float) -> list
     binding: list[Window] = []
     idle: list[Window] = []
     for budget in budgets:
-        if budget.measure != "peak":
+        if budget.measure not in MAXIMA:
             least, most = costs.reachable(budget.measure)
             high = min(budget.limit, most)
             low = (1 - width) * high

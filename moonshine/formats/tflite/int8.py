@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from moonshine.errors import MoonshineError
+from moonshine.files import cache_folder, sha256, write_bytes
 from moonshine.formats.format import FileRunner, Floats, Format
-from moonshine.formats.tflite.environment import convert, missing_converter
+from moonshine.formats.tflite.environment import LOCK, convert, missing_converter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,15 +36,37 @@ def encode(source: Source) -> bytes:
 
     if found := {str(batch.dtype) for batch in source.calibration} - {"torch.uint8"}:
         raise MoonshineError(f"tflite-int8: calibration images are {', '.join(found)}; allowed: torch.uint8")
-    least, most = pixel_range(source.about)
+    limits = pixel_range(source.about)
     pixels = torch.cat(tuple(source.calibration)).float() / 255
+    images = (limits[0] + (limits[1] - limits[0]) * pixels).numpy()
     program = to_quantisable(with_dense_weights(source.network), source.about)
-    with tempfile.TemporaryDirectory() as folder:
-        traced, images, file = (Path(folder, name) for name in ("program.pt2", "images.npy", "int8.tflite"))
-        torch.export.save(program, traced)
-        np.save(images, (least + (most - least) * pixels).numpy())
-        convert(traced, images, file, (least, most))
-        return finish(file.read_bytes(), source.about.text())
+    tensors = {**program.state_dict, **program.constants, "calibration": torch.from_numpy(images)}
+    digest = hashlib.sha256(f"{program.graph} {limits} {sha256(LOCK)}".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.detach().numpy().tobytes())
+
+    def converted() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            traced, given, file = (
+                Path(folder, name) for name in ("program.pt2", "images.npy", "int8.tflite")
+            )
+            torch.export.save(program, traced)
+            np.save(given, images)
+            convert(traced, given, file, limits)
+            return file.read_bytes()
+
+    return finish(_remembered(digest.hexdigest(), converted), source.about.text())
+
+
+def _remembered(key: str, make: Callable[[], bytes]) -> bytes:
+    """Return a file that was converted before, by whatever command; a conversion takes a quarter of a CPU minute."""
+    path = cache_folder() / "tflite-files" / key
+    with suppress(OSError):
+        return path.read_bytes()
+    content = make()
+    with suppress(MoonshineError):
+        write_bytes(path, content)
+    return content
 
 
 def open_file(path: Path, threads: int, trust: Trust) -> FileRunner:

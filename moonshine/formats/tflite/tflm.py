@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,17 @@ def run_in_tflm(path: Path, images: NDArray[np.int8]) -> tuple[NDArray[np.int8],
         arena = Arena(-(-sum(used.values()) // ROUNDED_TO) * ROUNDED_TO, used["head"], used["tail"])
         _run(path, given, found, arena.total)
         return np.load(found), arena
+
+
+def arena_of(content: bytes, input_shape: Sequence[int]) -> Arena:
+    """Return the RAM that a file takes, from a run; MoonshineError as for `run_in_tflm`, and where that is missing."""
+    if reason := tflm_is_missing():
+        raise MoonshineError(f"ram: {reason}")
+    channels, height, width = input_shape
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network-int8.tflite")
+        path.write_bytes(content)
+        return run_in_tflm(path, np.zeros((1, height, width, channels), np.int8))[1]
 
 
 def _run(path: Path, images: Path, logits: Path, arena: int) -> str:

@@ -32,6 +32,8 @@ from tests.messages import naming
         ("1.2MB onnx", "onnx", 1_200_000),
         ("1MB onnx-int8", "onnx-int8", 1_000_000),
         ("1 MiB onnx-int8", "onnx-int8", 2**20),
+        ("1MB tflite-int8", "tflite-int8", 1_000_000),
+        ("256kB ram", "ram", 256_000),
         ("300k params", "parameters", 300_000),
         ("300 k params", "parameters", 300_000),
         ("0.3M parameters", "parameters", 300_000),

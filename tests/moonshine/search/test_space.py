@@ -13,7 +13,7 @@ from moonshine.costs.cost import cost
 from moonshine.costs.latency import Visit
 from moonshine.errors import MoonshineError
 from moonshine.search import place_latency
-from moonshine.search.limits import Impossible, check_reachable, within_peak, without_costlier
+from moonshine.search.limits import Impossible, check_reachable, within_maximum, without_costlier
 from moonshine.search.place_costs import PlaceCost, SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies
 from moonshine.search.space import Space
@@ -158,7 +158,9 @@ def test_a_peak_is_a_limit_on_each_place():
 
     planned = SpaceCosts(PlaceCost(1, 1, 50), {"one": row(a=40, b=80), "two": row(a=60, b=70, c=90)})
     assert planned.reachable("peak") == (60, 90)
-    assert {path: list(row) for path, row in within_peak(planned, 75).table.items()} == {
+    assert {
+        path: list(row) for path, row in within_maximum(planned, parse_budget("75B peak")).table.items()
+    } == {
         "one": ["a"],
         "two": ["a", "b"],
     }

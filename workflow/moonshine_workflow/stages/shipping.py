@@ -17,7 +17,7 @@ from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replace_folder
-from moonshine.export.receipts import Exported, write_receipts
+from moonshine.export.receipts import Exported, TflmReceipt, write_receipts
 from moonshine.export.timings import Timing, measure_file
 from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import write_bytes
@@ -50,10 +50,10 @@ class _Study:
 
     @property
     def counted(self) -> tuple[Format, ...]:
-        """The formats whose bytes the budget counts; ONNX where it counts none."""
-        return tuple(
-            FILE_MEASURES[each.measure] for each in self.budgets if each.measure in FILE_MEASURES
-        ) or (ONNX,)
+        """The formats whose bytes or RAM the budget counts; ONNX where it counts none."""
+        files = {**FILE_MEASURES, "ram": TFLITE_INT8}
+        counted = (files[each.measure] for each in self.budgets if each.measure in files)
+        return tuple(dict.fromkeys(counted)) or (ONNX,)
 
     def record(self, judged: Sequence[Judged] = (), chosen: Judged | None = None) -> Shipped:
         return Shipped(
@@ -184,13 +184,22 @@ def node_of(study: Study, chosen: Candidate) -> nodes.Node:
 
 
 def _check_budgets(made: _Study, exported: Exported) -> None:
-    sizes = {receipt.format: receipt.bytes for receipt in exported.receipts}
+    receipts = {receipt.format: receipt for receipt in exported.receipts}
     for budget in made.budgets:
-        format = FILE_MEASURES.get(budget.measure)
-        if format and not budget.allows(sizes[format.name]):
+        if budget.measure == "ram":
+            receipt = receipts[TFLITE_INT8.name]
+            if not isinstance(receipt.tflm, TflmReceipt):
+                raise MoonshineError(f"ship.budget: {budget}: {receipt.file} was not run: {receipt.tflm}")
+            found, what = receipt.tflm.arena_bytes, "bytes of RAM"
+        elif format := FILE_MEASURES.get(budget.measure):
+            receipt = receipts[format.name]
+            found, what = receipt.bytes, "bytes"
+        else:
+            continue
+        if not budget.allows(found):
             raise MoonshineError(
-                f"ship.budget: {format.file} has {sizes[format.name]:,} bytes, more than {budget}; allowed: a smaller "
-                "budget than the one that is meant, or another student"
+                f"ship.budget: {receipt.file} has {found:,} {what}, more than {budget}; allowed: a larger budget, or "
+                "another student"
             )
 
 

@@ -25,6 +25,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         python.chmod(0o755)
         (python.parents[1] / "installed-lock.sha256").write_text(sha256(LOCK))
         monkeypatch.setenv(VARIABLE, str(python.parents[1]))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         return python.parents[1]
 
     return install

@@ -31,6 +31,8 @@ TEST = Split(images(40, seed=2), torch.arange(40) % 3)
 def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -> None:
     path = tmp_path / "network-int8.tflite"
     path.write_bytes(int8.encode(source()))
+    (converter / "bin" / "python").unlink()
+    assert int8.encode(source()) == path.read_bytes()  # remembered
     found = int8.open_file(path, 1, ())((TEST.images.float() / 255).numpy())
     expected = logits(TEST.images).numpy()
     assert found.shape == expected.shape
@@ -44,6 +46,7 @@ def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -
 def test_the_converter_gives_the_stored_file(
     installed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of the real one"))
     (tmp_path / "real.tflite").write_bytes(int8.encode(source()))
     installed(f'cp "{Path(__file__).with_name("converted.tflite")}" "$5"')
     assert int8.encode(source()) == (tmp_path / "real.tflite").read_bytes()
