@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -159,6 +159,52 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
     assert planned["values"]["onnx"] == shipped
 
 
+@pytest.fixture
+def of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of as many bytes as there are parameters, and RAM of a quarter of the peak and 20 kB."""
+
+    def exporter(space: Space, images: object) -> Callable[..., int]:
+        def export(blocks: Mapping[str, str], measure: str) -> int:
+            found = cost(space.build(blocks), space.input_shape)
+            return found.peak_activation_bytes // 4 + 20_000 if measure == "ram" else found.parameters
+
+        return export
+
+    monkeypatch.setattr(plan_measurements, "exporter", exporter)
+
+
+BOARD = ["--model", "wrn-10-1", "--classes", "10", "--block", "G(4)"]
+
+
+def test_a_board_that_a_network_fits(of_peak: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(*BOARD, "--input", "3x32x32", "--board", "esp32-s3") == 0
+    text = capsys.readouterr().out
+    assert names(text, "ordinary blocks: fits", "G(4): fits", "78 of 8,389 kB", "524 kB")
+    assert len(re.findall(r"\[#+\++\.+\]", text)) == 4
+    assert re.search(r"memory peaks in stage1\.\S+", text)
+    assert "What would" not in text
+
+
+def test_a_board_that_no_network_fits_and_what_would(
+    of_peak: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(*BOARD, "--input", "3x96x96", "--board", "pico") == 1
+    text = capsys.readouterr().out
+    assert names(text, "ordinary blocks: does not fit", "G(4): does not fit", "What would bring")
+    assert re.search(r"input of \d+x\d+: \d+ kB", text)
+    assert re.search(r"a first convolution with twice the stride: \d+ kB", text)
+    assert plan(*BOARD, "--input", "3x96x96", "--board", "pico", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [network["fits"] for network in found["networks"]] == [False, False]
+
+
+def test_a_narrower_network_is_named_where_it_would_fit_a_board(
+    of_peak: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan("--model", "wrn-10-2", "--classes", "10", "--input", "3x56x56", "--board", "pico") == 1
+    assert re.search(r"a narrower network, wrn-10-[01]\.\d+: \d+ kB", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,6 +220,7 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
             ["no_such"],
         ),
         (["--budget", "1MB"], ["params.yaml", "no such file"]),
+        ([*MODEL, "--board", "esp8266"], ["--board", "esp8266", "esp32-s3", "pico"]),
     ],
 )
 def test_a_mistake_is_one_message(

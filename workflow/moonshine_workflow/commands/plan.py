@@ -7,12 +7,14 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from moonshine.costs.boards import BOARDS, board_named
 from moonshine.costs.budgets import BUDGET_FORMS
 from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.options import parse_input
 
 if TYPE_CHECKING:
     from moonshine.config import Study
+    from moonshine.costs.boards import Board
     from moonshine.search.space import Space
     from moonshine_workflow.students.layouts import Images
 
@@ -24,6 +26,9 @@ cached, unless the machine is busy.
 
 A budget is one of {BUDGET_FORMS}.
 Several --budget hold together.
+
+--board instead says whether the network, and the students with each --block, fit a board with TensorFlow Lite Micro,
+and what would change it. The exit status is 1 if none fits. Known: {", ".join(BOARDS)}.
 """
 
 
@@ -35,7 +40,9 @@ def add_plan(subparsers: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--budget", action="append", required=True, help="such as 1.2MB; repeatable")
+    limits = parser.add_mutually_exclusive_group(required=True)
+    limits.add_argument("--budget", action="append", help="such as 1.2MB; repeatable")
+    limits.add_argument("--board", help="such as esp32-s3, instead of a budget")
     parser.add_argument(
         "--model", help="instead of the teacher in params.yaml: wrn-40-2, torchvision/resnet34, ..."
     )
@@ -52,6 +59,8 @@ def add_plan(subparsers: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    if arguments.board:
+        return _fit(arguments, board_named(arguments.board))
     from moonshine.costs.budgets import parse_budgets
 
     budgets = parse_budgets(arguments.budget)
@@ -83,6 +92,25 @@ def _plan(arguments: argparse.Namespace) -> int:
     else:
         print(plan_as_text(space, budgets, found, arguments.threads, everything=arguments.all))
     return 0
+
+
+def _fit(arguments: argparse.Namespace, board: Board) -> int:
+    space, _, images = _space(arguments)
+
+    from moonshine_workflow.commands.plan_board import fit, fits_as_text
+    from moonshine_workflow.commands.plan_measurements import exporter
+
+    export = exporter(space, images)
+    wanted = [block for block in space.blocks if block != "S"] if arguments.block else []
+    found = [fit("ordinary blocks", space, {}, export)]
+    found += [fit(block, space, space.uniform(block), export) for block in wanted]
+    fitting = [each.fits(board) for each in found]
+    if arguments.json:
+        rows = [{**asdict(each), "fits": fits} for each, fits in zip(found, fitting, strict=True)]
+        print(json.dumps({"board": asdict(board), "networks": rows}, indent=2))
+    else:
+        print(fits_as_text(space, board, found))
+    return 0 if any(fitting) else 1
 
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Study | None, Images | None]:
