@@ -17,6 +17,7 @@ _EXPORTED_FILES = {
     "classify.py",
     "segment.py",
     "rgb.py",
+    "classify_micro",
     "receipts.json",
     "shipped.json",
     "timings.json",

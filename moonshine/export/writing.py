@@ -16,6 +16,7 @@ from moonshine.data.batches import chunk_size, evaluation_images
 from moonshine.data.store import AnySplit
 from moonshine.errors import MoonshineError
 from moonshine.export.folders import replace_folder
+from moonshine.export.micro_example import write_micro_example
 from moonshine.export.microcontroller import with_tflm
 from moonshine.export.receipts import Exported, verify, write_receipts
 from moonshine.files import write_bytes, write_json
@@ -48,7 +49,7 @@ def export_network(
 
     ``network`` takes normalised images and returns logits; ``calibration`` training images determine the ranges of
     quantised files; ``formats`` are as for `write_files`, which also says what else is written, besides
-    ``receipts.json``. ``judge`` is called with the exported
+    ``receipts.json`` and `moonshine.export.micro_example`. ``judge`` is called with the exported
     network and the folder of its files before any of them is run on the test set. The same network, versions and
     threads give the same bytes. Raises `NotConverted` for a network that cannot be exported and as `verify` does. Then,
     and if ``judge`` raises, ``folder`` is left as it was.
@@ -67,6 +68,7 @@ def export_network(
         exported = write_receipts(network, draft, about, test, names, threads)
         exported = with_tflm(exported, draft, about, test)
         verify(exported, tolerance, about.is_dense)
+        write_micro_example(draft, about, exported)
         write_json(draft / "receipts.json", asdict(exported))
     return exported
 

@@ -50,6 +50,15 @@ def finish(content: bytes, about: str) -> bytes:
     return bytes(builder.Output())
 
 
+def operators_of(content: bytes) -> list[str]:
+    """Return the kinds of operators in a file, by their names in the format, as ``CONV_2D``."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    return sorted({names[max(each.builtinCode, each.deprecatedBuiltinCode)] for each in model.operatorCodes})
+
+
 def _share_buffers(model: Any) -> None:
     """Keep one of each buffer that is used, and the empty one that comes first."""
     kept, positions = [model.buffers[0]], {b"": 0}

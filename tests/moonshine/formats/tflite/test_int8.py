@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from moonshine.data.store import Split
 from moonshine.errors import MoonshineError
@@ -75,8 +79,61 @@ def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Pa
     parts = receipt.tflm.activation_bytes + receipt.tflm.interpreter_bytes
     assert parts <= receipt.tflm.arena_bytes < parts + 1024
     assert receipt.tflm.activation_bytes >= 2 * 8 * 8 * 8
+    check_the_example(tmp_path / "out" / "classify_micro")
     stored = read_json(tmp_path / "out" / "receipts.json")
     assert stored["receipts"][0]["tflm"]["arena_bytes"] == receipt.tflm.arena_bytes
+
+
+STUB = """#pragma once
+#include <cstdint>
+#include <cstddef>
+enum TfLiteStatus { kTfLiteOk };
+struct TfLiteTensor { struct { int8_t* int8; } data; };
+namespace tflite {
+struct Model;
+inline const Model* GetModel(const void*) { return nullptr; }
+template <unsigned N> struct MicroMutableOpResolver {
+  void AddAdd(); void AddConv2D(); void AddDepthwiseConv2D(); void AddFullyConnected();
+  void AddMean(); void AddTranspose();
+};
+struct MicroInterpreter {
+  template <unsigned N>
+  MicroInterpreter(const Model*, const MicroMutableOpResolver<N>&, uint8_t*, size_t);
+  TfLiteStatus AllocateTensors();
+  TfLiteStatus Invoke();
+  TfLiteTensor* input(size_t);
+  TfLiteTensor* output(size_t);
+};
+}
+"""
+"""The interfaces of TensorFlow Lite Micro that the example uses, as its headers declare them."""
+
+
+def check_the_example(example: Path) -> None:
+    """It says what the network says of an image, and compiles."""
+    pixels = TEST.images[0].permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(example / "image.png")
+    said = subprocess.run(
+        [sys.executable, example / "run.py", example / "image.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    probabilities = logits(TEST.images[:1]).softmax(1)[0]
+    assert said[0] == ABOUT.class_names[int(probabilities.argmax())]
+    assert float(said[1].rstrip("%")) == pytest.approx(100 * float(probabilities.max()), abs=3)
+    if not (compiler := shutil.which("g++")):
+        return
+    for header in (
+        "micro/micro_interpreter.h",
+        "micro/micro_mutable_op_resolver.h",
+        "schema/schema_generated.h",
+    ):
+        path = example / "tensorflow/lite" / header
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STUB if "interpreter" in header else "")
+    strict = ["-std=c++17", "-Wall", "-Werror", "-fsyntax-only"]
+    subprocess.run([compiler, *strict, "-I", str(example), str(example / "main.cc")], check=True)
 
 
 def test_answers_that_differ_between_the_runtimes_fail_the_export(
