@@ -141,7 +141,10 @@ def separable_tensor_train(place: Geometry, p: Fraction) -> Expression:
 
 
 def separable_tucker(place: Geometry, p: Fraction) -> Expression:
-    """STUCK(p): the same with a Tucker decomposition. The authors' core is larger."""
+    """STUCK(p): depthwise kxk, and a 1x1 that is a Tucker decomposition with ranks of a share p of its sizes.
+
+    The authors' core is larger.
+    """
     return depthwise_and(place, Tucker(p))
 
 

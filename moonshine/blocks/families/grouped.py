@@ -39,7 +39,7 @@ def grouped(place: Geometry, g: Value) -> Expression:
 
 
 def bottleneck(place: Geometry, b: int, g: Value = 1) -> Expression:
-    """B(b), BG(b,g): 1x1 to M = N/b of the output width N, kxk with the stride in g groups, 1x1 to N."""
+    """B(b), BG(b,g): 1x1 to M = N/b of the output width N, kxk with the stride (BG: in g groups), 1x1 to N."""
     return around(place, narrowed(b, place.out_channels), g)
 
 

@@ -19,7 +19,7 @@ from moonshine.errors import MoonshineError, first_few
 
 
 def separable(place: Geometry, b: int = 1, joint: Joint = "linear") -> Chain:
-    """XCEP, BASE(b): depthwise kxk with b filters a channel, then a 1x1, nothing between them."""
+    """XCEP, BASE(b): depthwise kxk with b filters a channel (XCEP: one), then a 1x1, nothing between them."""
     inputs = place.in_channels
     cheap = place.spatial(inputs, b * inputs, groups=inputs)
     return Chain(cheap, Conv(b * inputs, place.out_channels, joint=joint))

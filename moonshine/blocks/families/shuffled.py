@@ -20,7 +20,7 @@ def shuffle_unit(place: Geometry, g: int, b: int) -> Expression:
 
 
 def linear_shuffle_unit(place: Geometry, g: int) -> Expression:
-    """LSHUF(g): the same to M = N/4, with no batch norm and no ReLU inside."""
+    """LSHUF(g): SHUF(g,4) for each convolution, with no batch norm and no ReLU inside."""
     return _unit(place, g, narrowed(4, place.out_channels), "linear", "linear")
 
 
