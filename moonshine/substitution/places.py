@@ -50,14 +50,17 @@ def find_place(path: str, found: nn.Module) -> Place:
     """Return the place at ``path``, the path of the module ``found``; MoonshineError if it cannot hold a block."""
     if is_spatial(found):
         return lone_place(path, found)
+    what = type(found).__name__
     if isinstance(found, nn.Conv2d):
-        pass
+        what += (
+            f" of {'x'.join(map(str, found.kernel_size))} in {found.groups} group{'s'[: found.groups > 1]}"
+        )
     elif ordinary := _of_erfnet(path, found):
         return ordinary
     elif pair := recognise(found):
         return _of_pair(path, found, pair)
     raise MoonshineError(
-        f"{path} is a {type(found).__name__}; allowed: a plain convolution of more than 1x1 without groups, or a "
+        f"{path} is a {what}; allowed: a plain convolution of more than 1x1 without groups, or a "
         "residual block with two"
     )
 

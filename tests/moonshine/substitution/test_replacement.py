@@ -228,13 +228,16 @@ def test_s_and_what_is_not_named_stay() -> None:
         ({"": "G(4)"}, ["Net", "module ''"]),
         ({"head": "G(4)"}, ["head", "Linear"]),
         ({"body": "G(4)"}, ["body", "Sequential"]),
+        ({"body.3": "PRED(3)"}, ["body.3", "Conv2d of 1x1 in 1 group", "without groups"]),
+        ({"body.4": "HASH(0.1)"}, ["body.4", "Conv2d of 3x3 in 4 groups", "without groups"]),
         ({"body.1": "G(3)"}, ["G(3)", "body.1", "3 groups"]),
         ({"body.1": "G(4", "body.0": "G(4)"}, ["not a valid block"]),
         ({"body.2": "G(4)", "body.2.branch.0": "G(4)"}, ["body.2.branch.0", "in two places"]),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_replaced(blocks: dict[str, str], said: list[object]) -> None:
-    network = Net(spatial(), spatial(), Residual(nn.Sequential(spatial(), spatial())))
+    kept = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=4)
+    network = Net(spatial(), spatial(), Residual(nn.Sequential(spatial(), spatial())), *kept)
     with pytest.raises(MoonshineError, match=naming(*said)):
         apply(network, find_changes(network, {"body.0": "G(2)", **blocks}))
     assert not any(isinstance(layer, CheapConvolution) for layer in network.modules())
