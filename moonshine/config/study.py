@@ -17,8 +17,9 @@ from moonshine.config.augment import Augment
 from moonshine.config.defaults import with_defaults
 from moonshine.config.errors import explain_all
 from moonshine.config.methods import Method
-from moonshine.config.networks import Ship, Student, Teacher
+from moonshine.config.networks import Ship, Student
 from moonshine.config.reading import read_yaml
+from moonshine.config.teacher import Teacher
 from moonshine.config.training import Runtime, Training
 from moonshine.datasets import DATASET_KINDS, Data
 from moonshine.errors import MoonshineError

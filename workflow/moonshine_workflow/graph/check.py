@@ -15,7 +15,7 @@ from moonshine.blocks.notation import Block
 from moonshine.blocks.presets import choices
 from moonshine.blocks.registry import parse_block, plan_block
 from moonshine.config import Study, load_study
-from moonshine.config.networks import PUBLISHED
+from moonshine.config.teacher import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
 from moonshine.networks import families

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moonshine.config.networks import PUBLISHED
+from moonshine.config.teacher import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine_workflow.graph import nodes, stage

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from moonshine.config import Study
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
-from moonshine.config.networks import Teacher
+from moonshine.config.teacher import Teacher
 from moonshine.config.training import Training
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.structures import blocks_of

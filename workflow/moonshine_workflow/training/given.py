@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config import Study
-from moonshine.config.networks import PUBLISHED
+from moonshine.config.teacher import PUBLISHED
 from moonshine.data.description import Description
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from moonshine.config.networks import PUBLISHED
+from moonshine.config.teacher import PUBLISHED
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine.networks.families import is_model
