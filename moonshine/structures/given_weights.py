@@ -1,9 +1,8 @@
-"""Weights that the user brings: safetensors, a PyTorch state dict, or those that torchvision publishes."""
+"""Pretrained weights: safetensors, a PyTorch state dict, or those that torchvision publishes, into a network."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,26 @@ from torch import Tensor, nn
 from moonshine.errors import MoonshineError, first_line
 from moonshine.files import sha256
 from moonshine.structures.artifacts import fill, read_tensors
+from moonshine.structures.published_weights import published_weights
+from moonshine.structures.structure import Start
 
 logger = logging.getLogger(__name__)
-
-CHECKSUM = re.compile(r"[-_]([0-9a-f]{8,})$")
-"""First digits of a file's SHA-256 at the end of its name, as in torchvision's file names."""
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
 """Prefixes that torch.nn.DataParallel, torch.compile, Lightning and weight averaging put before every name."""
 
 
-def load_given_weights(module: nn.Module, path: Path, checksum: str, prefix: str | None = None) -> None:
+def load_given_weights(
+    module: nn.Module, path: Path, checksum: str, prefix: str | None = None, new_head: int | None = None
+) -> Start:
     """Fill ``module`` from a ``.safetensors`` file or a state dict with the SHA-256 ``checksum``.
 
     State dicts are read with ``weights_only``, so no code in them runs. The tensors may be under a key of the file and
     have a prefix of `WRAPPERS`: those that match the network exactly are taken, with ``prefix`` those whose key and
     name begin with it (``model_ema.module.``). Batch norm's step counters, which files from before torch 0.4.1 lack and
-    nothing here reads, may be missing. MoonshineError for a file that is missing, unreadable or has another checksum,
+    nothing here reads, may be missing. With ``new_head``, the network's number of classes, its head stays as drawn: the
+    tensors that have an entry per class, and are missing in the file or have another number of classes there.
+    MoonshineError for a file that is missing, unreadable or has another checksum,
     for one with several matching networks, and listing the tensors that are missing, unexpected or of another shape.
     """
     if not path.is_file():
@@ -41,62 +43,42 @@ def load_given_weights(module: nn.Module, path: Path, checksum: str, prefix: str
             f"teacher.weights_sha256: {path} has the checksum {found}, the study says {checksum}: the file is damaged "
             "or not the intended one (if it is, write its checksum into the study)"
         )
-    _fill(module, read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path), path, prefix)
+    content = read_tensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+    return _fill(module, content, path, checksum, prefix, new_head)
 
 
-def load_published_weights(module: nn.Module, model: str) -> None:
+def load_published_weights(module: nn.Module, model: str, new_head: int | None = None) -> Start:
     """Fill ``module`` with the default weights that torchvision publishes for a model, ``torchvision/<name>``.
 
-    MoonshineError as for `published_weights`, and for a network of another shape, such as one with other classes.
+    MoonshineError as for `published_weights`, and for a network of another shape. One with other classes may get a new
+    head, as in `load_given_weights`.
     """
     path = published_weights(model)
-    _fill(module, _state_dict(path), path)
+    return _fill(module, _state_dict(path), path, sha256(path), None, new_head)
 
 
-def published_weights(model: str) -> Path:
-    """Return the file of the default weights that torchvision publishes for a model.
-
-    They are downloaded once, into torch.hub's cache, and verified by the part of the SHA-256 in their name.
-    MoonshineError for a model without weights, for a failed download (it says where the file can be put instead), and
-    for a file with another checksum.
-    """
-    from torchvision.models import get_model_weights
-
-    available = get_model_weights(model.partition("/")[2])
-    if not list(available):
+def _fill(
+    module: nn.Module,
+    content: Mapping[str, Any],
+    path: Path,
+    checksum: str,
+    prefix: str | None,
+    new_head: int | None,
+) -> Start:
+    tensors = _of_the_network(module, content, path, prefix, new_head)
+    state = module.state_dict(keep_vars=True)
+    own = {name: tensor for name, tensor in state.items() if not _is_counter(name)}
+    drawn = _head(own, tensors, new_head)
+    counters = {name: tensor for name, tensor in state.items() if _is_counter(name) and name not in tensors}
+    try:
+        fill(module, {**tensors, **counters, **{name: state[name].detach() for name in drawn}}, path)
+    except MoonshineError as error:
+        raise _does_not_fit(error, own, tensors, new_head) from None
+    if new_head and not drawn:
         raise MoonshineError(
-            f"teacher.weights: torchvision publishes none for {model}; allowed: a file of weights"
+            f"teacher.head: found replace, and {path} fits the network with its head, for {new_head} classes; allowed: "
+            "leave head out, and finetune starts from all of it"
         )
-    weights = available.DEFAULT
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-    named = CHECKSUM.search(path.stem)
-    prefix = named[1] if named else ""
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(weights.url, str(path), prefix, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise MoonshineError(
-                f"teacher.weights: {weights.url} could not be downloaded ({error}); allowed: put that file at {path}"
-            ) from None
-    found = sha256(path)
-    if not found.startswith(prefix):
-        raise MoonshineError(
-            f"teacher.weights: {path} has the checksum {found}, not the one in its name: it is damaged; remove it, and "
-            f"it is downloaded again from {weights.url}"
-        )
-    logger.info("weights %s, checksum %s", weights, found)
-    return path
-
-
-def _fill(module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None = None) -> None:
-    tensors = _of_the_network(module, content, path, prefix)
-    counters = {
-        name: tensor
-        for name, tensor in module.state_dict().items()
-        if _is_counter(name) and name not in tensors
-    }
-    fill(module, {**tensors, **counters}, path)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, tensor in module.state_dict().items():
         # a buffer may be a mask, of infinities
@@ -104,6 +86,44 @@ def _fill(module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str
             raise MoonshineError(
                 f"teacher.weights: {path}: {name} holds values that are not finite; allowed: numbers"
             )
+    if drawn:
+        logger.info("drawn anew, for %d classes: %s", new_head, ", ".join(drawn))
+    return Start(weights=path.name, sha256=checksum, loaded=len(own) - len(drawn), drawn=drawn)
+
+
+def _head(own: Mapping[str, Tensor], found: Mapping[str, Tensor], classes: int | None) -> tuple[str, ...]:
+    """Return the tensors in which a network of so many classes differs from a file, if these can be its head alone.
+
+    They have an entry per class, and are missing in the file or have another number of classes there, all the same.
+    """
+    given = {id(own[name]) for name in found.keys() & own}  # of the names of tied weights one is enough
+    other = [
+        name
+        for name, tensor in own.items()
+        if (found[name].shape != tensor.shape if name in found else id(tensor) not in given)
+    ]
+    there = [name for name in other if name in found]
+    is_head = (
+        all(own[name].shape[:1] == (classes,) for name in other)
+        and all(found[name].shape[1:] == own[name].shape[1:] for name in there)
+        and len({found[name].shape[:1] for name in there}) < 2
+    )
+    return tuple(other) if is_head else ()
+
+
+def _does_not_fit(
+    error: MoonshineError, own: Mapping[str, Tensor], found: Mapping[str, Tensor], new_head: int | None
+) -> MoonshineError:
+    """Return the error for weights that do not fit, which says whether they would but for the head."""
+    if new_head:
+        return MoonshineError(f"teacher.weights: with a new head for {new_head} classes or without: {error}")
+    sizes = {tensor.shape[0] for name, tensor in own.items() if name in found and tensor.shape}
+    if head := next((each for size in sorted(sizes) if (each := _head(own, found, size))), ()):
+        return MoonshineError(
+            f"{error}; allowed for weights of other classes: teacher.head: replace, which draws {', '.join(head)} "
+            "anew, with teacher.finetune"
+        )
+    return error
 
 
 def _is_counter(name: str) -> bool:
@@ -111,7 +131,7 @@ def _is_counter(name: str) -> bool:
 
 
 def _of_the_network(
-    module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None
+    module: nn.Module, content: Mapping[str, Any], path: Path, prefix: str | None, new_head: int | None
 ) -> dict[str, Tensor]:
     """Return the tensors of a file that match the network, by its names; the nearest ones if none match."""
     tensors = dict(_named_tensors(content))
@@ -130,10 +150,13 @@ def _of_the_network(
 
     def fits(start: str) -> bool:
         found = {name: one for name, one in below(start).items() if not _is_counter(name)}
-        if not found.keys() <= own.keys() or any(found[name].shape != own[name].shape for name in found):
+        rest = own.keys() - set(_head(own, found, new_head))
+        if not found.keys() <= own.keys() or any(
+            found[name].shape != own[name].shape for name in found.keys() & rest
+        ):
             return False
         # of the names of tied weights one is enough
-        return {id(own[name]) for name in found} == set(map(id, own.values()))
+        return {id(own[name]) for name in found.keys() & rest} == {id(own[name]) for name in rest}
 
     starts = list(dict.fromkeys(_prefixes(content)))
     fitting = list(filter(fits, starts))

@@ -55,6 +55,19 @@ class SearchRecord(JsonModel):
     left_out: Mapping[str, Mapping[str, str]] = {}
 
 
+class Start(JsonModel):
+    """Weights that a network started from: the file's name and checksum, and the number of tensors ``loaded`` from it.
+
+    ``drawn`` are the tensors of a new head; ``frozen`` are the layers that training left as they were.
+    """
+
+    weights: str
+    sha256: str
+    loaded: int
+    drawn: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+
+
 class Structure(JsonModel):
     """Network by name with a block, in the paper's notation, at each of its places.
 
@@ -85,7 +98,10 @@ class Structure(JsonModel):
 
 
 class StudyStructure(Structure):
-    """Structure of a study's teacher or student, with its taps and its size at the study's input (C, H, W)."""
+    """Structure of a study's teacher or student, with its taps and its size at the study's input (C, H, W).
+
+    ``start``: the weights that a pretrained teacher started from.
+    """
 
     block: str
     taps: tuple[str, ...]
@@ -93,6 +109,7 @@ class StudyStructure(Structure):
     parameters: int
     macs: int
     ops: int
+    start: Start | None = None
 
 
 class ExportedStructure(Structure):

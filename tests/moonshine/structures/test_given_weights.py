@@ -129,6 +129,51 @@ def test_a_prefix_says_which_of_several_it_is(tmp_path: Path) -> None:
         load(tmp_path / "w.pt", "ema.")
 
 
+def classifier(classes: int, width: int = 4) -> nn.Module:
+    torch.manual_seed(classes)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(width, classes)
+    )
+
+
+HEADS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "another number of classes": lambda tensors: tensors,
+    "under a key": lambda tensors: {"model": under("module.", tensors), "optimizer": {}},
+    "no head": lambda tensors: {name: tensor for name, tensor in tensors.items() if name[0] != "3"},
+}
+
+
+@pytest.mark.parametrize("form", HEADS)
+def test_a_new_head_stays_as_drawn_and_the_rest_is_loaded(form: str, tmp_path: Path) -> None:
+    file, given = tmp_path / "w.pt", classifier(7).state_dict()
+    torch.save(HEADS[form](given), file)
+    module = classifier(5)
+    drawn = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    start = load_given_weights(module, file, sha256(file), new_head=5)
+    assert (start.weights, start.sha256, start.loaded) == ("w.pt", sha256(file), 6)
+    assert start.drawn == ("3.weight", "3.bias")
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, drawn[name] if name in start.drawn else given[name])
+
+
+def test_weights_that_fit_neither_with_the_head_nor_without(tmp_path: Path) -> None:
+    for name, other in (("wide", classifier(7, width=6)), ("same", classifier(5))):
+        file = tmp_path / f"{name}.pt"
+        torch.save(other.state_dict(), file)
+        said = ["another architecture", "0.weight"] if name == "wide" else ["teacher.head", "replace", 5]
+        with pytest.raises(MoonshineError, match=naming(file, *said)):
+            load_given_weights(classifier(5), file, sha256(file), new_head=5)
+
+
+def test_weights_that_would_fit_with_a_new_head_are_refused_with_that_advice(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(classifier(7).state_dict(), file)
+    with pytest.raises(
+        MoonshineError, match=naming("3.weight", (7, 4), (5, 4), "teacher.head: replace", "finetune")
+    ):
+        load_given_weights(classifier(5), file, sha256(file))
+
+
 def test_what_was_taken_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save({"net": under("module.", trained())}, tmp_path / "w.pt")
     with caplog.at_level("INFO", "moonshine"):

@@ -88,7 +88,7 @@ HARMLESS = {
 NETWORKS = [f"moonshine/{folder}" for folder in ("blocks", "networks", "structures", "substitution")]
 # Imported by the stage for something else than what its node leaves.
 UNUSED = {
-    "fetch": NETWORKS,  # the teacher's weights are downloaded
+    "fetch": ["moonshine/structures/published_weights.py"],  # the teacher's weights are downloaded
     "structure-teacher": ["moonshine/formats"],  # budgets of rivals are students'
     "structure": ["moonshine/distillation"],  # the terms of methods are tried out before they train
     "measure": [],

@@ -14,7 +14,7 @@ def run(job: stage.Job) -> None:
 
     teacher = job.study.teacher
     if teacher.weights == PUBLISHED:
-        from moonshine.structures.given_weights import published_weights
+        from moonshine.structures.published_weights import published_weights
 
         # here, because the machines that train may have no network; students that train from scratch need none
         try:
