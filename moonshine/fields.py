@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from moonshine.errors import shorten
 
@@ -22,6 +23,15 @@ def _is_a_path(text: str) -> str:
     return text
 
 
+def _is_json(kwargs: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except ValueError:
+        raise ValueError("found a number that is not finite; allowed: what JSON holds") from None
+    return kwargs
+
+
+Kwargs = Annotated[dict[str, JsonValue], AfterValidator(_is_json)]
 # DVC splits parameter names on dots, and both engines put these keys into stage and file names and into commands, where
 # what begins with '-' is an option. Three of them and a seed are one file's name.
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+][A-Za-z0-9_+-]*$", max_length=64)]

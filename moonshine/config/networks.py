@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from moonshine.config.training import InFull, Training
 from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
-from moonshine.fields import FilePath, NonNegative, Positive, Section, Seed, Text, Whole
+from moonshine.fields import FilePath, Kwargs, NonNegative, Positive, Section, Seed, Text, Whole
 
 Budgets = Text | list[Text]
 
@@ -88,7 +89,8 @@ class Student(Section):
 
     ``blocks`` maps patterns of places to blocks; the first pattern that matches counts. It is serialised as pairs,
     since both engines treat mappings that differ in order only as equal. ``structure`` is the path of a
-    ``structure.json``.
+    ``structure.json``. ``training`` is a recipe of its own, ``kwargs`` are
+    arguments of a third-party network; those of the teacher's network add to ``teacher.kwargs``.
     """
 
     network: Text | None = None
@@ -97,7 +99,9 @@ class Student(Section):
     structure: FilePath | None = None
     mixed: Mixed | None = None
     rival: Rival | None = None
+    kwargs: Kwargs | None = None
     warm_start: WarmStart | None = None
+    training: Annotated[Training, InFull] | None = None
 
     @field_validator("blocks", mode="before")
     @classmethod
@@ -124,6 +128,11 @@ class Student(Section):
             raise ValueError(
                 "needs 'block' (such as G(4)), 'blocks' (by place) or 'network' (such as wrn-16-2, also with one of "
                 "these); or 'structure' (a file); or 'mixed'; or 'rival'"
+            )
+        if self.kwargs and (self.mixed or self.rival):
+            raise ValueError(
+                "kwargs: belong to a network that is stated; found them beside 'mixed' or 'rival', which start from "
+                "the teacher's; allowed: teacher.kwargs"
             )
         return self
 

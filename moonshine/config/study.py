@@ -20,7 +20,7 @@ from moonshine.config.methods import Method
 from moonshine.config.networks import Ship, Student
 from moonshine.config.reading import read_yaml
 from moonshine.config.teacher import Teacher
-from moonshine.config.training import Runtime, Training
+from moonshine.config.training import SHARED, Runtime, Training
 from moonshine.datasets import DATASET_KINDS, Data
 from moonshine.errors import MoonshineError
 from moonshine.fields import FilePath, Key, Section, Seed
@@ -59,12 +59,18 @@ class Study(Section):
                     raise ValueError(
                         f"{section}.{name}: the name is reserved; choose another than {', '.join(RESERVED)}"
                     )
-        for name, method in self.methods.items():
-            try:
-                method.phases(self.training.epochs)
-                method.check_mixes(self.augment)
-            except MoonshineError as error:
-                raise ValueError(f"methods.{name}.{error}") from None
+        for epochs in dict.fromkeys(self.recipe(student).epochs for student in self.students):
+            for name, method in self.methods.items():
+                try:
+                    method.phases(epochs)
+                    method.check_mixes(self.augment)
+                except MoonshineError as error:
+                    raise ValueError(f"methods.{name}.{error}") from None
+        for name, student in self.students.items():
+            if student.kwargs and not is_model(self.network_of(name)):
+                raise ValueError(
+                    f"students.{name}.kwargs: belong to a third-party network; found them with {self.network_of(name)}"
+                )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has a seed twice")
         return self
@@ -108,10 +114,16 @@ class Study(Section):
                 self.augment.check_label_maps()
             except MoonshineError as error:
                 raise ValueError(str(error)) from None
-        only_dense = {
-            "training.class_weights": self.training.class_weights,
-            "augment.crop": self.augment.crop,
-        }
+        only_dense: dict[str, Any] = {"augment.crop": self.augment.crop}
+        for key, recipe in {"training": self.training, **self.own_recipes}.items():
+            only_dense[f"{key}.class_weights"] = recipe.class_weights
+            for shared in SHARED:
+                found, allowed = getattr(recipe, shared), getattr(self.training, shared)
+                if found != allowed:
+                    raise ValueError(
+                        f"{key}.{shared}: found {found}, where training.{shared} is {allowed}; allowed: only under "
+                        "training, the same for every network"
+                    )
         for key, value in only_dense.items():
             if value is not None and not self.data.is_dense:
                 dense = ", ".join(
@@ -137,6 +149,27 @@ class Study(Section):
                 ]:
                     raise ValueError(f"{found}, beside methods.{name}.{term}, which differentiates twice")
         return self
+
+    @property
+    def own_recipes(self) -> dict[str, Training]:
+        """Return the recipes that the teacher or a student has of its own, by key."""
+        found = {
+            "teacher.training": self.teacher.training,
+            "teacher.finetune": self.teacher.finetune,
+            **{f"students.{name}.training": student.training for name, student in self.students.items()},
+        }
+        return {key: recipe for key, recipe in found.items() if recipe}
+
+    def recipe(self, student: str | None = None) -> Training:
+        """Return the recipe that trains a student, or the teacher: its own, else the study's."""
+        if student is not None:
+            return self.students[student].training or self.training
+        return self.teacher.finetune or self.teacher.training or self.training
+
+    def kwargs_of(self, student: str) -> dict[str, Any]:
+        """Return the arguments of a student's network: in the teacher's network, its own beside the teacher's."""
+        same = self.network_of(student) == self.teacher.name
+        return {**(self.teacher.kwargs if same else {}), **(self.students[student].kwargs or {})}
 
     def network_of(self, student: str) -> str:
         """Return the network that a student is made from: its own, else the teacher's."""

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import json
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
-from moonshine.fields import FilePath, Section, Seed, Sha256, Text
+from moonshine.config.training import InFull, Training
+from moonshine.fields import FilePath, Kwargs, Section, Seed, Sha256, Text
 from moonshine.networks.families import is_model
 
 PUBLISHED = "torchvision"
 """Value of ``weights`` for the pretrained weights that torchvision publishes; write ./torchvision for such a file."""
 
 
+class Finetuning(Training):
+    """Recipe of a pretrained teacher; ``freeze``: patterns of its modules that stay as they are, or ``stem``.
+
+    ``stem`` is every layer before the first place of a block. A new head is always trained.
+    """
+
+    freeze: Text | list[Text] = Field(default_factory=list)
+
+
 class Teacher(Section):
     """Network that the students learn from: ``network`` is a built-in one, ``model`` a third-party one.
 
-    With ``weights`` it is pretrained and only evaluated; without, it is trained first, with ordinary blocks. Weights
-    that torchvision publishes need no ``weights_sha256``, since their file names contain it. ``weights_prefix`` selects
-    a file's tensors where that is ambiguous. ``include`` and ``exclude`` are patterns of the places where students of a
+    Without ``weights`` it is trained first, with ordinary blocks, by its own recipe ``training`` or the study's. With
+    ``weights`` it is pretrained: trained on by the recipe ``finetune``, else only evaluated. ``head: replace`` takes
+    weights for another number of classes, but for the layer that gives the logits, which is drawn anew. Weights that
+    torchvision publishes need no ``weights_sha256``, since their file names contain it. ``weights_prefix`` selects a
+    file's tensors where that is ambiguous. ``include`` and ``exclude`` are patterns of the places where students of a
     model may get cheap blocks. ``taps`` are the modules whose outputs attention transfer compares, discovered by
     default.
     """
 
     network: Text | None = None
     model: Text | None = None
-    kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    kwargs: Kwargs = Field(default_factory=dict)
     weights: FilePath | None = None
     weights_sha256: Sha256 | None = None
     weights_prefix: Text | None = None
+    head: Literal["replace"] | None = None
+    finetune: Annotated[Finetuning, InFull] | None = None
+    training: Annotated[Training, InFull] | None = None
     include: list[Text] = Field(default_factory=list)
     exclude: list[Text] = Field(default_factory=list)
     taps: list[Text] | None = None
@@ -40,10 +55,6 @@ class Teacher(Section):
             raise ValueError(
                 "needs either 'network' (such as wrn-16-1) or 'model' (such as torchvision/resnet18 or my_nets:build)"
             )
-        try:
-            json.dumps(self.kwargs, allow_nan=False)
-        except ValueError:
-            raise ValueError("kwargs: found a number that is not finite; allowed: what JSON holds") from None
         if self.model is not None and not is_model(self.model):
             raise ValueError(
                 f"model is {self.model!r}; allowed: torchvision/<name>, timm/<name> or <module>:<function>"
@@ -69,9 +80,26 @@ class Teacher(Section):
             raise ValueError(
                 "'weights' and 'weights_sha256' come together; `moonshine checksum FILE` prints the latter"
             )
+        if self.weights is None and (self.head or self.finetune):
+            raise ValueError(
+                f"{'head' if self.head else 'finetune'}: belongs to a pretrained teacher, and there are no weights; "
+                "allowed without them: training"
+            )
+        if self.head and not self.finetune:
+            raise ValueError(
+                "head: found replace without finetune, the recipe that trains the new head; allowed: finetune, such as "
+                "{epochs: 5}"
+            )
+        if self.weights is not None and self.training:
+            raise ValueError("training: is for a teacher without weights; allowed beside weights: finetune")
         return self
 
     @property
     def name(self) -> str:
         """Return the name of the network or model."""
         return self.network or self.model or ""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is trained in the study, not only evaluated."""
+        return self.weights is None or self.finetune is not None

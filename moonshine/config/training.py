@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from moonshine.costs.budgets import parse_bytes
 from moonshine.errors import MoonshineError
@@ -85,7 +93,7 @@ class Poly(Section):
 
 
 class Training(Section):
-    """Training recipe, shared by the teacher and all students.
+    """Training recipe, of the teacher and all students unless one has its own.
 
     ``devices`` processes train one network together, each on its shard of every batch; ``sync_batch_norm`` computes
     batch statistics over all shards (GPUs only). ``clip_norm`` bounds the norm of all gradients of a step together,
@@ -126,6 +134,12 @@ class Training(Section):
                 + ", ".join(str(n) for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
             )
         return self
+
+
+InFull = PlainSerializer(lambda recipe: recipe.model_dump(mode="json"))
+"""Serialises a recipe of a single network with its defaults: a key that it leaves out is the study's."""
+SHARED = ("precision", "devices", "sync_batch_norm")
+"""Keys that are the same in every recipe of a study: they describe the machine rather than the network."""
 
 
 def _is_a_size(text: int | str) -> int | str:

@@ -141,6 +141,7 @@ rule report:
         examples=rules.examples.output,
         export=rules.export.output,
         configs=files(TRAINED, "config.json"),
+        teacher=expand(rules.teacher.output.structure, study=STUDY.study),
     output:
         html=report(
             "results/{study}/report.html",

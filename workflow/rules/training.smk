@@ -3,8 +3,8 @@
 # and asks for more.
 DEVICES = STUDY.training.devices
 THREADS = helpers.cores(STUDY)
-# a teacher that comes with its weights is evaluated, by one process
-TEACHER_DEVICES = 1 if STUDY.teacher.weights else DEVICES
+# a teacher that is only evaluated needs one process
+TEACHER_DEVICES = DEVICES if STUDY.teacher.is_trained else 1
 
 
 rule teacher:
@@ -31,9 +31,9 @@ rule teacher:
     params:
         augment=setting("augment"),
         teacher=setting("teacher"),
-        training=setting("training"),
+        training=setting("recipes.teacher"),
     message:
-        "Evaluate the teacher with its weights" if STUDY.teacher.weights else "Train the teacher"
+        "Train the teacher" if STUDY.teacher.is_trained else "Evaluate the teacher with its weights"
     shell:
         "python -m moonshine_workflow.stages.teacher --study {wildcards.study}"
 
@@ -60,7 +60,7 @@ rule scratch:
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         augment=setting("augment"),
-        training=setting("training"),
+        training=setting("recipes.students.{student}"),
     message:
         "Train {wildcards.student} from scratch, seed {wildcards.seed}"
     shell:
@@ -93,7 +93,7 @@ rule distil:
         augment=setting("augment"),
         method=setting("methods.{method}"),
         student=setting("students.{student}"),
-        training=setting("training"),
+        training=setting("recipes.students.{student}"),
     message:
         "Distil the teacher into {wildcards.student} with {wildcards.method}, seed {wildcards.seed}"
     shell:

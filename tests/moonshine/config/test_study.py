@@ -59,6 +59,18 @@ def test_params_yaml_is_a_shipped_study() -> None:
     [
         ("trainin", 1, ["trainin", "unknown", "training"]),
         ("training/epoch", 3, ["training.epoch", "unknown", "batch_size"]),
+        ("students/GN/training", {"lr": 0.1}, ["students.GN.training.lr", "unknown", "epochs", "optimizer"]),
+        ("students/GN/training", {"epochs": 0}, ["students.GN.training.epochs", "0", "1"]),
+        ("students/GN/training", {"precision": "bf16"}, ["students.GN.training.precision", "bf16", "fp32"]),
+        (
+            "students/GN/training",
+            {"schedule": {"kind": "step", "drops": [9], "factor": 0.2}},
+            ["students.GN.training", "[9]", "epochs"],
+        ),
+        ("teacher/training", {"class_weights": {"log_offset": 1.1}}, ["teacher.training.class_weights"]),
+        ("students/GN/kwargs", {"width": 4}, ["students.GN.kwargs", "wrn-16-1", "third-party"]),
+        ("teacher/finetune", {"epochs": 1}, ["teacher", "finetune", "weights", "training"]),
+        ("teacher/head", "replace", ["teacher", "head", "weights"]),
         ("students/GN/blok", "G(4)", ["students.GN.blok", "unknown", "network, block"]),
         ("data/sized", 3, ["data.sized", "unknown", "size, test"]),
         ("training/epochs", -1, ["training.epochs", "-1", "1"]),
@@ -285,6 +297,49 @@ def test_augmentation_that_label_maps_cannot_have(key: str, value: Any) -> None:
     content["augment"][key] = value
     with pytest.raises(MoonshineError, match=naming(f"augment.{key}", "one label per image", "flip")):
         parse_study(content)
+
+
+PRETRAINED = {"model": MODEL, "weights": "torchvision", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"head": "replace"}, ["head", "replace", "finetune"]),
+        ({"head": "keep", "finetune": {}}, ["teacher.head", "keep", "replace"]),
+        ({"training": {"epochs": 1}}, ["training", "weights", "finetune"]),
+        ({"finetune": {"freezes": "stem"}}, ["teacher.finetune.freezes", "freeze"]),
+        ({"finetune": {"batch_size": 1}}, ["teacher.finetune.batch_size", "1", "2"]),
+    ],
+)
+def test_a_pretrained_teacher_is_trained_on_by_a_recipe_or_not_at_all(
+    keys: dict[str, Any], said: list[object]
+) -> None:
+    with pytest.raises(MoonshineError, match=naming("teacher", *said)):
+        parse_study(changed("teacher", {**PRETRAINED, **keys}))
+
+
+def test_a_recipe_of_its_own_has_what_it_leaves_out_from_the_studys() -> None:
+    content = changed("students/GN/training", {"epochs": 3})
+    content["teacher"] = {**PRETRAINED, "finetune": {"epochs": 2, "freeze": "stem"}}
+    found = parse_study(content)
+    rest = {"batch_size", "optimizer", "schedule"}
+    for own, epochs in ((found.recipe("GN"), 3), (found.recipe(), 2)):
+        assert own.epochs == epochs
+        assert own.model_dump(include=rest) == found.training.model_dump(include=rest)
+    others = [name for name in found.students if name != "GN"]
+    assert others
+    assert all(found.recipe(name) == found.training for name in others)
+
+
+def test_a_recipe_that_says_the_same_as_the_studys_is_none_of_its_own() -> None:
+    training = changed("training/clip_norm", 2.0)["training"]
+    for same in ({}, {"epochs": training["epochs"]}, {"label_smoothing": 0.0}):
+        content = changed("training/clip_norm", 2.0)
+        content["students"]["GN"]["training"] = same
+        assert parse_study(content) == parse_study({**content, "students": changed("study", "a")["students"]})
+    content["students"]["GN"]["training"] = {"clip_norm": None}
+    assert parse_study(content).recipe("GN").clip_norm is None
 
 
 def test_a_teacher_with_the_weights_that_torchvision_publishes() -> None:

@@ -71,3 +71,42 @@ def test_what_counts_of_a_structure_file_is_its_blocks(
         to_structure("wrn-10-1", {**blocks, **changed}, classes).write(tmp_path / path)
         found.append(parameters(study_with({"structure": path}))["layouts"]["students"]["mine"])
     assert found[0] == found[1] != found[2]
+
+
+def test_a_recipe_of_one_network_changes_the_parameters_of_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrays = {**tiny.STUDY["data"], "sha256": "0" * 64}
+    given = {"model": "torchvision/resnet18", "weights": "torchvision", "seed": 0}
+
+    def found(teacher: dict[str, Any], own: dict[str, Any], **training: Any) -> dict[str, Any]:
+        students = {"a": {"block": "G(4)", **own}, "b": {"block": "B(2)"}}
+        shared = {**tiny.STUDY["training"], **training}
+        study = parse_study(tiny.study(data=arrays, teacher=teacher, students=students, training=shared))
+        monkeypatch.setenv(nodes.PARAMS_VARIABLE, str(nodes.resolved_file("tiny")))
+        resolve.refresh(study)
+        assert study_of_job() == study
+        return parameters(study)
+
+    def changes(one: dict[str, Any], other: dict[str, Any], start: str = "") -> set[str]:
+        both = [each for each in one.keys() | other.keys() if one.get(each) != other.get(each)]
+        inner = {k for k in both if isinstance(one.get(k), dict) and isinstance(other.get(k), dict)}
+        below = [changes(one[key], other[key], f"{start}{key}.") for key in inner]
+        return {f"{start}{key}" for key in both if key not in inner}.union(*below)
+
+    plain = found(given, {})
+    assert found(given, {"training": {"epochs": 2}}) == plain
+    shorter = changes(plain, found(given, {"training": {"epochs": 1}}))
+    assert shorter == {"students.a.training", "recipes.students.a.epochs"}
+    tuned = {**given, "finetune": {"epochs": 1}}
+    assert changes(plain, found(tuned, {})) == {"teacher.finetune", "recipes.teacher.epochs"}
+    frozen = {**given, "finetune": {"epochs": 1, "freeze": "stem"}}
+    assert changes(found(tuned, {}), found(frozen, {})) == {
+        "teacher.finetune.freeze",
+        "recipes.teacher.freeze",
+    }
+    longer = changes(
+        found(tuned, {"training": {"epochs": 1}}), found(tuned, {"training": {"epochs": 1}}, epochs=3)
+    )
+    assert longer == {"training.epochs", "recipes.students.b.epochs"}

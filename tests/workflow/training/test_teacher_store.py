@@ -69,7 +69,8 @@ def what(seed: int = 0, teacher: str = "1", data: str = "1", **changes: Any) -> 
     network = build("wrn-10-1", "S", 2, 1)
     pair = Pair(network, network, network.taps, (1, 8, 8))
     inputs = {"data": data, "teacher": teacher}
-    found = store_of(study, pair, inputs, dataset, seed, Execution(torch.device("cpu")), SINGLE_PROCESS)
+    execution = Execution(torch.device("cpu"))
+    found = store_of(study, study.recipe("G4"), pair, inputs, dataset, seed, execution, SINGLE_PROCESS)
     return found.schedule.address if found else None
 
 
@@ -82,13 +83,15 @@ def test_an_address_differs_with_all_that_outputs_depend_on(
     structure.write_text("{}")
     first = what()
     assert what() == what(training={"epochs": 9}, runtime={"teacher_store": "1MB"}) == first
+    smaller = what(training={"batch_size": 8})
+    assert what(students={"G4": {"block": "G(4)", "training": {"batch_size": 8}}}) == smaller
     others = [
+        smaller,
         what(seed=1),
         what(teacher="2"),
         what(data="2"),
         what(augment={"flip": True}),
         what(augment={"mixup": 0.4}),
-        what(training={"batch_size": 8}),
         what(methods={"kd": tiny.STUDY["methods"]["kd"]}),
         *(what(methods={**tiny.STUDY["methods"], "at": {"at": {**AT, **change}}}) for change in MAPS),
     ]

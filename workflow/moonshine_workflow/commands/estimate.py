@@ -52,6 +52,8 @@ def _estimate(arguments: argparse.Namespace) -> int:
         throughput.write(arguments.save)
     rows = device_seconds(study, size, steps, throughput.steps)
     walls = {count: wall_seconds(rows, count) for count in sorted({1, arguments.devices})}
+    found = {study.recipe(student).epochs for student in (None, *study.students)}
+    epochs = " to ".join(f"{each:,}" for each in sorted({min(found), max(found)}))
     cells = [
         (
             row.student,
@@ -65,7 +67,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     cells.append(("in all", "", "", f"{sum(row.networks for row in rows):,}", duration(walls[1])))
     print(
         f"{study.study}: {size.train:,} training, {size.validation:,} validation and {size.test:,} test images of "
-        f"{'x'.join(map(str, size.shape))}; {study.training.epochs:,} epochs\n"
+        f"{'x'.join(map(str, size.shape))}; {epochs} epochs\n"
         f"Measured on {throughput.measured_on}\n"
     )
     print(text_table(("student", "trained by", "each", "networks", "in all"), cells, text_columns=2) + "\n")

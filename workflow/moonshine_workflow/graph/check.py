@@ -84,7 +84,8 @@ def check_study(study: Study) -> None:
         _suits_the_data(study, f"students.{name}.network", network)
         if is_solved:
             _can_be_solved(name, network, layout)
-        if layout == teacher and network == study.teacher.name:
+        same = network == study.teacher.name and study.kwargs_of(name) == study.teacher.kwargs
+        if layout == teacher and same:
             raise MoonshineError(
                 f"{key}: {network} with ordinary blocks is the teacher itself; allowed: another block, or a smaller "
                 "network"

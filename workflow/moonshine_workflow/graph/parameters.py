@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.config.study import Study, load_study, parse_study
+from moonshine.config.training import Training
 from moonshine.files import read_json
 from moonshine.networks.sources import sources
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.structures import blocks_of
 
 # Keys about the training of a network, which do not shape it.
-TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix")
-TRAINED_STUDENT = ("warm_start",)
+TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix", "head", "finetune", "training")
+TRAINED_STUDENT = ("warm_start", "training")
 
 
 def resolved_values(study: Study) -> dict[str, Any]:
@@ -27,8 +28,8 @@ def parameters(study: Study) -> dict[str, Any]:
     """Everything that nodes have as parameters, and ``runtime``.
 
     That is the study as `resolved_values`; under ``layouts`` the settings that shape the network of the teacher and of
-    each student, with the content of a structure file for its path; under ``code`` the checksums, by module, of the
-    user's own code that builds these networks.
+    each student, with the content of a structure file for its path; under ``recipes`` how each is trained; under
+    ``code`` the checksums, by module, of the user's own code that builds these networks.
 
     Errors: ``MoonshineError`` for a module that is not found, and for a structure file as of `blocks_of`.
     """
@@ -43,11 +44,19 @@ def parameters(study: Study) -> dict[str, Any]:
             "teacher": _without(settings["teacher"], TRAINED_TEACHER),
             "students": students,
         },
+        "recipes": {
+            "teacher": _recipe(study.recipe()),
+            "students": {name: _recipe(study.recipe(name)) for name in students},
+        },
         "code": {
             "teacher": sources(study.teacher.name),
             "students": {name: sources(student.network or "") for name, student in study.students.items()},
         },
     }
+
+
+def _recipe(recipe: Training) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude_defaults=True)
 
 
 def _without(section: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

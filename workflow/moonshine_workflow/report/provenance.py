@@ -6,6 +6,8 @@ from statistics import median
 from typing import Any
 
 from moonshine.costs.budgets import SPREAD
+from moonshine.structures.structure import Start, StudyStructure
+from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.markup import Fragment, listed, number, plural, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.report.teacher_batches import saved
@@ -16,7 +18,11 @@ def facts(results: Results) -> Fragment:
     teacher = results.runs[0]
     config = results.config(teacher)
     rows = {"Seeds": f"{listed(results.seeds)}; teacher {teacher.seed}"}
-    for name in ("training", "augment", "runtime"):
+    path = results.root / nodes.teacher(results.study).folder / "structure.json"
+    if path.is_file() and (start := StudyStructure.read(path).start):
+        rows["Teacher"] = _start(start)
+    rows |= _recipes(results)
+    for name in ("augment", "runtime"):
         if name in config:
             rows[name.capitalize()] = _settings(config[name])
     for method in results.methods:
@@ -29,6 +35,28 @@ def facts(results: Results) -> Fragment:
     if commits := sorted({timing["commit"] for timing in trained if timing.get("commit")}):
         rows["Code"] = f"commit {listed(commits)}"
     return render("provenance", "facts", results.dataset, rows, sorted(versions))
+
+
+def _start(start: Start) -> str:
+    """Return what a pretrained teacher started from, in words."""
+    drawn = f"; {listed(start.drawn)} drawn anew for these classes" if start.drawn else ""
+    frozen = f"; frozen: {listed(start.frozen)}" if start.frozen else ""
+    return (
+        f"{plural(start.loaded, 'tensor')} loaded from {start.weights}, SHA-256 {start.sha256}{drawn}{frozen}"
+    )
+
+
+def _recipes(results: Results) -> dict[str, str]:
+    """Return the training recipe, or each with the networks that have it where they differ."""
+    found: dict[str, list[str]] = {}
+    for run in results.runs:
+        if (recipe := results.config(run).get("training")) is not None:
+            networks = found.setdefault(_settings(recipe), [])
+            if (label := results.labels.get(run.student, run.student)) not in networks:
+                networks.append(label)
+    if len(found) == 1:
+        return {"Training": next(iter(found))}
+    return {f"Training of {listed(networks)}": recipe for recipe, networks in found.items()}
 
 
 def _settings(value: Any) -> str:

@@ -253,7 +253,7 @@ def _card(made: _Study, chosen: Candidate, shipped: Shipped, exported: Exported,
         examples=described.counts,
         method=chosen.method,
         recipe={
-            **study.training.model_dump(mode="json"),
+            **study.recipe(chosen.student).model_dump(mode="json"),
             "augment": study.augment.model_dump(mode="json"),
             "method": method.model_dump(mode="json", exclude_none=True) if method else {},
         },

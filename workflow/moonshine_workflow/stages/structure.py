@@ -41,7 +41,7 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     teacher = structure_of(study)
     key = f"students.{student}"
     structure = naming_key(key, lambda: _student(study, student, images, progress))
-    if structure.blocks == teacher.blocks and structure.network == teacher.network:
+    if all(getattr(structure, key) == getattr(teacher, key) for key in ("network", "kwargs", "blocks")):
         raise MoonshineError(
             f"{key}: {structure.network} with {structure.block} blocks is the teacher itself; allowed: another "
             "block, or a smaller network"
@@ -52,8 +52,8 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
         naming_key(key, lambda: check_runs(network, original, images.shape))
     sizes = tap_sizes(original, taps, images.shape)
     naming_key(key, lambda: check_taps(taps, sizes, network, images.shape))
-    naming_key(key, lambda: try_out(study, structure, images))
-    check_methods(study, Pair(network, original, taps, images.shape))
+    naming_key(key, lambda: try_out(study, structure, images, student))
+    check_methods(study, Pair(network, original, taps, images.shape), student)
     stage.logger.info("weight decay: %s", decay_in_words(network))
     found = of_study(study, structure, taps, images)
     if more := cost_increase(found.model_dump(), teacher.model_dump()):

@@ -1,4 +1,4 @@
-"""teacher: train the teacher, or evaluate a pretrained one."""
+"""teacher: train the teacher, from pretrained weights where there are any, or evaluate it with them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def run(job: stage.Job) -> None:
         images = images_of(study)
         naming_key("teacher", lambda: try_out(study, structure, images))
         _check_layers(study, structure, images)
-    if study.teacher.weights:
-        evaluate_node(job)
-    else:
+    if study.teacher.is_trained:
         on_devices(job, lambda: train_node(job))
+    else:
+        evaluate_node(job)
 
 
 def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None:
@@ -35,9 +35,8 @@ def _check_layers(study: Study, teacher: StudyStructure, images: Images) -> None
     for name, student in study.students.items():
         if not student.mixed and not student.rival:
             structure = unsearched_structure(study, name, images)
-            check_methods(
-                study, Pair(from_structure(structure, study.trusted), original, teacher.taps, images.shape)
-            )
+            network = from_structure(structure, study.trusted)
+            check_methods(study, Pair(network, original, teacher.taps, images.shape), name)
 
 
 if __name__ == "__main__":

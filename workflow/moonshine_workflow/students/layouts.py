@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -83,10 +83,16 @@ def _teacher(study: Study, images: Images) -> StudyStructure:
     return of_study(study, structure.with_blocks({}, block="S"), taps or (), images)
 
 
-def describe_network(study: Study, network: str, images: Images) -> Described:
-    """Lay out a third-party model with the teacher's patterns, which takes seconds where images are large."""
+def describe_network(
+    study: Study, network: str, images: Images, kwargs: Mapping[str, Any] | None = None
+) -> Described:
+    """Lay out a third-party model with the teacher's patterns, which takes seconds where images are large.
+
+    ``kwargs`` None: those of the teacher, if it is the teacher's network.
+    """
     teacher = study.teacher
-    kwargs = teacher.kwargs if network == teacher.name else {}
+    if kwargs is None:
+        kwargs = teacher.kwargs if network == teacher.name else {}
     return describe_model(
         network,
         kwargs,
@@ -104,16 +110,17 @@ def given_structure(
     blocks: str | Mapping[str, str],
     images: Images,
     laid_out: Callable[[str], Described] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
 ) -> Structure:
     """Return the structure of a network with one block, or with blocks by pattern of its places.
 
     One block goes wherever it fits; of a third-party model, ``refused`` says why it does not elsewhere. ``laid_out`` is
-    `describe_network` of this study where it is remembered. MoonshineError where nothing fits, for patterns as of
-    `spread`, and for a block that does not fit the place of its pattern.
+    `describe_network` of this study where it is remembered, ``kwargs`` as there. MoonshineError where nothing fits, for
+    patterns as of `spread`, and for a block that does not fit the place of its pattern.
     """
     if not is_model(network):
         return _named(to_structure(network, blocks, images.classes, images.shape[0]))
-    structure, _, layout = laid_out(network) if laid_out else describe_network(study, network, images)
+    structure, _, layout = laid_out(network) if laid_out else describe_network(study, network, images, kwargs)
     if not isinstance(blocks, str):
         changes = choose_each(layout, blocks, network)
         return _named(structure.with_blocks({each.place.path: str(each.plan.block) for each in changes}))
@@ -147,7 +154,10 @@ def unsearched_structure(
             budgets = parse_budgets(settings.budget)
             found = rival(study.teacher.name, settings.scale, budgets, images.classes, images.shape, size)
             return given_structure(study, found, "S", images)
-        return given_structure(study, study.network_of(name), blocks_of(study, name), images, laid_out)
+        network, blocks, kwargs = study.network_of(name), blocks_of(study, name), study.kwargs_of(name)
+        if study.students[name].kwargs:
+            return given_structure(study, network, blocks, images, kwargs=kwargs)
+        return given_structure(study, network, blocks, images, laid_out)
 
     return naming_key(layout_key(study, name), make)
 

@@ -22,10 +22,11 @@ TRIED_ON = 2
 """Images in the batch that a network is tried on, unless the study's batches are smaller."""
 
 
-def try_out(study: Study, structure: Structure, images: Images) -> None:
+def try_out(study: Study, structure: Structure, images: Images, student: str | None = None) -> None:
     """Raise MoonshineError unless a model can be trained, rebuilt from its files and, if the study ships one, exported.
 
-    Also if it does not accept the study's crops, or cannot train on an epoch's last batch when that has one image.
+    It is the network of a ``student``, or the teacher's. Also if it does not accept the study's crops, or cannot train
+    on an epoch's last batch when that has one image.
 
     The trial is a forward and a backward pass on noise, in train mode, in the memory layout and precision of training.
     It runs on the CPU, in fp32 where training would use bf16 on a GPU. Built-in networks are not tried; the tests do
@@ -36,27 +37,29 @@ def try_out(study: Study, structure: Structure, images: Images) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = from_structure(structure, study.trusted)
-        _check_batches(study, network, structure.network, images)
+        batch_size = study.recipe(student).batch_size
+        _check_batches(study, network, structure.network, images, batch_size)
         execution = _execution(study).suiting(network, images.shape)
-        _train_once(study, network, images, execution)
+        _train_once(study, network, images, execution, min(TRIED_ON, batch_size))
         _check_kept(study, network, structure, images, execution)
     if study.ship:
         _check_exports(network, structure, images)
 
 
-def check_methods(study: Study, pair: Pair) -> None:
+def check_methods(study: Study, pair: Pair, student: str) -> None:
     """Raise MoonshineError naming the first method with a term that does not suit a student and its teacher."""
+    epochs = study.recipe(student).epochs
     for key, method in study.methods.items():
-        naming_key(f"methods.{key}", lambda: phases_of(pair, method, study.training.epochs))  # noqa: B023
+        naming_key(f"methods.{key}", lambda: phases_of(pair, method, epochs))  # noqa: B023
 
 
-def _check_batches(study: Study, network: nn.Module, name: str, images: Images) -> None:
+def _check_batches(study: Study, network: nn.Module, name: str, images: Images, batch_size: int) -> None:
     if crop := study.augment.crop:
         try:
             check_logits(network, name, (images.shape[0], *crop), images.classes, study.data.is_dense)
         except MoonshineError as error:
             raise MoonshineError(f"augment.crop: {error}") from None
-    count, batch_size = images.dataset.counts["train"] if images.dataset else 0, study.training.batch_size
+    count = images.dataset.counts["train"] if images.dataset else 0
     last = count % batch_size or min(count, batch_size)
     if last // study.training.devices != 1:
         return
@@ -81,10 +84,9 @@ def _noise(count: int, shape: tuple[int, int, int], execution: Execution) -> Ten
     return torch.randn(count, *shape).contiguous(memory_format=execution.memory_format)
 
 
-def _train_once(study: Study, network: nn.Module, images: Images, execution: Execution) -> None:
+def _train_once(study: Study, network: nn.Module, images: Images, execution: Execution, count: int) -> None:
     height, width = study.augment.crop or images.shape[1:]
     shape = (images.shape[0], height, width)
-    count = min(TRIED_ON, study.training.batch_size)
     labels = torch.zeros((count, height, width) if study.data.is_dense else count, dtype=torch.long)
     wanted = (count, images.classes, *labels.shape[1:])
     try:

@@ -23,6 +23,7 @@ from moonshine_workflow.graph.metrics import Metrics
 from moonshine_workflow.tables.choice import rank_candidates
 from moonshine_workflow.tables.latex import table_to_latex
 from moonshine_workflow.tables.rows import (
+    FINETUNED,
     Difference,
     Model,
     Run,
@@ -85,6 +86,8 @@ def _run(reader: _Reader, study: Study, node: nodes.Node, model: Model) -> Run:
     found = reader.typed(Metrics, path)
     method = node.method or node.stage
     loss = study.methods[node.method].loss if node.method else node.stage
+    if node.stage == "teacher" and study.teacher.finetune:
+        loss = FINETUNED
     seed = study.teacher.seed if node.seed is None else node.seed
     if found is None:
         return Run(node.name, model.student, model.network, model.block, method, loss, seed, "missing")

@@ -13,13 +13,15 @@ from moonshine.json_model import JsonModel
 from moonshine.structures.structure import MIXED
 from moonshine_workflow.tables.statistics import Verdict, margin_of_both, margin_of_test_set
 
+FINETUNED = "finetuned"
+"""``terms`` of a pretrained teacher that was trained on."""
 PER_IMAGE = ("test_wrong", "test_image_errors")
 """Fields of a run with a value for every image, too long for a table."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Row of ``runs.csv``: one trained node; ``terms`` names its losses, such as ``kd+at``."""
+    """Row of ``runs.csv``: one trained node; ``terms`` names its losses, such as ``kd+at``, or is `FINETUNED`."""
 
     node: str
     student: str
@@ -56,7 +58,7 @@ class Run:
         """Return the main table's column for its error: the method; ``scratch`` for a teacher that was trained here."""
         if self.method != "teacher":
             return self.method
-        return "teacher" if self.epochs_run == 0 else "scratch"
+        return "teacher" if self.terms == FINETUNED or self.epochs_run == 0 else "scratch"
 
 
 @dataclass(frozen=True)

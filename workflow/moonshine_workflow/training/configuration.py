@@ -35,7 +35,7 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
         "method": study.methods[node.method].model_dump() if node.method else None,
         "seed": study.teacher.seed if node.seed is None else node.seed,
         "augment": study.augment.model_dump(),
-        "training": study.training.model_dump(),
+        "training": study.recipe(node.student).model_dump(),
     }
 
 
@@ -55,7 +55,7 @@ def _resolved(key: str, found: Any) -> Any:
 
 def _student(study: Study, name: str) -> dict[str, Any]:
     student, network = study.students[name], study.network_of(name)
-    settings = student.model_dump(mode="json", exclude_none=True)
+    settings = student.model_dump(mode="json", exclude_none=True, exclude={"training"})
     if student.structure:
         settings["structure"] = blocks_of(study, name)
     if student.blocks or student.structure or student.mixed or student.rival:

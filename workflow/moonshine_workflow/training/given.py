@@ -1,4 +1,4 @@
-"""Evaluation of a pretrained teacher, which is not trained."""
+"""Pretrained teachers: their weights, and the evaluation of one that is not trained on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from moonshine.config import Study
-from moonshine.config.teacher import PUBLISHED
+from moonshine.config.teacher import PUBLISHED, Teacher
 from moonshine.data.description import Description
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights
+from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate, guessing_error
+from moonshine.training.freezing import frozen_layers
 from moonshine.training.train import History
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Score
@@ -32,11 +36,7 @@ def evaluate_node(job: stage.Job) -> None:
     folder = nodes.fetch(study.study).folder
     dataset = load_prepared(study)
     network = from_structure(structure, study.trusted)
-    if study.teacher.weights == PUBLISHED:
-        load_published_weights(network, study.teacher.name)
-    else:
-        path = Path(study.teacher.weights or "").expanduser()
-        load_given_weights(network, path, study.teacher.weights_sha256 or "", study.teacher.weights_prefix)
+    structure = start_pretrained(network, structure, study.teacher)
     settings = configuration(study, node)
     settings["inputs"] = inputs(job, Description.read(folder / "dataset.json"), structure, distils=False)
     config = {**settings, "runtime": study.runtime.model_dump()}
@@ -56,6 +56,25 @@ def evaluate_node(job: stage.Job) -> None:
         stage.logger.warning("teacher.weights: %s", warning)
     write_outputs(node, network, structure, config, history, identity, test, validation, warnings)
     job.timing |= {"device": str(execution.device), "precision": str(execution.dtype).removeprefix("torch.")}
+
+
+def start_pretrained(network: nn.Module, structure: StudyStructure, teacher: Teacher) -> StudyStructure:
+    """Load a pretrained teacher's weights into its network; the structure returned says what was loaded and drawn.
+
+    With ``finetune`` it also says what is to be frozen. MoonshineError as of `load_given_weights`, or `frozen_layers`.
+    """
+    new_head = structure.num_classes if teacher.head else None
+    if teacher.weights == PUBLISHED:
+        start = load_published_weights(network, teacher.name, new_head)
+    else:
+        path = Path(teacher.weights or "").expanduser()
+        start = load_given_weights(
+            network, path, teacher.weights_sha256 or "", teacher.weights_prefix, new_head
+        )
+    if teacher.finetune and teacher.finetune.freeze:
+        layers = frozen_layers(network, teacher.finetune.freeze, structure.blocks, start.drawn)
+        start = start.model_copy(update={"frozen": layers})
+    return structure.model_copy(update={"start": start})
 
 
 def _score(found: Mapping[str, Any]) -> Score:

@@ -21,6 +21,7 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
+from moonshine.training.freezing import frozen
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.processes import launched, synchronised, together
@@ -29,6 +30,7 @@ from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.files import evaluate_test, identity_of, inputs, write_outputs
+from moonshine_workflow.training.given import start_pretrained
 from moonshine_workflow.training.placement import execution_here
 from moonshine_workflow.training.prepared import load_prepared
 from moonshine_workflow.training.progress import Progress
@@ -53,35 +55,42 @@ def train_node(job: stage.Job) -> History:
     seed: int = settings["seed"]
     torch.manual_seed(seed)
     network = from_structure(structure, study.trusted)
-    labels = label_loss(study.training, dataset.class_shares)
+    recipe = study.recipe(node.student)
+    start = None
+    if node.stage == "teacher" and study.teacher.weights:
+        structure = start_pretrained(network, structure, study.teacher)
+        start = structure.start
+    labels = label_loss(recipe, dataset.class_shares)
     # a run may be resumed with another number of devices
-    exact = {**settings, "training": study.training.model_dump(exclude={"devices"})}
+    exact = {**settings, "training": recipe.model_dump(exclude={"devices"})}
     checkpoints = Checkpoints(node.work, fingerprint(exact, moonshine.__version__))
     with ExitStack() as held:
         if processes.is_first:
             held.enter_context(stage.node_lock(node))
         execution = held.enter_context(execution_here(study, processes))
         held.enter_context(together(processes, execution.device))
+        if start:
+            held.enter_context(frozen(network, start.frozen))
         objective, store = Objective(labels), None
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
             warm = study.students[str(node.student)].warm_start
             if warm and not checkpoints.load(torch.device("cpu")):  # a resumed run has its own weights
                 _warm_start(network, teacher, structure.blocks, warm, dataset, seed)
-        if study.training.sync_batch_norm and processes.count > 1:
+        if recipe.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
             pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
-            store = store_of(study, pair, settings["inputs"], dataset, seed, execution, processes)
+            store = store_of(study, recipe, pair, settings["inputs"], dataset, seed, execution, processes)
             objective = held.enter_context(
-                distillation(pair, losses, study.training.epochs, execution, labels, seed, store)
+                distillation(pair, losses, recipe.epochs, execution, labels, seed, store)
             )
         train_network = partial(
             train,
             network,
             objective,
             dataset,
-            study.training,
+            recipe,
             study.augment,
             execution,
             seed=seed,
@@ -91,14 +100,15 @@ def train_node(job: stage.Job) -> History:
         if not processes.is_first:
             return train_network()
         identity = identity_of(job, structure, seed)
-        progress = Progress(node, study.training.epochs, identity, config)
+        progress = Progress(node, recipe.epochs, identity, config)
         history = train_network(observer=progress)
         history, test = evaluate_test(network, dataset, execution, history)
         if history.status == "diverged":
             if node.stage == "teacher":
+                key = next((key for key in study.own_recipes if key.startswith("teacher.")), "training")
                 raise MoonshineError(
                     f"the teacher diverged in epoch {len(history.rows)}, so nothing can be distilled from it; lower "
-                    f"training.optimizer.lr (found {study.training.optimizer.lr})"
+                    f"{key}.optimizer.lr (found {recipe.optimizer.lr})"
                 )
             stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
         write_outputs(node, network, structure, config, history, identity, test)

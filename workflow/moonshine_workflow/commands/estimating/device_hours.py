@@ -39,18 +39,18 @@ def device_seconds(
     height, width = size.shape[1:]
     crop = study.augment.crop or (height, width)
     forward = EVALUATION * height * width / math.prod(crop)  # evaluation sees whole images
-    epochs = study.training.epochs
     ((_, teacher),) = steps[TEACHER, TEACHER]
     stored = EVALUATION * times[teacher.key] * _stored_share(study, size, steps)
     rows = []
     for (student, trained_by), phases in steps.items():
         ((_, alone),) = steps[student, TEACHER if student == TEACHER else SCRATCH]
         least, training = times[alone.key], 0.0
+        epochs = sum(count for count, _ in phases)
         for count, step in phases:
             each = max(times[step.key] - stored, least) if _uses_store(step) else times[step.key]
             training += count / epochs * each
         seconds = (size.validation + size.test) * forward * least
-        if student != TEACHER or not study.teacher.weights:
+        if student != TEACHER or study.teacher.is_trained:
             evaluated = epochs * size.validation + size.test
             seconds = epochs * size.train * training + evaluated * forward * least
         networks = 1 if student == TEACHER else len(study.seeds)
@@ -64,11 +64,15 @@ def _uses_store(step: TimedStep) -> bool:
 
 
 def _stored_share(study: Study, size: DatasetSize, steps: Steps) -> float:
-    """Return the share of the teacher's forward passes in distillation that the store spares: all but one per seed."""
+    """Return the share of the teacher's forward passes in distillation that the store spares.
+
+    That is all but one per seed and size of batches.
+    """
     distilled = [step for phases in steps.values() for _, step in phases if _uses_store(step)]
     if not distilled or distilled[0].teacher is None:
         return 0.0
-    return share_kept(study, size, distilled[0].teacher) * (1 - 1 / len(distilled))
+    passes = len({step.recipe.batch_size for step in distilled})
+    return share_kept(study, size, distilled[0].teacher) * (1 - passes / len(distilled))
 
 
 def share_kept(study: Study, size: DatasetSize, teacher: StudyStructure) -> float:
@@ -76,13 +80,14 @@ def share_kept(study: Study, size: DatasetSize, teacher: StudyStructure) -> floa
     network = from_structure(teacher, study.trusted)
     height, width = study.augment.crop or size.shape[1:]
     shape = size.shape[0], height, width
-    kept = kept_of(study, Pair(network, network, teacher.taps, shape))
+    epochs = max(study.recipe(student).epochs for student in study.students)
+    kept = kept_of(study, Pair(network, network, teacher.taps, shape), epochs)
     if kept == Needs():
         return 0.0
     logits = size.classes * (height * width if study.data.is_dense else 1) if kept.logits else 0
     areas = tap_sizes(network, kept.paths, shape)
     values = logits + sum(math.prod(areas[each.path]) for each in kept.maps)
-    schedule = 2 * values * size.train * study.training.epochs
+    schedule = 2 * values * size.train * epochs
     bound = study.runtime.teacher_store_bytes
     return min(1.0, bound / (schedule * len(study.seeds))) if bound >= LEAST_SHARE * schedule else 0.0
 

@@ -9,6 +9,7 @@ from functools import cache
 
 from moonshine.config import Study
 from moonshine.config.methods import Method
+from moonshine.config.training import Training
 from moonshine.data.description import Description
 from moonshine.datasets.kind import DatasetSize
 from moonshine.errors import MoonshineError
@@ -27,13 +28,14 @@ TEACHER, SCRATCH = "teacher", "scratch"
 
 @dataclass(frozen=True)
 class TimedStep:
-    """Optimiser step on a batch; ``teacher`` and ``method`` are None without distillation.
+    """Optimiser step of a recipe on a batch; ``teacher`` and ``method`` are None without distillation.
 
     ``key`` names what its speed depends on, with a checksum of the networks.
     """
 
     key: str
     structure: Structure
+    recipe: Training
     teacher: StudyStructure | None = None
     method: Method | None = None
 
@@ -70,17 +72,19 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
     Raises MoonshineError naming the key of the study for a network that cannot be built.
     """
     images = Images(size.shape, size.classes)
-    crop, epochs = tuple(study.augment.crop or size.shape[1:]), study.training.epochs
+    crop = tuple(study.augment.crop or size.shape[1:])
     teacher = teacher_structure(study, images)
     # laying out a model takes seconds: do it once, not for every block
     layout = cache(lambda network: describe_network(study, network, images))
 
-    def step(structure: Structure, method: Method | None = None) -> TimedStep:
+    def step(recipe: Training, structure: Structure, method: Method | None = None) -> TimedStep:
         if method is None:
-            return TimedStep(_key(study, "ce", crop, structure), structure)
-        return TimedStep(_key(study, method.loss, crop, structure, teacher), structure, teacher, method)
+            return TimedStep(_key(recipe, "ce", crop, structure), structure, recipe)
+        key = _key(recipe, method.loss, crop, structure, teacher)
+        return TimedStep(key, structure, recipe, teacher, method)
 
-    found: Steps = {(TEACHER, TEACHER): ((epochs, step(teacher)),)}
+    of_teacher = study.recipe()
+    found: Steps = {(TEACHER, TEACHER): ((of_teacher.epochs, step(of_teacher, teacher)),)}
     unknown = []
     for name, student in study.students.items():
         structure = (
@@ -91,10 +95,11 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
         if structure is None:
             unknown.append(name)
             continue
-        found[name, SCRATCH] = ((epochs, step(structure)),)
+        recipe = study.recipe(name)
+        found[name, SCRATCH] = ((recipe.epochs, step(recipe, structure)),)
         for key, method in study.methods.items():
-            phases = method.phases(epochs)
-            found[name, key] = tuple((count, step(structure, part)) for count, part in phases)
+            phases = method.phases(recipe.epochs)
+            found[name, key] = tuple((count, step(recipe, structure, part)) for count, part in phases)
     return found, unknown
 
 
@@ -103,13 +108,13 @@ def distinct(steps: Steps) -> dict[str, TimedStep]:
     return {step.key: step for phases in steps.values() for _, step in phases}
 
 
-def _key(study: Study, loss: str, crop: tuple[int, ...], *structures: Structure) -> str:
-    network, block, training = structures[0].network, structures[0].block, study.training
+def _key(recipe: Training, loss: str, crop: tuple[int, ...], *structures: Structure) -> str:
+    network, block = structures[0].network, structures[0].block
     built_from = [each.rebuilt_from() for each in structures]
     checksum = hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()
     return (
-        f"{network if block == 'S' else f'{network} with {block}'}, {loss}, batches of {training.batch_size} of "
-        f"{'x'.join(map(str, crop))}, {training.optimizer.kind}, precision {training.precision}, {checksum[:12]}"
+        f"{network if block == 'S' else f'{network} with {block}'}, {loss}, batches of {recipe.batch_size} of "
+        f"{'x'.join(map(str, crop))}, {recipe.optimizer.kind}, precision {recipe.precision}, {checksum[:12]}"
     )
 
 

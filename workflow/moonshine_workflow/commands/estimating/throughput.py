@@ -56,10 +56,11 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
     """Time each distinct step on the study's device; says on stderr where other processes used the CPU meanwhile."""
     execution = resolve(study.runtime, study.training.precision)
     on_gpu = execution.device.type == "cuda"
-    noise = _noise(study, size, (_WARM_UP + _TIMED_STEPS[execution.device.type]) * study.training.batch_size)
+    batches = _WARM_UP + _TIMED_STEPS[execution.device.type]
     wanted = distinct(steps)
     times = {}
     for position, (key, step) in enumerate(wanted.items(), 1):
+        noise = _noise(study, size, batches * step.recipe.batch_size)
         with visiting() as waiting:
             times[key] = _seconds_per_image(study, noise, execution, step)
             waited = 0.0 if on_gpu else waiting()
@@ -74,8 +75,8 @@ def measure_steps(study: Study, size: DatasetSize, steps: Steps) -> Throughput:
 def _seconds_per_image(study: Study, noise: Dataset, execution: Execution, step: TimedStep) -> float:
     """Time the training loop with augmentation, autocast and optimiser; return the median over epochs."""
     network = from_structure(step.structure, study.trusted)
-    labels = label_loss(study.training, noise.class_shares)
-    one_epoch = study.training.model_copy(update={"epochs": 1})
+    labels = label_loss(step.recipe, noise.class_shares)
+    one_epoch = step.recipe.model_copy(update={"epochs": 1})
     # the processes that decode images during training flip them too
     augment = study.augment.model_copy(update={"flip": False}) if study.data.is_encoded else study.augment
     start, clock = time.perf_counter(), _Clock(execution.device)
