@@ -12,13 +12,15 @@ from moonshine.json_model import JsonModel
 class Description(JsonModel):
     """Shape, classes and origin of prepared data; `moonshine.data.store.Dataset` explains the fields that both have.
 
-    ``counts`` has the number of images of each split. ``sha256`` maps the arrays' file, once written, to its checksum,
-    and ``source`` to that of the original data, or to one per file. ``root`` is the folder of images that stay encoded.
+    ``counts`` has the number of images of each split, of which the study's ``limit`` is the most. ``sha256`` maps the
+    arrays' file, once written, to its checksum, and ``source`` to that of the original data, or to one per file.
+    ``root`` is the folder of images that stay encoded.
     """
 
     only_given: ClassVar[bool] = True
     name: str
     counts: dict[str, int]
+    limit: int | None = None
     channels: Whole
     height: Whole
     width: Whole

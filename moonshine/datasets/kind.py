@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 from pydantic import Field, model_validator
 
 from moonshine.errors import MoonshineError, first_few
-from moonshine.fields import Section, Seed, Share, Side
+from moonshine.fields import Section, Seed, Share, Side, Whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,7 +125,8 @@ class DataSection(Section):
     """The section ``data`` of a study: a kind of dataset, with its keys.
 
     A kind is a subclass in a file of this folder, and is listed in ``Data`` (`moonshine.datasets`). ``is_dense``: every
-    pixel has a label. ``is_encoded``: images are decoded during training, not ahead.
+    pixel has a label. ``is_encoded``: images are decoded during training, not ahead. ``limit`` is the most images of a
+    split that are used, for a first try.
     """
 
     is_dense: ClassVar[bool] = False
@@ -134,6 +135,7 @@ class DataSection(Section):
     name: str
     validation: Share
     split_seed: Seed
+    limit: Whole | None = None
     normalisation: Normalisation | None = None
 
     @classmethod

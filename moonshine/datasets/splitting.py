@@ -53,6 +53,31 @@ def hold_out(labels: NDArray[Any], share: float, *, seed: int, key: str) -> tupl
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
+def subset(labels: NDArray[Any], most: int, *, seed: int, split: str) -> Indices:
+    """Return the indices, ascending, of at most ``most`` images, drawn at random within each class.
+
+    Each class keeps its share of the images, by largest remainders. The subset depends on labels, ``most``, seed and
+    ``split`` only. MoonshineError if a class would have none.
+    """
+    import numpy as np
+
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    sizes = np.bincount(labels)
+    kept = _largest_remainders(sizes, most / len(labels))
+    if len(empty := np.flatnonzero((kept == 0) & (sizes > 0))):
+        raise MoonshineError(
+            f"data.limit: {most} of the {len(labels)} {split} images leave none of class {empty[0]}, which has "
+            f"{sizes[empty[0]]}; allowed: about {-(-len(labels) // int(sizes[sizes > 0].min()))} or more"
+        )
+    draws = random_state(f"data.limit {split} {seed}")
+    chosen = [
+        draws.permutation(np.flatnonzero(labels == label))[:count]
+        for label, count in enumerate(kept.tolist())
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
 def _largest_remainders(sizes: Indices, share: float) -> Indices:
     import numpy as np
 

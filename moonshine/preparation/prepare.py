@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from moonshine.data.description import Description
 from moonshine.data.store import SPLITS, write_dataset
 from moonshine.datasets.kind import DataSection, ImageArrays, ImageFiles, Scenes
-from moonshine.datasets.splitting import hold_out
+from moonshine.datasets.splitting import hold_out, subset
 from moonshine.errors import MoonshineError
 from moonshine.preparation.files import pack_files, prepare_files
 from moonshine.preparation.images import channels_of, check_images, prepare_images
@@ -26,10 +26,10 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
     """Read, verify and split the data of a study, write them into ``folder``, and return their description.
 
     A share ``config.validation`` of the training images, stratified if an image has one label, becomes the validation
-    split unless the source has its own. ``mean`` and ``std`` are ``config.normalisation``, else those of the remaining
-    training images; ``resize_rule`` describes the resizing. The same study gives the same bytes. Nothing is written
-    into ``folder`` before everything is verified, and images that do not fit in memory are kept in an unnamed temporary
-    file beside it.
+    split unless the source has its own; of each split at most ``config.limit`` images are used. ``mean`` and ``std``
+    are ``config.normalisation``, else those of the remaining training images; ``resize_rule`` describes the resizing.
+    The same study gives the same bytes. Nothing is written into ``folder`` before everything is verified, and images
+    that do not fit in memory are kept in an unnamed temporary file beside it.
     MoonshineError for data that are missing, damaged or inconsistent, and for a folder that cannot be written.
     """
     folder = Path(folder)
@@ -70,6 +70,8 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
         std=tuple(std),
         source=source.description,
     )
+    if config.limit:
+        description = description.model_copy(update={"limit": config.limit})
     return write_dataset(folder, tensors, description, source.sha256)
 
 
@@ -81,7 +83,15 @@ def _parts(labels: Mapping[str, NDArray[np.int64]], config: DataSection) -> Part
             labels["train"], config.validation, seed=config.split_seed, key="data.validation"
         )
         parts |= {"train": ("train", kept), "validation": ("train", held)}
-    return parts
+    if (most := config.limit) is None:
+        return parts
+    return {
+        split: (
+            origin,
+            indices[subset(labels[origin][indices], most, seed=config.split_seed, split=split)],
+        )
+        for split, (origin, indices) in parts.items()
+    }
 
 
 def _check_normalisation(config: DataSection, channels: int) -> None:

@@ -20,6 +20,7 @@ from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.report.provenance import facts
 from moonshine_workflow.report.results import load_results
+from moonshine_workflow.report.sections import notices
 from moonshine_workflow.tables.collect import check_configurations, collect
 from tests.messages import names
 from tests.workflow import tiny
@@ -127,7 +128,9 @@ def test_students_train_by_their_own_recipes_and_the_report_tells_them_apart(her
     assert [each["terms"] for each in tables["runs"]] == ["finetuned", "scratch", "scratch"]
     assert list(tables["rows"][0]["errors"]) == ["teacher"]
     assert run("collect") == 0
-    said = facts(load_results("tiny")).html
+    results = load_results("tiny")
+    assert names(notices(results).html, "not all trained alike", "short; G(4)")
+    said = facts(results).html
     assert "18 tensors loaded from seven.pt" in said
     assert names(said, "Training of teacher", "Training of short", "Training of G(4)", "head.bias")
 

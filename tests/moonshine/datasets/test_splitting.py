@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moonshine.datasets.splitting import hold_out
+from moonshine.datasets.splitting import hold_out, subset
 from moonshine.errors import MoonshineError
 from tests.messages import naming
 
@@ -61,3 +61,22 @@ def test_a_share_that_leaves_a_class_empty(
 ) -> None:
     with pytest.raises(MoonshineError, match=naming(*message)):
         hold_out(labels_of(*sizes), share, seed=0, key="data.validation")
+
+
+@given(sizes=st.lists(st.integers(10, 60), min_size=2, max_size=6), most=st.integers(40, 400))
+def test_a_subset_keeps_every_classs_share(sizes: list[int], most: int) -> None:
+    labels = labels_of(*sizes)
+    found = subset(labels, most, seed=0, split="train")
+    assert list(found) == sorted(set(found))
+    assert len(found) == min(most, len(labels))
+    assert np.all(np.abs(np.bincount(labels[found]) - len(found) / len(labels) * np.array(sizes)) < 1)
+
+
+def test_a_subset_is_frozen_and_leaves_no_class_out() -> None:
+    labels = np.arange(40) % 4
+    assert subset(labels, 8, seed=0, split="train").tolist() == [1, 5, 6, 8, 27, 31, 32, 34]
+    assert (
+        subset(labels, 8, seed=1, split="train").tolist() != subset(labels, 8, seed=0, split="test").tolist()
+    )
+    with pytest.raises(MoonshineError, match=naming("data.limit", 3, "40 train images", "class 3", 4)):
+        subset(labels, 3, seed=0, split="train")

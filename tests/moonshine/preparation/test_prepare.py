@@ -155,3 +155,14 @@ def test_images_are_converted_piece_by_piece(tmp_path: Path, monkeypatch: pytest
         prepare_dataset(arrays(tmp_path / "my.npz", size=size), tmp_path / "data")
         assert max(sizes) <= max(4000, one)
         sizes.clear()
+
+
+def test_a_limit_bounds_every_split_and_is_in_the_description(tmp_path: Path) -> None:
+    found = prepare_dataset(digits(validation=0.3, limit=50), tmp_path / "data")
+    assert found.counts == {"train": 50, "validation": 50, "test": 50}
+    assert found.limit == 50
+    data = load_dataset(tmp_path / "data")
+    assert torch.bincount(data.train.labels).tolist() == [5] * 10
+    whole = prepare_dataset(digits(validation=0.3), tmp_path / "whole")
+    assert "limit" not in whole.content()
+    assert prepare_dataset(digits(validation=0.3, limit=9999), tmp_path / "x").counts == whole.counts

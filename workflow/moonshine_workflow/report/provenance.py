@@ -21,7 +21,9 @@ def facts(results: Results) -> Fragment:
     path = results.root / nodes.teacher(results.study).folder / "structure.json"
     if path.is_file() and (start := StudyStructure.read(path).start):
         rows["Teacher"] = _start(start)
-    rows |= _recipes(results)
+    found = recipes(results)
+    for recipe, networks in found.items():
+        rows["Training" if len(found) == 1 else f"Training of {listed(networks)}"] = recipe
     for name in ("augment", "runtime"):
         if name in config:
             rows[name.capitalize()] = _settings(config[name])
@@ -46,17 +48,15 @@ def _start(start: Start) -> str:
     )
 
 
-def _recipes(results: Results) -> dict[str, str]:
-    """Return the training recipe, or each with the networks that have it where they differ."""
+def recipes(results: Results) -> dict[str, list[str]]:
+    """Return the networks that each training recipe trained, by the recipe in words."""
     found: dict[str, list[str]] = {}
     for run in results.runs:
         if (recipe := results.config(run).get("training")) is not None:
             networks = found.setdefault(_settings(recipe), [])
             if (label := results.labels.get(run.student, run.student)) not in networks:
                 networks.append(label)
-    if len(found) == 1:
-        return {"Training": next(iter(found))}
-    return {f"Training of {listed(networks)}": recipe for recipe, networks in found.items()}
+    return found
 
 
 def _settings(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from moonshine.costs.budgets import cost_increase
 from moonshine_workflow.report.figures.drawing import PngFigure
 from moonshine_workflow.report.markup import Fragment, render
+from moonshine_workflow.report.provenance import recipes
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.rows import Difference, look_alikes
 
@@ -32,8 +33,10 @@ def answer(results: Results) -> Fragment:
 
 
 def notices(results: Results) -> Fragment:
-    """Notices at the top: a partial report, diverged runs, costly students, re-stamped results."""
-    return render("sections", "notices", results, _dearer(results))
+    """Notices at the top: a partial report, a subset, several recipes, diverged runs, costly students, re-stamps."""
+    teacher = results.labels.get("teacher", "teacher")
+    groups = [[each for each in networks if each != teacher] for networks in recipes(results).values()]
+    return render("sections", "notices", results, _dearer(results), list(filter(None, groups)))
 
 
 def _dearer(results: Results) -> dict[str, str]:

@@ -63,7 +63,13 @@ def dataset_size(study: Study) -> DatasetSize:
             f"results/{study.study}/data/dataset.json` or `dvc repro fetch`"
         )
     validation = round(public.train * study.data.validation)
-    return replace(public, train=public.train - validation, validation=validation)
+    most = study.data.limit or public.train + public.test
+    return replace(
+        public,
+        train=min(public.train - validation, most),
+        validation=min(validation, most),
+        test=min(public.test, most),
+    )
 
 
 def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
