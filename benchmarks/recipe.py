@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,16 @@ class Trainings:
             self.errors.setdefault((line["change"], line["method"]), {})[line["seed"]] = line["error_pct"]
 
     def run(self, name: str, study: Study, method: str, seed: int) -> None:
-        """Train what is missing."""
-        for way in ("scratch", method):
-            if seed in self.errors.get((name, way), {}):
-                continue
-            if way == method and name not in self._teachers:
-                own = study.teacher.seed
-                self._teachers[name] = self._network(study, "S", own)
-                self._note(name, "teacher", own, self._train(study, self._teachers[name], None, own))
-            student = self._network(study, study.students[self._student].block or "S", seed)
-            of = (self._teachers[name], way) if way == method else None
-            self._note(name, way, seed, self._train(study, student, of, seed))
+        """Train the student from scratch, or with a method from a teacher of the same recipe, unless it is kept."""
+        if seed in self.errors.get((name, method), {}):
+            return
+        if method != "scratch" and name not in self._teachers:
+            own = study.teacher.seed
+            self._teachers[name] = self._network(study, "S", own)
+            self._note(name, "teacher", own, self._train(study, self._teachers[name], None, own))
+        student = self._network(study, study.students[self._student].block or "S", seed)
+        of = (self._teachers[name], method) if method != "scratch" else None
+        self._note(name, method, seed, self._train(study, student, of, seed))
 
     def _network(self, study: Study, block: str, seed: int) -> nn.Module:
         torch.manual_seed(seed)
@@ -149,9 +149,8 @@ def main() -> None:
         prepare_dataset(study.data, folder)
         trainings = Trainings(load_dataset(folder), execution, options.student, options.keep)
         way = options.method
-        for seed in range(options.seeds):
-            for name, change in CHANGES.items():
-                trainings.run(name, changed(study, change), way, seed)
+        for each, seed, (name, change) in product(("scratch", way), range(options.seeds), CHANGES.items()):
+            trainings.run(name, changed(study, change), each, seed)
     print(f"| key | teacher | scratch | difference | {way} | difference |\n|---|---|---|---|---|---|")
     for name in CHANGES:
         print(row(name, trainings, way))
