@@ -2,8 +2,8 @@
 
     python -m tests.smoke.run [STUDY ...] [--cores N]
 
-Each runs in a copy of the project's files in a temporary folder. Prints seconds; fails where an engine does, or where
-the tables differ.
+Each runs in a copy of the project's files in a temporary folder, one of them also in a folder that is no clone. Prints
+seconds; fails where an engine does, or where the tables differ.
 """
 
 from __future__ import annotations
@@ -18,23 +18,32 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from moonshine_workflow.commands.initialising.project_files import project_files, write_project
+from tests.workflow import tiny
 from tests.workflow.clones import PROJECT, call, clone
 
 STUDIES = sorted(path.stem for path in (PROJECT / "studies").glob("*-smoke.yaml"))
+INSTALLED = "cifar10-smoke"
+"""The study that also runs by the graph of the installed package."""
 ENGINES = {"snakemake": ("snakemake", "--cores"), "dvc": ("moonshine_workflow.engines.parallel", "--jobs")}
 
 
 def run(
-    study: str, command: Sequence[str], root: Path, *, in_suite: bool = False
+    study: str, command: Sequence[str], root: Path, *, in_suite: bool = False, in_clone: bool = True
 ) -> tuple[float, dict[str, str]]:
     """Seconds, and the tables by name; RuntimeError with the engine's last words where it failed.
 
-    ``in_suite`` saves time: nothing is logged to MLflow, and commands are forks that have imported torch.
+    ``in_suite`` saves time: nothing is logged to MLflow, and commands are forks that have imported torch. Where it is
+    not ``in_clone``, the graph is that of the installed package, with the files of `moonshine init`.
     """
     folder = root / f"{study} {command[0]}"
     folder.mkdir()
     content = yaml.safe_load((PROJECT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
-    clone(folder, content, tracked=not in_suite)
+    if in_clone:
+        clone(folder, content, tracked=not in_suite)
+    else:
+        write_project(folder, project_files(folder))
+        tiny.write_study(folder, content)
     started = time.monotonic()
     done = call(folder, *command, quick=in_suite)
     seconds = time.monotonic() - started
@@ -54,18 +63,21 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := set(arguments.studies) - set(STUDIES):
         parser.error(f"{', '.join(sorted(unknown))}: no such study; there are {', '.join(STUDIES)}")
     failed = 0
-    for study in arguments.studies or STUDIES:
+    places = [(study, True) for study in arguments.studies or STUDIES]
+    places += [] if arguments.studies else [(INSTALLED, False)]
+    for study, in_clone in places:
         with TemporaryDirectory(prefix="moonshine-smoke-") as root:
             tables = {}
             for engine in ENGINES:
                 try:
                     command = (*ENGINES[engine], str(arguments.cores))
-                    seconds, tables[engine] = run(study, command, Path(root))
+                    seconds, tables[engine] = run(study, command, Path(root), in_clone=in_clone)
                 except RuntimeError as error:
                     print(error, file=sys.stderr)
                     failed += 1
                 else:
-                    print(f"{study:<20}{engine:<12}{seconds:6.1f} s", flush=True)
+                    where = "" if in_clone else "  graph of the installed package"
+                    print(f"{study:<20}{engine:<12}{seconds:6.1f} s{where}", flush=True)
             if len(tables) == len(ENGINES) and tables["snakemake"] != tables["dvc"]:
                 print(f"{study}: the engines' tables differ", file=sys.stderr)
                 failed += 1
