@@ -12,6 +12,7 @@ import yaml
 
 from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.initialising.project_files import project_files, write_project
+from moonshine_workflow.engines import restamp
 from moonshine_workflow.graph.dvc_file import check_dvc_file, dvc_file
 from moonshine_workflow.graph.library import COPY, check_module_names, library_files, refresh_library
 from tests.messages import naming
@@ -97,6 +98,11 @@ def test_a_dvc_file_of_another_version_is_refused(project: Path) -> None:
     (project / "dvc.yaml").write_text(dvc_file().replace("      - results/${item.study}/choice.json\n", ""))
     with pytest.raises(MoonshineError, match=naming("dvc.yaml", "collect, export, report", "--graph")):
         check_dvc_file()
+
+
+def test_the_copy_is_code_that_a_restamp_may_declare_harmless(project: Path) -> None:
+    code, data = f"{COPY}/moonshine/training/train.py", "results/tiny/data/dataset.json"
+    assert restamp._not_code([code, data]) == [data]
 
 
 def test_both_engines_have_the_same_graph_in_a_project(project: Path) -> None:

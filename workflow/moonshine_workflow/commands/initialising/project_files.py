@@ -37,7 +37,10 @@ def project_files(folder: Path) -> dict[Path, str]:
     in_git = any((above / ".git").exists() for above in (folder.resolve(), *folder.resolve().parents))
     copied = {
         Path(".dvcignore"): INSTALLED / "dvcignore",
-        Path("profiles", "default", "profile.yaml"): INSTALLED / "profiles" / "default" / "profile.yaml",
+        **{
+            Path("profiles", name, "profile.yaml"): INSTALLED / "profiles" / name / "profile.yaml"
+            for name in ("default", "slurm")
+        },
         **{Path(".dvc", "plots", path.name): path for path in sorted((INSTALLED / "plots").iterdir())},
     }
     return {
