@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
 """Prefixes that torch.nn.DataParallel, torch.compile, Lightning and weight averaging put before every name."""
+
+
+class PrefixNeeded(MoonshineError):
+    """A file has the network's tensors under one of ``prefixes``, and none was given."""
+
+    def __init__(self, message: str, prefixes: Sequence[str]) -> None:
+        super().__init__(message)
+        self.prefixes = prefixes
 
 
 def load_given_weights(
@@ -161,16 +169,18 @@ def _of_the_network(
     starts = list(dict.fromkeys(_prefixes(content)))
     fitting = list(filter(fits, starts))
     if len(fitting) > 1:
-        raise MoonshineError(
+        raise PrefixNeeded(
             f"teacher.weights: {path} holds this network {len(fitting)} times; allowed: teacher.weights_prefix, one of "
-            f"{', '.join(fitting)}"
+            f"{', '.join(fitting)}",
+            fitting,
         )
     first = min(own)
     for start in (name.removesuffix(first) for name in tensors if name.endswith(f".{first}")):
         if not fitting and fits(start):
-            raise MoonshineError(
+            raise PrefixNeeded(
                 f"teacher.weights: {path} has the network's {first} as {start}{first}; allowed: the network's names, "
-                f"or teacher.weights_prefix: {start}"
+                f"or teacher.weights_prefix: {start}",
+                [start],
             )
     start = max(starts, key=lambda each: (each in fitting, len(below(each).keys() & own), len(each)))
     if start:

@@ -93,6 +93,33 @@ def test_images_in_folders_are_looked_at(folder: Path, capsys: pytest.CaptureFix
     assert "dark, light" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("classes", "keys", "expected"),
+    [
+        (5, ["model"], {"head": "replace"}),
+        (2, ["backbone"], {"weights_prefix": "backbone."}),
+        (2, ["net", "ema"], {"weights_prefix": "net."}),
+        (5, ["backbone"], {"head": "replace", "weights_prefix": "backbone."}),
+    ],
+)
+def test_weights_fit_with_a_new_head_or_a_prefix(
+    classes: int, keys: list[str], expected: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = moonshine.build("wrn-10-1", "S", classes, 1).state_dict()
+    nested = (
+        dict.fromkeys(keys, state) if len(keys) > 1 else {f"{keys[0]}.{name}": state[name] for name in state}
+    )
+    torch.save(nested, folder / "w.pt")
+    assert cli.main([*OWN, "--weights", "w.pt"]) == 0
+    teacher = load_study().teacher
+    assert {
+        key: getattr(teacher, key) for key in ("head", "weights_prefix") if getattr(teacher, key)
+    } == expected
+    assert (teacher.finetune is not None) == ("head" in expected)
+    said = capsys.readouterr().out
+    assert ("new head" in said, "w.pt" in said) == ("head" in expected, True)
+
+
 def test_a_budget_that_nothing_fits_is_said_and_the_study_written(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,12 +16,15 @@ from moonshine.networks.families import is_model
 from moonshine.networks.models import is_registered
 from moonshine.structures.build import from_structure, to_structure
 from moonshine.structures.describe import describe_model
-from moonshine.structures.given_weights import load_given_weights
+from moonshine.structures.given_weights import PrefixNeeded, load_given_weights
 from moonshine.substitution.substitute import nothing_to_replace
 from moonshine_workflow.commands.initialising.data import Seen
 
 CLASSES = ("num_classes", "classes", "n_classes", "num_labels")
 """Arguments of a function of the user's that may be the number of classes."""
+
+EPOCHS = 5
+NEW_HEAD: dict[str, Any] = {"head": "replace", "finetune": {"epochs": EPOCHS}}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def look_at_teacher(
         if not path.is_file():
             raise MoonshineError(f"--weights: {weights} is no file; allowed: .safetensors or a state dict")
         section["weights_sha256"] = sha256(path)
-        section |= _fitting(module, path, section["weights_sha256"], prefix, said)
+        section |= _fitting(module, path, section["weights_sha256"], prefix, seen.classes, said)
+    elif _is_for_other_classes(name, seen.classes):
+        section |= NEW_HEAD
     normalisation = _normalisation(name, module)
     if normalisation:
         said.append(f"the weights see images normalised as {name.partition('/')[0]} states it")
@@ -92,14 +97,43 @@ def _build(
 
 
 def _fitting(
-    module: nn.Module, path: Path, checksum: str, prefix: str | None, said: list[str]
+    module: nn.Module, path: Path, checksum: str, prefix: str | None, classes: int, said: list[str]
 ) -> dict[str, Any]:
-    """Return the keys with which the weights fit."""
+    """Return the keys of the section with which the weights fit, as they are or with a new head.
+
+    MoonshineError where they fit in neither way: why they do not fit as they are, and which layers a new head leaves.
+    """
     try:
-        load_given_weights(module, path, checksum, prefix)
+        return _loaded(module, path, checksum, prefix, None, said)
     except MoonshineError as error:
-        raise MoonshineError(f"--weights: {error}") from None
+        refused = error
+    try:
+        keys = _loaded(module, path, checksum, prefix, classes, said)
+    except MoonshineError as error:
+        raise MoonshineError(f"--weights: {refused}; with a new head: {error}") from None
+    said.append(f"{path} is for another number of classes: a new head is drawn, and trained {EPOCHS} epochs")
+    return {**keys, **NEW_HEAD}
+
+
+def _loaded(
+    module: nn.Module, path: Path, checksum: str, prefix: str | None, new_head: int | None, said: list[str]
+) -> dict[str, Any]:
+    try:
+        load_given_weights(module, path, checksum, prefix, new_head)
+    except PrefixNeeded as error:
+        prefix, *others = error.prefixes
+        load_given_weights(module, path, checksum, prefix, new_head)
+        more = f"; {', '.join(others)} would do too" if others else ""
+        said.append(f"of {path} the tensors whose key and name begin with {prefix}{more}")
     return {"weights_prefix": prefix} if prefix else {}
+
+
+def _is_for_other_classes(name: str, classes: int) -> bool:
+    """Whether the weights that torchvision publishes for a model are for another number of classes."""
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name.partition("/")[2])
+    return bool(list(weights)) and len(weights.DEFAULT.meta["categories"]) != classes
 
 
 def _normalisation(name: str, module: nn.Module) -> dict[str, list[float]] | None:
