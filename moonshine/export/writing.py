@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,26 +43,27 @@ def export_network(
     tolerance: float,
     threads: int = 1,
     formats: Iterable[str] | None = None,
+    also: Collection[str] = (),
     judge: Callable[[nn.Module, Path], None] | None = None,
 ) -> Exported:
     """Write a trained network to ``folder`` in every format, run each file on the test set, and compare.
 
     ``network`` takes normalised images and returns logits; ``calibration`` training images determine the ranges of
-    quantised files; ``formats`` are as for `write_files`, which also says what else is written, besides
-    ``receipts.json`` and `moonshine.export.micro_example`. ``judge`` is called with the exported
-    network and the folder of its files before any of them is run on the test set. The same network, versions and
-    threads give the same bytes. Raises `NotConverted` for a network that cannot be exported and as `verify` does. Then,
-    and if ``judge`` raises, ``folder`` is left as it was.
+    quantised files; ``formats`` and ``also`` are as for `write_files`, which also says what else is written, besides
+    ``receipts.json`` and `moonshine.export.micro_example`. ``judge`` is called with the exported network and the folder
+    of its files before any of them is run on the test set. The same network, versions and threads give the same bytes.
+    Raises `NotConverted` for a network that cannot be exported and as `verify` does. Then, and if ``judge`` raises,
+    ``folder`` is left as it was.
     """
     about.check()
-    chosen_formats(formats)
+    chosen_formats(formats, also)
     if not len(test):
         raise MoonshineError("test: found no images; allowed: at least one")
     network = plain_copy(network)
     check_exported_logits(network, about)
     _check_labels(test, about)
     with replace_folder(folder) as draft:
-        names = write_files(network, draft, about, calibration_images(train, calibration), formats)
+        names = write_files(network, draft, about, calibration_images(train, calibration), formats, also)
         if judge is not None:
             judge(network, draft)
         exported = write_receipts(network, draft, about, test, names, threads)
@@ -103,11 +104,13 @@ def write_files(
     about: About,
     calibration: Tensor,
     formats: Iterable[str] | None = None,
+    also: Collection[str] = (),
 ) -> list[str]:
     """Write the files, without checking them, and return the names of their formats.
 
-    ``calibration`` holds uint8 images (N, C, H, W). Without ``formats`` it writes all that can be written here; one
-    that needs a set-up of its own is left out, with a warning, where that or the conversion fails.
+    ``calibration`` holds uint8 images (N, C, H, W). Without ``formats`` it writes those for all networks, as far as
+    they can be written here, and ``also``: one that needs a set-up of its own is left out, with a warning, where that
+    or the conversion fails, unless it is among ``also``.
     Also writes ``structure.json`` and, if ONNX Runtime runs one of the files, an example: ``classify.py``, or
     ``segment.py`` for semantic segmentation, with the ``rgb.py`` that decodes its images.
     Raises `NotConverted`, naming the format and the reason, for a network that cannot be exported.
@@ -115,7 +118,7 @@ def write_files(
     source = Source(
         plain_copy(network), about, calibration.split(chunk_size(CALIBRATION_BATCH, *calibration.shape[2:]))
     )
-    wanted = chosen_formats(formats)
+    wanted = chosen_formats(formats, also)
     written = []
     if about.structure:
         ExportedStructure(**about.rebuilt_from, input=about.values()).write(folder / "structure.json")
@@ -123,7 +126,7 @@ def write_files(
         try:
             content = format.encode(source)
         except MoonshineError as error:
-            if formats is None and format.missing:
+            if formats is None and format.missing and format.name not in also:
                 logger.warning("%s is not written: %s", format.file, error)
                 continue
             raise NotConverted(str(error)) from error

@@ -54,3 +54,5 @@ class Format:
     """Returns why a set-up of its own is not there, or None. Such a format is written only where all is installed."""
     is_exact: bool = True
     """Whether its logits equal the network's, up to rounding in fp32."""
+    is_for_all: bool = True
+    """Whether every export writes it, or only those that ask for it, because it has no point for most networks."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,9 +26,9 @@ from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import Updates, make_optimizer
+from moonshine.training.phases import Phases
 from moonshine.training.processes import SINGLE_PROCESS, Processes
 from moonshine.training.random_states import restore, states
-from moonshine.training.schedules import learning_rate
 
 HistoryRow = dict[str, int | float | None]
 OWN_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")
@@ -73,15 +74,16 @@ def train(
     checkpoints: Checkpoints | None = None,
     observer: Observer = SILENT,
     processes: Processes = SINGLE_PROCESS,
+    phases: Phases | None = None,
 ) -> History:
     """Train ``network`` in place on ``objective`` for ``training.epochs`` epochs and return its history.
 
-    The objective's own parameters are trained too. With ``training.ema`` the network is evaluated, and ends, with the
-    moving average of its weights. Batches depend on ``(seed, epoch)`` only. With ``checkpoints``, an
-    interrupted run resumes after its last finished epoch and ends bit-identical to an uninterrupted one, given the same
-    number of ``processes``. If the loss or a weight is no longer finite, even in the very last step, the run ends with
-    status ``diverged``. Every process calls this with its own copy of the network; only the first one writes
-    checkpoints and calls the ``observer``.
+    ``phases`` may follow ordinary training. The objective's own parameters are trained too. With ``training.ema`` the
+    network is evaluated, and ends, with the moving average of its weights. Batches depend on ``(seed, epoch)`` only.
+    With ``checkpoints``, an interrupted run resumes after its last finished epoch and ends bit-identical to an
+    uninterrupted one, given the same number of ``processes``. If the loss or a weight is no longer finite, even in the
+    very last step, the run ends with status ``diverged``. Every process calls this with its own copy of the network;
+    only the first one writes checkpoints and calls the ``observer``.
     Raises MoonshineError if the last batch of an epoch has fewer images than there are processes, if two terms share a
     name, and as `Checkpoints.load` does.
     """
@@ -98,8 +100,12 @@ def train(
             type(network).__name__,
         )
     execution.place(objective)
+    phases = phases or Phases(training)
     trained = Together(network, objective)
-    optimizer = make_optimizer(trained.parameters(), training.optimizer, decay_factors(network))
+    new_optimizer = partial(
+        make_optimizer, list(trained.parameters()), training.optimizer, decay_factors(network)
+    )
+    optimizer = new_optimizer()
     average = Average(network, training.ema) if training.ema else None
     rows: list[HistoryRow] = []
     resumed = 0
@@ -109,6 +115,7 @@ def train(
         network.load_state_dict(state["network"])
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
+        phases.load_state_dict(state.get("phases", {}))
         if average:
             average.load(state["average"])
         rows, resumed = state["rows"], state["resumed"] + 1
@@ -124,6 +131,7 @@ def train(
         objective.columns,
         optimizer,
         average,
+        phases,
         dataset,
         training,
         augment,
@@ -133,7 +141,9 @@ def train(
         processes,
     )
     split = dataset.train.to(execution.device)
-    for epoch in range(len(rows), training.epochs):
+    for epoch in range(len(rows), phases.epochs):
+        if phases.begin(epoch):
+            optimizer.load_state_dict(new_optimizer().state_dict())
         row = _train_epoch(run, split, epoch)
         if dataset.validation is not None:
             with average.applied() if average else nullcontext():
@@ -154,6 +164,7 @@ def train(
                         "network": network.state_dict(),
                         "objective": objective.state_dict(),
                         "optimizer": optimizer.state_dict(),
+                        "phases": phases.state_dict(),
                         **({"average": average.state()} if average else {}),
                         "rows": rows,
                         "resumed": resumed,
@@ -186,6 +197,7 @@ class _Run:
     columns: tuple[str, ...]
     optimizer: Updates
     average: Average | None
+    phases: Phases
     dataset: Dataset
     training: Training
     augment: Augment
@@ -228,15 +240,17 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
         mixed = None
         if mixes:
             images, labels, mixed = mixes[step].of(images, labels)
-        rate = learning_rate(run.training, epoch, step, steps)
+        rate = run.phases.learning_rate(epoch, step, steps)
         with run.execution.autocast():
             logits, terms = run.together(Batch(images, labels, epoch, step, mixed))
         total = torch.stack(list(terms.values())).sum()
         share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
         (total * share if share != 1 else total).backward()
+        run.phases.constrain_gradients()
         if run.training.clip_norm:
             nn.utils.clip_grad_norm_(run.together.parameters(), run.training.clip_norm)
         run.optimizer.step(rate)
+        run.phases.constrain_weights()
         if run.average:
             run.average.update(epoch * steps + step)
         for name, value in {"loss": total, **terms}.items():

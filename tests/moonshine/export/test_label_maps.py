@@ -72,7 +72,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(network, folder) -> Exported:
-    return export_network(network, folder, ABOUT, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4)
+    return export_network(
+        network, folder, ABOUT, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4, also=["dc"]
+    )
 
 
 def test_every_file_is_scored_as_networks_are_in_evaluation(exported, folder, network):

@@ -66,7 +66,14 @@ def trained():
 
 def export(network, folder):
     return export_network(
-        network, folder, ABOUT, train=split(80, 1), test=split(50, 2), calibration=40, tolerance=1e-4
+        network,
+        folder,
+        ABOUT,
+        train=split(80, 1),
+        test=split(50, 2),
+        calibration=40,
+        tolerance=1e-4,
+        also=["dc"],
     )
 
 
@@ -196,7 +203,7 @@ def test_the_same_network_gives_the_same_bytes(exported, folder, tmp_path):
     network = trained().train()
     network.requires_grad_(True)
     again = tmp_path / "again"
-    write_files(network, again, ABOUT, split(80, 1).images[:40])
+    write_files(network, again, ABOUT, split(80, 1).images[:40], also=["dc"])
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     other = {path.name: sha256(path) for path in again.iterdir()}

@@ -34,7 +34,7 @@ from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.optimizer import make_optimizer
 from moonshine.training.processes import SINGLE_PROCESS, Processes, launched, synchronised, together
 from moonshine.training.schedules import learning_rate
-from moonshine.training.train import History, HistoryRow, Observer, train
+from moonshine.training.train import SILENT, History, HistoryRow, Observer, train
 from tests.messages import naming
 
 RECIPE: dict[str, Any] = {
@@ -97,7 +97,7 @@ def worker(rank: int, count: int, port: int, folder: str, method: dict[str, Any]
         history = train(
             student, loss, load_dataset(Path(folder) / "data"), Training.model_validate(RECIPE), augment(method),
             EXECUTION, seed=0, checkpoints=Checkpoints(Path(folder) / "work", "same"), processes=processes,
-            **({"observer": Dies()} if dies and rank == 0 else {}),
+            observer=Dies() if dies and rank == 0 else SILENT,
         )  # fmt: skip
     torch.save((student.state_dict(), history.rows, history.resumed), Path(folder) / f"{rank}.pt")
 
