@@ -33,3 +33,12 @@ class Compress(Section):
     bits: Annotated[int, Field(ge=1, le=8)]
     prune: Pruning
     share: FineTuning
+
+    @property
+    def pruning_epochs(self) -> int:
+        return self.prune.rounds * self.prune.epochs
+
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs after training."""
+        return self.pruning_epochs + self.share.epochs

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from moonshine.config.compression import Compress
 from moonshine.config.training import InFull, Training
 from moonshine.costs.budgets import parse_budgets
 from moonshine.errors import MoonshineError
@@ -59,14 +60,29 @@ class Mixed(Section):
 
 
 class Rival(Section):
-    """Settings of a rival: the largest network of the teacher's family within a budget, scaled in width or depth."""
+    """Settings of a rival: the largest network of the teacher's family within a budget, scaled in width or depth.
 
-    scale: Literal["width", "depth"]
-    budget: Budgets
+    Or the teacher itself with ``compress``; then ``budget`` limits its ``network.dc``.
+    """
+
+    scale: Literal["width", "depth"] | None = None
+    compress: Compress | None = None
+    budget: Budgets | None = None
 
     @model_validator(mode="after")
-    def _is_a_budget(self) -> Rival:
-        _check(self.budget)
+    def _fits_together(self) -> Rival:
+        if (self.scale is None) == (self.compress is None):
+            raise ValueError("needs either 'scale' (width or depth) or 'compress'")
+        if self.budget is not None:
+            _check(self.budget)
+        if self.compress is None and self.budget is None:
+            raise ValueError("budget: missing; allowed: such as 300k params")
+        if self.compress and self.compress.sparsity is None and self.budget is None:
+            raise ValueError("needs 'budget' (such as 60kB dc) or 'compress.sparsity'")
+        if self.compress and any(budget.measure != "dc" for budget in parse_budgets(self.budget or "1B dc")):
+            raise ValueError(
+                f"budget: found {self.budget}; allowed beside compress: bytes of its file, such as 60kB dc"
+            )
         return self
 
 
@@ -89,8 +105,8 @@ class Student(Section):
 
     ``blocks`` maps patterns of places to blocks; the first pattern that matches counts. It is serialised as pairs,
     since both engines treat mappings that differ in order only as equal. ``structure`` is the path of a
-    ``structure.json``. ``training`` is a recipe of its own, ``kwargs`` are
-    arguments of a third-party network; those of the teacher's network add to ``teacher.kwargs``.
+    ``structure.json``. ``training`` is a recipe of its own, ``kwargs`` are arguments of a third-party network; those of
+    the teacher's network add to ``teacher.kwargs``. ``compress`` prunes its weights and shares them once it is trained.
     """
 
     network: Text | None = None
@@ -102,6 +118,7 @@ class Student(Section):
     kwargs: Kwargs | None = None
     warm_start: WarmStart | None = None
     training: Annotated[Training, InFull] | None = None
+    compress: Compress | None = None
 
     @field_validator("blocks", mode="before")
     @classmethod
@@ -135,6 +152,26 @@ class Student(Section):
                 "the teacher's; allowed: teacher.kwargs"
             )
         return self
+
+    @model_validator(mode="after")
+    def _says_how_sparse(self) -> Student:
+        if self.compress and self.compress.sparsity is None:
+            raise ValueError("compress.sparsity: missing; allowed: from 0, less than 1")
+        if self.rival and self.rival.compress and (self.compress or self.warm_start):
+            raise ValueError(
+                "rival.compress: found beside compress or warm_start; allowed: alone, since it starts from the teacher"
+            )
+        return self
+
+    @property
+    def compression(self) -> Compress | None:
+        """Return how it is compressed, as a rival or otherwise; None if it is not."""
+        return self.compress or (self.rival.compress if self.rival else None)
+
+    @property
+    def is_teacher(self) -> bool:
+        """Return whether it is the teacher, compressed: distilled students of this kind start from its weights."""
+        return self.rival is not None and self.rival.compress is not None
 
 
 class Ship(Section):

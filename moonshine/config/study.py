@@ -171,6 +171,29 @@ class Study(Section):
         same = self.network_of(student) == self.teacher.name
         return {**(self.teacher.kwargs if same else {}), **(self.students[student].kwargs or {})}
 
+    @model_validator(mode="after")
+    def _compresses_what_was_trained(self) -> Study:
+        for name, student in self.students.items():
+            if student.compression and (ema := self.recipe(name).ema):
+                raise ValueError(
+                    f"training.ema: found {ema} beside students.{name}, which is compressed: averages of "
+                    "weights are not shared; allowed: no ema"
+                )
+            for key, method in self.methods.items():
+                try:
+                    method.phases(self.epochs_of(name, key))
+                except MoonshineError as error:
+                    raise ValueError(f"methods.{key}.{error} (of students.{name})") from None
+        return self
+
+    def epochs_of(self, student: str, method: str | None = None) -> int:
+        """Return how many epochs a student is trained, with those in which it is compressed."""
+        settings = self.students[student]
+        if settings.compression is None:
+            return self.recipe(student).epochs
+        is_trained = method is not None and settings.is_teacher
+        return settings.compression.epochs + (0 if is_trained else self.recipe(student).epochs)
+
     def network_of(self, student: str) -> str:
         """Return the network that a student is made from: its own, else the teacher's."""
         return self.students[student].network or self.teacher.name

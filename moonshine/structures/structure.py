@@ -73,7 +73,8 @@ class Structure(JsonModel):
 
     For a third-party model also its builder's ``kwargs``; the checksums of the user's modules that build it, by name;
     and the reason for each convolution that was ``kept`` or, for the block asked for, ``refused``. ``block`` is that
-    block, or ``mixed``; ``search`` is the record of a search for one at each place.
+    block, or ``mixed``; ``search`` is the record of a search for one at each place. ``compress`` says how its weights
+    are compressed once it is trained.
     """
 
     only_given: ClassVar[bool] = True
@@ -87,6 +88,7 @@ class Structure(JsonModel):
     refused: Mapping[str, str] = {}
     block: str | None = None
     search: SearchRecord | None = None
+    compress: Mapping[str, Any] | None = None
 
     def with_blocks(self, blocks: Mapping[str, str], **changes: Any) -> Structure:
         """Return the same network with other blocks at some of its places, and with other changes."""

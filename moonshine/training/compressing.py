@@ -59,18 +59,14 @@ class Compressing(Phases):
 
     @property
     def epochs(self) -> int:
-        return self._before + self._pruning + self._settings.share.epochs
-
-    @property
-    def _pruning(self) -> int:
-        return self._settings.prune.rounds * self._settings.prune.epochs
+        return self._before + self._settings.epochs
 
     @torch.no_grad()
     def begin(self, epoch: int) -> bool:
         done, prune = epoch - self._before, self._settings.prune
-        if done == self._pruning:
+        if done == self._settings.pruning_epochs:
             self._share()
-        elif 0 <= done < self._pruning and done % prune.epochs == 0:
+        elif 0 <= done < self._settings.pruning_epochs and done % prune.epochs == 0:
             self._prune((done // prune.epochs + 1) / prune.rounds)
         else:
             return False
@@ -80,9 +76,10 @@ class Compressing(Phases):
         done, prune = epoch - self._before, self._settings.prune
         if done < 0:
             return super().learning_rate(epoch, step, steps)
-        if done < self._pruning:
+        pruning = self._settings.pruning_epochs
+        if done < pruning:
             return _cosine(prune, done % prune.epochs, step, steps)
-        return _cosine(self._settings.share, done - self._pruning, step, steps)
+        return _cosine(self._settings.share, done - pruning, step, steps)
 
     @torch.no_grad()
     def constrain_gradients(self) -> None:

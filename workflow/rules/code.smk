@@ -8,8 +8,10 @@ NETWORK = ["moonshine/blocks", "moonshine/networks", "moonshine/structures", "mo
 LAYOUT = [f"{PIPELINE}/students/layouts.py"]
 # What a network costs.
 COSTS = ["moonshine/costs"]
+# Deep Compression, and its file.
+COMPRESSION = ["moonshine/compression"]
 # What a network would take of a budget.
-SIZES = ["moonshine/formats", f"{PIPELINE}/students/sizes.py"]
+SIZES = [*COMPRESSION, "moonshine/formats", f"{PIPELINE}/students/sizes.py"]
 # The search for a mixed student, and rivals.
 SEARCH = ["moonshine/search", f"{PIPELINE}/students"]
 # The training loop and what it reads.
@@ -19,6 +21,6 @@ DISTILLATION = ["moonshine/distillation"]
 # Exported files and their receipts.
 EXPORT = ["moonshine/export", f"{PIPELINE}/stages/shipping.py"]
 # What every trained network depends on.
-TRAINING = [*NETWORK, *TRAIN, f"{PIPELINE}/training"]
+TRAINING = [*NETWORK, *TRAIN, *COMPRESSION, f"{PIPELINE}/training"]
 # The tables.
 TABLES = [f"{PIPELINE}/tables"]

@@ -89,7 +89,7 @@ NETWORKS = [f"moonshine/{folder}" for folder in ("blocks", "networks", "structur
 # Imported by the stage for something else than what its node leaves.
 UNUSED = {
     "fetch": ["moonshine/structures/published_weights.py"],  # the teacher's weights are downloaded
-    "structure-teacher": ["moonshine/formats"],  # budgets of rivals are students'
+    "structure-teacher": ["moonshine/compression", "moonshine/formats"],  # budgets of rivals are students'
     "structure": ["moonshine/distillation"],  # the terms of methods are tried out before they train
     "measure": [],
     # layouts and budgets are of students, a teacher has no method
@@ -102,7 +102,7 @@ UNUSED = {
     "scratch": ["moonshine/distillation"],
     "distil": [],
     # structures are read, budgets compared
-    "collect": [*NETWORKS, "moonshine/formats"],
+    "collect": [*NETWORKS, "moonshine/compression", "moonshine/formats"],
     "export": [],
     "examples": [
         "workflow/moonshine_workflow/tracking/back_fill.py",
@@ -111,6 +111,7 @@ UNUSED = {
     # collecting is what the report does with --partial
     "report": [
         *NETWORKS,
+        "moonshine/compression",
         "moonshine/formats",
         "moonshine/costs/cache.py",
         "moonshine/costs/measured.py",

@@ -72,8 +72,8 @@ def check_study(study: Study) -> None:
                 f"students.{name}.warm_start: starts a student from its teacher, and the study has no methods that use "
                 "one; allowed: a method such as at"
             )
-        if rival := student.rival:
-            _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, rival.scale))
+        if (rival := student.rival) and (scale := rival.scale):
+            _named(f"students.{name}", lambda: rival_candidates(study.teacher.name, scale))
         is_solved = student.warm_start is not None and student.warm_start.fit == "least-squares"
         if mixed or rival:
             for block in choices(mixed.blocks) if mixed and is_solved else ():
@@ -85,7 +85,7 @@ def check_study(study: Study) -> None:
         if is_solved:
             _can_be_solved(name, network, layout)
         same = network == study.teacher.name and study.kwargs_of(name) == study.teacher.kwargs
-        if layout == teacher and same:
+        if layout == teacher and same and not student.compression:
             raise MoonshineError(
                 f"{key}: {network} with ordinary blocks is the teacher itself; allowed: another block, or a smaller "
                 "network"

@@ -47,7 +47,10 @@ class Evaluation(Score):
 
 
 class Metrics(RunIdentity):
-    """Result of a node; ``warnings`` are sentences that a reader of the report must know."""
+    """Result of a node; ``warnings`` are sentences that a reader of the report must know.
+
+    ``compressed_bytes`` are those of ``network.dc``, from which a compressed student was read back and evaluated.
+    """
 
     only_given: ClassVar[bool] = True
     status: Literal["completed", "diverged"]
@@ -57,4 +60,5 @@ class Metrics(RunIdentity):
     train: Score | None = None
     validation: Score | None = None
     test: Evaluation | None = None
+    compressed_bytes: int | None = None
     warnings: str | None = None

@@ -68,6 +68,7 @@ class Results:
             "fp32": model.bytes_fp32,
             "peak": model.peak_activation_bytes,
             "latency": self.timings.get(node, {}).get("latency_ms", {}).get("1"),
+            "dc": max((run.compressed_bytes or 0 for run in self.runs if run.student == student), default=0),
             **(candidate.sizes if candidate else self.choice.teacher_sizes if student == "teacher" else {}),
         }
         return {measure: value for measure in MEASURES if (value := found.get(measure))}

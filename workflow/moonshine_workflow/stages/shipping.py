@@ -22,6 +22,7 @@ from moonshine.export.timings import Timing, measure_file
 from moonshine.export.writing import calibration_images, export_network, write_files
 from moonshine.files import write_bytes
 from moonshine.formats.about import About
+from moonshine.formats.dc import DC
 from moonshine.formats.format import Format, NotConverted
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.onnx import ONNX
@@ -150,6 +151,7 @@ def _export(
     made: _Study, candidate: Candidate, folder: Path, judge: Callable[[nn.Module, Path], None] | None = None
 ) -> Exported:
     node = node_of(made.study, candidate)
+    compressed = made.study.students[candidate.student].compression is not None
     return export_network(
         load(node.folder, trust=made.study.trusted),
         folder,
@@ -159,7 +161,7 @@ def _export(
         calibration=min(made.ship.calibration_images, len(made.dataset.train)),
         tolerance=made.ship.logit_tolerance,
         threads=made.study.runtime.threads,
-        formats=FORMATS if TFLITE_INT8 in made.counted else None,
+        also=[format.name for format in made.counted] + [DC.name] * compressed,
         judge=judge,
     )
 

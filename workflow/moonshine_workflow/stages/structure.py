@@ -17,6 +17,7 @@ from moonshine.substitution.substitute import check_runs
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
+from moonshine_workflow.students.compressed import compression_of
 from moonshine_workflow.students.layouts import (
     Images,
     images_of,
@@ -41,7 +42,8 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     teacher = structure_of(study)
     key = f"students.{student}"
     structure = naming_key(key, lambda: _student(study, student, images, progress))
-    if all(getattr(structure, key) == getattr(teacher, key) for key in ("network", "kwargs", "blocks")):
+    same = all(getattr(structure, key) == getattr(teacher, key) for key in ("network", "kwargs", "blocks"))
+    if same and not study.students[student].compression:
         raise MoonshineError(
             f"{key}: {structure.network} with {structure.block} blocks is the teacher itself; allowed: another "
             "block, or a smaller network"
@@ -55,6 +57,8 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     naming_key(key, lambda: try_out(study, structure, images, student))
     check_methods(study, Pair(network, original, taps, images.shape), student)
     stage.logger.info("weight decay: %s", decay_in_words(network))
+    if compress := naming_key(key, lambda: compression_of(study.students[student], network)):
+        structure = structure.with_blocks({}, compress=compress)
     found = of_study(study, structure, taps, images)
     if more := cost_increase(found.model_dump(), teacher.model_dump()):
         stage.logger.warning("%s costs more than the teacher: %s", key, more)

@@ -150,7 +150,8 @@ def unsearched_structure(
     """
 
     def make() -> Structure:
-        if settings := study.students[name].rival:
+        settings = study.students[name].rival
+        if settings and settings.scale and settings.budget:
             budgets = parse_budgets(settings.budget)
             found = rival(study.teacher.name, settings.scale, budgets, images.classes, images.shape, size)
             return given_structure(study, found, "S", images)

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from moonshine.compression.network import bound
 from moonshine.costs.budgets import EXPORTED
 from moonshine.costs.cost import Cost, cost
 from moonshine.costs.latency import latency
 from moonshine.formats.about import About
+from moonshine.formats.dc import DC
 from moonshine.formats.sizes import exported_bytes
 from moonshine.structures.structure import Structure
 from moonshine_workflow.students.layouts import Images
@@ -45,7 +47,8 @@ def measured_values(
 ) -> dict[str, float]:
     """Return the value of each measure for an untrained network; files are exported and have their final size.
 
-    ``found`` is its cost, if already known.
+    Of a student that will be compressed, ``dc`` is the most bytes that its file may take. ``found`` is its cost, if
+    already known.
     """
     found = found or cost(module, images.shape)
     known = {
@@ -58,6 +61,8 @@ def measured_values(
     def value(measure: str) -> float:
         if measure in known:
             return known[measure]
+        if measure == DC.name and structure and structure.compress:
+            return bound(module, structure.compress["bits"])(structure.compress["sparsity"])
         if measure in EXPORTED:
             return exported_bytes(measure, module, images.shape, about_of(images, structure))
         return latency(module, (1, *images.shape), threads)

@@ -27,7 +27,8 @@ class Candidate:
     """Student trained with a method: its sizes in the budgets' measures, its validation error in percent.
 
     ``seed`` has the lowest validation error, ``seed_validation_pct``, and is the network that would ship. ``seeds``
-    counts the runs that completed, ``diverged`` those that did not.
+    counts the runs that completed, ``diverged`` those that did not. Of compressed students, the size of ``network.dc``
+    is that of the largest seed's.
     """
 
     student: str
@@ -119,6 +120,8 @@ def _candidate(
         if run.status == "completed" and run.validation_error_pct is not None
     ]
     validation = estimate(error for error, _ in own)
+    if compressed := [run.compressed_bytes for run in mine if run.compressed_bytes is not None]:
+        sizes = {**sizes, "dc": max(compressed)}
     return Candidate(
         student,
         method,

@@ -97,7 +97,10 @@ def _run(reader: _Reader, study: Study, node: nodes.Node, model: Model) -> Run:
         f"{split}_{key}": value
         for split, score in (("train", found.train), ("validation", found.validation), ("test", found.test))
         for key, value in score or ()
-    } | {name: getattr(found, name) for name in ("epochs_run", "parameters", "macs", "warnings")}
+    } | {
+        name: getattr(found, name)
+        for name in ("epochs_run", "parameters", "macs", "compressed_bytes", "warnings")
+    }
     shown: dict[str, Any] = {each.name: values[each.name] for each in fields(Run) if each.name in values}
     return Run(
         node.name, model.student, found.network, found.block, method, loss, seed, found.status, **shown
@@ -109,7 +112,7 @@ def published_errors(
 ) -> dict[tuple[str, str], float]:
     """Return published errors in percent by (student, method), for the same data, teacher, network, block and losses.
 
-    No published method uses a warm start, so a student distilled after one has no published error.
+    No published method uses a warm start or compresses, so such students have no published error.
     Raises MoonshineError if the file or a column is missing, two rows describe one network, or a value is no number.
     """
     if path is None:
@@ -128,7 +131,10 @@ def published_errors(
     found = {}
     for model in models:
         key = (study.data.name, study.teacher.name, model.network or "", model.block or "")
-        warm = model.student in study.students and study.students[model.student].warm_start is not None
+        student = study.students.get(model.student)
+        warm = student is not None and student.warm_start is not None
+        if student and student.compression:
+            continue
         for method, losses in terms.items():
             column = f"{losses}_error_pct"
             if (value := rows.get(key, {}).get(column)) and not (warm and method != "scratch"):

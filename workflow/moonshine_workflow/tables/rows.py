@@ -34,6 +34,8 @@ class Run:
     epochs_run: int | None = None
     parameters: int | None = None
     macs: int | None = None
+    # Of network.dc, from which a compressed student was read back and evaluated.
+    compressed_bytes: int | None = None
     train_loss: float | None = None
     train_error_pct: float | None = None
     validation_loss: float | None = None

@@ -67,16 +67,19 @@ def write_outputs(
     test: Evaluation | None,
     validation: Score | None = None,
     warnings: Sequence[str] = (),
+    compressed_bytes: int | None = None,
 ) -> None:
     """Write the five files, metrics last, so that a folder with metrics is complete.
 
     ``validation`` is the score of a network that was not trained; otherwise the last epoch's is used. ``warnings`` are
-    sentences for the report.
+    sentences for the report. ``compressed_bytes`` are those of the file of a student that was compressed.
     """
     last = history.rows[-1] if history.rows else {}
     if "validation_error_pct" in last:
         validation = Score(error_pct=last["validation_error_pct"], loss=_finite(last["validation_loss"]))
     noted: dict[str, Any] = {"warnings": " ".join(warnings)} if warnings else {}
+    if compressed_bytes is not None:
+        noted["compressed_bytes"] = compressed_bytes
     save_weights(network, node.folder / "weights.safetensors")
     structure.write(node.folder / "structure.json")
     write_csv(node.folder / "history.csv", history.rows, last or ["epoch"])

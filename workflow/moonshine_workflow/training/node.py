@@ -12,6 +12,9 @@ from torch import nn
 
 import moonshine
 from moonshine import MoonshineError
+from moonshine.compression.network import decoded
+from moonshine.config import Study
+from moonshine.config.compression import Compress
 from moonshine.config.networks import WarmStart
 from moonshine.data.batches import batches
 from moonshine.data.description import Description
@@ -20,10 +23,13 @@ from moonshine.distillation.objective import distillation
 from moonshine.distillation.term import Pair
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
+from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
+from moonshine.training.compressing import Compressing
 from moonshine.training.freezing import frozen
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
+from moonshine.training.phases import Phases
 from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, input_shape, train
 from moonshine_workflow.graph import nodes, stage
@@ -74,16 +80,20 @@ def train_node(job: stage.Job) -> History:
         objective, store = Objective(labels), None
         if losses:
             teacher = load(nodes.teacher(study.study).folder, trust=study.trusted)
-            warm = study.students[str(node.student)].warm_start
-            if warm and not checkpoints.load(torch.device("cpu")):  # a resumed run has its own weights
-                _warm_start(network, teacher, structure.blocks, warm, dataset, seed)
+            student = study.students[str(node.student)]
+            if not checkpoints.load(torch.device("cpu")):  # a resumed run has its own weights
+                if student.is_teacher:
+                    network.load_state_dict(teacher.state_dict())
+                elif warm := student.warm_start:
+                    _warm_start(network, teacher, structure.blocks, warm, dataset, seed)
+        phases = _phases(study, node, network, structure)
         if recipe.sync_batch_norm and processes.count > 1:
             synchronised(network)
         if losses:
             pair = Pair(network, teacher, structure.taps, input_shape(dataset, study.augment))
             store = store_of(study, recipe, pair, settings["inputs"], dataset, seed, execution, processes)
             objective = held.enter_context(
-                distillation(pair, losses, recipe.epochs, execution, labels, seed, store)
+                distillation(pair, losses, phases.epochs, execution, labels, seed, store)
             )
         train_network = partial(
             train,
@@ -96,12 +106,17 @@ def train_node(job: stage.Job) -> History:
             seed=seed,
             checkpoints=checkpoints,
             processes=processes,
+            phases=phases,
         )
         if not processes.is_first:
             return train_network()
         identity = identity_of(job, structure, seed)
-        progress = Progress(node, recipe.epochs, identity, config)
+        progress = Progress(node, phases.epochs, identity, config)
         history = train_network(observer=progress)
+        compressed_bytes = None
+        if structure.compress and history.status != "diverged":
+            compressed_bytes = decoded(network)
+            stage.logger.info("network.dc has %d bytes", compressed_bytes)
         history, test = evaluate_test(network, dataset, execution, history)
         if history.status == "diverged":
             if node.stage == "teacher":
@@ -111,7 +126,9 @@ def train_node(job: stage.Job) -> History:
                     f"{key}.optimizer.lr (found {recipe.optimizer.lr})"
                 )
             stage.logger.warning("diverged in epoch %d; recorded as such", len(history.rows))
-        write_outputs(node, network, structure, config, history, identity, test)
+        write_outputs(
+            node, network, structure, config, history, identity, test, compressed_bytes=compressed_bytes
+        )
         checkpoints.clear()
     job.timing |= {
         "seconds": round(progress.seconds, 3),
@@ -123,6 +140,16 @@ def train_node(job: stage.Job) -> History:
         **({"teacher_batches": store.counts} if store else {}),
     }
     return history
+
+
+def _phases(study: Study, node: nodes.Node, network: nn.Module, structure: StudyStructure) -> Phases:
+    """Return the phases of a node's training: those of Deep Compression if the structure says so."""
+    if structure.compress is None:
+        return Phases(study.recipe(node.student))
+    is_trained = node.method is not None and study.students[str(node.student)].is_teacher
+    return Compressing(
+        network, study.recipe(node.student), Compress.model_validate(structure.compress), is_trained
+    )
 
 
 def _warm_start(

@@ -48,11 +48,11 @@ def device_seconds(
         epochs = sum(count for count, _ in phases)
         for count, step in phases:
             each = max(times[step.key] - stored, least) if _uses_store(step) else times[step.key]
-            training += count / epochs * each
+            training += count * each
         seconds = (size.validation + size.test) * forward * least
         if student != TEACHER or study.teacher.is_trained:
             evaluated = epochs * size.validation + size.test
-            seconds = epochs * size.train * training + evaluated * forward * least
+            seconds = size.train * training + evaluated * forward * least
         networks = 1 if student == TEACHER else len(study.seeds)
         rows.append(EstimateRow(student, trained_by, networks, seconds))
     return rows

@@ -102,9 +102,9 @@ def steps_of(study: Study, size: DatasetSize) -> tuple[Steps, list[str]]:
             unknown.append(name)
             continue
         recipe = study.recipe(name)
-        found[name, SCRATCH] = ((recipe.epochs, step(recipe, structure)),)
+        found[name, SCRATCH] = ((study.epochs_of(name), step(recipe, structure)),)
         for key, method in study.methods.items():
-            phases = method.phases(recipe.epochs)
+            phases = method.phases(study.epochs_of(name, key))
             found[name, key] = tuple((count, step(recipe, structure, part)) for count, part in phases)
     return found, unknown
 
