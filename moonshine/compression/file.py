@@ -93,12 +93,12 @@ def decode(content: bytes) -> dict[str, NDArray[Any]]:
         raise MoonshineError(f"damaged, cut short or not of this format ({error})") from None
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
+def read(path: Path | str) -> dict[str, NDArray[Any]]:
     """Return the tensors of a file; MoonshineError naming it if it is missing or as for `decode`."""
     try:
-        return decode(path.read_bytes())
+        return decode(Path(path).read_bytes())
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(Path(path), error) from None
     except MoonshineError as error:
         raise MoonshineError(f"{path}: {error}") from None
 

@@ -20,9 +20,9 @@ def encode(network: nn.Module) -> bytes:
     return file.encode(_tensors(network))
 
 
-def fill_from(network: nn.Module, path: Path) -> None:
+def fill_from(network: nn.Module, path: Path | str) -> None:
     """Fill a network with the weights of a file; MoonshineError if it is damaged or of another network."""
-    _fill(network, file.read(path), path)
+    _fill(network, file.read(path), Path(path))
 
 
 def decoded(network: nn.Module) -> int:
