@@ -45,7 +45,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         at = {"at": tiny.STUDY["methods"]["at"]}
         teacher = {"network": "wrn-10-1", "seed": 7}  # of seed 0 it would be the one trained from scratch
         tiny.write_study(folder, tiny.study(teacher=teacher, students=STUDENTS, methods=at, ship=SHIP))
-        commands = [("fetch",), ("measure",), ("teacher",)]
+        commands: list[tuple[str, ...]] = [("fetch",), ("measure",), ("teacher",)]
         for student in ("G4", "dc"):
             commands += [(stage, student) for stage in ("structure", "measure")]
             commands += [("scratch", student, "0"), ("distil", student, "at", "0")]
