@@ -30,6 +30,18 @@ def families(results: Results) -> str:
     return _errors(results, {family: rows for family, rows in grouped.items() if rows}, costs)
 
 
+def methods(results: Results) -> str:
+    """Return a table of test errors with a row a method, for a study of many methods and few students."""
+    students = results.rows[1:]
+    labels = [results.labels[row.model.student] for row in students]
+    lines = []
+    for method in results.methods:
+        against = verdict_on(find(results, method, "scratch")) if method != "scratch" else ""
+        found = [shown_error(row.errors.get(method)) for row in students]
+        lines.append([short(results, method), *found, against])
+    return table(["method", *labels, "minus scratch, pooled"], lines)
+
+
 def find(results: Results, method: str, baseline: str, student: str = "") -> Difference:
     """Return the difference of two methods, pooled or of a student; MoonshineError where there is none."""
     for effect in results.differences:
