@@ -9,7 +9,7 @@ from moonshine_workflow.report.figures.drawing import to_svg
 from moonshine_workflow.report.figures.pareto import budgets, draw_study
 from moonshine_workflow.report.results import Results
 
-_SHAPE = (7.5, 3.8)
+_WIDTH = 7.5
 """Inches: a page of GitHub shows it in full."""
 
 
@@ -23,7 +23,8 @@ def pareto_svg(results: Results) -> tuple[str, str]:
 
     The size is what the study's budget limits, or parameters. MoonshineError where nothing has been trained.
     """
-    drawn = draw_study(results, next(iter(budgets(results)), "parameters"), _SHAPE)
+    height = 3.8 if len(results.rows) <= 20 else 7.0
+    drawn = draw_study(results, next(iter(budgets(results)), "parameters"), (_WIDTH, height))
     if drawn is None:
         raise MoonshineError("nothing is trained")
     return to_svg(*drawn), drawn[1]

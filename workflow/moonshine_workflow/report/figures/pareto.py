@@ -31,7 +31,9 @@ from moonshine_workflow.tables.statistics import dominated
 BUDGET = "#b45309"
 TEACHER = Style(DARK, "*", "")
 _MAX_LABELS = 40
-"""With more networks than this, only those on the front are named: the others' names would cover the points."""
+"""With more networks than this on the usual area, only those on the front are named: more names would cover points."""
+_WIDE = 5
+"""Errors that differ by a larger factor than this get a log scale."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,16 @@ def _axes(
     axes.set_xlabel(f"{size_name[0].upper()}{size_name[1:]} (log scale)")
     if limit is not None:
         axes.axvline(limit, color=BUDGET, linestyle=(0, (5, 3)), linewidth=1.3, zorder=1)
-    spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
-    axes.set_ylim(min(errors) - 0.22 * spread, max(errors) + 0.12 * spread)
+    if max(errors) > _WIDE * min(errors) > 0:
+        axes.set_yscale("log")
+        span = max(errors) / min(errors)
+        axes.set_ylim(min(errors) / span**0.22, max(errors) * span**0.12)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
+        axes.set_ylim(min(errors) - 0.22 * spread, max(errors) + 0.12 * spread)
     axes.set_ylabel(error_name)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     return axes
@@ -115,8 +125,8 @@ def draw_front(
 
     A filled marker is on the front, a hollow one is dominated: another point is no larger and no worse, and
     better in one. The front is that of all points ``together``, or else of each series. Bars are intervals
-    over seeds, and the vertical line is the budget. Of more than `_MAX_LABELS` networks only those on the front are
-    named. ``shape`` is width and height in inches. None when there is no point yet.
+    over seeds, and the vertical line is the budget. Of too many networks only those on the front are named.
+    ``shape`` is width and height in inches. None when there is no point yet.
     """
     everything = [point for one in series for point in one.points]
     if not everything:
@@ -147,10 +157,10 @@ def draw_front(
             one.points, _dominated(one.points, everything if together else one.points), strict=True
         ):
             _mark(axes, point, one.look, nudge, hollow=out)
-            reach = min(point.half_width or 0.0, axes.get_ylim()[1])
-            lines.append(
-                [(point.size * nudge, point.error - reach), (point.size * nudge, point.error + reach)]
-            )
+            bottom, top = axes.get_ylim()
+            reach = min(point.half_width or 0.0, top)
+            low, high = max(point.error - reach, bottom), point.error + reach
+            lines.append([(point.size * nudge, low), (point.size * nudge, high)])
             if not out:
                 best.append(f"{point.label} {one.name} {point.error:.2f} %")
                 on_front.append(point)
@@ -165,7 +175,8 @@ def draw_front(
     lowest: dict[tuple[str, float], Point] = {}
     for point in sorted(everything, key=lambda point: -point.error):
         lowest[point.label, point.size] = point
-    named = lowest.values() if len(lowest) <= _MAX_LABELS else on_front
+    room = _MAX_LABELS * width * height / (WIDTH * 5.6)
+    named = lowest.values() if len(lowest) <= room else on_front
     anchors = [(point.size, point.error, point.label) for point in named]
     place_labels(figure, axes, anchors, [(point.size, point.error) for point in everything], lines)
     return figure, f"{error_name} against {size_name}. On the front: {', '.join(best)}."
