@@ -143,6 +143,9 @@ def test_students_that_the_study_gives_are_listed(tmp_path: Path, capsys: pytest
     assert {name: int(rows[name][1].replace(",", "")) for name in expected} == expected
     assert [rows[name][-1] for name in expected] == ["yes", "no", "yes"]
     assert names(text, "Costlier", "mine", "MACs", "Generated weights: mine")
+    assert plan(*about[:-1], "20.5k params") == 2
+    nearest = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[-1] for row in nearest if row and row[0] in expected] == ["no", "no", "yes"]
 
 
 def test_planned_files_of_a_study_are_those_it_would_ship(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from moonshine.costs.boards import BOARDS, board_named
@@ -15,6 +15,7 @@ from moonshine_workflow.commands.options import parse_input
 if TYPE_CHECKING:
     from moonshine.config import Study
     from moonshine.costs.boards import Board
+    from moonshine.search.planning import Option
     from moonshine.search.space import Space
     from moonshine_workflow.students.layouts import Images
 
@@ -68,8 +69,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
-    from moonshine_workflow.commands.plan_measurements import exporter, latencies, with_given_students
+    from moonshine_workflow.commands.plan_measurements import exporter, given_students, latencies
     from moonshine_workflow.commands.plan_text import plan_as_text, table
+
+    def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
+        if study is None or images is None:
+            return (), ()
+        return given_students(study, images, space.blocks, budgets, arguments.threads)
 
     try:
         found = plan_students(
@@ -80,13 +86,12 @@ def _plan(arguments: argparse.Namespace) -> int:
         )
     except Impossible as refused:
         if not arguments.json:
-            print(
-                f"What comes nearest to {refused.budget}:\n\n{table(*nearest_students(space, refused))}\n",
-                flush=True,
-            )
+            teacher, nearest = nearest_students(space, refused)
+            shown = table(teacher, (*nearest, *of_the_study()[0]))
+            print(f"What comes nearest to {refused.budget}:\n\n{shown}\n", flush=True)
         raise
-    if study and images:
-        found = with_given_students(found, study, images, space.blocks, budgets, arguments.threads)
+    given, generated = of_the_study()
+    found = replace(found, given=given, generated=(*found.generated, *generated))
     if arguments.json:
         print(json.dumps({"budgets": arguments.budget, **asdict(found), "left_out": space.refused}, indent=2))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from moonshine.blocks.layers import folded_weights
@@ -15,7 +15,7 @@ from moonshine.costs.cache import cached
 from moonshine.formats.sizes import exported_bytes
 from moonshine.networks.models import Trust
 from moonshine.search.place_latency import Latencies, measure_latencies
-from moonshine.search.planning import MEASURED, Option, Plan
+from moonshine.search.planning import MEASURED, Option
 from moonshine.search.space import Space
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
@@ -88,15 +88,16 @@ def exported(
     return int(cached(key, measure)["bytes"])
 
 
-def with_given_students(
-    plan: Plan, study: Study, images: Images, listed: Sequence[str], budgets: Sequence[Budget], threads: int
-) -> Plan:
-    """Return a plan with the students whose blocks or network the study gives, each measured as a whole.
+def given_students(
+    study: Study, images: Images, listed: Sequence[str], budgets: Sequence[Budget], threads: int
+) -> tuple[tuple[Option, ...], tuple[str, ...]]:
+    """Return the students whose blocks or network the study gives, and which of them have generated weights.
 
-    Without those that have one of the blocks ``listed`` everywhere in the teacher's network, which it shows already.
+    Each is measured as a whole. Without those that have one of the blocks ``listed`` everywhere in the teacher's
+    network, which a plan shows anyway.
     """
     files = [budget.measure for budget in budgets if budget.measure in EXPORTED]
-    given, generated = [], list(plan.generated)
+    given, generated = [], []
     for name, student in study.students.items():
         is_listed = student.network is None and student.block and str(parse_block(student.block)) in listed
         if student.mixed or student.rival or is_listed:
@@ -108,4 +109,4 @@ def with_given_students(
         fits = all(budget.allows(values[budget.measure]) for budget in budgets)
         given.append(Option(name, structure.blocks, values, fits))
         generated += [name] if folded_weights(network) else []
-    return replace(plan, given=tuple(given), generated=tuple(generated))
+    return tuple(given), tuple(generated)
