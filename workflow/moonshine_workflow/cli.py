@@ -14,6 +14,7 @@ from importlib import import_module
 
 from moonshine import MoonshineError, __version__
 from moonshine.config import load_study
+from moonshine_workflow.commands.check import add_check
 from moonshine_workflow.commands.checksum import add_checksum
 from moonshine_workflow.commands.cost import add_cost
 from moonshine_workflow.commands.estimate import add_estimate
@@ -58,6 +59,7 @@ COMMANDS = (
     add_init,
     add_cost,
     add_plan,
+    add_check,
     add_estimate,
     add_status,
     add_checksum,

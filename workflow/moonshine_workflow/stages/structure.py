@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from torch import nn
@@ -9,8 +10,10 @@ from torch import nn
 from moonshine.blocks.decay import decay_in_words
 from moonshine.config import Study
 from moonshine.costs.budgets import cost_increase
+from moonshine.data.store import Dataset
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
+from moonshine.search.fisher import ReportProgress
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.substitute import check_runs
@@ -28,20 +31,26 @@ from moonshine_workflow.students.layouts import (
 from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.students.sizes import measured_values
 from moonshine_workflow.students.trial import check_methods, try_out
+from moonshine_workflow.training.prepared import load_prepared
 
 
-def student_structure(study: Study, student: str, progress: SearchProgress | None = None) -> StudyStructure:
-    """Return the structure of a student for the study's data.
+def student_structure(
+    study: Study,
+    student: str,
+    images: Images,
+    teacher: StudyStructure,
+    data: Callable[[], Dataset],
+    progress: ReportProgress | None = None,
+) -> StudyStructure:
+    """Return the structure of a student for the study's ``images`` and ``teacher``.
 
-    ``progress`` is told what a search for it does.
+    A search for it scores candidates on the ``data``, and tells ``progress`` what it does.
 
     Errors: ``MoonshineError`` naming the key of the study for a network that cannot be built, in which nothing can be
     replaced, that does not take the data, that is the teacher itself, or that lacks the teacher's taps.
     """
-    images = images_of(study)
-    teacher = structure_of(study)
     key = f"students.{student}"
-    structure = naming_key(key, lambda: _student(study, student, images, progress))
+    structure = naming_key(key, lambda: _student(study, student, images, data, progress))
     same = all(getattr(structure, key) == getattr(teacher, key) for key in ("network", "kwargs", "blocks"))
     if same and not study.students[student].compression:
         raise MoonshineError(
@@ -65,12 +74,18 @@ def student_structure(study: Study, student: str, progress: SearchProgress | Non
     return found
 
 
-def _student(study: Study, name: str, images: Images, progress: SearchProgress | None) -> Structure:
+def _student(
+    study: Study,
+    name: str,
+    images: Images,
+    data: Callable[[], Dataset],
+    progress: ReportProgress | None,
+) -> Structure:
     student = study.students[name]
     if student.mixed:
         from moonshine_workflow.students.mixing import mix  # loads what trains and searches
 
-        return mix(study, student.mixed, images, progress)
+        return mix(study, student.mixed, images, data(), progress)
 
     def size(module: nn.Module, measure: str) -> float:
         return measured_values(module, images, None, [measure], study.runtime.threads)[measure]
@@ -79,10 +94,17 @@ def _student(study: Study, name: str, images: Images, progress: SearchProgress |
 
 
 def run(job: stage.Job) -> None:
-    student = str(job.node.student)
-    searched = job.study.students[student].mixed is not None
+    study, student = job.study, str(job.node.student)
+    searched = study.students[student].mixed is not None
     with stage.node_lock(job.node) if searched else nullcontext():
-        structure = student_structure(job.study, student, SearchProgress(job.node))
+        structure = student_structure(
+            study,
+            student,
+            images_of(study),
+            structure_of(study),
+            lambda: load_prepared(study),
+            SearchProgress(job.node),
+        )
     structure.write(job.node.outputs[0])
     for path, reason in structure.refused.items():
         stage.logger.warning("%s stays as it is: %s", path, reason)

@@ -31,14 +31,15 @@ from moonshine.training.train import train
 from moonshine_workflow.students.layouts import Images
 from moonshine_workflow.students.sizes import about_of
 from moonshine_workflow.training.placement import execution_here
-from moonshine_workflow.training.prepared import load_prepared
 
 BATCH_SIZE = 64
 MOST_PIXELS = 500 * 64 * 64
 """Default number of images that candidates are scored on, and the most pixels that these may have in all."""
 
 
-def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | None = None) -> Structure:
+def mix(
+    study: Study, mixed: Mixed, images: Images, dataset: Dataset, progress: ReportProgress | None = None
+) -> Structure:
     """Return the structure of the best mixed student within the budget, with the record of the search.
 
     Raises MoonshineError for a budget that cannot be met, naming the limiting factor, and for ``finalists`` without a
@@ -56,7 +57,6 @@ def mix(study: Study, mixed: Mixed, images: Images, progress: ReportProgress | N
         dense=study.data.is_dense,
     )
     space = Space(structure, fitting, refused, images.shape, study.trusted)
-    dataset = load_prepared(study)
     if mixed.finalists and dataset.validation is None:
         raise MoonshineError(
             "mixed.finalists: the study has no validation split to choose among them; allowed: data.validation above 0"
