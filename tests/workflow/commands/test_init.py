@@ -164,6 +164,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert names(refused(capsys, *OWN, *change), *said)
 
 
+def test_a_budget_of_latency_is_left_to_the_plan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*OWN, "--budget", "60k params", "--budget", "15ms"]) == 0
+    assert "moonshine plan` measures" in capsys.readouterr().out
+    assert load_study().ship is not None
+
+
 def test_a_study_that_comes_with_the_package(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert names(refused(capsys, "init", "--study", "digit"), "--study", "digit", "digits")
     assert cli.main(["init", "--study", "digits"]) == 0

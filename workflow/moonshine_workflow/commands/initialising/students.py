@@ -33,7 +33,7 @@ def choose_students(
     Of the blocks that fit the budgets those with the most multiply-accumulates; where nothing fits, the smallest.
     MoonshineError for an invalid budget, and for a network in which none of the blocks fits anywhere.
     """
-    limits = parse_budgets(budgets) if budgets else ()
+    limits = list(parse_budgets(budgets)) if budgets else []
     name = teacher.get("model") or teacher["network"]
     found = places_of(name, teacher.get("kwargs", {}), seen.classes, seen.shape, choices(BLOCKS))
     space = Space(*found, seen.shape, name)
@@ -41,13 +41,13 @@ def choose_students(
         block: {**space.uniform("S"), **space.uniform(block)} for block in space.blocks if block != "S"
     }
     said: list[str] = []
+    if any(limit.measure == "latency" for limit in limits):
+        said.append("nothing about latencies, which `moonshine plan` measures")
+    limits = [limit for limit in limits if limit.measure != "latency"]
     known, possible = _known(space, limits, said)
-    known_limits = [limit for limit in limits if limit.measure != "latency"]
 
     def fits(block: str) -> bool:
-        return possible and all(
-            limit.allows(known.of(limit.measure, uniform[block])) for limit in known_limits
-        )
+        return possible and all(limit.allows(known.of(limit.measure, uniform[block])) for limit in limits)
 
     ordered = sorted(uniform, key=lambda block: -known.of("macs", uniform[block]))
     chosen = [block for block in ordered if fits(block)][:MOST]
@@ -73,9 +73,7 @@ def _known(space: Space, limits: Sequence[Budget], said: list[str]) -> tuple[Spa
     known = place_costs(space)
     try:
         for limit in limits:
-            if limit.measure == "latency":
-                said.append(f"{limit}: latencies are left to `moonshine plan`")
-            elif limit.measure not in EXPORTED:
+            if limit.measure not in EXPORTED:
                 check_reachable(known, limit)
         return with_exported_sizes(known, limits, exporter(space), np.random.default_rng(0)), True
     except Impossible as error:
