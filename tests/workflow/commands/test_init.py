@@ -137,7 +137,10 @@ def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]
     assert (folder / ".gitignore").read_text() == "mine\n"
     assert "left as it is: .gitignore" in capsys.readouterr().out
     assert (folder / "params.yaml").read_text() == "study: mine\n"
-    assert names(refused(capsys, "init", "--graph"), "Snakefile", "dvc.yaml")
+    assert names(refused(capsys, *OWN), "params.yaml", "Snakefile", "dvc.yaml", "--graph")
+    (folder / "dvc.yaml").unlink()
+    assert cli.main(["init", "--graph"]) == 0
+    assert "wrote dvc.yaml\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def _init(arguments: argparse.Namespace) -> int:
     files = project_files(here)
     said: list[str] = []
     if not arguments.graph:
-        require_room(here, [nodes.PARAMS, *files])
+        require_room(here)
         files = {nodes.PARAMS: _study(arguments, said), **files}
     written = write_project(here, files)
     left = [path for path in files if path not in written]

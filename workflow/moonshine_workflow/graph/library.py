@@ -24,7 +24,6 @@ _PARTS = {
     Path("notebooks"): INSTALLED / "notebooks",
     Path("studies", "published"): INSTALLED / "studies" / "published",
 }
-_SUFFIXES = (".py", ".jinja", ".ipynb", ".csv")
 
 
 def library_root() -> Path:
@@ -73,4 +72,5 @@ def check_module_names() -> None:
 
 
 def _below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix in _SUFFIXES]
+    """Return all files below a folder but bytecode, as DVC sees them."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
 from moonshine.files import write_bytes
 from moonshine_workflow.graph.dvc_file import FILE, dvc_file
 from moonshine_workflow.graph.library import INSTALLED
+from moonshine_workflow.graph.nodes import PARAMS
 
+SNAKEFILE = Path("Snakefile")
 _SNAKEFILE = """\
 # The graph for Snakemake is installed with moonshine-distil; the study is params.yaml.
 from moonshine_workflow.graph.library import INSTALLED
+from moonshine_workflow.graph.nodes import PARAMS
 
 
 include: INSTALLED / "rules" / "graph.smk"
@@ -28,8 +30,6 @@ _DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"
 _WITHOUT_GIT = (
     "    # not inside of a git repository; remove this line where it becomes one\n    no_scm = true\n"
 )
-MAY_EXIST = (GITIGNORE, Path(".dvcignore"), Path(".dvc", "config"), Path(".dvc", ".gitignore"))
-"""Files that a project may have for other reasons; they are left as they are."""
 
 
 def project_files(folder: Path) -> dict[Path, str]:
@@ -44,7 +44,7 @@ def project_files(folder: Path) -> dict[Path, str]:
         **{Path(".dvc", "plots", path.name): path for path in sorted((INSTALLED / "plots").iterdir())},
     }
     return {
-        Path("Snakefile"): _SNAKEFILE,
+        SNAKEFILE: _SNAKEFILE,
         FILE: dvc_file(),
         GITIGNORE: _IGNORED,
         Path(".dvc", "config"): _DVC_CONFIG + (_WITHOUT_GIT if not in_git else ""),
@@ -53,18 +53,18 @@ def project_files(folder: Path) -> dict[Path, str]:
     }
 
 
-def require_room(folder: Path, files: Iterable[Path]) -> None:
-    """MoonshineError if one of the files, other than `MAY_EXIST`, is there: nothing is overwritten."""
-    there = [str(path) for path in files if (folder / path).exists() and path not in MAY_EXIST]
+def require_room(folder: Path) -> None:
+    """MoonshineError where a new study would have to overwrite a file; other files are left as they are."""
+    there = [str(path) for path in (PARAMS, SNAKEFILE, FILE) if (folder / path).exists()]
     if there:
         raise MoonshineError(
-            f"{folder.resolve()}: found {', '.join(there)}; allowed: a folder without, since nothing is overwritten"
+            f"{folder.resolve()}: found {', '.join(there)}; allowed: a folder without, since nothing is overwritten "
+            "(`moonshine init --graph` writes what is missing beside a params.yaml)"
         )
 
 
 def write_project(folder: Path, files: dict[Path, str]) -> list[Path]:
-    """Write the missing files, and return them. MoonshineError as of `require_room`, before any is written."""
-    require_room(folder, files)
+    """Write the files that are not there, and return them."""
     missing = [path for path in files if not (folder / path).exists()]
     for path in missing:
         write_bytes(folder / path, files[path].encode())
