@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "build": "moonshine.structures.build",
     "cost": "moonshine.costs.cost",
-    "distil": "moonshine.distillation.distil",
+    "distil": "moonshine.calls.distil",
     "load": "moonshine.structures.artifacts",
     "substitute": "moonshine.substitution.substitute",
 }
