@@ -1,7 +1,7 @@
 """Structural model distillation with cheap convolutions.
 
 The stable interface is a handful of calls, loaded on first use so that ``import moonshine`` costs nothing:
-``build``, ``cost``, ``substitute``, ``distil``, ``load``.
+``build``, ``cost``, ``substitute``, ``objective``, ``distil``, ``load``; see docs/library.md.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _HOMES = {
     "cost": "moonshine.costs.cost",
     "distil": "moonshine.calls.distil",
     "load": "moonshine.structures.artifacts",
+    "objective": "moonshine.calls.objective",
     "substitute": "moonshine.substitution.substitute",
 }
 
-__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load", "substitute"]
+__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load", "objective", "substitute"]
 
 
 def __getattr__(name: str) -> Any:

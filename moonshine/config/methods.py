@@ -20,6 +20,16 @@ class TermSettings(Section):
         return 0
 
     @property
+    def depends_on_epoch(self) -> bool:
+        """Whether it is another loss in some epochs than in others."""
+        return self.pretraining > 0
+
+    @property
+    def reads_taps(self) -> bool:
+        """Whether it compares the outputs of student and teacher at the taps."""
+        return False
+
+    @property
     def names_layers(self) -> bool:
         """Whether settings are paths of layers, which are looked up in the networks before anything trains."""
         return False
@@ -63,6 +73,10 @@ class DKD(TermSettings):
     def needs_classes(self) -> bool:
         return True
 
+    @property
+    def depends_on_epoch(self) -> bool:
+        return self.warmup > 0
+
 
 class DIST(TermSettings):
     """Settings of ``moonshine.distillation.losses.dist``: ``beta`` weighs samples, ``gamma`` classes."""
@@ -79,6 +93,10 @@ class AT(TermSettings):
     beta: NonNegative
     map: Literal["mean", "sum", "max"] = "mean"
     p: Annotated[float, Field(ge=1, le=8)] = 2.0
+
+    @property
+    def reads_taps(self) -> bool:
+        return True
 
 
 class GradientAT(TermSettings):

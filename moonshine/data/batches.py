@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from moonshine.data.cropping import Crop, crop_and_mirror, crop_of
 from moonshine.data.decoding import Pixels, decode_batches
 from moonshine.data.encoded import EncodedSplit
 from moonshine.data.erasing import erase, erased_boxes
+from moonshine.data.loader import LoadedSplit
 from moonshine.data.seeding import seeded
 from moonshine.data.store import VOID, AnySplit, Split
 from moonshine.data.trivial_augment import augmented, draw_operations
@@ -55,7 +57,7 @@ def chunk_size(most: int, height: int, width: int) -> int:
 
 
 def batches(
-    split: AnySplit,
+    split: AnySplit | LoadedSplit,
     *,
     batch_size: int,
     seed: int,
@@ -81,10 +83,16 @@ def batches(
     unless the split is there already (``Split.to``). ``shard`` (i, n) yields the i-th of n equal parts of every batch.
     ``workers`` processes decode images that are not decoded ahead, see `moonshine.data.decoding.decode_batches`.
     ``with_previous``: each begins with the image before its own, that before the first of a whole batch being its last.
+    The batches of a `LoadedSplit` come as its loader makes them: none of these settings but ``device`` and
+    ``channels_last`` concerns them.
     MoonshineError for a crop that is larger than the padded images, for augmentation that label maps cannot have, and
     as for `decode_batches`.
     """
     device = torch.device(device)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    if isinstance(split, LoadedSplit):
+        yield from split.batches(device, memory_format)
+        return
     if augment and split.is_dense:
         augment.check_label_maps()
     crop = crop_of(augment, split.image_shape[1:])
@@ -100,7 +108,6 @@ def batches(
     operations = draw_operations(len(split), seed, epoch) if augment and augment.trivial_augment else None
     erased = erased_boxes(augment, len(split), crop.size, seed, epoch) if augment else []
     affine = _affine(mean, std, device)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     with closing(moved):
         for indices, (images, labels) in zip(chosen, moved, strict=True):
             if operations:
@@ -114,6 +121,11 @@ def batches(
                 labels = labels.long()
                 labels = labels.masked_fill_(labels == VOID, UNLABELLED)
             yield images, labels
+
+
+def batch_count(split: AnySplit | LoadedSplit, batch_size: int) -> int:
+    """Return the number of batches in an epoch."""
+    return len(split.loader) if isinstance(split, LoadedSplit) else math.ceil(len(split) / batch_size)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

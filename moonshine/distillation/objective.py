@@ -21,7 +21,7 @@ from moonshine.distillation.teacher_store.store import Store
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
-from moonshine.training.labels import LabelLoss, check_no_probabilities
+from moonshine.training.labels import check_no_probabilities
 from moonshine.training.objective import Batch, Objective, Terms
 
 
@@ -52,7 +52,7 @@ class Distillation(Objective):
         phases: Sequence[Phase],
         student: Read,
         teacher: TeacherOutputs,
-        label_loss: LabelLoss | None = None,
+        label_loss: nn.Module | None = None,
     ) -> None:
         super().__init__(label_loss)
         self.terms = nn.ModuleDict({name: term for phase in phases for name, term in phase.terms.items()})
@@ -93,21 +93,21 @@ def distillation(
     pair: Pair,
     method: Method,
     epochs: int,
-    execution: Execution,
-    label_loss: LabelLoss | None = None,
+    execution: Execution | None,
+    label_loss: nn.Module | None = None,
     seed: int = 0,
     store: Store | None = None,
 ) -> Iterator[Distillation]:
     """Objective of ``method`` for a training of so many epochs, while the context lasts.
 
-    Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. ``label_loss`` is the
-    cross-entropy on the labels; ``seed`` initialises what terms train; ``store`` keeps the teacher's outputs for the
-    schedule of this training, which gives the same bits. MoonshineError as each term says, and for a compiled network
-    that a term would differentiate twice.
+    Within it the teacher is in eval mode and runs without gradients; afterwards it is as it was. Without an
+    ``execution`` both networks stay where they are. ``label_loss`` is the cross-entropy on the labels; ``seed``
+    initialises what terms train; ``store`` keeps the teacher's outputs for the schedule of this training, which gives
+    the same bits. MoonshineError as each term says, and for a compiled network that a term would differentiate twice.
     """
     phases = phases_of(pair, method, epochs, seed)
     whole = phases[-1]  # those before it end at a layer
-    if execution.compile and whole.student.input_gradient:
+    if execution and execution.compile and whole.student.input_gradient:
         raise MoonshineError(
             f"compile: found true; {method.loss} differentiates twice, which no compiled network can; allowed: false"
         )

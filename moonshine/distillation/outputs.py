@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from moonshine.distillation.block_fit import run_to
 from moonshine.distillation.taps import overwritten, record
 from moonshine.errors import MoonshineError
+from moonshine.substitution.watching import zero_image
 from moonshine.training.execution import Execution
 from moonshine.training.labels import at_least_fp32
 from moonshine.training.objective import Batch
@@ -137,21 +138,22 @@ def _with_input_gradient(forward: nn.Module, images: Tensor, labels: Tensor) -> 
 
 @contextmanager
 def reading(
-    network: nn.Module, needs: Needs, execution: Execution, input_shape: tuple[int, ...]
+    network: nn.Module, needs: Needs, execution: Execution | None, input_shape: tuple[int, ...]
 ) -> Iterator[Read]:
     """Within the context, what is yielded reads any part of ``needs`` in forward passes of ``network``.
 
-    The network is placed as ``execution`` says, in torch's own memory layout where it runs in no other. A pass ends
-    at the last feature where nothing else is asked for, and later layers see nothing of it.
+    The network is placed as ``execution`` says, in torch's own memory layout where it runs in no other; without one it
+    and the images stay as they are. A pass ends at the last feature where nothing else is asked for, and later layers
+    see nothing of it.
     MoonshineError for a path that the network does not have.
     """
     copied: set[str] = set()
     with record(network, needs.paths, copied) as recorded:
-        layout = execution.suiting(network, input_shape).memory_format
-        copied |= overwritten(network, needs.paths, torch.zeros(1, *input_shape, device=execution.device))
+        layout = execution.suiting(network, input_shape).memory_format if execution else None
+        copied |= overwritten(network, needs.paths, zero_image(network, input_shape))
 
         def read(forward: nn.Module, batch: Batch, needs: Needs) -> Outputs:
-            images = batch.images.contiguous(memory_format=layout)
+            images = batch.images.contiguous(memory_format=layout) if layout else batch.images
             logits = gradient = None
             found = recorded
             if needs.input_gradient:

@@ -20,7 +20,7 @@ from moonshine.training.objective import Batch
 def teacher_outputs(
     teacher: nn.Module,
     needs: Needs,
-    execution: Execution,
+    execution: Execution | None,
     input_shape: tuple[int, ...],
     store: Store | None = None,
 ) -> Iterator[TeacherOutputs]:

@@ -45,15 +45,20 @@ def record_calls(module: nn.Module, input_shape: Sequence[int]) -> list[Call]:
     return calls
 
 
+def zero_image(module: nn.Module, input_shape: Sequence[int]) -> Tensor:
+    """Return one zero image (1, *input_shape) on the module's device, of its dtype."""
+    floats = next((own for own in module.parameters() if own.is_floating_point()), torch.zeros(()))
+    return torch.zeros(1, *input_shape, device=floats.device, dtype=floats.dtype)
+
+
 def zero_pass(module: nn.Module, input_shape: Sequence[int]) -> Any:
     """Return the output of an eval forward pass of one zero image (1, *input_shape), on the module's device and dtype.
 
     The module is left unchanged. MoonshineError for an input that it cannot take.
     """
-    floats = next((own for own in module.parameters() if own.is_floating_point()), torch.zeros(()))
     with evaluating(module), torch.no_grad():
         try:
-            return module(torch.zeros(1, *input_shape, device=floats.device, dtype=floats.dtype))
+            return module(zero_image(module, input_shape))
         except MoonshineError:
             raise
         except Exception as error:  # whatever a third-party forward pass raises

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from moonshine.blocks.decay import decay_factors
 from moonshine.config.augment import Augment
 from moonshine.config.training import Training
-from moonshine.data.batches import UNLABELLED, batches
+from moonshine.data.batches import UNLABELLED, batch_count, batches
+from moonshine.data.loader import LoadedSplit
 from moonshine.data.mixing import draw_mixes
 from moonshine.data.store import AnySplit, Dataset
 from moonshine.errors import MoonshineError
@@ -88,7 +89,8 @@ def train(
     name, and as `Checkpoints.load` does.
     """
     _check_columns(objective.columns)
-    _check_last_batch(len(dataset.train), training.batch_size, processes.count)
+    if processes.count > 1:
+        _check_last_batch(len(dataset.train), training.batch_size, processes.count)
     wanted, execution = execution, execution.suiting(network, input_shape(dataset, augment))
     if execution.channels_last != wanted.channels_last:
         logger.warning(
@@ -207,15 +209,16 @@ class _Run:
     processes: Processes
 
 
-def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
+def _train_epoch(run: _Run, split: AnySplit | LoadedSplit, epoch: int) -> HistoryRow:
     """Train for one epoch over ``split``; return means over its examples of the loss, its terms and the error.
 
     The error is computed in the same forward passes; in semantic segmentation it is the pixel error. A mixed image
     counts for each of its labels by its share.
     """
     run.together.train()
-    count, batch_size = len(split), run.training.batch_size
-    steps = math.ceil(count / batch_size)
+    batch_size, single = run.training.batch_size, run.processes.count == 1
+    steps = batch_count(split, batch_size)
+    count = 0 if single else len(run.dataset.train)
     sums: dict[str, Tensor] = {}
     # numbers of wrong and of all labels, more than fp32 can count
     tally = torch.zeros(2, dtype=torch.float64, device=run.execution.device)
@@ -244,7 +247,11 @@ def _train_epoch(run: _Run, split: AnySplit, epoch: int) -> HistoryRow:
         with run.execution.autocast():
             logits, terms = run.together(Batch(images, labels, epoch, step, mixed))
         total = torch.stack(list(terms.values())).sum()
-        share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
+        if single:
+            share = 1.0
+            count += len(images)
+        else:
+            share = run.processes.share(len(images), min(batch_size, count - step * batch_size))
         (total * share if share != 1 else total).backward()
         run.phases.constrain_gradients()
         if run.training.clip_norm:

@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from moonshine import MoonshineError, distil
 from moonshine.config.augment import Augment
 from moonshine.config.methods import Method
 from moonshine.config.training import Training
+from moonshine.data.batches import batches, normalise
 from moonshine.data.store import Dataset
 from moonshine.distillation.losses.at import attention_transfer
 from moonshine.distillation.losses.kd import knowledge_distillation
@@ -29,7 +30,6 @@ from tests.messages import naming
 KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
 AT = {"form": "resolution-free", "beta": 1000.0}
 METHODS = {"kd": {"kd": KD}, "at": {"at": AT}, "kd+at": {"kd": KD, "at": AT}}
-LOADER: Any = DataLoader([0])  # type: ignore[arg-type]
 TERMS = {"kd": {"ce", "kd"}, "at": {"ce", "at"}, "kd+at": {"ce", "kd", "at"}}
 
 
@@ -112,8 +112,10 @@ def test_a_tap_that_does_not_exist_is_named_before_training(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": LOADER}, ["data", "DataLoader", "moonshine.data.store.Dataset", "Path"]),
-        ({"method": {"kd": KD}}, ["method", "dict", "moonshine.config.methods.Method"]),
+        ({"data": 7}, ["data", "int", "moonshine.data.store.Dataset", "Path"]),
+        ({"method": {"kd": {**KD, "alpha": 2.0}}}, ["method.kd.alpha", "2.0"]),
+        ({"training": {"epochs": 0}}, ["training.epochs", "0", "training.optimizer"]),
+        ({"augment": {"flip": 1}}, ["augment.flip", "1"]),
         ({"teacher": "wrn-10-1"}, ["teacher", "str", "torch.nn"]),
     ],
 )  # fmt: skip
@@ -123,13 +125,11 @@ def test_arguments_of_other_types_are_named(
 ) -> None:  # fmt: skip
     student, teacher = pair()
     given = {
-        "student": student,
-        "teacher": teacher,
-        "data": stripes,
-        "method": Method.model_validate(METHODS["kd"]),
-    }
+        "student": student, "teacher": teacher, "data": stripes, "method": METHODS["kd"],
+        "training": training, "augment": augment,
+    }  # fmt: skip
     with pytest.raises(MoonshineError, match=naming(*message)):
-        distil(**{**given, **changes}, training=training, augment=augment, execution=execution)
+        distil(**{**given, **changes}, execution=execution)
 
 
 @pytest.mark.parametrize("whose", ["teacher", "student"])
@@ -150,8 +150,88 @@ def test_a_teacher_without_taps_needs_them_given(
     stripes: Dataset, training: Training, augment: Augment, execution: Execution
 ) -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    with pytest.raises(MoonshineError, match="taps: none given"):
+    with pytest.raises(MoonshineError, match=naming("Sequential", "no place")):
         distil(
             pair()[0], plain, stripes,
             method=Method.model_validate(METHODS["at"]), training=training, augment=augment, execution=execution,
         )  # fmt: skip
+
+
+RECIPE = {
+    "epochs": 2, "precision": "fp32", "schedule": {"kind": "poly", "power": 1.0},
+    "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},
+}  # fmt: skip
+
+
+def loaded(dataset: Dataset, **settings: Any) -> DataLoader:
+    """Her own loader: normalised floats and labels."""
+    images = normalise(dataset.train.images, dataset.mean, dataset.std)  # type: ignore[union-attr]
+    return DataLoader(TensorDataset(images, dataset.train.labels), **settings)
+
+
+def test_a_loader_trains_as_a_dataset_of_the_same_batches_does(
+    stripes: Dataset, execution: Execution
+) -> None:
+    (student, teacher), (mine, _) = pair(), pair()
+    order = batches(stripes.train, batch_size=16, seed=0, epoch=0, augment=None, mean=stripes.mean, std=stripes.std,
+                    device="cpu")  # fmt: skip
+    once = {**RECIPE, "epochs": 1}
+    found = distil(mine, teacher, list(order), method=METHODS["kd+at"], training=once, execution=execution)
+    wanted = distil(
+        student,
+        teacher,
+        stripes,
+        method=METHODS["kd+at"],
+        training={**once, "batch_size": 16},
+        execution=execution,
+    )
+    ours = {key: value for key, value in wanted.rows[0].items() if not key.startswith("validation")}
+    assert found.rows == [ours]
+    assert all(torch.equal(own, mine.state_dict()[name]) for name, own in student.state_dict().items())
+
+
+def test_a_data_loader_is_read_anew_in_every_epoch(stripes: Dataset, execution: Execution) -> None:
+    student, teacher = pair()
+    loader = loaded(stripes, batch_size=16, shuffle=True)
+    history = distil(student, teacher, loader, method=METHODS["kd"], training=RECIPE, execution=execution)
+    assert [row["epoch"] for row in history.rows] == [0, 1]
+    assert history.rows[1]["loss"] != history.rows[0]["loss"]
+    assert "validation_loss" not in history.rows[0]
+
+
+class Endless(IterableDataset):
+    def __iter__(self) -> Any:
+        yield from ()
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "said"),
+    [
+        (DataLoader(Endless()), {}, ["data", "DataLoader", "length", "len()"]),
+        ((one for one in ()), {}, ["data", "generator", "length"]),
+        ([], {}, ["data", "0 batches"]),
+        ([torch.zeros(4, 1, 8, 8)], {}, ["batch", "Tensor", "(images, labels)"]),
+        ([(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4).long())], {}, ["images", "uint8", "normalised"]),
+        ([(torch.zeros(4, 1, 8, 8), torch.full((4,), 7))], {}, ["labels", "7", "0 to 1"]),
+        (None, {"augment": {"crop_padding": 1, "flip": True}}, ["augment", "loader", "normalised"]),
+        (None, {"training": {**RECIPE, "batch_size": 8}}, ["training.batch_size", "8", "16"]),
+        (None, {"training": {**RECIPE, "class_weights": {"log_offset": 1.1}}}, ["training.class_weights", "loader"]),
+        (None, {"training": {**RECIPE, "devices": 2}}, ["training.devices", "2", "1"]),
+    ],
+)  # fmt: skip
+def test_mistakes_with_a_loader_are_named_before_anything_trains(
+    data: Any, changes: dict[str, Any], said: list[object], stripes: Dataset, execution: Execution
+) -> None:
+    student, teacher = pair()
+    before = copy.deepcopy(student.state_dict())
+    given = {"data": loaded(stripes, batch_size=16) if data is None else data, "training": RECIPE, **changes}
+    with pytest.raises(MoonshineError, match=naming(*said)):
+        distil(student, teacher, method=METHODS["kd"], execution=execution, **given)
+    assert all(torch.equal(own, before[name]) for name, own in student.state_dict().items())
+
+
+def test_a_label_that_is_no_class_is_named_when_it_comes(stripes: Dataset, execution: Execution) -> None:
+    student, teacher = pair()
+    bad = [(torch.zeros(4, 1, 8, 8), torch.zeros(4).long()), (torch.zeros(4, 1, 8, 8), torch.full((4,), 2))]
+    with pytest.raises(MoonshineError, match=naming("labels", "2 to 2", "0 to 1")):
+        distil(student, teacher, bad, method=METHODS["kd"], training=RECIPE, execution=execution)
