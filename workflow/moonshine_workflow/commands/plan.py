@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moonshine.costs.boards import BOARDS, board_named
@@ -69,20 +70,24 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
-    from moonshine_workflow.commands.plan_measurements import exporter, given_students, latencies
+    from moonshine_workflow.commands.given_students import given_students
+    from moonshine_workflow.commands.plan_measurements import exporter, latencies
     from moonshine_workflow.commands.plan_text import plan_as_text, table
+    from moonshine_workflow.students.sizes import about_of
+
+    about = partial(about_of, images) if images and images.dataset else None
 
     def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
         if study is None or images is None:
             return (), ()
-        return given_students(study, images, space.blocks, budgets, arguments.threads)
+        return given_students(study, images, space.blocks, budgets, arguments.threads, about)
 
     try:
         found = plan_students(
             space,
             budgets,
             lambda: latencies(space, arguments.threads, arguments.measure_again),
-            exporter(space, images),
+            exporter(space, about),
         )
     except Impossible as refused:
         if not arguments.json:
