@@ -1,1 +1,1 @@
-"""Calls of ``import moonshine`` that the pipeline does not need: distillation, export and plans in anybody's code."""
+"""Calls of ``import moonshine`` on which no result of a study depends: for use in anybody's code."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moonshine.calls import plan_measurements
 from moonshine.config import load_study
 from moonshine.costs.cost import cost
 from moonshine.formats.sizes import exported_bytes
@@ -16,7 +17,6 @@ from moonshine.search.place_latency import Latencies
 from moonshine.search.space import Space
 from moonshine.structures.build import build, from_structure, to_structure
 from moonshine_workflow import cli
-from moonshine_workflow.commands import plan_measurements
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.stages import fetch
 from moonshine_workflow.students.layouts import given_structure, images_of

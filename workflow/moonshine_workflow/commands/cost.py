@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError
+from moonshine.text_table import text_table
 from moonshine_workflow.commands.options import parse_input
-from moonshine_workflow.commands.text_table import text_table
 
 if TYPE_CHECKING:
     from moonshine.costs.cost import Cost

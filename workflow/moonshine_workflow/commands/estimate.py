@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshine.errors import MoonshineError
-from moonshine_workflow.commands.text_table import duration, text_table
+from moonshine.text_table import duration, text_table
 
 _NOT_COUNTED = (
     "Not counted: preparing and decoding images, searches, warm starts, costs, export, report, and starting processes. "

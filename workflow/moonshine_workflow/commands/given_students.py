@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from moonshine.blocks.layers import folded_weights
 from moonshine.blocks.registry import parse_block
+from moonshine.calls.plan_measurements import AboutOf, exported
 from moonshine.config import Study
 from moonshine.costs.budgets import EXPORTED, Budget
 from moonshine.search.planning import MEASURED, Option
 from moonshine.structures.build import from_structure
-from moonshine_workflow.commands.plan_measurements import AboutOf, exported
 from moonshine_workflow.students.layouts import Images, unsearched_structure
 from moonshine_workflow.students.sizes import measured_values
 

@@ -68,11 +68,11 @@ def _plan(arguments: argparse.Namespace) -> int:
     budgets = parse_budgets(arguments.budget)
     space, study, images = _space(arguments)
 
+    from moonshine.calls.plan_measurements import exporter, latencies
+    from moonshine.calls.plan_text import plan_as_text, table
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
     from moonshine_workflow.commands.given_students import given_students
-    from moonshine_workflow.commands.plan_measurements import exporter, latencies
-    from moonshine_workflow.commands.plan_text import plan_as_text, table
     from moonshine_workflow.students.sizes import about_of
 
     about = partial(about_of, images) if images and images.dataset else None

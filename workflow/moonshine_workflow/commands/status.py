@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import Any
 
 from moonshine.config import load_study
-from moonshine_workflow.commands.text_table import duration, text_table
+from moonshine.text_table import duration, text_table
 from moonshine_workflow.engines.status import STATES, NodeState, summary, survey, timings, workers
 from moonshine_workflow.graph.check import check_study
 from moonshine_workflow.report.teacher_batches import saved

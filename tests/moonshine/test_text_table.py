@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moonshine_workflow.commands.text_table import text_table
+from moonshine.text_table import text_table
 
 
 def test_columns_are_aligned_and_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tables and durations as the ``moonshine`` commands print them."""
+"""Tables and durations as text."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from moonshine.costs.latency import unreliable
 from moonshine.errors import first_few
 from moonshine.search.planning import Option, Plan
 from moonshine.search.space import Space
-from moonshine_workflow.commands.text_table import text_table
+from moonshine.text_table import text_table
 
 
 def plan_as_text(
