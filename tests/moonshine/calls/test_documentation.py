@@ -1,0 +1,48 @@
+"""docs/library.md, run from top to bottom as a notebook in an empty folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "library.md"
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The heading of each cell's section -> what the section's cells print."""
+    headings, notebook, printed = [], nbformat.v4.new_notebook(), {}
+    for section in re.split(r"^## ", DOCUMENT.read_text(), flags=re.MULTILINE):
+        for source in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            headings.append(section.partition("\n")[0])
+            notebook.cells.append(nbformat.v4.new_code_cell(source))
+    NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path_factory.mktemp("hers")}}
+    ).execute()
+    for heading, cell in zip(headings, notebook.cells, strict=True):
+        text = "".join(output.get("text", "") for output in cell.outputs)
+        printed[heading] = printed.get(heading, "") + text
+    return printed
+
+
+def test_the_student_is_smaller(cells: dict[str, str]) -> None:
+    assert int(cells["A student"]) < 79_000
+
+
+def test_the_loop_of_her_own_lowers_the_loss(cells: dict[str, str]) -> None:
+    first, last = re.findall(r"'at': ([0-9.]+)", cells["Your own loop"])
+    assert float(last) < float(first)
+
+
+def test_distil_returns_a_history(cells: dict[str, str]) -> None:
+    assert "'train_error_pct'" in cells["Or no loop"]
+    assert "nan" not in cells["Or no loop"]
+
+
+def test_the_teacher_is_good_where_the_images_are_as_it_expects(cells: dict[str, str]) -> None:
+    (right,) = re.findall(r"right on (\d+)%", cells["Are the images normalised?"])
+    assert int(right) > 90
