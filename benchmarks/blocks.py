@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from moonshine.costs.cost import cost
 from moonshine.data.store import Split
-from moonshine.export.writing import export_network
+from moonshine.export.writing import write_export
 from moonshine.formats.about import About
 from moonshine.structures.build import from_structure
 from moonshine.structures.describe import describe_model
@@ -77,7 +77,7 @@ def main() -> None:
         first, last = train(network, data)
         about = About(SHAPE, (0.5,) * 3, (0.5,) * 3, tuple("0123456789"), {"kind": "none"}, planned)
         with tempfile.TemporaryDirectory() as folder:
-            receipts = export_network(
+            receipts = write_export(
                 network.eval(),
                 Path(folder) / "out",
                 about,

@@ -20,7 +20,7 @@ import torch
 from moonshine.data.store import Split
 from moonshine.export.receipts import write_receipts
 from moonshine.export.timings import measure_file
-from moonshine.export.writing import CALIBRATION_BATCH, calibration_images, export_network
+from moonshine.export.writing import CALIBRATION_BATCH, calibration_images, write_export
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.sizes import exported_bytes
@@ -66,8 +66,8 @@ def main() -> None:
     print(f"{'step':<44} {'wall s':>7} {'CPU s':>7}")
     with TemporaryDirectory() as name:
         folder = Path(name, "network")
-        with step("everything: export_network"):
-            export_network(
+        with step("everything: write_export"):
+            write_export(
                 network,
                 folder,
                 about,

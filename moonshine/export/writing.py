@@ -32,7 +32,7 @@ CALIBRATION_BATCH = 32
 """Batch size in calibration for images of up to 64x64 pixels; larger images come in smaller batches."""
 
 
-def export_network(
+def write_export(
     network: nn.Module,
     folder: Path | str,
     about: About,

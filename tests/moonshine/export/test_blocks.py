@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moonshine.data.store import Split
-from moonshine.export.writing import export_network
+from moonshine.export.writing import write_export
 from moonshine.formats.about import About
 from moonshine.structures.build import from_structure, to_structure
 
@@ -23,7 +23,7 @@ def test_files_of_blocks_that_are_no_chain_of_convolutions(tmp_path: Path) -> No
     network = from_structure(structure).eval()
     images = Split(torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (5,)))
     about = About((1, 8, 8), (0.5,), (0.25,), ("a", "b", "c"), {"kind": "none"}, structure)
-    found = export_network(
+    found = write_export(
         network,
         tmp_path / "out",
         about,

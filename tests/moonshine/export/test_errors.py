@@ -14,7 +14,7 @@ from moonshine.data.store import Split
 from moonshine.export.folders import replace_folder
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure_file
-from moonshine.export.writing import export_network, write_files
+from moonshine.export.writing import write_export, write_files
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.safetensors import SAFETENSORS
@@ -50,7 +50,7 @@ def ship(network, folder, about=ABOUT, **changes):
         "formats": ["onnx"],
         **changes,
     }
-    return export_network(network, folder, about, **settings)
+    return write_export(network, folder, about, **settings)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from moonshine.config.training import Runtime
 from moonshine.data.store import VOID, Dataset, Split, load_dataset
 from moonshine.export.receipts import Exported, Receipt, verify, write_receipts
 from moonshine.export.timings import measure_file
-from moonshine.export.writing import export_network, write_files
+from moonshine.export.writing import write_export, write_files
 from moonshine.files import read_json
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(network, folder) -> Exported:
-    return export_network(
+    return write_export(
         network, folder, ABOUT, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4, also=["dc"]
     )
 
@@ -96,7 +96,7 @@ def test_every_file_is_scored_as_networks_are_in_evaluation(exported, folder, ne
 
 def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_path):
     monkeypatch.setattr("moonshine.export.receipts._BATCH", 2)
-    again = export_network(
+    again = write_export(
         network,
         tmp_path / "again",
         ABOUT,
@@ -214,9 +214,7 @@ def test_latency_of_one_picture(exported, folder):
 )
 def test_what_does_not_belong_together_is_told_before_any_work(network, about, message, tmp_path):
     with pytest.raises(MoonshineError, match=naming(*message)):
-        export_network(
-            network, tmp_path / "out", about, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4
-        )
+        write_export(network, tmp_path / "out", about, train=TRAIN, test=TEST, calibration=6, tolerance=1e-4)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -236,9 +234,7 @@ def test_what_does_not_belong_together_is_told_before_any_work(network, about, m
 )
 def test_labels_of_another_kind_are_told_before_any_work(network, test, message, tmp_path):
     with pytest.raises(MoonshineError, match=naming(*message)):
-        export_network(
-            network, tmp_path / "out", ABOUT, train=TRAIN, test=test, calibration=6, tolerance=1e-4
-        )
+        write_export(network, tmp_path / "out", ABOUT, train=TRAIN, test=test, calibration=6, tolerance=1e-4)
     assert list(tmp_path.iterdir()) == []
 
 

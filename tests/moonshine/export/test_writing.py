@@ -16,7 +16,7 @@ from PIL import Image
 from moonshine.data.store import Split, load_dataset
 from moonshine.export.receipts import Exported, write_receipts
 from moonshine.export.timings import measure_file
-from moonshine.export.writing import calibration_images, export_network, write_files
+from moonshine.export.writing import calibration_images, write_export, write_files
 from moonshine.files import read_json, sha256
 from moonshine.formats.about import About
 from moonshine.formats.formats import FORMATS
@@ -65,7 +65,7 @@ def trained():
 
 
 def export(network, folder):
-    return export_network(
+    return write_export(
         network,
         folder,
         ABOUT,

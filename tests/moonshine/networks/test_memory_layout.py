@@ -16,7 +16,7 @@ from moonshine.config.methods import Method
 from moonshine.config.training import Training
 from moonshine.costs.latency import latency
 from moonshine.data.store import Dataset, Split
-from moonshine.export.writing import export_network
+from moonshine.export.writing import write_export
 from moonshine.formats.about import About
 from moonshine.networks.passes import choose_memory_format
 from moonshine.search.fisher import Potentials
@@ -91,7 +91,7 @@ def test_it_is_timed_and_scored() -> None:
 
 def test_its_files_are_compared_with_it(tmp_path: Path) -> None:
     about = About(SHAPE, (0.5,) * 3, (0.2,) * 3, tuple("abcde"), {}, STRUCTURE)
-    exported = export_network(
+    exported = write_export(
         Flattening(), tmp_path / "out", about,
         train=DATA.train, test=DATA.test, calibration=2, tolerance=1e-3, formats=["safetensors", "torch-export"],
     )  # fmt: skip

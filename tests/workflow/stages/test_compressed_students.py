@@ -13,7 +13,7 @@ from moonshine.compression.network import encode
 from moonshine.compression.pruning import prunable
 from moonshine.config import Study, load_study
 from moonshine.costs.measured import MeasuredCost
-from moonshine.export.writing import export_network
+from moonshine.export.writing import write_export
 from moonshine.files import read_csv
 from moonshine.structures.artifacts import load
 from moonshine.structures.structure import StudyStructure
@@ -98,7 +98,7 @@ def test_the_compressed_teacher_is_distilled_from_its_own_weights(study: Study) 
 def test_the_file_that_ships_has_the_bytes_that_were_counted(study: Study, tmp_path: Path) -> None:
     (node, _), dataset = trained(study, "G4"), load_prepared(study)
     about = about_of(images_of(study), StudyStructure.read(node.folder / "structure.json"))
-    exported = export_network(
+    exported = write_export(
         load(node.folder),
         tmp_path / "export",
         about,

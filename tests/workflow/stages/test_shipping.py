@@ -133,7 +133,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             network, 100, tuple(Receipt(kind, file, 9, "a", 0.0, pct, 100) for kind, file, pct in rows)
         )
 
-    def export_network(network: str, folder: Path, about: Any, *, judge: Any, **settings: Any) -> Exported:
+    def write_export(network: str, folder: Path, about: Any, *, judge: Any, **settings: Any) -> Exported:
         current[:] = [network]
         log.append(network if judge else f"{network} finally")
         if network not in ERRORS:
@@ -142,7 +142,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             judge(network, folder)
         return receipts(*ERRORS[network])
 
-    monkeypatch.setattr(shipping, "export_network", export_network)
+    monkeypatch.setattr(shipping, "write_export", write_export)
     monkeypatch.setattr(shipping, "write_receipts", lambda *given, **settings: receipts(*ERRORS[current[0]]))
     monkeypatch.setattr(shipping, "load", lambda folder, **settings: folder.parent.parent.name)
     monkeypatch.setattr(shipping, "_about", lambda made, node: None)

@@ -19,7 +19,7 @@ from moonshine.export.card import Card, model_card
 from moonshine.export.folders import replace_folder
 from moonshine.export.receipts import Exported, TflmReceipt, write_receipts
 from moonshine.export.timings import Timing, measure_file
-from moonshine.export.writing import calibration_images, export_network, write_files
+from moonshine.export.writing import calibration_images, write_export, write_files
 from moonshine.files import write_bytes
 from moonshine.formats.about import About
 from moonshine.formats.dc import DC
@@ -79,7 +79,7 @@ def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, A
     study allows, and no more than what it tolerates worse than the network. Where none is, the most accurate of those
     that are within the allowed error ships with a warning, or nothing does. A candidate that a format does not take is
     passed over too. `moonshine_workflow.tables.shipped` has the record.
-    MoonshineError as for `moonshine.export.writing.export_network`, where no candidate can be converted, and for a file
+    MoonshineError as for `moonshine.export.writing.write_export`, where no candidate can be converted, and for a file
     that is over its budget after all; then ``folder`` is as it was.
     """
     assert study.ship
@@ -152,7 +152,7 @@ def _export(
 ) -> Exported:
     node = node_of(made.study, candidate)
     compressed = made.study.students[candidate.student].compression is not None
-    return export_network(
+    return write_export(
         load(node.folder, trust=made.study.trusted),
         folder,
         _about(made, node),

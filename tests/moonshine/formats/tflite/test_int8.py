@@ -20,7 +20,7 @@ from moonshine.data.store import Split
 from moonshine.errors import MoonshineError
 from moonshine.export import microcontroller
 from moonshine.export.receipts import TflmReceipt
-from moonshine.export.writing import export_network, write_files
+from moonshine.export.writing import write_export, write_files
 from moonshine.files import read_json
 from moonshine.formats.format import NotConverted
 from moonshine.formats.formats import FORMATS, chosen_formats
@@ -58,7 +58,7 @@ def test_the_converter_gives_the_stored_file(
 
 def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Path) -> None:
     pytest.importorskip("tflite_micro")
-    exported = export_network(
+    exported = write_export(
         tiny(),
         tmp_path / "out",
         ABOUT,
@@ -148,7 +148,7 @@ def test_answers_that_differ_between_the_runtimes_fail_the_export(
 
     monkeypatch.setattr(microcontroller, "run_in_tflm", wrong)
     with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", "none")):
-        export_network(
+        write_export(
             tiny(),
             tmp_path / "out",
             ABOUT,
@@ -165,7 +165,7 @@ def test_without_tensorflow_lite_micro_the_receipt_says_so(
     converter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microcontroller, "tflm_is_missing", lambda: "not installed")
-    exported = export_network(
+    exported = write_export(
         tiny(),
         tmp_path / "out",
         ABOUT,
