@@ -75,9 +75,7 @@ def checked_pair(
             f"student: shares {first_few(shared, 3)} with the teacher, which training would change; allowed: a network "
             "of its own, as moonshine.substitute and copy.deepcopy return"
         )
-    shape = checked_shape(input_shape)
-    if len(shape) != 3:
-        raise MoonshineError(f"input_shape: found {shape}; allowed: (channels, height, width)")
+    shape = checked_image_shape(input_shape)
     found = {whose: logits_shape(whose, network, shape) for whose, network in networks.items()}
     of_layers_alone = all(each.reads_taps or each.names_layers for each in method.terms.values())
     if not of_layers_alone and found["student"] != found["teacher"]:
@@ -92,6 +90,14 @@ def checked_pair(
     check_types(taps=(taps, list | tuple))
     check_taps(taps, tap_sizes(teacher, taps, shape), student, shape)
     return Pair(student, teacher, tuple(taps), shape)
+
+
+def checked_image_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape as a tuple; MoonshineError unless it is (channels, height, width)."""
+    shape = checked_shape(input_shape)
+    if len(shape) != 3:
+        raise MoonshineError(f"input_shape: found {shape}; allowed: (channels, height, width)")
+    return shape
 
 
 def logits_shape(whose: str, network: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...]:

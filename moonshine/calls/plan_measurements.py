@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,11 +15,18 @@ from moonshine.search.space import Space
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
 
+Tell = Callable[[str], None]
+"""Called with a line before each measurement."""
 
-def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def latencies(space: Space, threads: int, again: bool = False, tell: Tell = silent) -> Latencies:
     """Return the latency of every block at every place, measured once on this machine and cached, if reliable.
 
-    ``again`` measures anew.
+    ``again`` measures anew; so does a network that no name builds, which cannot be recognised.
     """
     about = {
         "what": "place latencies and their spread",
@@ -30,13 +36,15 @@ def latencies(space: Space, threads: int, again: bool = False) -> Latencies:
         "threads": threads,
     }
 
-    def measure() -> dict[str, object]:
-        print(f"Measuring the latency of {len(space.blocks)} blocks (once on this machine)", file=sys.stderr)
+    def measure() -> dict[str, Any]:
+        tell(f"Measuring the latency of {len(space.blocks)} blocks (once on this machine)")
         return asdict(measure_latencies(space, threads=threads))
 
     def is_reliable(found: dict[str, Any]) -> bool:
         return not Latencies(**found).unreliable
 
+    if space.module is not None:
+        return Latencies(**measure())
     return Latencies(**cached(about, measure, worth_keeping=is_reliable, again=again))
 
 
@@ -44,18 +52,28 @@ AboutOf = Callable[[Structure], About]
 """Structure -> what its exported files say about it."""
 
 
-def exporter(space: Space, about_of: AboutOf | None = None) -> Callable[[Mapping[str, str], str], int]:
+def exporter(
+    space: Space, about_of: AboutOf | None = None, tell: Tell = silent
+) -> Callable[[Mapping[str, str], str], int]:
     """Return a function of blocks by place and a format: the bytes of the untrained network's file, as `exported`."""
 
     def export(blocks: Mapping[str, str], format: str) -> int:
         structure = space.structure.with_blocks(blocks)
-        return exported(structure, format, space.input_shape, space.trust, about_of)
+        if space.module is not None:
+            tell(f"Exporting {_named(blocks)} as {format}")
+            return exported_bytes(format, space.build(blocks), space.input_shape)
+        return exported(structure, format, space.input_shape, space.trust, about_of, tell)
 
     return export
 
 
 def exported(
-    structure: Structure, format: str, shape: tuple[int, ...], trust: Trust, about_of: AboutOf | None
+    structure: Structure,
+    format: str,
+    shape: tuple[int, ...],
+    trust: Trust,
+    about_of: AboutOf | None = None,
+    tell: Tell = silent,
 ) -> int:
     """Export the untrained network of a structure and return the bytes of the file, cached.
 
@@ -71,11 +89,12 @@ def exported(
     }
 
     def measure() -> dict[str, int]:
-        kinds = sorted(set(structure.blocks.values()))
-        print(
-            f"Exporting {', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''} as {format}",
-            file=sys.stderr,
-        )
+        tell(f"Exporting {_named(structure.blocks)} as {format}")
         return {"bytes": exported_bytes(format, from_structure(structure, trust), shape, about)}
 
     return int(cached(key, measure)["bytes"])
+
+
+def _named(blocks: Mapping[str, str]) -> str:
+    kinds = sorted(set(blocks.values()))
+    return f"{', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''}"

@@ -17,8 +17,10 @@ def plan_as_text(
 ) -> str:
     """Return what is reachable, what fits and what is slower; ``everything`` also lists what does not fit."""
     shape = "x".join(map(str, space.input_shape))
+    count = space.structure.num_classes
+    classes = f", {count} classes" if count > 1 else ""  # a detector has no logits to tell
     parts = [
-        f"{space.structure.network} at {shape}, {space.structure.num_classes} classes: {len(space.places)} "
+        f"{space.structure.network} at {shape}{classes}: {len(space.places)} "
         f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
         _reach(plan, budgets),
         _table(plan, everything),
@@ -122,6 +124,8 @@ def _generated(plan: Plan) -> str:
 
 
 def _slower(plan: Plan, threads: int) -> str:
+    if not plan.block_ms:
+        return ""
     slower = [
         f"{block} ({plan.block_ms[block][0]:.2f} ms against {plan.block_ms[block][1]:.2f} ms)"
         for block in plan.slower

@@ -63,7 +63,7 @@ class Plan:
 def plan_students(
     space: Space,
     budgets: Sequence[Budget],
-    latencies: Callable[[], Latencies],
+    latencies: Callable[[], Latencies] | None,
     export: Export,
     *,
     mixed: int = 3,
@@ -73,15 +73,19 @@ def plan_students(
 
     Best means most multiply-accumulates, the strongest score that needs no data; the search for the mixed student of a
     study uses Fisher potential. ``latencies`` returns those of blocks at their places, whose sums are the networks'
-    (see `moonshine.search.place_latency`). ``export`` is called if a budget limits an exported file. `Impossible` for a
-    budget that no network of the space meets: it names the minimum and the largest places.
+    (see `moonshine.search.place_latency`); None for a plan without them. ``export`` is called if a budget limits an
+    exported file. `Impossible` for a budget that no network of the space meets: it names the minimum and the largest
+    places.
     """
     known = place_costs(space)
     for budget in budgets:  # first without the measurements that take long
         if budget.measure not in (*EXPORTED, "latency"):
             check_reachable(known, budget)
-    times = latencies()
-    known = known.with_estimate("latency", times.rest_ms, times.table)
+        if budget.measure == "latency" and latencies is None:
+            raise MoonshineError(f"budget: found {budget}; allowed: a plan with latencies, or another budget")
+    times = latencies() if latencies else None
+    if times:
+        known = known.with_estimate("latency", times.rest_ms, times.table)
     for budget in budgets:
         if budget.measure == "latency":
             check_reachable(known, budget)
@@ -89,7 +93,8 @@ def plan_students(
 
     def option(name: str, chosen: Mixture) -> Option:
         blocks = {path: chosen.get(path, "S") for path in space.places}
-        shown = dict.fromkeys((*MEASURED, "latency", *(budget.measure for budget in budgets)))
+        timed = ("latency",) if times else ()
+        shown = dict.fromkeys((*MEASURED, *timed, *(budget.measure for budget in budgets)))
         values = {measure: known.of(measure, blocks) for measure in shown}
         with torch.device("meta"):
             values["fp32"] = file_bytes(space.build(blocks).state_dict(keep_vars=True))
@@ -108,15 +113,15 @@ def plan_students(
         if len(mixtures) == mixed:
             break
     limited = {budget.measure for budget in budgets}
-    block_ms = _block_ms(space, known)
+    block_ms = _block_ms(space, known) if times else {}
     return Plan(
         teacher,
         tuple(uniform),
         tuple(mixtures),
         {measure: known.reachable(measure) for measure in MEASURES if measure in limited},
         block_ms,
-        tuple(block for block, pair in block_ms.items() if _is_slower(times, block, pair)),
-        times.unreliable,
+        tuple(block for block, pair in block_ms.items() if times and _is_slower(times, block, pair)),
+        times.unreliable if times else {},
         tuple(dict.fromkeys(b for row in known.table.values() for b, cost in row.items() if cost.folded)),
     )
 

@@ -26,7 +26,8 @@ class Space:
     A place keeps its block of ``structure`` unless another is chosen. ``fitting`` maps a place's module path to the
     blocks that fit, in the paper's notation; a place without any keeps its block. Places do not nest.
     ``refused`` maps place -> block -> reason why it does not fit. ``input_shape`` is (channels, height, width);
-    ``trust`` names the user's code that building may run, as in `moonshine.structures.build.from_structure`.
+    ``trust`` names the user's code that building may run, as in `moonshine.structures.build.from_structure`; without a
+    name that builds it, the network itself is the ``module``, with ordinary convolutions at all places.
     MoonshineError for a space without choices and for a place that the structure does not have.
     """
 
@@ -35,6 +36,7 @@ class Space:
     refused: Mapping[str, Mapping[str, str]]
     input_shape: tuple[int, ...]
     trust: Trust = ()
+    module: nn.Module | None = None
 
     def __post_init__(self) -> None:
         known = self.structure.blocks
@@ -57,7 +59,16 @@ class Space:
         return tuple(dict.fromkeys(block for blocks in self.fitting.values() for block in blocks))
 
     def build(self, blocks: Mixture) -> nn.Module:
-        """Build the network with these blocks, initialised from torch's global generator."""
+        """Build the network with these blocks, initialised from torch's global generator, on torch's default device."""
+        if self.module is not None:
+            import torch
+
+            from moonshine.networks.copying import copy_of
+            from moonshine.substitution.substitute import substitute
+
+            on_meta = torch.get_default_device().type == "meta"
+            network = copy_of(self.module).to("meta") if on_meta else self.module
+            return substitute(network, self.structure.with_blocks(blocks).blocks)
         return from_structure(self.structure.with_blocks(blocks), self.trust)
 
     def uniform(self, block: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from moonshine.networks.sources import sources
 from moonshine.structures.build import from_structure, sites, to_structure
 from moonshine.structures.structure import Structure
 from moonshine.substitution.layout import Layout, lay_out
-from moonshine.substitution.substitute import choose, nothing_to_replace
+from moonshine.substitution.substitute import choose, nothing_to_replace, substitute
 from moonshine.substitution.watching import zero_pass
 
 
@@ -69,35 +70,86 @@ def places_of(
     places fits none. MoonshineError as for `describe_model`, for an invalid block, and for a network in which nothing
     can be replaced.
     """
-    names = list(dict.fromkeys(str(parse_block(block)) for block in blocks))
+    names = _distinct(blocks)
     if is_model(name):
         structure, _, layout = describe_model(
             name, kwargs, num_classes, input_shape, include, exclude, dense=dense
         )
         if not layout.places:
             raise nothing_to_replace(name, "a cheap block", layout.kept)
-        found = {block: choose(layout, block) for block in names}
-        plans = {block: [change.plan for change in changes] for block, (changes, _) in found.items()}
-        reasons = {block: refused for block, (_, refused) in found.items()}
+        found = {block: _plans(layout, block) for block in names}
     else:
         structure = to_structure(name, "S", num_classes, input_shape[0])
-        plans, reasons = {}, {}
-        for block in names:
-            plans[block], reasons[block] = _choose(name, block)
-    for block in names:
-        if not any(plan.needs_exact_maps for plan in plans[block]):
+        found = {block: _choose(name, block) for block in names}
+
+    def build(blocks: Mapping[str, str]) -> nn.Module:
+        return from_structure(structure.with_blocks(blocks), name)
+
+    return structure, *_fitting(structure, found, build, input_shape)
+
+
+def places_in(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    blocks: Sequence[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> tuple[Structure, dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Return what `places_of` does, for a network that no name builds; its structure does not rebuild it.
+
+    The number of classes is that of its logits; 1 for a network, such as a detector, that returns something else.
+    """
+    layout = lay_out(module, input_shape, include, exclude)
+    if not layout.places:
+        raise nothing_to_replace(type(module).__name__, "a cheap block", layout.kept)
+    logits = zero_pass(module, input_shape)
+    structure = Structure(
+        network=type(module).__name__,
+        num_classes=logits.shape[1] if isinstance(logits, torch.Tensor) and logits.dim() in (2, 4) else 1,
+        in_channels=input_shape[0],
+        blocks={place.path: "S" for place in layout.places},
+        kept=layout.kept,
+    )
+    found = {block: _plans(layout, block) for block in _distinct(blocks)}
+    return structure, *_fitting(structure, found, partial(substitute, module), input_shape)
+
+
+Found = Mapping[str, tuple[Sequence[BlockPlan], Mapping[str, str]]]
+"""Block -> its plans where it fits, and place -> reason where it does not."""
+
+
+def _distinct(blocks: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(str(parse_block(block)) for block in blocks))
+
+
+def _fitting(
+    structure: Structure,
+    found: Found,
+    build: Callable[[Mapping[str, str]], nn.Module],
+    input_shape: Sequence[int],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Return which blocks fit at each place, and place -> block -> reason for the others."""
+    reasons = {block: dict(refused) for block, (_, refused) in found.items()}
+    for block, (plans, _) in found.items():
+        if not any(plan.needs_exact_maps for plan in plans):
             continue
         chosen = {path: "S" if path in reasons[block] else block for path in structure.blocks}
         try:
-            zero_pass(from_structure(structure.with_blocks(chosen), name), input_shape)
+            zero_pass(build(chosen), input_shape)
         except MoonshineError as error:
             reasons[block] = {**dict.fromkeys(structure.blocks, str(error)), **reasons[block]}
-    fitting = {path: tuple(b for b in names if path not in reasons[b]) for path in structure.blocks}
+    fitting = {path: tuple(b for b in found if path not in reasons[b]) for path in structure.blocks}
     refused = {
-        path: {block: reasons[block][path] for block in names if path in reasons[block]}
+        path: {block: reasons[block][path] for block in found if path in reasons[block]}
         for path in structure.blocks
     }
-    return structure, fitting, {path: each for path, each in refused.items() if each}
+    return fitting, {path: each for path, each in refused.items() if each}
+
+
+def _plans(layout: Layout, block: str) -> tuple[list[BlockPlan], dict[str, str]]:
+    """Plan a block for each place of a third-party network where it fits, and return path -> reason for the others."""
+    changes, refused = choose(layout, block)
+    return [change.plan for change in changes], refused
 
 
 def _choose(network: str, block: str) -> tuple[list[BlockPlan], dict[str, str]]:

@@ -69,7 +69,7 @@ def test_what_a_budget_counts_of_generated_weights_is_told(capsys: pytest.Captur
 def test_a_refused_budget_shows_what_comes_nearest(
     budget: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def export(space: Space, images: object) -> Callable[..., int]:
+    def export(space: Space, *rest: object) -> Callable[..., int]:
         return lambda blocks, format: cost(space.build(blocks), space.input_shape).bytes
 
     monkeypatch.setattr(plan_measurements, "exporter", export)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from moonshine.blocks.layers import folded_weights
 from moonshine.blocks.registry import parse_block
-from moonshine.calls.plan_measurements import AboutOf, exported
+from moonshine.calls.plan_measurements import AboutOf, Tell, exported
 from moonshine.config import Study
 from moonshine.costs.budgets import EXPORTED, Budget
 from moonshine.search.planning import MEASURED, Option
@@ -22,6 +22,7 @@ def given_students(
     budgets: Sequence[Budget],
     threads: int,
     about_of: AboutOf | None,
+    tell: Tell,
 ) -> tuple[tuple[Option, ...], tuple[str, ...]]:
     """Return the students whose blocks or network the study gives, and which of them have generated weights.
 
@@ -37,7 +38,9 @@ def given_students(
         structure = unsearched_structure(study, name, images)
         network = from_structure(structure, study.trusted)
         values = measured_values(network, images, structure, (*MEASURED, "latency"), threads)
-        values |= {each: exported(structure, each, images.shape, study.trusted, about_of) for each in files}
+        values |= {
+            each: exported(structure, each, images.shape, study.trusted, about_of, tell) for each in files
+        }
         fits = all(budget.allows(values[budget.measure]) for budget in budgets)
         given.append(Option(name, structure.blocks, values, fits))
         generated += [name] if folded_weights(network) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,18 +77,19 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine_workflow.students.sizes import about_of
 
     about = partial(about_of, images) if images and images.dataset else None
+    tell = partial(print, file=sys.stderr)
 
     def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
         if study is None or images is None:
             return (), ()
-        return given_students(study, images, space.blocks, budgets, arguments.threads, about)
+        return given_students(study, images, space.blocks, budgets, arguments.threads, about, tell)
 
     try:
         found = plan_students(
             space,
             budgets,
-            lambda: latencies(space, arguments.threads, arguments.measure_again),
-            exporter(space, about),
+            lambda: latencies(space, arguments.threads, arguments.measure_again, tell),
+            exporter(space, about, tell),
         )
     except Impossible as refused:
         if not arguments.json:
