@@ -1,7 +1,8 @@
 """Structural model distillation with cheap convolutions.
 
 The stable interface is a handful of calls, loaded on first use so that ``import moonshine`` costs nothing:
-``build``, ``cost``, ``substitute``, ``objective``, ``distil``, ``load``; see docs/library.md.
+``build``, ``cost``, ``plan``, ``substitute``, ``objective``, ``distil``,
+``export_network``, ``load``; see docs/library.md.
 """
 
 from __future__ import annotations
@@ -22,12 +23,24 @@ _HOMES = {
     "build": "moonshine.structures.build",
     "cost": "moonshine.costs.cost",
     "distil": "moonshine.calls.distil",
+    "export_network": "moonshine.calls.export_network",
     "load": "moonshine.structures.artifacts",
     "objective": "moonshine.calls.objective",
+    "plan": "moonshine.calls.plan",
     "substitute": "moonshine.substitution.substitute",
 }
 
-__all__ = ["MoonshineError", "__version__", "build", "cost", "distil", "load", "objective", "substitute"]
+__all__ = [
+    "MoonshineError",
+    "__version__",
+    "build",
+    "cost",
+    "distil",
+    "load",
+    "objective",
+    "plan",
+    "substitute",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,10 @@
-"""A loader of the caller's own as the dataset that training reads, after a look at its first batch."""
+"""Loaders of the caller's own as the data that training and export read, after a look at what they yield."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 from moonshine.calls.given import check_images, check_labels, logits_shape, section
 from moonshine.config.training import Training
 from moonshine.data.loader import LoadedSplit, Loader
-from moonshine.data.store import AnySplit, Dataset
+from moonshine.data.store import AnySplit, Dataset, Split
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import evaluating
 
 logger = logging.getLogger("moonshine")
+
+TOLERANCE = 0.01
+"""How far pixels may be outside [0, 1] by rounding, and by resizing that overshoots."""
 
 
 def first_batch(name: str, loader: Loader) -> tuple[Tensor, Tensor]:
@@ -89,3 +93,43 @@ def warn_if_guessing(teacher: nn.Module, images: Tensor, labels: Tensor) -> None
             100 * right,
             classes,
         )
+
+
+def pixel_split(
+    name: str, loader: Loader, mean: Sequence[float], std: Sequence[float], most: int | None = None
+) -> Split:
+    """Return the images of a loader, ``most`` of them or all, as bytes, which files take, with their labels.
+
+    ``mean`` and ``std`` per channel are what the loader normalises with. MoonshineError where that cannot be, since no
+    image has a value below 0, or one of them is not in [0, 1] without it.
+    """
+    channels = first_batch(name, loader)[0].shape[1]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise MoonshineError(
+                f"{key}: found {tuple(values)}; allowed: one number for each of {channels} channels"
+            )
+    centre, spread = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    parts: list[tuple[Tensor, Tensor]] = []
+    lowest, least, greatest = math.inf, math.inf, -math.inf
+    for batch in loader:
+        images, labels = (part.cpu() for part in check_images(batch, channels))
+        pixels = images.float() * spread + centre
+        lowest = min(lowest, float(images.min()))
+        least, greatest = min(least, float(pixels.min())), max(greatest, float(pixels.max()))
+        parts.append(((255 * pixels).round().clamp(0, 255).to(torch.uint8), labels))
+        if most is not None and sum(len(labels) for _, labels in parts) >= most:
+            break
+    if least < -TOLERANCE or greatest > 1 + TOLERANCE:
+        raise MoonshineError(
+            f"{name}: with mean {tuple(mean)} and std {tuple(std)} undone, its pixels reach from {least:.2f} to "
+            f"{greatest:.2f}; allowed: 0 to 1, and the mean and std that the loader normalises with (None if it "
+            "does not)"
+        )
+    if lowest >= 0 and min(mean) > 0:
+        raise MoonshineError(
+            f"{name}: its images have no value below {lowest:.2f}, so they are not normalised with mean {tuple(mean)}; "
+            "allowed: images as the network is trained on, and the mean and std that made them so"
+        )
+    images, labels = (torch.cat(each)[:most] for each in zip(*parts, strict=True))
+    return Split(images, labels)

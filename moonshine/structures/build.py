@@ -80,11 +80,16 @@ def build(
     such as ``{"stage1.*": "G(4)", "*": "S"}``. Weights are drawn from torch's global generator, on torch's default
     device. MoonshineError as for `assign`.
     """
+    from moonshine.substitution.substitute import remember
+
     plans = _plans(name, block)
     for key, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if type(number) is not int or number < 1:
             raise MoonshineError(f"{key} is {number!r}; allowed: a whole number from 1")
-    return _BUILDERS[parse_network(name).family.name](sites(name), plans, num_classes, in_channels)
+    built = _BUILDERS[parse_network(name).family.name](sites(name), plans, num_classes, in_channels)
+    blocks = {path: str(plan.block) for path, plan in plans.items()}
+    remember(built, Structure(network=name, num_classes=num_classes, in_channels=in_channels, blocks=blocks))
+    return built
 
 
 Plans = Mapping[str, BlockPlan]
@@ -147,6 +152,7 @@ def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
     from moonshine.networks.models import build_model, check_trusted, is_registered, json_copy
     from moonshine.networks.sources import check_sources
     from moonshine.substitution.replacement import apply, find_changes
+    from moonshine.substitution.substitute import remember
 
     name = structure.network
     kwargs = json_copy(structure.kwargs, f"structure of {name}: kwargs")
@@ -155,4 +161,5 @@ def from_structure(structure: Structure, trust: Trust = ()) -> nn.Module:
         check_sources(name, structure.source_sha256)
     module = build_model(name, kwargs, structure.num_classes, structure.in_channels)
     apply(module, find_changes(module, structure.blocks))
+    remember(module, structure)
     return module

@@ -7,6 +7,7 @@ spatial convolution; B and BG replace both convolutions of a recognised residual
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -20,6 +21,8 @@ from moonshine.substitution.patterns import spread
 from moonshine.substitution.places import BlockChange
 from moonshine.substitution.replacement import apply, find_changes
 from moonshine.substitution.watching import record_calls
+
+_STRUCTURE = "moonshine_structure"
 
 
 def substitute(
@@ -58,9 +61,22 @@ def substitute(
         changes = choose_each(lay_out(module, input_shape), block, type(module).__name__)
     student = copy_of(module)
     apply(student, changes)
+    if structure := remembered(module):
+        blocks = {change.place.path: str(change.plan.block) for change in changes}
+        remember(student, structure.with_blocks(blocks))
     if input_shape is not None:
         check_runs(student, module, input_shape)
     return student
+
+
+def remember(module: nn.Module, structure: Any) -> None:
+    """Note on a network the `moonshine.structures.structure.Structure` that it was built from."""
+    vars(module)[_STRUCTURE] = structure
+
+
+def remembered(module: nn.Module) -> Any:
+    """Return the structure noted on a network; None without one. The network may have been changed since."""
+    return vars(module).get(_STRUCTURE)
 
 
 def check_runs(student: nn.Module, teacher: nn.Module, input_shape: Sequence[int]) -> None:
