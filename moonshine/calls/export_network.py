@@ -58,14 +58,13 @@ def export_network(
     check_types(network=(network, nn.Module), test=(test, Dataset | Iterable))
     found = remembered(network)
     structure = found if found and _rebuilds(found, network) else None
-    if formats is None:
-        formats = [name for name in FORMATS if structure or name != SAFETENSORS.name]
-        if structure is None:
-            logger.warning(
-                "no safetensors file: nothing says how to build this %s; keep its state_dict() beside your code",
-                type(network).__name__,
-            )
     names = [each.name for each in chosen_formats([formats] if isinstance(formats, str) else formats)]
+    if formats is None and structure is None:
+        names.remove(SAFETENSORS.name)
+        logger.warning(
+            "no safetensors file: nothing says how to build this %s; keep its state_dict() beside your code",
+            type(network).__name__,
+        )
     if not isinstance(test, Dataset):
         test = _dataset(network, test, calibration, calibration_images, mean, std, names)
     elif not (mean is std is calibration is None):

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.messages import names
+
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "library.md"
 
 
@@ -29,6 +31,12 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return printed
 
 
+def test_the_plan_says_what_fits(cells: dict[str, str]) -> None:
+    assert names(
+        cells["What fits"], "Sequential at 3x16x16", "120kB", "teacher", "mixed 1", "parameters", "False"
+    )
+
+
 def test_the_student_is_smaller(cells: dict[str, str]) -> None:
     assert int(cells["A student"]) < 79_000
 
@@ -46,3 +54,14 @@ def test_distil_returns_a_history(cells: dict[str, str]) -> None:
 def test_the_teacher_is_good_where_the_images_are_as_it_expects(cells: dict[str, str]) -> None:
     (right,) = re.findall(r"right on (\d+)%", cells["Are the images normalised?"])
     assert int(right) > 90
+
+
+def test_every_file_has_a_receipt(cells: dict[str, str]) -> None:
+    errors = dict(re.findall(r"(network\S*): [\d,]+ bytes, test error ([\d.]+) %", cells["Files"]))
+    (own,) = re.findall(r"the network itself: ([\d.]+) %", cells["Files"])
+    assert errors["network.onnx"] == errors["network.pt2"] == own
+    assert "network-int8.onnx" in errors
+
+
+def test_a_detector_is_planned(cells: dict[str, str]) -> None:
+    assert names(cells["Detectors"], "teacher", "G(4)", "mixed 1", "True")

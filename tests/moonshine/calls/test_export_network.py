@@ -107,7 +107,7 @@ def test_a_substituted_student_of_a_known_network_is_known_too(tmp_path: Path) -
     described = Structure(network="torchvision/resnet18", num_classes=4, in_channels=3, blocks={})
     student = moonshine.substitute(from_structure(described), {"layer1.0": "G(4)"})
     found = export(tmp_path, network=student, formats="safetensors")
-    assert found.receipts[0].max_logit_difference == 0
+    assert found.receipts[0].max_logit_difference < 1e-5
     assert json.loads((tmp_path / "out" / "structure.json").read_text())["blocks"] == {"layer1.0": "G(4)"}
 
 
@@ -122,7 +122,7 @@ def test_a_network_of_unknown_structure_has_no_safetensors_file(
     monkeypatch.setattr("moonshine.calls.export_network.write_export", lambda *_, formats, **__: formats)
     with caplog.at_level(logging.WARNING, "moonshine"):
         chosen = export(tmp_path, network=own, formats=None, calibration=loader())
-    assert chosen == ["torch-export", "onnx", "onnx-int8"]
+    assert chosen[:3] == ["torch-export", "onnx", "onnx-int8"]
     assert names(caplog.text, "safetensors", "state_dict()", type(own).__name__)
     monkeypatch.undo()
     with pytest.raises(MoonshineError, match=naming("structure", "safetensors")):
@@ -152,7 +152,7 @@ def test_a_dataset_has_its_own_normalisation(stripes: Dataset, tmp_path: Path) -
         ({"class_names": ["a", "b"]}, ["(2, 4)", "(2, 2)"]),
         ({"formats": "onnx-int8"}, ["calibration", "None", "onnx-int8"]),
         ({"formats": "tiff"}, ["formats", "tiff", "onnx"]),
-        ({"network": nn.Flatten()}, ["network", "(1, 192)"]),
+        ({"network": nn.Identity()}, ["labels", "(10,)", "(10, 8, 8)"]),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_before_anything_is_written(

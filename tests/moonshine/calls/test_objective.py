@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 import moonshine
 from moonshine import MoonshineError
@@ -218,3 +220,18 @@ def test_a_teacher_that_guesses_is_told(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_method_may_be_the_section_itself() -> None:
     with loss_of(Method.model_validate(KD)) as loss:  # type: ignore[arg-type]
         assert loss(*batch()).isfinite()
+
+
+def test_processes_wrap_the_loss(tmp_path: Path) -> None:
+    """One process is enough to see that DistributedDataParallel finds the parameters and passes the batch on."""
+    loss, alone = loss_of({**KD, **AT}), loss_of({**KD, **AT})
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(loss)
+        wrapped(*batch()).backward()
+        alone(*batch()).backward()
+    finally:
+        dist.destroy_process_group()
+    assert wrapped.module.terms.keys() == {"ce", "kd", "at"}
+    pairs = list(zip(loss.parameters(), alone.parameters(), strict=True))
+    assert all(own.grad is not None and torch.allclose(own.grad, other.grad) for own, other in pairs)  # type: ignore[arg-type]
