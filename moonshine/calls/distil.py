@@ -52,7 +52,8 @@ def distil(
     alone; in training for a label that is no class.
     """
     method = section("method", method, Method)
-    check_types(student=(student, nn.Module), data=(data, Dataset | Path | str | Iterable))
+    networks = {"student": (student, nn.Module), "teacher": (teacher, nn.Module)}
+    check_types(**networks, data=(data, Dataset | Path | str | Iterable))
     if isinstance(data, Dataset | Path | str):
         dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
         recipe = section("training", training, Training)
@@ -61,7 +62,7 @@ def distil(
             f"augment: found {augment} beside a loader; allowed: none, because its images come augmented and normalised"
         )
     else:
-        dataset, recipe = loaded_dataset(data, student, training)
+        dataset, recipe = loaded_dataset(data, student, teacher, training)
     changes = section("augment", NO_AUGMENT if augment is None else augment, Augment)
     method.check_mixes(changes)
     if execution is None:

@@ -42,7 +42,9 @@ def first_batch(name: str, loader: Loader) -> tuple[Tensor, Tensor]:
     return check_images(next(batches))
 
 
-def loaded_dataset(loader: Loader, student: nn.Module, training: Any) -> tuple[Dataset, Training]:
+def loaded_dataset(
+    loader: Loader, student: nn.Module, teacher: nn.Module, training: Any
+) -> tuple[Dataset, Training]:
     """Return a dataset that is good for training ``student`` alone, and the recipe with the loader's batch size.
 
     MoonshineError as `first_batch`, for labels that are no classes of the student's, and for settings of ``training``
@@ -52,6 +54,7 @@ def loaded_dataset(loader: Loader, student: nn.Module, training: Any) -> tuple[D
     shape = tuple(images.shape[1:])
     logits = logits_shape("student", student, shape)
     check_labels(images, labels, logits)
+    warn_if_guessing(teacher, images, labels, logits)
     if isinstance(training, Mapping):
         training = {"batch_size": len(images), **training}
     recipe = section("training", training, Training)
@@ -77,12 +80,19 @@ def loaded_dataset(loader: Loader, student: nn.Module, training: Any) -> tuple[D
 
 
 @torch.no_grad()
-def warn_if_guessing(teacher: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Log a warning if the teacher is no better than a guess on a batch: it expects other images, or other labels."""
+def warn_if_guessing(
+    teacher: nn.Module, images: Tensor, labels: Tensor, student_logits: Sequence[int]
+) -> None:
+    """Log a warning if a teacher of the student's classes is no better than a guess on a batch.
+
+    It then expects other images, such as normalised ones, or has the classes in another order.
+    """
     device = next((own.device for own in teacher.parameters()), images.device)
     with evaluating(teacher):
         logits = teacher(images.to(device).clone())
     classes = logits.shape[1]
+    if classes != student_logits[1]:
+        return
     right = float((logits.argmax(1).to(labels.device) == labels).float().mean())
     by_chance = 1 / classes
     # three standard errors of that many guesses

@@ -91,7 +91,7 @@ class StudentLoss(nn.Module):
         if not self.terms:  # the first batch: later ones are not worth waiting for the device
             check_images((images, labels), self._pair.input_shape[0])
             check_labels(images, labels, self._logits_shape)
-            warn_if_guessing(self._pair.teacher, images, labels)
+            warn_if_guessing(self._pair.teacher, images, labels, self._logits_shape)
         logits, terms = self.objective(self.student, Batch(images, labels, self._epoch, self._step))
         self._step += 1
         self.terms = {name: value.detach() for name, value in terms.items()}

@@ -25,7 +25,7 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch
-from tests.messages import naming
+from tests.messages import names, naming
 
 KD = {"form": "textbook", "temperature": 4.0, "alpha": 0.9}
 AT = {"form": "resolution-free", "beta": 1000.0}
@@ -190,10 +190,13 @@ def test_a_loader_trains_as_a_dataset_of_the_same_batches_does(
     assert all(torch.equal(own, mine.state_dict()[name]) for name, own in student.state_dict().items())
 
 
-def test_a_data_loader_is_read_anew_in_every_epoch(stripes: Dataset, execution: Execution) -> None:
+def test_a_data_loader_is_read_anew_in_every_epoch(
+    stripes: Dataset, execution: Execution, caplog: pytest.LogCaptureFixture
+) -> None:
     student, teacher = pair()
     loader = loaded(stripes, batch_size=16, shuffle=True)
     history = distil(student, teacher, loader, method=METHODS["kd"], training=RECIPE, execution=execution)
+    assert names(caplog.text, "teacher", "first batch", "normalised")  # it was never trained
     assert [row["epoch"] for row in history.rows] == [0, 1]
     assert history.rows[1]["loss"] != history.rows[0]["loss"]
     assert "validation_loss" not in history.rows[0]
