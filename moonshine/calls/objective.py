@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from moonshine.calls.given import check_images, check_labels, checked_pair, logits_shape, section
 from moonshine.calls.loaders import warn_if_guessing
 from moonshine.config.methods import Method
+from moonshine.data.mixing import Mixed
 from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
+from moonshine.training.labels import LabelLoss
 from moonshine.training.objective import Batch
 
 ENDLESS = 10**9
@@ -43,10 +45,22 @@ def objective(
     """
     method = section("method", method, Method)
     pair = checked_pair(student, teacher, method, input_shape, taps)
+    labels = LabelLoss() if criterion is None else _Criterion(criterion)
     held = ExitStack()
-    terms = held.enter_context(distillation(pair, method, ENDLESS, None, criterion, seed))
+    terms = held.enter_context(distillation(pair, method, ENDLESS, None, labels, seed))
     needs_epoch = any(each.depends_on_epoch for each in method.terms.values())
     return StudentLoss(pair, terms, None if needs_epoch else 0, held)
+
+
+class _Criterion(LabelLoss):
+    """Loss on the labels of the caller's own; its loop mixes no images."""
+
+    def __init__(self, criterion: nn.Module) -> None:
+        super().__init__()
+        self.criterion = criterion
+
+    def forward(self, logits: Tensor, labels: Tensor, mixed: Mixed | None = None) -> Tensor:
+        return self.criterion(logits, labels)
 
 
 class StudentLoss(nn.Module):

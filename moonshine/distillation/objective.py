@@ -21,7 +21,7 @@ from moonshine.distillation.teacher_store.store import Store
 from moonshine.distillation.term import Pair, Term
 from moonshine.errors import MoonshineError
 from moonshine.training.execution import Execution
-from moonshine.training.labels import check_no_probabilities
+from moonshine.training.labels import LabelLoss, check_no_probabilities
 from moonshine.training.objective import Batch, Objective, Terms
 
 
@@ -52,7 +52,7 @@ class Distillation(Objective):
         phases: Sequence[Phase],
         student: Read,
         teacher: TeacherOutputs,
-        label_loss: nn.Module | None = None,
+        label_loss: LabelLoss | None = None,
     ) -> None:
         super().__init__(label_loss)
         self.terms = nn.ModuleDict({name: term for phase in phases for name, term in phase.terms.items()})
@@ -94,7 +94,7 @@ def distillation(
     method: Method,
     epochs: int,
     execution: Execution | None,
-    label_loss: nn.Module | None = None,
+    label_loss: LabelLoss | None = None,
     seed: int = 0,
     store: Store | None = None,
 ) -> Iterator[Distillation]:

@@ -34,7 +34,7 @@ class Objective(nn.Module):
     network's. They are discarded after training and appear in no parameter count and no file.
     """
 
-    def __init__(self, label_loss: nn.Module | None = None) -> None:
+    def __init__(self, label_loss: LabelLoss | None = None) -> None:
         super().__init__()
         self.label_loss = label_loss or LabelLoss()
 
