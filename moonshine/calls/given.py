@@ -29,11 +29,11 @@ def section(name: str, given: Any, schema: type[Given]) -> Given:
     check_types(**{name: (given, schema | Mapping)})
     if isinstance(given, schema):
         return given
-    content = {name: dict(given)}
+    content = dict(given)
     try:
-        return schema.model_validate(content[name])
+        return schema.model_validate(content)
     except ValidationError as error:
-        said = (explain(dict(item), content[name], schema) for item in error.errors())
+        said = (explain(dict(item), content, schema) for item in error.errors())
         raise MoonshineError("; ".join(f"{name}.{one}" for one in said)) from None
 
 

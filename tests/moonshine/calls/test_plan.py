@@ -42,7 +42,7 @@ def test_every_row_is_the_cost_of_the_student_that_substitute_makes() -> None:
 
 def test_the_bytes_of_a_file_are_those_of_the_exported_student() -> None:
     network = net()
-    plan = moonshine.plan(network, "60kB torch-export", SHAPE, blocks=["B(2)"], latency=False)
+    plan = moonshine.plan(network, "100kB torch-export", SHAPE, blocks=["B(2)"], latency=False)
     student = moonshine.substitute(network, plan.blocks["B(2)"])
     assert plan.table.loc["B(2)", "torch-export"] == exported_bytes("torch-export", student, SHAPE)
 
