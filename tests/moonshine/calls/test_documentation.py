@@ -17,7 +17,9 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "library.md"
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The heading of each cell's section -> what the section's cells print."""
-    headings, notebook, printed = [], nbformat.v4.new_notebook(), {}
+    headings: list[str] = []
+    printed: dict[str, str] = {}
+    notebook = nbformat.v4.new_notebook()
     for section in re.split(r"^## ", DOCUMENT.read_text(), flags=re.MULTILINE):
         for source in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
             headings.append(section.partition("\n")[0])
