@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from moonshine.blocks.presets import choices
 from moonshine.blocks.registry import parse_block
+from moonshine.calls.plan_measurements import exporter
 from moonshine.costs.budgets import EXPORTED, Budget, parse_budgets
 from moonshine.errors import MoonshineError
 from moonshine.search.exported_sizes import with_exported_sizes
@@ -19,7 +22,6 @@ from moonshine.search.rivals import rival_candidates
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
 from moonshine_workflow.commands.initialising.data import Seen
-from moonshine_workflow.commands.plan_measurements import exporter
 
 BLOCKS = ("G(2)", "G(4)", "G(N/8)", "G(N)", "B(2)", "BG(2,M)")
 MOST = 3
@@ -75,7 +77,8 @@ def _known(space: Space, limits: Sequence[Budget], said: list[str]) -> tuple[Spa
         for limit in limits:
             if limit.measure not in EXPORTED:
                 check_reachable(known, limit)
-        return with_exported_sizes(known, limits, exporter(space), np.random.default_rng(0)), True
+        export = exporter(space, tell=partial(print, file=sys.stderr))
+        return with_exported_sizes(known, limits, export, np.random.default_rng(0)), True
     except Impossible as error:
         said.append(f"NOTHING FITS: {error}")
         return error.costs, False
