@@ -211,7 +211,7 @@ class Endless(IterableDataset):
     ("data", "changes", "said"),
     [
         (DataLoader(Endless()), {}, ["data", "DataLoader", "length", "len()"]),
-        ((one for one in ()), {}, ["data", "generator", "length"]),
+        (iter(()), {}, ["data", "tuple_iterator", "length"]),
         ([], {}, ["data", "0 batches"]),
         ([torch.zeros(4, 1, 8, 8)], {}, ["batch", "Tensor", "(images, labels)"]),
         ([(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4).long())], {}, ["images", "uint8", "normalised"]),

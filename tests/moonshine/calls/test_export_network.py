@@ -118,7 +118,7 @@ def test_a_network_of_unknown_structure_has_no_safetensors_file(
     own = network()
     if changed:  # what it was built from no longer describes it
         own = moonshine.build("wrn-10-1", num_classes=10)
-        own.head = nn.Linear(64, 4)  # type: ignore[assignment]
+        own.head = nn.Linear(64, 4)
     monkeypatch.setattr("moonshine.calls.export_network.write_export", lambda *_, formats, **__: formats)
     with caplog.at_level(logging.WARNING, "moonshine"):
         chosen = export(tmp_path, network=own, formats=None, calibration=loader())
@@ -144,7 +144,7 @@ def test_a_dataset_has_its_own_normalisation(stripes: Dataset, tmp_path: Path) -
         ({"mean": (0.5,) * 3, "std": (0.6,) * 3}, ["test", "0 to 1", "(0.5, 0.5, 0.5)"]),
         ({"test": loader(BYTES.float() / 255)}, ["test", "0.00", "not normalised", "(0.4, 0.5, 0.6)"]),
         ({"test": loader(BYTES)}, ["images", "torch.uint8"]),
-        ({"test": (one for one in ())}, ["test", "generator", "length"]),
+        ({"test": iter(())}, ["test", "tuple_iterator", "length"]),
         ({"test": 7}, ["test", "int", "Dataset"]),
         ({"test": loader(labels=LABELS + 1)}, ["labels", "1 to 4", "0 to 3"]),
         ({"mean": (0.5,)}, ["mean", "(0.5,)", "3 channels"]),
