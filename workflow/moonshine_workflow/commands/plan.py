@@ -15,6 +15,7 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.options import parse_input
 
 if TYPE_CHECKING:
+    from moonshine.calls.plan_measurements import AboutOf
     from moonshine.config import Study
     from moonshine.costs.boards import Board
     from moonshine.search.planning import Option
@@ -74,22 +75,20 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
     from moonshine_workflow.commands.given_students import given_students
-    from moonshine_workflow.students.sizes import about_of
 
-    about = partial(about_of, images) if images and images.dataset else None
-    tell = partial(print, file=sys.stderr)
+    about = _about_of(images)
 
     def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
         if study is None or images is None:
             return (), ()
-        return given_students(study, images, space.blocks, budgets, arguments.threads, about, tell)
+        return given_students(study, images, space.blocks, budgets, arguments.threads, about, _tell)
 
     try:
         found = plan_students(
             space,
             budgets,
-            lambda: latencies(space, arguments.threads, arguments.measure_again, tell),
-            exporter(space, about, tell),
+            lambda: latencies(space, arguments.threads, arguments.measure_again, _tell),
+            exporter(space, about, _tell),
         )
     except Impossible as refused:
         if not arguments.json:
@@ -109,10 +108,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _fit(arguments: argparse.Namespace, board: Board) -> int:
     space, _, images = _space(arguments)
 
+    from moonshine.calls.plan_measurements import exporter
     from moonshine_workflow.commands.plan_board import fit, fits_as_text
-    from moonshine_workflow.commands.plan_measurements import exporter
 
-    export = exporter(space, images)
+    export = exporter(space, _about_of(images), _tell)
     wanted = [block for block in space.blocks if block != "S"] if arguments.block else []
     found = [fit("ordinary blocks", space, {}, export)]
     found += [fit(block, space, space.uniform(block), export) for block in wanted]
@@ -123,6 +122,17 @@ def _fit(arguments: argparse.Namespace, board: Board) -> int:
     else:
         print(fits_as_text(space, board, found))
     return 0 if any(fitting) else 1
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _about_of(images: Images | None) -> AboutOf | None:
+    """Return what the study's exported files say, where its data are prepared."""
+    from moonshine_workflow.students.sizes import about_of
+
+    return partial(about_of, images) if images and images.dataset else None
 
 
 def _space(arguments: argparse.Namespace) -> tuple[Space, Study | None, Images | None]:
