@@ -125,7 +125,7 @@ def test_a_network_of_unknown_structure_has_no_safetensors_file(
     assert chosen[:3] == ["torch-export", "onnx", "onnx-int8"]
     assert names(caplog.text, "safetensors", "state_dict()", type(own).__name__)
     monkeypatch.undo()
-    with pytest.raises(MoonshineError, match=naming("structure", "safetensors")):
+    with pytest.raises(MoonshineError, match=naming("structure", "none")):
         export(tmp_path, network=own, formats="safetensors")
 
 
