@@ -19,12 +19,15 @@ from moonshine.datasets.kind import ImageFiles, UnreadableImages
 from moonshine.datasets.listing import THREADS
 from moonshine.preparation.images import fill_tensors
 from moonshine.preparation.tensors import Parts, resize_rule
+from moonshine.progress import ReportProgress, silent
 
 if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
 
 
-def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_files(
+    source: ImageFiles, parts: Parts, folder: Path, progress: ReportProgress = silent
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the encoded images, or their paths, unchanged, and the keys of the description that concern them."""
     tensors: dict[str, Tensor] = {}
     for split, (origin, indices) in parts.items():
@@ -34,14 +37,16 @@ def pack_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str
     return tensors, {"root": source.root, **_size(source)}
 
 
-def prepare_files(source: ImageFiles, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def prepare_files(
+    source: ImageFiles, parts: Parts, folder: Path, progress: ReportProgress = silent
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return decoded images, uint8 (N, 3, crop, crop), and the keys of the description that concern their size."""
     root = Path(source.where)
     images = {
         split: DecodedFiles(root, list(map(os.fsdecode, names)), source.resize, source.crop)
         for split, (names, _) in source.splits.items()
     }
-    tensors = fill_tensors(images, parts, (3, source.crop, source.crop), source.where, folder)
+    tensors = fill_tensors(images, parts, (3, source.crop, source.crop), source.where, folder, progress)
     return tensors, _size(source)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from moonshine.datasets.kind import ImageArrays, UnreadableImages
 from moonshine.errors import MoonshineError
 from moonshine.preparation.tensors import CHUNK, Parts, reserve, resize_rule
+from moonshine.progress import ReportProgress, silent
 
 if TYPE_CHECKING:
     from moonshine.datasets.kind import Array
@@ -129,7 +130,11 @@ def channels_of(source: ImageArrays) -> int:
 
 
 def prepare_images(
-    source: ImageArrays, parts: Parts, channels: int, folder: Path
+    source: ImageArrays,
+    parts: Parts,
+    channels: int,
+    folder: Path,
+    progress: ReportProgress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return images, uint8 (N, C, H, W), and the keys of the description that concern their size.
 
@@ -139,12 +144,17 @@ def prepare_images(
     height, width = (source.size, source.size) if source.size else found
     rule = resize_rule(None if found == (height, width) else (height, width), antialias=height < max(found))
     images = {split: each for split, (each, _) in source.splits.items()}
-    tensors = fill_tensors(images, parts, (channels, height, width), source.where, folder)
+    tensors = fill_tensors(images, parts, (channels, height, width), source.where, folder, progress)
     return tensors, {"height": height, "width": width, "resize_rule": rule}
 
 
 def fill_tensors(
-    images: Mapping[str, Any], parts: Parts, shape: tuple[int, int, int], where: str, folder: Path
+    images: Mapping[str, Any],
+    parts: Parts,
+    shape: tuple[int, int, int],
+    where: str,
+    folder: Path,
+    progress: ReportProgress = silent,
 ) -> dict[str, Tensor]:
     """Return the chosen images of each split, uint8 (N, C, H, W) of ``shape``.
 
@@ -153,6 +163,7 @@ def fill_tensors(
     """
     tensors: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
+    done, total = 0, sum(len(indices) for _, indices in parts.values())
     for split, (origin, indices) in parts.items():
         planar = reserve(folder, (len(indices), *shape))
         step = max(1, CHUNK // max(prod(images[origin].shape[1:]), prod(shape)))
@@ -164,6 +175,8 @@ def fill_tensors(
                 continue
             # If colour is wanted, assignment repeats the single channel of grey images.
             planar[start : start + step] = _resized(torch.from_numpy(chunk).permute(0, 3, 1, 2), *shape[1:])
+            done += len(chunk)
+            progress("images prepared", done, total)
         tensors[f"{split}_images"] = planar
     if failures:
         raise UnreadableImages(f"data.root: {where}", failures)

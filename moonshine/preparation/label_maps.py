@@ -18,6 +18,7 @@ from moonshine.datasets.kind import SceneFiles, Scenes
 from moonshine.datasets.listing import THREADS
 from moonshine.errors import MoonshineError, first_few
 from moonshine.preparation.tensors import Parts, reserve, resize_rule
+from moonshine.progress import ReportProgress, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +32,9 @@ QUARTER_TURNS = range(5, 9)
 """EXIF orientations that swap height and width."""
 
 
-def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def prepare_scenes(
+    scenes: Scenes, parts: Parts, folder: Path, progress: ReportProgress = silent
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return images, uint8 (N, 3, H, W), and label maps, uint8 (N, H, W), with the keys of the description.
 
     Images are turned upright; label maps hold classes and `VOID`. Both are resized to ``scenes.size`` (height, width),
@@ -47,6 +50,7 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
     height, width = scenes.size or _size(scenes, pairs)
     tensors: dict[str, Tensor] = {}
     failures: list[str] = []
+    done, total = 0, sum(map(len, pairs.values()))
     for split, chosen in pairs.items():
         images = reserve(folder, (len(chosen), 3, height, width))
         labels = reserve(folder, (len(chosen), height, width))
@@ -55,6 +59,8 @@ def prepare_scenes(scenes: Scenes, parts: Parts, folder: Path) -> tuple[dict[str
                 failures.append(found)
             else:
                 images[index], labels[index] = found
+            done += 1
+            progress("images prepared", done, total)
         tensors |= {f"{split}_images": images, f"{split}_labels": labels}
     if failures:
         what = "image" if len(failures) == 1 else "images"

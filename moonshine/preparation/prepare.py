@@ -18,18 +18,22 @@ from moonshine.preparation.files import pack_files, prepare_files
 from moonshine.preparation.images import channels_of, check_images, prepare_images
 from moonshine.preparation.label_maps import prepare_scenes
 from moonshine.preparation.tensors import Parts, mean_and_std
+from moonshine.progress import ReportProgress, silent
 
 COLOUR = 3
 
 
-def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
+def prepare_dataset(
+    config: DataSection, folder: Path | str, progress: ReportProgress = silent
+) -> Description:
     """Read, verify and split the data of a study, write them into ``folder``, and return their description.
 
     A share ``config.validation`` of the training images, stratified if an image has one label, becomes the validation
     split unless the source has its own; of each split at most ``config.limit`` images are used. ``mean`` and ``std``
     are ``config.normalisation``, else those of the remaining training images; ``resize_rule`` describes the resizing.
     The same study gives the same bytes. Nothing is written into ``folder`` before everything is verified, and images
-    that do not fit in memory are kept in an unnamed temporary file beside it.
+    that do not fit in memory are kept in an unnamed temporary file beside it. ``progress`` is told how many images are
+    prepared.
     MoonshineError for data that are missing, damaged or inconsistent, and for a folder that cannot be written.
     """
     folder = Path(folder)
@@ -45,12 +49,12 @@ def prepare_dataset(config: DataSection, folder: Path | str) -> Description:
     parts = _parts(labels, config)
     match source:
         case Scenes():
-            tensors, about = prepare_scenes(source, parts, folder)
+            tensors, about = prepare_scenes(source, parts, folder, progress)
         case ImageArrays():
-            tensors, about = prepare_images(source, parts, channels, folder)
+            tensors, about = prepare_images(source, parts, channels, folder, progress)
         case ImageFiles():
             prepare = pack_files if config.is_encoded else prepare_files
-            tensors, about = prepare(source, parts, folder)
+            tensors, about = prepare(source, parts, folder, progress)
     if not isinstance(source, Scenes):
         for split, (origin, indices) in parts.items():
             tensors[f"{split}_labels"] = torch.from_numpy(labels[origin][indices])

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 
 from moonshine.errors import MoonshineError
 from moonshine.networks.passes import choose_memory_format
+from moonshine.progress import ReportProgress
 from moonshine.search.space import Space
 from moonshine.substitution.replacement import end_of
-
-ReportProgress = Callable[[str, int, int | None], None]
-"""Told what a search does, how often it has done it, and how often it will, where it knows."""
 
 
 class Potentials:

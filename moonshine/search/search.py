@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from moonshine.config.networks import Mixed
 from moonshine.costs.budgets import EXPORTED, Budget, parse_budgets
 from moonshine.errors import MoonshineError
+from moonshine.progress import ReportProgress
 from moonshine.search.exported_sizes import Export, with_exported_sizes
-from moonshine.search.fisher import Potentials, ReportProgress
+from moonshine.search.fisher import Potentials
 from moonshine.search.limits import without_costlier
 from moonshine.search.place_costs import SpaceCosts, place_costs
 from moonshine.search.place_latency import measure_latencies

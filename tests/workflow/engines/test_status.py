@@ -16,11 +16,11 @@ from moonshine.structures.build import to_structure
 from moonshine_workflow import cli
 from moonshine_workflow.engines import handover
 from moonshine_workflow.engines.status import NodeState, summary, survey
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import resolved_values
-from moonshine_workflow.students.search_progress import SearchProgress
+from moonshine_workflow.graph.work_progress import reporting
 from moonshine_workflow.tables import collect
 from moonshine_workflow.training.configuration import configuration
 from moonshine_workflow.training.progress import Progress
@@ -91,8 +91,7 @@ def test_time_left_comes_from_the_most_alike_node_that_was_measured(study: Study
 
 def test_a_search_says_how_far_it_is(study: Study) -> None:
     node = nodes.structure("tiny", "G4")
-    progress = SearchProgress(node)
-    with stage.node_lock(node):
+    with reporting(node) as progress:
         assert states(study)[node.name].state == "running"
         progress("networks exported", 3, None)
         found = states(study)[node.name]

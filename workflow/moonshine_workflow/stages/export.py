@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.work_progress import reporting
 from moonshine_workflow.tables.choice import ShippingChoice
 from moonshine_workflow.tables.shipped import FILE, Shipped
 
@@ -19,7 +20,8 @@ def run(job: stage.Job) -> None:
         return
     from moonshine_workflow.stages.shipping import ship
 
-    job.timing["receipts"] = ship(job.study, choice, folder)
+    with reporting(job.node) as progress:
+        job.timing["receipts"] = ship(job.study, choice, folder, progress)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     stage.logger.info("%s: %s", folder, names)
 

@@ -7,6 +7,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.parameters import resolved_values
+from moonshine_workflow.graph.work_progress import reporting
 
 
 def run(job: stage.Job) -> None:
@@ -21,7 +22,8 @@ def run(job: stage.Job) -> None:
             published_weights(teacher.name)
         except MoonshineError as error:
             stage.logger.warning("%s", error)
-    found = prepare_dataset(job.study.data, job.node.folder)
+    with reporting(job.node) as progress:
+        found = prepare_dataset(job.study.data, job.node.folder, progress)
     if job.study.ship and not found.counts["validation"]:
         stage.logger.warning(
             "ship: nothing will be exported: there is no validation split to choose on (data.validation)"

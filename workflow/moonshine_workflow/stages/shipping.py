@@ -27,6 +27,7 @@ from moonshine.formats.format import Format, NotConverted
 from moonshine.formats.formats import FORMATS
 from moonshine.formats.onnx import ONNX
 from moonshine.formats.tflite.int8 import TFLITE_INT8
+from moonshine.progress import ReportProgress, silent
 from moonshine.structures.artifacts import load
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes, stage
@@ -48,6 +49,7 @@ class _Study:
     budgets: tuple[Budget, ...]
     images: Images
     dataset: Dataset
+    progress: ReportProgress
 
     @property
     def counted(self) -> tuple[Format, ...]:
@@ -72,7 +74,9 @@ class _Refused(Exception):
     """Raised where the files of a candidate are not what the study wants, to leave the export."""
 
 
-def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, Any]]:
+def ship(
+    study: Study, choice: ShippingChoice, folder: Path, progress: ReportProgress = silent
+) -> list[dict[str, Any]]:
     """Write the first candidate whose files are good into ``folder``, verified, with a model card; return the timings.
 
     Each is written in every format and judged on the validation split, until one is good: within the error that the
@@ -84,12 +88,13 @@ def ship(study: Study, choice: ShippingChoice, folder: Path) -> list[dict[str, A
     """
     assert study.ship
     budgets = parse_budgets(study.ship.budget)
-    made = _Study(study, study.ship, budgets, images_of(study), load_prepared(study))
+    made = _Study(study, study.ship, budgets, images_of(study), load_prepared(study), progress)
     judged: list[Judged] = []
     with replace_folder(folder) as draft:
         for candidate in choice.ranked:
             chosen, exported = _judge(made, candidate, draft)
             judged.append(chosen)
+            progress("candidates exported", len(judged), None)
             if exported:
                 break
             stage.logger.info("%s", _verdict(chosen))
@@ -205,13 +210,14 @@ def _check_budgets(made: _Study, exported: Exported) -> None:
             )
 
 
-def _measure(made: _Study, folder: Path, exported: Exported) -> list[Timing]:
+def _measure(made: _Study, folder: Path, exported: Exported, of: str) -> list[Timing]:
     shape, threads = made.images.shape, made.study.runtime.threads
     batches = timed_batches(made.study.data.is_dense)
-    return [
-        measure_file(folder / receipt.file, shape, threads, batches, trust=made.study.trusted)
-        for receipt in exported.receipts
-    ]
+    timings = []
+    for receipt in exported.receipts:
+        timings.append(measure_file(folder / receipt.file, shape, threads, batches, trust=made.study.trusted))
+        made.progress(f"files of {of} timed", len(timings), len(exported.receipts))
+    return timings
 
 
 def _teacher_timings(made: _Study, exported: Exported) -> list[Timing]:
@@ -227,7 +233,7 @@ def _teacher_timings(made: _Study, exported: Exported) -> list[Timing]:
         except NotConverted as error:
             stage.logger.warning("the teacher's latency is not known: %s", error)
             return []
-        return _measure(made, Path(draft), exported)
+        return _measure(made, Path(draft), exported, "the teacher")
 
 
 def _card(made: _Study, chosen: Candidate, shipped: Shipped, exported: Exported, folder: Path) -> Card:
@@ -270,6 +276,6 @@ def _card(made: _Study, chosen: Candidate, shipped: Shipped, exported: Exported,
         counted=shipped.counted,
         warnings=warnings(shipped, chosen),
         limits=("Which student and which seed are shipped was chosen on the validation split alone.",),
-        timings=_measure(made, folder, exported),
+        timings=_measure(made, folder, exported, "the student"),
         teacher_timings=_teacher_timings(made, exported),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 from torch import nn
 
@@ -13,13 +12,14 @@ from moonshine.costs.budgets import cost_increase
 from moonshine.data.store import Dataset
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
-from moonshine.search.fisher import ReportProgress
+from moonshine.progress import ReportProgress
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure, StudyStructure
 from moonshine.substitution.substitute import check_runs
 from moonshine.substitution.tap_discovery import check_taps, tap_sizes
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
+from moonshine_workflow.graph.work_progress import reporting
 from moonshine_workflow.students.compressed import compression_of
 from moonshine_workflow.students.layouts import (
     Images,
@@ -28,7 +28,6 @@ from moonshine_workflow.students.layouts import (
     of_study,
     unsearched_structure,
 )
-from moonshine_workflow.students.search_progress import SearchProgress
 from moonshine_workflow.students.sizes import measured_values
 from moonshine_workflow.students.trial import check_methods, try_out
 from moonshine_workflow.training.prepared import load_prepared
@@ -95,15 +94,14 @@ def _student(
 
 def run(job: stage.Job) -> None:
     study, student = job.study, str(job.node.student)
-    searched = study.students[student].mixed is not None
-    with stage.node_lock(job.node) if searched else nullcontext():
+    with reporting(job.node) as progress:
         structure = student_structure(
             study,
             student,
             images_of(study),
             structure_of(study),
             lambda: load_prepared(study),
-            SearchProgress(job.node),
+            progress,
         )
     structure.write(job.node.outputs[0])
     for path, reason in structure.refused.items():

@@ -19,7 +19,7 @@ from moonshine.data.batches import batches
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.formats.sizes import exported_bytes
-from moonshine.search.fisher import ReportProgress
+from moonshine.progress import ReportProgress
 from moonshine.search.search import search
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +15,7 @@ from moonshine.training.train import HistoryRow, Observer
 from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.graph.nodes import RUNNING, Node
 from moonshine_workflow.graph.stage import logger
+from moonshine_workflow.graph.work_progress import has_terminal
 from moonshine_workflow.tracking.runs import RunningNode
 from moonshine_workflow.training.progress_file import read_progress
 
@@ -28,8 +27,7 @@ class Progress(Observer):
         self._file, self._shown = node.work / "progress.json", node.work / RUNNING
         self._epochs = epochs
         self._node = RunningNode(identity=identity, config=dict(config), started=time.time(), rows=())
-        # Snakemake runs several nodes on one terminal, and their bars would overwrite each other
-        self._bars = sys.stderr.isatty() and os.environ.get("MOONSHINE_ENGINE") != "snakemake"
+        self._bars = has_terminal()
         self._bar: Any = None
         self._done = 0
         self._before = 0.0
