@@ -124,12 +124,12 @@ class Compressing(Phases):
     def _share(self) -> None:
         for name, weights in self._weights.items():
             mask = self._masks[name]
-            kept = weights[mask]
+            kept = weights[mask].cpu()  # GPUs sum in any order
             labels = k_means(kept, min(2**self._settings.bits, len(kept)))
             means = labels.bincount(kept.double()) / labels.bincount()
-            weights[mask] = means[labels].to(weights.dtype)
+            weights[mask] = means[labels].to(weights)
             full = torch.zeros_like(mask, dtype=torch.int64)
-            full[mask] = labels + 1
+            full[mask] = labels.to(full) + 1
             self._clusters[name] = _Clusters.of(full.flatten())
 
 
