@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def encode(source: Source) -> bytes:
-    """Return the file of `moonshine.compression.file`; MoonshineError where the structure is not this network's."""
+    """Return the file of `moonshine.compression.file`; MoonshineError where the structure is not this network's.
+
+    Without a structure it has its bytes, but cannot be opened.
+    """
     from moonshine.compression import network
 
-    check_structure(source)
+    if source.about.structure is not None:
+        check_structure(source)
     return network.encode(source.network)
 
 

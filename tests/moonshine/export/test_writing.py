@@ -228,6 +228,7 @@ def test_planned_bytes_of_a_network_without_weights(exported, folder):
         network = build("wrn-10-1", BLOCKS, num_classes=4)
     planned = exported_bytes("onnx", network, SHAPE)
     assert planned == pytest.approx((folder / "network.onnx").stat().st_size, rel=0.01)
+    assert exported_bytes("dc", network, SHAPE) == (folder / "network.dc").stat().st_size
     assert all(parameter.is_meta for parameter in network.parameters())
 
 

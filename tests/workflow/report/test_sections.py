@@ -141,3 +141,22 @@ def test_where_nothing_is_published_of_the_data_that_is_said(tmp_path):
         in said
     )
     assert sections.published_table(results).html == ""
+
+
+def test_the_bytes_of_compressed_students_have_a_column(collected, tmp_path):
+    assert "network.dc" not in sections.main_table(collected).html
+    tables = collected.tables / nodes.TABLES
+    content = json.loads(tables.read_text())
+    student = content["rows"][1]["model"]["student"]
+    sizes = iter((61_000, 63_440))
+    for run in content["runs"]:
+        if run["student"] == student and (size := next(sizes, None)):
+            run["compressed_bytes"] = size
+    shutil.copytree(collected.root, tmp_path / "root")
+    path = tmp_path / "root" / tables.relative_to(collected.root)
+    path.write_text(json.dumps(content))
+    found = load_results("digits", tmp_path / "root")
+    assert found.sizes(student)["dc"] == 63_440
+    said = sections.main_table(found).html
+    assert "<th>network.dc (MB)</th>" in said
+    assert said.count("<td>0.063</td>") == 1

@@ -54,6 +54,15 @@ class Results:
             name: read_json(self.root / path) for name, path in paths.items() if (self.root / path).is_file()
         }
 
+    @cached_property
+    def compressed_bytes(self) -> dict[str, int]:
+        """The bytes of ``network.dc`` by compressed student, the most among its runs."""
+        found: dict[str, int] = {}
+        for run in self.runs:
+            if run.compressed_bytes is not None:
+                found[run.student] = max(run.compressed_bytes, found.get(run.student, 0))
+        return found
+
     def sizes(self, student: str) -> dict[str, float]:
         """Return what a student or ``teacher`` takes in each measure that a budget may limit, as far as it is known.
 
@@ -68,7 +77,7 @@ class Results:
             "fp32": model.bytes_fp32,
             "peak": model.peak_activation_bytes,
             "latency": self.timings.get(node, {}).get("latency_ms", {}).get("1"),
-            "dc": max((run.compressed_bytes or 0 for run in self.runs if run.student == student), default=0),
+            "dc": self.compressed_bytes.get(student),
             **(candidate.sizes if candidate else self.choice.teacher_sizes if student == "teacher" else {}),
         }
         return {measure: value for measure in MEASURES if (value := found.get(measure))}
