@@ -2,10 +2,10 @@
 
     python benchmarks/recipe.py [--study studies/digits.yaml] [--student B2] [--method at] [--seeds 5] [--keep FILE]
 
-The study is trained as it is, and once with each of ``CHANGES``: the teacher, then the student from scratch and with
-``--method``, with seeds 0, 1, ... Differences from the study as it is are paired by seed, and their 95 % intervals are
-Student's t over seeds. The test set is not looked at. ``--keep`` keeps each training as a line of JSON, and those that
-are there already are not run again.
+The study is trained as it is, and once with each of ``CHANGES``: the student from scratch with seeds 0, 1, ..., then a
+teacher and the student with ``--method`` (``scratch``: neither). Differences from the study as it is are paired by
+seed, and their 95 % intervals are Student's t over seeds. The test set is not looked at. ``--keep`` keeps each training
+as a line of JSON, and those that are there already are not run again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -114,20 +115,24 @@ class Trainings:
                 file.write(json.dumps(line) + "\n")
 
 
-def row(name: str, trainings: Trainings, method: str) -> str:
-    """Return a row of the table: the teacher's error, and each way's with its difference from the study as it is."""
-    found = trainings.errors
-    cells = [name, *(f"{error:.2f}" for error in found[name, "teacher"].values())]
-    for way in ("scratch", method):
-        cells.append(f"{estimate(found[name, way].values()).mean:.2f}")
-        cells.append(signed(estimate(paired_differences(found[name, way], found["as it is", way]).values())))
-    return "| " + " | ".join(cells) + " |"
+def table(errors: Mapping[tuple[str, str], Mapping[int, float]], ways: Sequence[str]) -> str:
+    """Return the mean error of each way with its difference from the study as it is, and the teachers' errors."""
+    columns = [title for way in ways for title in (way, "difference")]
+    lines = [["key", *columns, *(["teacher"] if len(ways) > 1 else [])], ["---"] * (len(columns) + len(ways))]
+    for name in CHANGES:
+        cells = [name]
+        for way in ways:
+            pairs = paired_differences(errors[name, way], errors["as it is", way])
+            difference = signed(estimate(pairs.values())) if CHANGES[name] else ""
+            cells += [f"{estimate(errors[name, way].values()).mean:.2f}", difference]
+        lines.append(
+            cells + [f"{error:.2f}" for error in errors.get((name, "teacher"), {}).values()][: len(ways) - 1]
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def signed(found: Estimate) -> str:
-    """Return a difference with its interval; nothing for that of the study from itself."""
-    if not found.mean and not found.half_width:
-        return ""
+    """Return a difference with its interval."""
     half = "" if found.half_width is None else f" ± {found.half_width:.2f}"
     return f"{found.mean:+.2f}{half}".replace("-", "−")
 
@@ -148,12 +153,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare_dataset(study.data, folder)
         trainings = Trainings(load_dataset(folder), execution, options.student, options.keep)
-        way = options.method
-        for each, seed, (name, change) in product(("scratch", way), range(options.seeds), CHANGES.items()):
-            trainings.run(name, changed(study, change), each, seed)
-    print(f"| key | teacher | scratch | difference | {way} | difference |\n|---|---|---|---|---|---|")
-    for name in CHANGES:
-        print(row(name, trainings, way))
+        ways = list(dict.fromkeys(("scratch", options.method)))
+        for way, seed, (name, change) in product(ways, range(options.seeds), CHANGES.items()):
+            trainings.run(name, changed(study, change), way, seed)
+    chosen = {
+        way: {seed: error for seed, error in errors.items() if seed < options.seeds}
+        for way, errors in trainings.errors.items()
+    }
+    print(table(chosen, ways))
     print(f"{time.process_time() - started:.0f} s of CPU")
 
 
