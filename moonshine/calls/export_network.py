@@ -112,9 +112,10 @@ def _dataset(
     formats: Sequence[str],
 ) -> Dataset:
     """Return the loaders' images as a dataset; the training images are those of the calibration."""
-    if not all(FORMATS[name].is_exact for name in formats) and calibration is None:
+    quantised = [name for name in formats if not FORMATS[name].is_exact]
+    if quantised and calibration is None:
         raise MoonshineError(
-            f"calibration: found None; allowed: a loader of training images, for {', '.join(formats)}, or formats "
+            f"calibration: found None; allowed: a loader of training images, for {', '.join(quantised)}, or formats "
             "without INT8"
         )
     images, labels = first_batch("test", test)
