@@ -29,6 +29,16 @@ AWKWARD = tiny.study(
         "own": {"network": "graph_nets:build"},
         "by_place": {"blocks": {"stage[1-2].*": "G(4)", "stage3.0": "BG(2,M)", "*": "S"}},
         "again": {"structure": "mixtures/graph's own.json"},
+        "dc": {
+            "rival": {
+                "budget": "20kB dc",
+                "compress": {
+                    "bits": 3,
+                    "prune": {"rounds": 1, "epochs": 1, "lr": 0.02},
+                    "share": {"epochs": 1, "lr": 0.001},
+                },
+            }
+        },
     },
     methods={
         "kd+at": {
