@@ -20,7 +20,7 @@ from moonshine_workflow.engines import dvc_state, parallel, snakemake_state
 from moonshine_workflow.engines.rules import path_with_this_python
 from moonshine_workflow.graph import nodes
 from tests.workflow import tiny
-from tests.workflow.quick_python import ENGINES, quick_environment, quick_python
+from tests.workflow.quick_python import quick_python
 
 PROJECT = Path(__file__).parents[2]
 CODE = os.pathsep.join(map(str, (PROJECT, PROJECT / "workflow")))
@@ -44,7 +44,7 @@ def clone(folder: Path, content: dict[str, Any] = STUDY, *, tracked: bool = Fals
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / part, folder / part)
     for name in FOLDERS:
-        shutil.copytree(PROJECT / name, folder / name, symlinks=True)
+        shutil.copytree(PROJECT / name, folder / name)
     if not tracked:
         track = folder / "workflow" / "moonshine_workflow" / "tracking" / "back_fill.py"
         track.write_text(track.read_text().replace("sys.exit(main())", "sys.exit()"))
@@ -63,19 +63,18 @@ def call(folder: Path, *command: str, quick: bool = True) -> subprocess.Complete
 
     ``quick``: in forks of a process that has imported what most commands need, see `quick_python`.
     """
-    python = quick_python(*ENGINES) if quick else [sys.executable]
+    python = quick_python() if quick else sys.executable
     environment = {
         **os.environ,
-        "PATH": path_with_this_python(),
+        "PATH": os.pathsep.join([str(Path(python).parent), path_with_this_python()]),
         "PYTHONPATH": str(folder / "workflow"),
         "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site"),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "OMP_NUM_THREADS": "1",
-        **(quick_environment(python) if quick else {}),
     }
     return subprocess.run(
-        [*python, "-m", *command],
+        [python, "-m", *command],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -97,6 +96,7 @@ def inside(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "executable", quick_python())
         for name in ("PATH", "MOONSHINE_ENGINE"):
             patch.setenv(name, os.environ.get(name, ""))
         patch.setenv("PYTHONPATH", str(folder / "workflow"))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from moonshine_workflow.engines.handover import hand_over
 from tests.workflow.clones import PROJECT, clone, inside
-from tests.workflow.quick_python import ENGINES, EXPORTS, quick_environment, quick_python
+from tests.workflow.quick_python import quick_python
 
 TEXT = (PROJECT / "docs" / "tutorial.md").read_text()
 CLASSES = ("disc", "noise", "stripes")
@@ -80,14 +80,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, command: str) -> str:
+    folders = [str(Path(program).parent) for program in (quick_python(), sys.executable)]
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ELSEWHERE},
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
     }
-    if not command.startswith("moonshine checksum"):  # which is the real script
-        environment |= quick_environment(quick_python(*ENGINES, *EXPORTS))
     # make would set up a second environment
     command = command.replace("make reproduce", "snakemake --cores 2")
     command = re.sub(r"^(snakemake|moonshine plan)", r"python -m \1", command)

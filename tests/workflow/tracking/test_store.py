@@ -32,17 +32,17 @@ from tests.workflow.tracking.finished_nodes import (
     write_timings,
 )
 
-EIGHT = """
+FOUR = """
 import os, sys, time
 from pathlib import Path
 from moonshine_workflow.tracking.store import QUIET_MLFLOW
 from tests.workflow.tracking.finished_nodes import log_node
 os.environ |= QUIET_MLFLOW
-# All that is imported on the way, so that it is imported once and not eight times; no store is opened.
+# All that is imported on the way, so that it is imported once and not four times; no store is opened.
 import mlflow.store.artifact.local_artifact_repo, mlflow.store.db.utils, mlflow.store.tracking.sqlalchemy_store
 go = time.time() + 1
 children = []
-for seed in range(8):
+for seed in range(4):
     pid = os.fork()
     if pid == 0:
         time.sleep(max(0, go - time.time()))
@@ -197,23 +197,23 @@ def test_another_client_makes_the_experiment_first(here: Path, monkeypatch: pyte
     assert open_store("digits").experiment_id == "7"
 
 
-def test_eight_processes_and_a_store_that_does_not_exist_yet(
+def test_four_processes_and_a_store_that_does_not_exist_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter(tmp_path, monkeypatch, fresh=True)
-    for seed in range(8):
+    for seed in range(4):
         write_node(tmp_path / f"node{seed}", identity(seed=seed))
     # What a process that was killed while it made the tables leaves behind.
     (tmp_path / "mlflow.db.new").write_bytes(b"half a database")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", EIGHT],
+        [sys.executable, "-W", "ignore", "-c", FOUR],
         env={"PYTHONPATH": CODE},
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
     store = open_store("digits")
-    assert sorted(int(run.data.tags["seed"]) for run in active(store)) == list(range(8))
+    assert sorted(int(run.data.tags["seed"]) for run in active(store)) == list(range(4))
     for run in active(store):
         assert run.info.status == "FINISHED"
         for metric in ("lr", "loss", "at", "train_error_pct", "validation_error_pct"):

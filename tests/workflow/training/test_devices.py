@@ -23,6 +23,7 @@ from moonshine_workflow.training.launch import check_devices
 from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.clones import CODE
+from tests.workflow.quick_python import quick_python
 from tests.workflow.running import run
 
 
@@ -37,6 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny.write_study(tmp_path, study())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", CODE)
+    monkeypatch.setenv("PYTHON_EXEC", quick_python())  # for torch's launcher
     assert run("fetch") == run("structure-teacher") == 0
     return tmp_path
 
@@ -56,7 +58,7 @@ def interrupt(work: Path, process: subprocess.Popen[str], victim: Callable[[list
     try:
         while newest(work) < before + 2:
             assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.05)
+            time.sleep(0.01)
         below = descendants(process.pid)
         os.kill(victim([process.pid, *below]), signal.SIGKILL)
         _, said = process.communicate(timeout=60)
@@ -76,14 +78,14 @@ def newest(work: Path) -> int:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(here: Path) -> None:
-    tiny.write_study(here, study(epochs=60))
+    tiny.write_study(here, study(epochs=40))
     work = here / "results/tiny/.work/teacher@tiny"
     said = interrupt(work, process := teacher(), lambda pids: pids[-1])
     assert process.returncode == 2
     assert "one of 2 training processes failed" in said
     interrupt(work, teacher(), lambda pids: pids[0])  # the node itself
     assert not (here / "results/tiny/teacher/metrics.json").exists()
-    tiny.write_study(here, study(epochs=60, devices=1))
+    tiny.write_study(here, study(epochs=40, devices=1))
     assert run("teacher") == 0
     timings = json.loads((here / "results/tiny/timings/teacher@tiny.json").read_text())
     assert (timings["resumed"], timings["devices"]) == (2, 1)
