@@ -133,6 +133,7 @@ def _next(budgets: list[str]) -> str:
     plan = " ".join(f"--budget '{budget}'" for budget in budgets) or "--budget 1MB"
     lines = [
         f"next: edit {nodes.PARAMS}, then",
+        "  moonshine check       # whether it would run, before anything trains",
         "  snakemake             # or: moonshine repro; trains, compares, exports, reports",
         "  moonshine status      # what is done and what is left",
         f"  moonshine plan {plan}",
