@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
-from nbclient import NotebookClient
 
 from tests.messages import names
 
@@ -24,9 +24,12 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         for source in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
             headings.append(section.partition("\n")[0])
             notebook.cells.append(nbformat.v4.new_code_cell(source))
-    NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": tmp_path_factory.mktemp("hers")}}
-    ).execute()
+    folder = tmp_path_factory.mktemp("hers")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
+    nbformat.write(notebook, folder / "library.ipynb")
+    notebook = papermill.execute_notebook(
+        folder / "library.ipynb", folder / "run.ipynb", cwd=folder, progress_bar=False
+    )
     for heading, cell in zip(headings, notebook.cells, strict=True):
         text = "".join(output.get("text", "") for output in cell.outputs)
         printed[heading] = printed.get(heading, "") + text
