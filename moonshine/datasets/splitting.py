@@ -83,6 +83,6 @@ def _largest_remainders(sizes: Indices, share: float) -> Indices:
 
     exact = sizes * share
     counts = np.floor(exact).astype(np.int64)
-    missing = round(float(exact.sum())) - int(counts.sum())
+    missing = round(share * int(sizes.sum())) - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts
