@@ -172,8 +172,9 @@ def _microcontroller(card: Card) -> Iterator[str]:
         elif found:
             yield (
                 f"{receipt.file} in TensorFlow Lite Micro: a test error of {found.error_pct:.2f} % on "
-                f"{found.examples:,} images. Its answers are those of LiteRT's reference kernels, to the bit, and "
-                f"within {found.max_steps_apart} int8 steps of its fast ones."
+                f"{found.examples:,} images. {found.reference_differs:.2%} of its int8 logits differ from those of "
+                f"LiteRT's reference kernels, by one step; from its fast kernels the largest difference is "
+                f"{found.max_steps_apart}."
             )
             yield (
                 f"It ran in {found.arena_bytes:,} bytes of RAM, {found.activation_bytes:,} of them for activations "

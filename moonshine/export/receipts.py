@@ -37,9 +37,8 @@ class TflmReceipt:
 
     error_pct: float
     examples: int
-    max_steps_apart: (
-        int  # from LiteRT's fast kernels, in steps of the int8 logits; none from its reference kernels
-    )
+    max_steps_apart: int  # of its int8 logits from those of LiteRT's fast kernels
+    reference_differs: float  # share of them that LiteRT's reference kernels round otherwise, by one step
     arena_bytes: int
     activation_bytes: int  # of the arena
     interpreter_bytes: int  # of the arena: the interpreter's own data

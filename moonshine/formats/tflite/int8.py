@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from moonshine.errors import MoonshineError
 from moonshine.files import cache_folder, sha256, write_bytes
 from moonshine.formats.format import FileRunner, Floats, Format
-from moonshine.formats.tflite.environment import LOCK, convert, missing_converter
+from moonshine.formats.tflite.environment import LOCK, PROGRAM, convert, missing_converter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def encode(source: Source) -> bytes:
     images = (limits[0] + (limits[1] - limits[0]) * pixels).numpy()
     program = to_quantisable(with_dense_weights(source.network), source.about)
     tensors = {**program.state_dict, **program.constants, "calibration": torch.from_numpy(images)}
-    digest = hashlib.sha256(f"{program.graph} {limits} {sha256(LOCK)}".encode())
+    digest = hashlib.sha256(f"{program.graph} {limits} {sha256(LOCK)} {sha256(PROGRAM)}".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.detach().numpy().tobytes())
 

@@ -75,7 +75,8 @@ def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Pa
     assert isinstance(receipt.tflm, TflmReceipt)
     assert receipt.tflm.examples == 40
     assert receipt.tflm.error_pct == pytest.approx(receipt.error_pct, abs=5)
-    assert receipt.tflm.max_steps_apart <= 1
+    assert receipt.tflm.max_steps_apart <= 5
+    assert receipt.tflm.reference_differs < 0.01
     parts = receipt.tflm.activation_bytes + receipt.tflm.interpreter_bytes
     assert parts <= receipt.tflm.arena_bytes < parts + 1024
     assert receipt.tflm.activation_bytes >= 2 * 8 * 8 * 8
@@ -143,11 +144,11 @@ def test_answers_that_differ_between_the_runtimes_fail_the_export(
 
     def wrong(path: Path, given: np.ndarray) -> object:
         found, arena = run_in_tflm(path, given)
-        found[0, 0] ^= 1
+        found[0, 0] ^= 64
         return found, arena
 
     monkeypatch.setattr(microcontroller, "run_in_tflm", wrong)
-    with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", "none")):
+    with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", 64, "allowed: 1")):
         write_export(
             tiny(),
             tmp_path / "out",
@@ -241,3 +242,10 @@ def test_the_set_up_installs_what_the_lock_pins(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(MoonshineError, match=naming(tmp_path / "made", "check.py")):
         environment.set_up(environment.environment_folder())
     assert environment.missing_converter()
+
+
+def test_logits_per_pixel_have_the_classes_second() -> None:
+    found = np.arange(-12, 12, dtype=np.int8).reshape(1, 2, 3, 4)
+    values = int8.Int8File(lambda images: images, 0.5, -12).logits(found)
+    assert values.shape == (1, 4, 2, 3)
+    assert values[0, :, 1, 2].tolist() == [10.0, 10.5, 11.0, 11.5]
