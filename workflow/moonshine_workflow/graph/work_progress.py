@@ -69,7 +69,7 @@ class WorkProgress:
         if is_last or (now - self._said.get(what, -EVERY_SECONDS) >= EVERY_SECONDS and not has_terminal()):
             self._said[what] = now
             of = f" of {expected}" if expected else ""
-            logger.info("%d%s %s, %.2g s each", done, of, what, pace)
+            logger.info("%d%s %s, %s s each", done, of, what, f"{pace:.1f}" if pace > 1 else f"{pace:.2g}")
 
     def close(self) -> None:
         """Remove the bar."""
