@@ -1,6 +1,7 @@
 """The tiny study, begun by Snakemake and continued by DVC; tests look at the two folders, or work on forks of them.
 
-Its second student is built by code of the user's, in two files.
+The blocks of its first student are in a structure file; its second is built by code of the user's, in two files, and
+has blocks by place.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from moonshine.structures.build import to_structure
 from moonshine_workflow.engines.handover import hand_over
-from tests.workflow.clones import clone, edit_study, fork, inside, succeed
+from tests.workflow.clones import STUDY, clone, edit_study, fork, inside, succeed
 
+MIXTURE = "mixtures/G4.json"
 OWN = {
     "tiny_nets.py": "from tiny_blocks import network\n\n\ndef build():\n    return network()\n",
     "tiny_blocks.py": "import moonshine\n\n\ndef network():\n    return moonshine.build('wrn-10-1', 'S', 2, 1)\n",
@@ -40,7 +43,9 @@ def run_by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Snakemake has finished the study, with one student; DVC knows nothing."""
 
     def make(folder: Path) -> None:
-        succeed(clone(folder), "snakemake", "--cores", "2")
+        clone(folder, {**STUDY, "students": {"G4": {"structure": MIXTURE}}})
+        to_structure("wrn-10-1", "G(4)", 2, 1).write(folder / MIXTURE)
+        succeed(folder, "snakemake", "--cores", "2")
 
     return once("snakemake", tmp_path_factory, make)
 
@@ -55,7 +60,7 @@ def run_by_dvc(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory)
             hand_over("snakemake")
         for name, text in OWN.items():
             (folder / name).write_text(text)
-        own = {"network": "tiny_nets:build", "block": "B(2)"}
+        own = {"network": "tiny_nets:build", "blocks": {"stage1.*": "B(2)", "*": "B(2)"}}
         edit_study(folder, lambda study: study["students"].update(B2=own))
         succeed(folder, "moonshine_workflow.engines.parallel", "--jobs", "2")
 
@@ -72,7 +77,8 @@ def shared(run_by_dvc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         succeed(source, "dvc", "remote", "add", "--default", "store", str(store))
         succeed(source, "dvc", "push", "--quiet")
         clone(folder)
-        for name in ("params.yaml", "dvc.lock", ".dvc/config", *OWN):
+        (folder / MIXTURE).parent.mkdir()
+        for name in ("params.yaml", "dvc.lock", ".dvc/config", MIXTURE, *OWN):
             (folder / name).write_bytes((source / name).read_bytes())
         succeed(folder, "dvc", "pull", "--quiet")
         with inside(folder):

@@ -13,6 +13,7 @@ import pytest
 from moonshine.config.study import load_study, parse_study
 from moonshine.errors import MoonshineError
 from moonshine.files import sha256
+from moonshine.structures.build import to_structure
 from moonshine_workflow.engines import rules, snakemake_state
 from moonshine_workflow.engines.parallel import plan
 from moonshine_workflow.engines.status import survey, workers
@@ -112,6 +113,25 @@ def test_an_edit_of_the_study_reruns_what_used_it(
         assert due(shared, engine) == expected
     finally:
         (shared / "params.yaml").write_bytes(before)
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_an_edit_of_a_structure_file_reruns_its_student_if_its_blocks_change(
+    engine: str, shared: Path
+) -> None:
+    file = shared / "mixtures/G4.json"
+    before = file.read_bytes()
+    found = []
+    try:
+        for blocks, classes in (("G(4)", 7), ("G(2)", 2)):
+            to_structure("wrn-10-1", blocks, classes).write(file)
+            found.append(due(shared, engine))
+    finally:
+        file.write_bytes(before)
+    own = {
+        f"{stage}@tiny-G4{rest}" for stage, rest in (("structure", ""), ("measure", ""), ("scratch", "-0"))
+    }
+    assert found == [set(), own | {"distil@tiny-G4-at-0"} | TABLES]
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
