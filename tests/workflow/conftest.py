@@ -18,6 +18,8 @@ from moonshine_workflow.engines.handover import hand_over
 from tests.workflow.clones import STUDY, clone, edit_study, fork, inside, succeed
 
 MIXTURE = "mixtures/G4.json"
+GIVEN = {**STUDY, "students": {"G4": {"structure": MIXTURE}}}
+"""The study with a student from a structure file."""
 OWN = {
     "tiny_nets.py": "from tiny_blocks import network\n\n\ndef build():\n    return network()\n",
     "tiny_blocks.py": "import moonshine\n\n\ndef network():\n    return moonshine.build('wrn-10-1', 'S', 2, 1)\n",
@@ -43,7 +45,7 @@ def run_by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Snakemake has finished the study, with one student; DVC knows nothing."""
 
     def make(folder: Path) -> None:
-        clone(folder, {**STUDY, "students": {"G4": {"structure": MIXTURE}}})
+        clone(folder, GIVEN)
         to_structure("wrn-10-1", "G(4)", 2, 1).write(folder / MIXTURE)
         succeed(folder, "snakemake", "--cores", "2")
 

@@ -111,7 +111,7 @@ def test_scores_add_up_over_batches(network, folder, exported, monkeypatch, tmp_
 
 def test_pixels_are_counted_exactly(network, monkeypatch, tmp_path):
     many = torch.tensor([[10**8 + 1], [2 * 10**8 + 3]])
-    monkeypatch.setattr("moonshine.export.receipts._counts", lambda *given: many)
+    monkeypatch.setattr("moonshine.export.receipts.counts_of", lambda *given: many)
     monkeypatch.setattr("moonshine.export.receipts._BATCH", 2)
     write_files(network, tmp_path, ABOUT, TRAIN.images, ["safetensors"])
     found = write_receipts(network, tmp_path, ABOUT, TEST, ["safetensors"], threads=1)

@@ -19,6 +19,7 @@ from moonshine_workflow.records.record import Record, weights_file
 from moonshine_workflow.records.save import save_record
 from tests.messages import naming
 from tests.workflow.clones import clone, due, edit_code, edit_study, inside
+from tests.workflow.conftest import GIVEN, MIXTURE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 
@@ -35,7 +36,9 @@ def recorded(run_by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory) -
     commit = commit_code(made)
     for path in (made / "results/tiny/timings").iterdir():
         path.write_text(json.dumps({**json.loads(path.read_text()), "commit": commit}))
-    folder = clone(tmp_path_factory.mktemp("recorded"))
+    folder = clone(tmp_path_factory.mktemp("recorded"), GIVEN)
+    (folder / MIXTURE).parent.mkdir(exist_ok=True)
+    shutil.copy(made / MIXTURE, folder / MIXTURE)
     save_record("tiny", made, folder / "records")
     commit_code(folder)
     return folder

@@ -31,14 +31,14 @@ def families(results: Results) -> str:
 
 
 def methods(results: Results) -> str:
-    """Return a table of test errors with a row a method, for a study of many methods and few students."""
+    """Return a table of test errors with a row a method, by its name in the study, for many methods and few students."""
     students = results.rows[1:]
     labels = [results.labels[row.model.student] for row in students]
     lines = []
     for method in results.methods:
         against = verdict_on(find(results, method, "scratch")) if method != "scratch" else ""
         found = [shown_error(row.errors.get(method)) for row in students]
-        lines.append([short(results, method), *found, against])
+        lines.append([f"`{method}`", *found, against])
     return table(["method", *labels, "minus scratch, pooled"], lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def save_record(name: str, root: Path, records: Path = RECORDS, limit: int = LIM
     done = [node for node in nodes.trained(study) if _is_done(node, root)]
     if not done:
         raise MoonshineError(f"{root / nodes.RESULTS / name}: found no trained network; run the study first")
-    record = _record(study, root, done, limit)
+    absolute = root.resolve()
+    with chdir(root):  # a study names files from its own folder
+        record = _record(study, absolute, done, limit)
     folder = records / name
     timings = (read_json(root / node.timings) for node in done)
     require_anonymous(folder / FILE, record, {timing["host"] for timing in timings if "host" in timing})
