@@ -31,7 +31,7 @@ def families(results: Results) -> str:
 
 
 def methods(results: Results) -> str:
-    """Return a table of test errors with a row a method, by its name in the study, for many methods and few students."""
+    """Return a table of test errors with a row a method, for a study of many methods and few students."""
     students = results.rows[1:]
     labels = [results.labels[row.model.student] for row in students]
     lines = []
