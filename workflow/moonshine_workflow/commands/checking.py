@@ -112,7 +112,9 @@ class Trial:
         budgets = parse_budgets(self.study.ship.budget)
         within: dict[bool, list[str]] = {True: [], False: []}
         for name in [name for name in self.study.students if name in self.built]:
-            structure, network = self.built[name]
+            # a fresh one: the one that has trained may have been laid out for the processor, which costs a file bytes
+            structure = self.built[name][0]
+            network = from_structure(structure, self.study.trusted)
             measures = [budget.measure for budget in budgets]
             values = measured_values(network, self.images, structure, measures, self.study.runtime.threads)
             fits = all(budget.allows(values[budget.measure]) for budget in budgets)
