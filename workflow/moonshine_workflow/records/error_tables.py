@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from moonshine.blocks.registry import FAMILIES, KINDS, parse_block
+from moonshine.costs.budgets import MEASURES
 from moonshine.errors import MoonshineError
 from moonshine.structures.structure import MIXED
+from moonshine_workflow.report.figures.pareto import budgets
 from moonshine_workflow.report.markup import interval, number
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.tables.rows import Difference, MethodError, StudentRow
@@ -28,6 +30,16 @@ def families(results: Results) -> str:
         grouped[_family(row.model.block)].append(row)
     costs = {"parameters": _parameters, "MACs": _macs, "ms": latency}
     return _errors(results, {family: rows for family, rows in grouped.items() if rows}, costs)
+
+
+def budgeted(results: Results) -> str:
+    """Return the table of `errors` with what the study's budgets limit, instead of MACs."""
+
+    def limited(measure: str) -> Callable[[StudentRow], str]:
+        return lambda row: number(results.sizes(row.model.student).get(measure))
+
+    costs = {MEASURES[measure].shown: limited(measure) for measure in budgets(results)}
+    return _errors(results, {"": results.rows[1:]}, {"parameters": _parameters, **costs})
 
 
 def methods(results: Results) -> str:

@@ -13,6 +13,7 @@ from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.records.error_tables import (
+    budgeted,
     errors,
     families,
     find,
@@ -189,6 +190,7 @@ PARTS: dict[str, Callable[..., str]] = {
     for part in (
         setting,
         errors,
+        budgeted,
         families,
         methods,
         pooled,
