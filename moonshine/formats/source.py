@@ -87,7 +87,8 @@ def plain_copy(network: nn.Module) -> nn.Module:
     """Return a copy on the CPU in fp32, eval mode and the contiguous memory layout; the network is left as it is."""
     copied = copy_of(network).to("cpu", torch.float32).eval().requires_grad_(False)
     for tensor in (*copied.parameters(), *copied.buffers()):
-        tensor.data = tensor.data.contiguous()
+        # contiguous() keeps the strides of channels_last where a size is 1, which cost an ONNX file transposes
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return copied
 
 

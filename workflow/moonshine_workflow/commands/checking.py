@@ -112,9 +112,7 @@ class Trial:
         budgets = parse_budgets(self.study.ship.budget)
         within: dict[bool, list[str]] = {True: [], False: []}
         for name in [name for name in self.study.students if name in self.built]:
-            # a fresh one: the one that has trained may have been laid out for the processor, which costs a file bytes
-            structure = self.built[name][0]
-            network = from_structure(structure, self.study.trusted)
+            structure, network = self.built[name]
             measures = [budget.measure for budget in budgets]
             values = measured_values(network, self.images, structure, measures, self.study.runtime.threads)
             fits = all(budget.allows(values[budget.measure]) for budget in budgets)
