@@ -23,7 +23,10 @@ ALL = (
 )
 """Every kind, at one value or more. A search leaves out a block where it does not fit, and where it saves nothing."""
 
-PRESETS = {"paper": PAPER, "separable": SEPARABLE, "all": ALL}
+SMALL = ("BG(4,M)", "BG(8,M)", "BG(16,M)", "BG(32,M)", "SHUF(4,4)", "SHUF(8,4)", "SHUF(8,8)")
+"""Blocks with the fewest parameters, without generated weights: for budgets that none of the paper's meets."""
+
+PRESETS = {"paper": PAPER, "separable": SEPARABLE, "small": SMALL, "all": ALL}
 
 
 def choices(chosen: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -72,9 +72,9 @@ def plan(
 
     ``model`` is a network, or a name such as ``wrn-40-2`` or ``torchvision/resnet18``, with ``num_classes``.
     ``input_shape`` is (channels, height, width). ``blocks`` are candidates, or ``"paper"`` (default), ``"separable"``,
-    ``"all"``; ``include`` and ``exclude`` as in `moonshine.substitute`. Sizes are exact, those of exported files from
-    really exporting. Latencies are measured on this machine's CPU with ``threads``, which takes a while for a large
-    network, so that ``latency=False`` leaves them out; both are cached for a model given by its name.
+    ``"small"``, ``"all"``; ``include`` and ``exclude`` as in `moonshine.substitute`. Sizes are exact, those of exported
+    files from really exporting. Latencies are measured on this machine's CPU with ``threads``, which takes a while for
+    a large network, so that ``latency=False`` leaves them out; both are cached for a model given by its name.
     MoonshineError for an invalid budget or block, for a network that does not take the input or in which nothing can be
     replaced, and for a budget that no student meets, with the least that would do.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+from moonshine.blocks.presets import PRESETS, choices
 from moonshine.costs.budgets import MEASURES, Budget, cost_increase, show
 from moonshine.costs.latency import unreliable
 from moonshine.errors import first_few
@@ -24,7 +26,7 @@ def plan_as_text(
         f"places, {len(space.blocks) - ('S' in space.blocks)} blocks; budget {' and '.join(map(str, budgets))}",
         _reach(plan, budgets),
         _table(plan, everything),
-        _verdict(budgets, plan, everything),
+        _verdict(space, budgets, plan, everything),
         _dearer(plan),
         _slower(plan, threads),
         _generated(plan),
@@ -74,11 +76,21 @@ def table(teacher: Option, options: Sequence[Option]) -> str:
     return text_table(["", *(MEASURES[measure].head for measure in columns), "MACs ratio", "fits"], rows)
 
 
+def in_int8(budget: Budget, smallest: Option) -> str:
+    """Return a line about another file where the ``smallest`` network's weights are over a budget, but not as INT8."""
+    if budget.measure != "fp32" or smallest.values["parameters"] > budget.limit:
+        return ""
+    return (
+        f"An INT8 file has about a byte for each parameter, safetensors four: {smallest.name} may fit "
+        f"--budget '{budget} onnx-int8'.\n"
+    )
+
+
 def _size(option: Option) -> float:
     return -option.values["parameters"]
 
 
-def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
+def _verdict(space: Space, budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
     fitting = sum(option.fits for option in plan.uniform)
     lines = [f"{fitting} of {len(plan.uniform)} students with one block everywhere fit."]
     if fitting < len(plan.uniform) and not everything:
@@ -94,16 +106,23 @@ def _verdict(budgets: Sequence[Budget], plan: Plan, everything: bool) -> str:
         }
         made = ", ".join(f"{count} x {block}" for block, count in kinds.items())
         budget = [str(each) for each in budgets]
-        written = (
-            f'"{budget[0]}"' if len(budget) == 1 else "[" + ", ".join(f'"{each}"' for each in budget) + "]"
-        )
+        settings = f"budget: {json.dumps(budget if budgets[1:] else budget[0])}{_candidates(space)}"
         lines.append(
             f"mixed: random mixtures within the budget with the most MACs; mixed 1 has {made}. A study searches "
-            f"for one by Fisher potential: students: {{mix: {{mixed: {{budget: {written}}}}}}}"
+            f"for one by Fisher potential: students: {{mix: {{mixed: {{{settings}}}}}}}"
         )
     else:
         lines.append("No mixture was found that fits.")
     return "\n".join(lines)
+
+
+def _candidates(space: Space) -> str:
+    """Return the key of a search among the same blocks, unless they are the default."""
+    listed = [*space.blocks, *(block for refused in space.refused.values() for block in refused)]
+    named = [name for name in PRESETS if {*choices(name)} == {"S", *listed}]
+    if named == ["paper"]:
+        return ""
+    return f", blocks: {named[0] if named else json.dumps(list(dict.fromkeys(listed)))}"
 
 
 def _dearer(plan: Plan) -> str:

@@ -13,7 +13,10 @@ PLACES_NAMED = 3
 
 
 class Impossible(MoonshineError):
-    """No network of a space is within a budget; ``costs`` are the space's, with the budget's measure in them."""
+    """No network of a space is within a budget; ``costs`` are the space's, with the budget's measure in them.
+
+    ``least`` is that measure of the smallest network.
+    """
 
     def __init__(self, budget: Budget, costs: SpaceCosts, least: float, reason: str) -> None:
         shown = show(budget.measure, least)
@@ -22,7 +25,7 @@ class Impossible(MoonshineError):
             f"from {shown}. A rival, an ordinary network of the teacher's family with fewer channels or layers, may be "
             "smaller"
         )
-        self.budget, self.costs = budget, costs
+        self.budget, self.costs, self.least = budget, costs, least
 
 
 def check_reachable(costs: SpaceCosts, budget: Budget) -> None:

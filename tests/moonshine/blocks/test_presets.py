@@ -39,5 +39,5 @@ def test_presets_and_blocks_go_together_and_count_once() -> None:
 
 @pytest.mark.parametrize(("found", "said"), [("cheap", "cheap"), (["G(4)", "Q(4)"], "Q(4)")])
 def test_what_is_neither_a_block_nor_a_preset(found: str | list[str], said: str) -> None:
-    with pytest.raises(MoonshineError, match=naming(said, "G(g)", "paper, separable, all")):
+    with pytest.raises(MoonshineError, match=naming(said, "G(g)", "paper, separable, small, all")):
         choices(found)

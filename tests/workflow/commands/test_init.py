@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import moonshine
+from moonshine.blocks import presets
 from moonshine.config import load_study
 from moonshine_workflow import cli
 from moonshine_workflow.engines import dvc_state
@@ -127,6 +128,34 @@ def test_a_budget_that_nothing_fits_is_said_and_the_study_written(
     said = capsys.readouterr().out
     assert "NOTHING FITS: budget 1k params" in said
     assert "mix" not in load_study().students
+
+
+def test_the_smallest_blocks_are_written_where_none_of_the_usual_fits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*OWN, "--budget", "5k params"]) == 0
+    assert "NOTHING FITS" not in capsys.readouterr().out
+    students = load_study().students
+    assert students["mix"].mixed is not None
+    assert students["mix"].mixed.blocks == "small"
+    assert {student.block for student in students.values()} & {*presets.SMALL}
+
+
+@pytest.mark.parametrize(
+    ("model", "budget", "said"),
+    [
+        ("init_nets:build", "60k params", ["init_nets:build", "family", "thin"]),
+        ("wrn-10-1", "60k params", None),
+        ("wrn-10-1", "2 params", ["wrn-10-1", "2 params", "smallest", "thin"]),
+    ],
+)
+def test_a_rival_is_written_where_there_is_one(
+    model: str, budget: str, said: list[object] | None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*OWN, "--model", model, "--budget", budget]) == 0
+    out = capsys.readouterr().out
+    assert ("narrow" in load_study().students) == (said is None) == ("to compare with" not in out)
+    assert said is None or names(out, *said)
 
 
 def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moonshine.blocks import presets
 from moonshine.calls import plan_measurements
 from moonshine.config import load_study
 from moonshine.costs.cost import cost
@@ -46,6 +47,7 @@ def test_a_plan_lists_the_teacher_and_what_fits(capsys: pytest.CaptureFixture[st
     assert rows.keys() >= {"teacher", "B(2)", "G(4)"}
     assert "Reachable with these blocks" in text
     assert "batch 1" in text
+    assert 'mixed: {budget: "30k params", blocks: ["S", "G(4)", "B(2)"]}' in text
 
 
 def test_blocks_that_cost_more_than_they_replace_are_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +85,29 @@ def test_a_refused_budget_shows_what_comes_nearest(
     assert teacher.split()[:2] == ["teacher", "77,850"]
     assert {row.split()[0] for row in students} - {"mixed"} == {"B(2)", "G(4)"}
     assert all(row.endswith("no") for row in students)
+
+
+def test_the_smallest_blocks_are_tried_where_none_of_the_papers_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan_measurements, "measure_latencies", _instantaneous)
+    monkeypatch.setitem(presets.PRESETS, "paper", ("B(2)",))
+    monkeypatch.setitem(presets.PRESETS, "small", ("BG(4,M)",))
+    narrow = MODEL[:6]
+    assert plan(*narrow, "--budget", "10k params") == 0
+    shown = capsys.readouterr()
+    assert names(shown.err, "paper", "10k params", "--block small")
+    assert re.search(r"^BG\(4,M\) .* yes$", shown.out, re.MULTILINE)
+    assert 'mixed: {budget: "10k params", blocks: small}' in shown.out
+    assert plan(*narrow, "--budget", "9kB") == 2
+    assert names(capsys.readouterr().out, "nearest to 9kB", "BG(4,M) may fit", "9kB onnx-int8")
+    assert plan(*narrow, "--budget", "9k macs") == 2
+    assert "onnx-int8" not in capsys.readouterr().out
+
+
+def _instantaneous(space: Space, threads: int) -> Latencies:
+    table = {path: dict.fromkeys(blocks, 1.0) for path, blocks in space.fitting.items()}
+    return Latencies(1.0, table, threads, {})
 
 
 def test_json_holds_every_student(capsys: pytest.CaptureFixture[str]) -> None:

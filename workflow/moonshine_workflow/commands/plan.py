@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ _DESCRIPTION = f"""
 Print which students fit a budget: the reachable range, every student that has one block everywhere, those that the
 study in params.yaml gives itself, and the best mixtures with a block of their own at every place. Sizes are exact;
 where a budget limits a file, the untrained student is exported. Latencies are measured on this machine's CPU and
-cached, unless the machine is busy.
+cached, unless the machine is busy. Where none of the paper's blocks meets a budget, the smallest blocks are tried.
 
 A budget is one of {BUDGET_FORMS}.
 Several --budget hold together.
@@ -54,7 +55,9 @@ def add_plan(subparsers: Any) -> None:
         "--input", metavar="CxHxW", help="such as 3x64x64; default: the study's prepared data"
     )
     parser.add_argument("--classes", type=int, metavar="N", help="default: those of the study's data")
-    parser.add_argument("--block", action="append", help="such as 'G(4)', or paper (default), separable, all")
+    parser.add_argument(
+        "--block", action="append", help="such as 'G(4)', or paper (default), separable, small, all"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the latencies; default 1")
     parser.add_argument("--measure-again", action="store_true", help="ignore cached latencies")
     parser.add_argument("--all", action="store_true", help="also list the students that do not fit")
@@ -68,34 +71,38 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.costs.budgets import parse_budgets
 
     budgets = parse_budgets(arguments.budget)
-    space, study, images = _space(arguments)
 
     from moonshine.calls.plan_measurements import exporter, latencies
-    from moonshine.calls.plan_text import plan_as_text, table
+    from moonshine.calls.plan_text import in_int8, plan_as_text, table
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
     from moonshine_workflow.commands.given_students import given_students
-
-    about = _about_of(images)
 
     def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
         if study is None or images is None:
             return (), ()
         return given_students(study, images, space.blocks, budgets, arguments.threads, about, _tell)
 
-    try:
-        found = plan_students(
-            space,
-            budgets,
-            lambda: latencies(space, arguments.threads, arguments.measure_again, _tell),
-            exporter(space, about, _tell),
-        )
-    except Impossible as refused:
+    refusals: list[tuple[Impossible, Space]] = []
+    for candidates in [arguments.block] if arguments.block else [["paper"], ["small"]]:
+        if refusals:
+            _tell(f"None of the paper's blocks meets {refusals[0][0].budget}: trying --block small")
+        space, study, images = _space(arguments, candidates)
+        about = _about_of(images)
+        measure = partial(latencies, space, arguments.threads, arguments.measure_again, _tell)
+        try:
+            found = plan_students(space, budgets, measure, exporter(space, about, _tell))
+            break
+        except Impossible as error:
+            refusals.append((error, space))
+    else:
+        refused, space = min(refusals, key=lambda each: each[0].least)
         if not arguments.json:
             teacher, nearest = nearest_students(space, refused)
             shown = table(teacher, (*nearest, *of_the_study()[0]))
             print(f"What comes nearest to {refused.budget}:\n\n{shown}\n", flush=True)
-        raise
+            print(in_int8(refused.budget, nearest[0]), end="", flush=True)
+        raise refused
     given, generated = of_the_study()
     found = replace(found, given=given, generated=(*found.generated, *generated))
     if arguments.json:
@@ -106,7 +113,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace, board: Board) -> int:
-    space, _, images = _space(arguments)
+    space, _, images = _space(arguments, arguments.block)
 
     from moonshine.calls.plan_measurements import exporter
     from moonshine_workflow.commands.plan_board import fit, fits_as_text
@@ -135,13 +142,15 @@ def _about_of(images: Images | None) -> AboutOf | None:
     return partial(about_of, images) if images and images.dataset else None
 
 
-def _space(arguments: argparse.Namespace) -> tuple[Space, Study | None, Images | None]:
+def _space(
+    arguments: argparse.Namespace, candidates: Sequence[str] | None
+) -> tuple[Space, Study | None, Images | None]:
     """Return the networks to plan for and, if they are the study's, that study and its images."""
     from moonshine.blocks.presets import choices
     from moonshine.search.space import Space
     from moonshine.structures.describe import places_of
 
-    blocks = choices(arguments.block)
+    blocks = choices(candidates)
     if arguments.model:
         if not arguments.input or not arguments.classes:
             raise MoonshineError("--model needs --input, such as 3x64x64, and --classes, such as 10")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from moonshine.blocks.presets import choices
+from moonshine.blocks.presets import SMALL, choices
 from moonshine.blocks.registry import parse_block
 from moonshine.calls.plan_measurements import exporter
 from moonshine.costs.budgets import EXPORTED, Budget, parse_budgets
@@ -18,13 +17,15 @@ from moonshine.errors import MoonshineError
 from moonshine.search.exported_sizes import with_exported_sizes
 from moonshine.search.limits import Impossible, check_reachable
 from moonshine.search.place_costs import SpaceCosts, place_costs
-from moonshine.search.rivals import rival_candidates
+from moonshine.search.rivals import rival
 from moonshine.search.space import Space
 from moonshine.structures.describe import places_of
 from moonshine_workflow.commands.initialising.data import Seen
 
 BLOCKS = ("G(2)", "G(4)", "G(N/8)", "G(N)", "B(2)", "BG(2,M)")
+"""Tried first; where no network of these is within the budget, the smallest blocks."""
 MOST = 3
+OWN_RIVAL = "a narrower one of yours is a student such as `thin: {kwargs: {width: 8}, block: S}`"
 
 
 def choose_students(
@@ -37,16 +38,22 @@ def choose_students(
     """
     limits = list(parse_budgets(budgets)) if budgets else []
     name = teacher.get("model") or teacher["network"]
-    found = places_of(name, teacher.get("kwargs", {}), seen.classes, seen.shape, choices(BLOCKS))
-    space = Space(*found, seen.shape, name)
-    uniform = {
-        block: {**space.uniform("S"), **space.uniform(block)} for block in space.blocks if block != "S"
-    }
     said: list[str] = []
     if any(limit.measure == "latency" for limit in limits):
         said.append("nothing about latencies, which `moonshine plan` measures")
     limits = [limit for limit in limits if limit.measure != "latency"]
-    known, possible = _known(space, limits, said)
+    for blocks in (BLOCKS, SMALL):
+        found = places_of(name, teacher.get("kwargs", {}), seen.classes, seen.shape, choices(blocks))
+        space = Space(*found, seen.shape, name)
+        known, refused = _known(space, limits)
+        if not refused:
+            break
+    possible = refused is None
+    if refused:
+        said.append(f"NOTHING FITS: {refused}")
+    uniform = {
+        block: {**space.uniform("S"), **space.uniform(block)} for block in space.blocks if block != "S"
+    }
 
     def fits(block: str) -> bool:
         return possible and all(limit.allows(known.of(limit.measure, uniform[block])) for limit in limits)
@@ -62,23 +69,30 @@ def choose_students(
     }
     budget = budgets[0] if len(budgets) == 1 else list(budgets)
     if budgets and possible:
-        students["mix"] = {"mixed": {"budget": budget}}
+        students["mix"] = {"mixed": {"budget": budget, **({"blocks": "small"} if blocks is SMALL else {})}}
     if budgets:
-        with suppress(MoonshineError):
-            rival_candidates(name, "width")
+        try:
+            rival(
+                name,
+                "width",
+                [each for each in limits if each.measure not in EXPORTED],
+                seen.classes,
+                seen.shape,
+            )
             students["narrow"] = {"rival": {"scale": "width", "budget": budget}}
+        except MoonshineError as error:
+            said.append(f"no ordinary network of the same size to compare with ({error}); {OWN_RIVAL}")
     return students, said
 
 
-def _known(space: Space, limits: Sequence[Budget], said: list[str]) -> tuple[SpaceCosts, bool]:
-    """Return the costs of the space, with what the budgets limit, and whether any of its networks is within them."""
+def _known(space: Space, limits: Sequence[Budget]) -> tuple[SpaceCosts, Impossible | None]:
+    """Return the costs of the space, with what the budgets limit, and why none of its networks is within them."""
     known = place_costs(space)
     try:
         for limit in limits:
             if limit.measure not in EXPORTED:
                 check_reachable(known, limit)
         export = exporter(space, tell=partial(print, file=sys.stderr))
-        return with_exported_sizes(known, limits, export, np.random.default_rng(0)), True
+        return with_exported_sizes(known, limits, export, np.random.default_rng(0)), None
     except Impossible as error:
-        said.append(f"NOTHING FITS: {error}")
-        return error.costs, False
+        return error.costs, error
