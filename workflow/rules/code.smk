@@ -1,5 +1,5 @@
 # The library files that define what each kind of node leaves: a change in any of them runs it again. dvc.yaml lists
-# the same ones, as folders. Data enter as dataset.json, which holds their checksum: Snakemake would hash the data
+# the same ones. Data enter as dataset.json, which holds their checksum: Snakemake would hash the data
 # themselves several times for every node.
 PIPELINE = "workflow/moonshine_workflow"
 # What a network is: its blocks, how it is described and built, and where blocks can go in any network.

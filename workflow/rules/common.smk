@@ -10,7 +10,7 @@ from moonshine_workflow.engines import checksums, input_dates, locks
 from moonshine_workflow.engines import rules as helpers
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
-from moonshine_workflow.graph.library import check_module_names, library_files, refresh_library
+from moonshine_workflow.graph.library import check_module_names, library_inputs, refresh_library
 from moonshine_workflow.graph.parameters import parameters, study_of_job
 from moonshine_workflow.engines.rules import any_of, files
 
@@ -28,10 +28,10 @@ try:
     STUDY = load_study(nodes.PARAMS) if workflow.is_main_process else study_of_job()
     check_study(STUDY)
     setting = partial(helpers.setting, parameters(STUDY))
+    library_inputs = partial(library_inputs, write=workflow.is_main_process)
     if workflow.is_main_process:
         for lock in locks.remove_stale_locks():
             logger.info(f"Removed {lock} of a Snakemake that was killed")
-        input_dates.refresh_dates(nodes.all_nodes(STUDY))
         if lost := checksums.lost_data(STUDY.study):
             logger.warning(lost)
 except MoonshineError as error:
@@ -50,6 +50,14 @@ wildcard_constraints:
 def gpus():
     """How many GPUs a device is: one, or none on CPUs. On a cluster, the machine that plans may have none to be found."""
     return helpers.gpus(STUDY, elsewhere=workflow.non_local_exec)
+
+
+def refresh_dates():
+    try:
+        if workflow.is_main_process:
+            input_dates.refresh_dates(nodes.all_nodes(STUDY))
+    except MoonshineError as error:
+        raise WorkflowError(str(error))
 
 
 def start():

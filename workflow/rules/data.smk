@@ -1,6 +1,6 @@
 rule fetch:
     input:
-        code=library_files(
+        code=library_inputs(
             "moonshine/datasets",
             "moonshine/preparation",
             "moonshine/data/encoded.py",

@@ -21,6 +21,10 @@ include: "training.smk"
 include: "tables.smk"
 
 
+# the rules have brought the manifests of the library up to date
+refresh_dates()
+
+
 ##### Target #####
 
 # A Snakefile's own rule `all` has it as its input: the target of an included file is not the default one.

@@ -3,7 +3,7 @@
 
 rule structure_teacher:
     input:
-        code=library_files(*NETWORK, *LAYOUT, *COSTS, f"{PIPELINE}/stages/structure_teacher.py"),
+        code=library_inputs(*NETWORK, *LAYOUT, *COSTS, f"{PIPELINE}/stages/structure_teacher.py"),
         dataset=rules.fetch.output.dataset,
     output:
         "results/{study}/structure/teacher.json",
@@ -22,7 +22,7 @@ rule structure_teacher:
 
 rule structure:
     input:
-        code=library_files(
+        code=library_inputs(
             *NETWORK, *LAYOUT, *COSTS, *SIZES, *SEARCH, *TRAIN, f"{PIPELINE}/stages/structure.py"
         ),
         dataset=rules.fetch.output.dataset,
@@ -52,7 +52,7 @@ rule structure:
 
 rule measure:
     input:
-        code=library_files(*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"),
+        code=library_inputs(*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"),
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
         teacher=rules.structure_teacher.output,
@@ -71,7 +71,7 @@ rule measure:
 
 rule measure_teacher:
     input:
-        code=library_files(*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"),
+        code=library_inputs(*NETWORK, *LAYOUT, *COSTS, *SIZES, f"{PIPELINE}/stages/measure.py"),
         dataset=rules.fetch.output.dataset,
         structure=rules.structure_teacher.output,
     output:

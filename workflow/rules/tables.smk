@@ -1,13 +1,13 @@
 # The tables and the report. They read the files of exactly the students, methods and seeds in params.yaml, so what was
 # removed there leaves them.
 TRAINED = nodes.trained(STUDY)
-PUBLISHED = library_files("studies/published")
+PUBLISHED = library_inputs("studies/published")
 SHOWN = {"category": "{study}", "subcategory": "Tables"}
 
 
 rule collect:
     input:
-        code=library_files(
+        code=library_inputs(
             "moonshine/costs/budgets.py",
             "moonshine/costs/measured.py",
             *TABLES,
@@ -66,7 +66,7 @@ rule collect:
 
 rule export:
     input:
-        code=library_files(
+        code=library_inputs(
             *NETWORK,
             *LAYOUT,
             *COSTS,
@@ -99,7 +99,7 @@ rule export:
 
 rule examples:
     input:
-        code=library_files(
+        code=library_inputs(
             *NETWORK,
             *TRAIN,
             f"{PIPELINE}/stages/examples.py",
@@ -127,7 +127,7 @@ rule examples:
 
 rule report:
     input:
-        code=library_files(
+        code=library_inputs(
             "notebooks/report.ipynb",
             "moonshine/costs/budgets.py",
             f"{PIPELINE}/report",

@@ -9,7 +9,7 @@ TEACHER_DEVICES = DEVICES if STUDY.teacher.is_trained else 1
 
 rule teacher:
     input:
-        code=library_files(*TRAINING, f"{PIPELINE}/stages/teacher.py"),
+        code=library_inputs(*TRAINING, f"{PIPELINE}/stages/teacher.py"),
         dataset=rules.fetch.output.dataset,
         structure=rules.structure_teacher.output,
     output:
@@ -40,7 +40,7 @@ rule teacher:
 
 rule scratch:
     input:
-        code=library_files(*TRAINING, f"{PIPELINE}/stages/scratch.py"),
+        code=library_inputs(*TRAINING, f"{PIPELINE}/stages/scratch.py"),
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
     output:
@@ -69,7 +69,7 @@ rule scratch:
 
 rule distil:
     input:
-        code=library_files(*TRAINING, *DISTILLATION, f"{PIPELINE}/stages/distil.py"),
+        code=library_inputs(*TRAINING, *DISTILLATION, f"{PIPELINE}/stages/distil.py"),
         dataset=rules.fetch.output.dataset,
         structure=rules.structure.output,
         teacher_weights=rules.teacher.output.weights,

@@ -14,7 +14,13 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.initialising.project_files import project_files, write_project
 from moonshine_workflow.engines import restamp
 from moonshine_workflow.graph.dvc_file import check_dvc_file, dvc_file
-from moonshine_workflow.graph.library import COPY, check_module_names, library_files, refresh_library
+from moonshine_workflow.graph.library import (
+    COPY,
+    check_module_names,
+    library_inputs,
+    library_path,
+    refresh_library,
+)
 from tests.messages import naming
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT
@@ -33,13 +39,43 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_copy_of_the_library_is_made_where_the_package_is_installed(project: Path) -> None:
     refresh_library()
-    (store,) = library_files("moonshine/data/store.py")
+    (store,) = library_inputs("moonshine/data/store.py", write=False)
     assert (project / store).read_bytes() == (PROJECT / "moonshine" / "data" / "store.py").read_bytes()
     for folder in ("moonshine/costs", "workflow/moonshine_workflow/report", "studies/published"):
-        here = library_files(folder)
-        os.chdir(PROJECT)
-        assert here == [str(COPY / path) for path in library_files(folder)]
-        os.chdir(project)
+        files = {path.relative_to(project / COPY) for path in (project / COPY / folder).rglob("*")}
+        clones = (path.relative_to(PROJECT) for path in (PROJECT / folder).rglob("*"))
+        assert files == {path for path in clones if "__pycache__" not in path.parts}
+
+
+def test_a_manifest_changes_with_any_file_of_its_folder_and_with_nothing_else(project: Path) -> None:
+    folder = project / "workflow" / "moonshine_workflow"
+    for number, name in enumerate(("a.py", "inner/b.jinja", "inner/__pycache__/b.pyc")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1\n")
+        os.utime(folder / name, (10 + number, 10 + number))
+    (name,) = library_inputs("workflow/moonshine_workflow", write=True)
+    assert library_path(name) == "workflow/moonshine_workflow"
+    manifest = project / name
+    assert manifest.stat().st_mtime == 11
+    subprocess.run(["sha256sum", "--check", "--strict", name], check=True, capture_output=True)
+
+    def changes(*, write: bool = True) -> bool:
+        before = manifest.read_bytes()
+        library_inputs("workflow/moonshine_workflow", write=write)
+        return manifest.read_bytes() != before
+
+    os.utime(folder / "a.py", (20, 20))
+    (folder / "inner" / "__pycache__" / "c.pyc").touch()
+    assert not changes()
+    (folder / "inner" / "b.jinja").write_text("2\n")
+    os.utime(folder / "inner" / "b.jinja", (30, 30))
+    assert not changes(write=False)
+    assert changes()
+    assert manifest.stat().st_mtime == 30
+    (folder / "inner" / "c.py").touch()
+    assert changes()
+    (folder / "a.py").unlink()
+    assert changes()
 
 
 def test_only_what_differs_is_copied_again(project: Path) -> None:
@@ -58,7 +94,7 @@ def test_a_clone_is_its_own_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     refresh_library()
     assert not COPY.exists()
-    assert library_files("moonshine/files.py") == ["moonshine/files.py"]
+    assert library_inputs("moonshine/files.py", write=True) == ["moonshine/files.py"]
 
 
 @pytest.mark.parametrize("path", ["moonshine.py", "moonshine/__init__.py", "moonshine_workflow.py"])

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from moonshine.errors import MoonshineError
+from moonshine_workflow.graph.library import library_path
 
 PROFILE = Path("profiles") / "default" / "profile.yaml"
 
@@ -84,13 +85,13 @@ def _job(job: Any, workflow: Any, due: bool) -> JobState:
         # the name of a rule is a Python identifier
         name=f"{job.rule.name.replace('_', '-')}@{arguments}",
         command=job.shellcmd,
-        inputs=tuple(sorted(inputs)),
+        inputs=tuple(sorted(map(library_path, inputs))),
         outputs=tuple(sorted(str(path) for path in job.output)),
         params=_params(job.params),
         log=str(job.log),
         due=due,
         recorded=recorded,
-        changed_inputs=frozenset(changed),
+        changed_inputs=frozenset(map(library_path, changed)),
         other_changes=tuple(name for name, found in others.items() if found),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import moonshine
 from moonshine.errors import MoonshineError
+from moonshine.files import sha256, write_bytes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = PACKAGE / "project"
@@ -18,6 +19,8 @@ INSTALLED = PACKAGE / "project"
 IN_CLONE = Path("workflow", "moonshine_workflow")
 """Where a clone has the package."""
 COPY = Path(".moonshine", "library")
+MANIFESTS = Path(".snakemake", "moonshine-library")
+_MANIFEST = ".sha256"
 _PARTS = {
     Path("moonshine"): Path(moonshine.__file__).parent,
     IN_CLONE: PACKAGE,
@@ -31,12 +34,34 @@ def library_root() -> Path:
     return Path() if IN_CLONE.is_dir() else COPY
 
 
-def library_files(*paths: str) -> list[str]:
-    """Return library files by their paths in a clone; a folder stands for all below it, new ones included."""
-    found: list[Path] = []
-    for path in (library_root() / each for each in paths):
-        found += [path] if path.suffix else sorted(_below(path))
-    return [path.as_posix() for path in found]
+def library_inputs(*paths: str, write: bool) -> list[str]:
+    """Return Snakemake's inputs for library files named as in a clone: a file itself, a manifest for a folder.
+
+    Snakemake asks for the date and size of every input of every job that is ready, and does not look into folders. A
+    manifest lists the checksums of all files below its folder, new ones included, in the form of ``sha256sum``, and
+    has the date of the newest.
+
+    Args:
+        paths: files and folders.
+        write: bring the manifests up to date. Left to the process that plans: a job of a cluster, which reads the
+            rules too, must not change what others are recorded with.
+    """
+    found = []
+    for path in map(Path, paths):
+        target = library_root() / path
+        if not path.suffix:
+            target = MANIFESTS / f"{path}{_MANIFEST}"
+            if write:
+                _write_manifest(target, library_root() / path)
+        found.append(target.as_posix())
+    return found
+
+
+def library_path(path: str) -> str:
+    """Return the folder that a manifest stands for, as DVC names it; any other path is returned as it is."""
+    if Path(path).is_relative_to(MANIFESTS):
+        return (library_root() / Path(path).relative_to(MANIFESTS)).as_posix().removesuffix(_MANIFEST)
+    return path
 
 
 def refresh_library() -> None:
@@ -69,6 +94,16 @@ def check_module_names() -> None:
                 raise MoonshineError(
                     f"{path}: hides the library's own {name} from all that runs here; allowed: any other name"
                 )
+
+
+def _write_manifest(target: Path, folder: Path) -> None:
+    files = sorted(_below(folder))
+    listed = "".join(f"{sha256(path)}  {path.as_posix()}\n" for path in files).encode()
+    if not target.exists() or target.read_bytes() != listed:
+        write_bytes(target, listed)
+        # that of its newest file: results that no engine has a record of are judged by dates alone
+        date = max((path.stat().st_mtime for path in files), default=0)
+        os.utime(target, (date, date))
 
 
 def _below(folder: Path) -> list[Path]:
