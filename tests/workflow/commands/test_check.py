@@ -28,7 +28,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_that_would_run_has_a_line_for_each_part_and_leaves_nothing(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    students = {"B2": {"block": "B(2)"}, "mix": {"mixed": MIXED}, "wide": {"network": "wrn-10-2"}}
+    tuned = {"epochs": 1, "lr": 0.01}
+    compress = {"sparsity": 0.5, "bits": 3, "prune": {"rounds": 2, **tuned}, "share": tuned}
+    students = {
+        "B2": {"block": "B(2)"},
+        "dc": {"block": "B(2)", "compress": compress},
+        "mix": {"mixed": MIXED},
+        "wide": {"network": "wrn-10-2"},
+    }
     assert check(here, students=students, ship=SHIP) == 0
     said = capsys.readouterr().out
     assert [line.partition(":")[0] for line in said.splitlines()] == [
@@ -36,6 +43,7 @@ def test_a_study_that_would_run_has_a_line_for_each_part_and_leaves_nothing(
         *(f"ok  {part}" for part in ("data", "teacher", *students, "budget")),
         "it would run",
     ]
+    assert "bytes of network.dc" in said
     fitting, _, beyond = said.splitlines()[-2].partition("beyond")
     assert names(fitting, "60k params", "B2", "mix")
     assert names(beyond, "wide")

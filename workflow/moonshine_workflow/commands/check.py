@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from moonshine.errors import MoonshineError
 
 _DESCRIPTION = """
-Find out in seconds whether a study would run, before hours are spent: read a few of its images, build the teacher and
-load its weights, lay out every student, train each network on one batch with every method, export what the budget
-limits, and compare sizes with the budget. A search is cut short: it draws one candidate. Nothing is written.
+Find out in seconds whether a study would run, before hours are spent: verify the checksum of its data and read a few
+of the images, build the teacher and load its weights, lay out every student, train each network on one batch with every
+method, compress what is to be compressed, export what the budget limits, and compare sizes with the budget. A search is
+cut short: it draws one candidate. Nothing is written.
 """
 Made = TypeVar("Made")
 

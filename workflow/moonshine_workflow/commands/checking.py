@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from moonshine.compression.network import decoded
 from moonshine.config import Study
+from moonshine.config.compression import Compress
 from moonshine.config.methods import Method
 from moonshine.config.networks import Mixed
 from moonshine.costs.budgets import parse_budgets, show
@@ -21,6 +25,7 @@ from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
+from moonshine.training.compressing import Compressing
 from moonshine.training.freezing import frozen
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
@@ -103,8 +108,11 @@ class Trial:
         self._train(name, network)
         for method in study.methods.values():
             self._train(name, network, method, Pair(network, original, teacher.taps, self._input))
+        made = f"{structure.network} with {structure.block}, {structure.parameters:,} parameters"
+        if structure.compress:
+            made += f", {self._compress(name, network, structure.compress):,} bytes of network.dc"
         self.built[name] = structure, network
-        return f"{structure.network} with {structure.block}, {structure.parameters:,} parameters"
+        return made
 
     def budget(self) -> str:
         """Compare each student with the budget; MoonshineError if none fits."""
@@ -128,6 +136,14 @@ class Trial:
     @property
     def _input(self) -> tuple[int, ...]:
         return input_shape(self.dataset, self.study.augment)
+
+    def _compress(self, student: str, network: nn.Module, settings: Mapping[str, Any]) -> int:
+        """Prune and share a network's weights without training between; return the bytes of its file."""
+        compress = Compress.model_validate(settings)
+        phases = Compressing(network, self.study.recipe(student), compress, is_trained=True)
+        for epoch in range(compress.epochs):
+            phases.begin(epoch)
+        return decoded(network)
 
     def _train(
         self, student: str | None, network: nn.Module, method: Method | None = None, pair: Pair | None = None

@@ -81,7 +81,8 @@ def choose_students(
             )
             students["narrow"] = {"rival": {"scale": "width", "budget": budget}}
         except MoonshineError as error:
-            said.append(f"no ordinary network of the same size to compare with ({error}); {OWN_RIVAL}")
+            reason, *_ = str(error).partition("; allowed")
+            said.append(f"no ordinary network of the same size to compare with ({reason}); {OWN_RIVAL}")
     return students, said
 
 
