@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import papermill
 import pytest
 
 from tests.messages import names
+from tests.workflow.quick_python import quick_python
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "library.md"
 
@@ -27,9 +29,11 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("hers")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
     nbformat.write(notebook, folder / "library.ipynb")
-    notebook = papermill.execute_notebook(
-        folder / "library.ipynb", folder / "run.ipynb", cwd=folder, progress_bar=False
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", quick_python())
+        notebook = papermill.execute_notebook(
+            folder / "library.ipynb", folder / "run.ipynb", cwd=folder, progress_bar=False
+        )
     for heading, cell in zip(headings, notebook.cells, strict=True):
         text = "".join(output.get("text", "") for output in cell.outputs)
         printed[heading] = printed.get(heading, "") + text
