@@ -146,7 +146,7 @@ def test_a_rival_of_a_teacher_that_has_none_is_refused_before_anything_runs(
         check_study(images(teacher=teacher, students={"rival": rival}))
 
 
-def test_published_errors_lie_where_both_engines_see_a_change(
+def test_published_errors_are_a_file_of_the_users_or_of_the_librarys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -155,8 +155,9 @@ def test_published_errors_lie_where_both_engines_see_a_change(
     folder.mkdir(parents=True)
     for path in (folder / "mine.csv", tmp_path / "mine.csv"):
         path.touch()
-    check_study(images(report={"published": "studies/published/mine.csv"}))
-    for found in ("mine.csv", "studies/published/absent.csv"):
+    for found in ("studies/published/mine.csv", "mine.csv"):
+        check_study(images(report={"published": found}))
+    for found in ("absent.csv", "studies/published/absent.csv", "studies"):
         with pytest.raises(
             MoonshineError,
             match=naming("report.published", found, "null", "CSV", "studies/published"),

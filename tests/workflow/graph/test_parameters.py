@@ -61,6 +61,22 @@ def test_patterns_in_another_order_are_a_change_and_survive_the_files_of_both_en
     assert said[0] != said[1]
 
 
+def test_what_counts_of_the_users_own_published_errors_is_their_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = parse_study(
+        tiny.study(data={**tiny.STUDY["data"], "sha256": "0" * 64}, report={"published": "mine.csv"})
+    )
+    Path("mine.csv").write_text("data,teacher\n")
+    one, again = parameters(study)["report"], parameters(study)["report"]
+    Path("mine.csv").write_text("data,teacher,network\n")
+    other = parameters(study)["report"]
+    assert one == again != other
+    library = parse_study({**study.model_dump(), "report": {"published": "studies/published/cifar10.csv"}})
+    assert parameters(library)["report"] == {"published": "studies/published/cifar10.csv"}
+
+
 def test_what_counts_of_a_structure_file_is_its_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,22 +111,22 @@ def test_a_report_without_timings_says_so(tmp_path):
     assert "No timing files" in provenance.timing_tables(load_results("digits", tmp_path)).html
 
 
-def published_report(root, data):
-    (root / "studies" / "published").mkdir(parents=True)
-    published = FOLDER.parent / "studies" / "published" / "cifar10.csv"
-    shutil.copy(published, root / "studies" / "published")
+def published_report(root, data, published="studies/published/cifar10.csv"):
+    (root / published).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(FOLDER.parent / "studies" / "published" / "cifar10.csv", root / published)
     study = make_study(
         data={"name": data, "root": "data", "size": 32, "validation": 0.0, "split_seed": 0},
         teacher={"network": "wrn-40-2", "seed": 0},
         students={"G4": {"block": "G(4)"}, "BG2-M": {"block": "BG(4,M/2)"}},
-        report={"published": "studies/published/cifar10.csv"},
+        report={"published": published},
     )
     prepare(root, study, gains={"kd": 0.1, "at": 0.8})
     return load_results("digits", root)
 
 
-def test_published_errors_come_with_their_source_and_what_has_none(tmp_path):
-    results = published_report(tmp_path, "cifar10")
+@pytest.mark.parametrize("published", ["studies/published/cifar10.csv", "my-cifar10.csv"])
+def test_published_errors_come_with_their_source_and_what_has_none(published, tmp_path):
+    results = published_report(tmp_path, "cifar10", published)
     said = sections.published_title(results).html
     assert "BayesWatch/deficient-efficient" in said
     assert "cifar10.csv has no figure of cifar10 for BG(4,M/2) (scratch, kd, at)." in said

@@ -28,8 +28,9 @@ from moonshine_workflow.graph.dvc_file import check_dvc_file
 from moonshine_workflow.graph.library import (
     IN_CLONE,
     PACKAGE,
+    PUBLISHED_ERRORS,
     check_module_names,
-    library_root,
+    published_file,
     refresh_library,
 )
 from moonshine_workflow.graph.nodes import Node
@@ -38,8 +39,6 @@ from moonshine_workflow.graph.structures import blocks_of, layout_key
 Made = TypeVar("Made")
 
 CHECKED = nodes.RESULTS / "checked.txt"
-PUBLISHED_ERRORS = Path("studies") / "published"
-"""Folder of the library that `report.published` names, in which both engines see a change."""
 _LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
 
 
@@ -57,12 +56,10 @@ def check_study(study: Study) -> None:
             f"teacher.weights: {weights} is no file; allowed: a file of weights, or torchvision for those it publishes"
         )
     published = study.report.published
-    if published and not (
-        Path(published).parent == PUBLISHED_ERRORS and (library_root() / published).is_file()
-    ):
+    if published and not published_file(published).is_file():
         raise MoonshineError(
-            f"report.published: found {published}; allowed: null, or a CSV in {PUBLISHED_ERRORS}, the folder in which "
-            "both engines see a change"
+            f"report.published: {published} is no file; allowed: null, a CSV of yours, or one of the library's, "
+            f"{PUBLISHED_ERRORS}/cifar10.csv"
         )
     for name, student in study.students.items():
         if mixed := student.mixed:

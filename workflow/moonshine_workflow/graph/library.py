@@ -19,19 +19,26 @@ INSTALLED = PACKAGE / "project"
 IN_CLONE = Path("workflow", "moonshine_workflow")
 """Where a clone has the package."""
 COPY = Path(".moonshine", "library")
+PUBLISHED_ERRORS = Path("studies", "published")
 MANIFESTS = Path(".snakemake", "moonshine-library")
 _MANIFEST = ".sha256"
 _PARTS = {
     Path("moonshine"): Path(moonshine.__file__).parent,
     IN_CLONE: PACKAGE,
     Path("notebooks"): INSTALLED / "notebooks",
-    Path("studies", "published"): INSTALLED / "studies" / "published",
+    PUBLISHED_ERRORS: INSTALLED / PUBLISHED_ERRORS,
 }
 
 
 def library_root() -> Path:
     """Return the folder, laid out as a clone, whose library files the graph of the working folder names."""
     return Path() if IN_CLONE.is_dir() else COPY
+
+
+def published_file(path: str) -> Path:
+    """Return where the CSV that ``report.published`` names lies: among the library's, or wherever the user's is."""
+    own = Path(path).expanduser()
+    return library_root() / own if own.parent == PUBLISHED_ERRORS else own
 
 
 def library_inputs(*paths: str, write: bool) -> list[str]:

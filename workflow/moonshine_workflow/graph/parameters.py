@@ -9,9 +9,10 @@ from typing import Any
 
 from moonshine.config.study import Study, load_study, parse_study
 from moonshine.config.training import Training
-from moonshine.files import read_json
+from moonshine.files import read_json, sha256
 from moonshine.networks.sources import sources
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.library import PUBLISHED_ERRORS, published_file
 from moonshine_workflow.graph.structures import blocks_of
 
 # Keys about the training of a network, which do not shape it.
@@ -29,7 +30,8 @@ def parameters(study: Study) -> dict[str, Any]:
 
     That is the study as `resolved_values`; under ``layouts`` the settings that shape the network of the teacher and of
     each student, with the content of a structure file for its path; under ``recipes`` how each is trained; under
-    ``code`` the checksums, by module, of the user's own code that builds these networks.
+    ``code`` the checksums, by module, of the user's own code that builds these networks. ``report`` has the checksum of
+    a CSV of the user's.
 
     Errors: ``MoonshineError`` for a module that is not found, and for a structure file as of `blocks_of`.
     """
@@ -38,6 +40,9 @@ def parameters(study: Study) -> dict[str, Any]:
     for name, student in students.items():
         if "structure" in student:
             student["structure"] = blocks_of(study, name)
+    published = study.report.published
+    if published and Path(published).parent != PUBLISHED_ERRORS:  # those are inputs of their nodes
+        settings["report"]["published_sha256"] = sha256(published_file(published))
     return {
         **settings,
         "layouts": {

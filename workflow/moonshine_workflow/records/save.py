@@ -14,6 +14,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, read_json_list, sha256, write_bytes
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.library import PUBLISHED_ERRORS
 from moonshine_workflow.graph.metrics import Metrics
 from moonshine_workflow.graph.parameters import resolved_values
 from moonshine_workflow.records.checks import (
@@ -51,6 +52,11 @@ def save_record(name: str, root: Path, records: Path = RECORDS, limit: int = LIM
     study = load_study(root / nodes.PARAMS)
     if study.study != name:
         raise MoonshineError(f"{root / nodes.PARAMS}: study: found '{study.study}'; expected '{name}'")
+    published = study.report.published
+    if published and Path(published).parent != PUBLISHED_ERRORS:
+        raise MoonshineError(
+            f"report.published: found {published}; allowed in a record: null, or a CSV in {PUBLISHED_ERRORS}"
+        )
     done = [node for node in nodes.trained(study) if _is_done(node, root)]
     if not done:
         raise MoonshineError(f"{root / nodes.RESULTS / name}: found no trained network; run the study first")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from moonshine.files import json_bytes, write_bytes, write_json
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.graph.library import INSTALLED, library_root
+from moonshine_workflow.graph.library import INSTALLED, published_file
 from moonshine_workflow.records.record import RECEIPTS, Record, read_record, weights_file
 from moonshine_workflow.records.repetitions import REPETITIONS
 from moonshine_workflow.report.results import Results, load_results
@@ -71,7 +71,7 @@ def unpack(folder: Path, root: Path) -> Record:
     if (repetitions := folder / REPETITIONS).is_file():
         shutil.copyfile(repetitions, base / REPETITIONS)
     if published := study.report.published:
-        write_bytes(root / library_root() / published, (INSTALLED / published).read_bytes())
+        write_bytes(root / published_file(published), (INSTALLED / published).read_bytes())
     if record.finished:
         write_tables(collect(study, root), base)
     return record

@@ -14,6 +14,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, read_json, read_json_list
 from moonshine.structures.structure import MIXED
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.library import published_file
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.tables.choice import ShippingChoice
 from moonshine_workflow.tables.collect import collect, write_tables
@@ -132,7 +133,7 @@ class Results:
             error.published is not None for row in self.rows for error in row.errors.values()
         ):
             return []
-        lines = (self.root / self.published_file).read_text(encoding="utf-8").splitlines()
+        lines = (self.root / published_file(self.published_file)).read_text(encoding="utf-8").splitlines()
         return [line.lstrip("# ") for line in lines if line.startswith("#")]
 
     @property

@@ -18,7 +18,7 @@ from moonshine.files import read_csv, read_json, write_bytes
 from moonshine.json_model import JsonModel
 from moonshine.structures.structure import StudyStructure
 from moonshine_workflow.graph import nodes
-from moonshine_workflow.graph.library import library_root
+from moonshine_workflow.graph.library import published_file
 from moonshine_workflow.graph.metrics import Metrics
 from moonshine_workflow.tables.choice import rank_candidates
 from moonshine_workflow.tables.latex import table_to_latex
@@ -178,7 +178,7 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     losses = {name: method.loss for name, method in study.methods.items()}
     terms = {"scratch": "scratch"} | losses
     published = published_errors(
-        root / library_root() / path if path else None, study, list(models.values()), terms
+        root / published_file(path) if path else None, study, list(models.values()), terms
     )
     rows = student_rows(list(models.values()), runs, published)
     effects = differences(runs, losses, published)
