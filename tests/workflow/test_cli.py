@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from moonshine_workflow import cli
-from tests.workflow import tiny
 
 
 def test_help_lists_the_librarys_commands_and_the_pipelines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,10 +38,11 @@ def test_python_m_moonshine_offers_the_same(
     assert shown[0] == shown[1]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (_, takes_study, _) in cli.PROGRAMS.items() if not takes_study]
-)
-def test_each_program_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", cli.PROGRAMS)
+def test_each_program_has_its_own_help_in_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         cli.main([name, "--help"])
     assert stop.value.code == 0
@@ -56,19 +56,10 @@ def test_what_asks_the_engines_needs_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
-def test_report_is_told_the_study_in_params(
+def test_a_report_needs_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["report"]) == 2
-    assert "params.yaml: no such file" in capsys.readouterr().err
-    tiny.write_study(tmp_path)
-    told: list[list[str]] = []
-
-    def render(argv: list[str]) -> int:
-        told.append(argv)
-        return 0
-
-    monkeypatch.setattr("moonshine_workflow.commands.report.main", render)
-    assert cli.main(["report", "--partial"]) == 0
-    assert told == [["--study", "tiny", "--partial"]]
+    for options in ([], ["--partial"]):
+        assert cli.main(["report", *options]) == 2
+        assert "params.yaml: no such file" in capsys.readouterr().err

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from moonshine import MoonshineError, __version__
-from moonshine.config import load_study
 from moonshine_workflow.commands.check import add_check
 from moonshine_workflow.commands.checksum import add_checksum
 from moonshine_workflow.commands.cost import add_cost
@@ -24,32 +23,27 @@ from moonshine_workflow.commands.records import add_records
 from moonshine_workflow.commands.setup_tflite import add_setup_tflite
 from moonshine_workflow.commands.status import add_status
 
-# Programs of their own, with their own options: module, whether it is told the study, what it does.
+# Programs of their own, with their own options: module, what it does.
 PROGRAMS = {
     "report": (
         "moonshine_workflow.commands.report",
-        True,
         "render the study's report; --partial: from what is finished, --records: from a record",
     ),
     "compare": (
         "moonshine_workflow.commands.compare",
-        False,
         "render one report that compares several studies",
     ),
-    "repro": ("moonshine_workflow.engines.parallel", False, "run dvc repro with several stages at a time"),
+    "repro": ("moonshine_workflow.engines.parallel", "run dvc repro with several stages at a time"),
     "handover": (
         "moonshine_workflow.engines.handover",
-        False,
         "record one engine's finished work with the other",
     ),
     "restamp": (
         "moonshine_workflow.engines.restamp",
-        False,
         "keep finished results after a code change that cannot change a number",
     ),
     "track": (
         "moonshine_workflow.tracking.back_fill",
-        False,
         "log finished runs that MLflow lacks",
     ),
 }
@@ -92,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in PROGRAMS:
-        module, takes_study, _ = PROGRAMS[arguments[0]]
-        study = ["--study", load_study().study] if takes_study else []
-        return int(import_module(module).main([*study, *arguments[1:]]))
+        module, _ = PROGRAMS[arguments[0]]
+        return int(import_module(module).main(arguments[1:]))
     parsed = _parser().parse_args(arguments)
     return int(parsed.run(parsed))
 
@@ -108,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(subparsers)
-    for name, (_, _, says) in PROGRAMS.items():
+    for name, (_, says) in PROGRAMS.items():
         subparsers.add_parser(name, help=says, add_help=False)
     return parser
 

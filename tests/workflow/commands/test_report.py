@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from moonshine_workflow.commands.report import main as report_main
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow import cli
+from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.notebooks import FOLDER
 from tests.workflow.fake_results import make_study
 from tests.workflow.report.rendering import prepare, run_cells
@@ -35,5 +35,5 @@ def test_a_partial_report_that_cannot_be_written_says_where(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     shutil.rmtree("results/digits/logs", ignore_errors=True)
     Path("results/digits/logs").write_text("in the way, as a disk is that may only be read")
-    assert report_main(["--study", "digits", "--partial"]) == stage.USAGE_ERROR
-    assert "error: results/digits/logs: cannot be written (File exists)" in capsys.readouterr().err
+    assert cli.main(["report", "--partial"]) == 2
+    assert "results/digits/logs: cannot be written (File exists)" in capsys.readouterr().err

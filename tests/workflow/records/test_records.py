@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moonshine.errors import MoonshineError
-from moonshine_workflow.commands import report
+from moonshine_workflow import cli
 from moonshine_workflow.records.record import find_record, read_record
 from moonshine_workflow.records.save import save_record
 from moonshine_workflow.records.unpack import recorded_results, unpack
@@ -231,14 +231,14 @@ def test_the_report_of_a_record_needs_nothing_else(
 
     monkeypatch.setattr(report_stage, "render_notebook", render)
     monkeypatch.chdir(tmp_path)
-    assert report.main(["--study", "any", "--records", str(folder)]) == 0
+    assert cli.main(["report", "--records", str(folder)]) == 0
     html = Path("results/digits/report-records.html")
     assert shown == [(not finished, 13 if finished else 12, html)]
     assert capsys.readouterr().out == f"{html}\n"
 
 
 def test_the_report_of_no_record_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--study", "any", "--records", "records/none"]) == 2
+    assert cli.main(["report", "--records", "records/none"]) == 2
     assert "records/none/record.json" in capsys.readouterr().err
 
 

@@ -30,7 +30,7 @@ def rendered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("PYTHONPATH", str(FOLDER.parent))
-        assert report_main(["--study", "digits"]) == 0
+        assert report_main([]) == 0
     return root / "results" / "digits"
 
 
@@ -96,7 +96,7 @@ def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moonshine_workflow.stages.report._NOTEBOOK", source)
     monkeypatch.setattr("moonshine_workflow.stages.report.tracked", nullcontext)
-    assert report_main(["--study", "digits"]) == stage.USAGE_ERROR
+    assert report_main([]) == stage.USAGE_ERROR
     message = capfd.readouterr().err
     assert "cell 4 raised ZeroDivisionError: division by zero" in message
     assert "results/digits/logs/report-failed.ipynb" in message

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from moonshine.errors import MoonshineError
+from moonshine.config import load_study
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.records.unpack import unpack
 from moonshine_workflow.stages.report import render_report, run
@@ -27,29 +26,25 @@ def render_record(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Without an option of its own it is the stage, which needs all that the report shows."""
+    """Without an option it is the stage, which needs all that the report shows. A record needs no params.yaml."""
     parser = argparse.ArgumentParser(
         prog="moonshine report", description="Render the report of the study in params.yaml as HTML."
     )
-    parser.add_argument("--study", required=True, help=argparse.SUPPRESS)
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--partial", action="store_true", help="render what is finished, as report-partial.html"
     )
-    parser.add_argument(
+    what.add_argument(
         "--records",
         type=Path,
         metavar="FOLDER",
         help="render a record, such as records/digits, as report-records.html",
     )
     options = parser.parse_args(argv)
-    if not options.partial and not options.records:
-        return stage.main(run, nodes.report, argv)
-    try:
-        html = (
-            render_record(options.records) if options.records else render_report(options.study, partial=True)
-        )
-        print(html)
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return stage.USAGE_ERROR
+    if options.records:
+        print(render_record(options.records))
+    elif options.partial:
+        print(render_report(load_study().study, partial=True))
+    else:
+        return stage.main(run, nodes.report, ["--study", load_study().study])
     return 0
