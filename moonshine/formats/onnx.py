@@ -73,7 +73,7 @@ def finish(graph_of: ModelProto, about: About, short_names: bool) -> bytes:
     del model.opset_import[:]
     model.opset_import.extend(opsets)
     model.ir_version = IR_VERSION
-    if short_names and not model.functions and not any(map(_holds_graph, graph.node)):
+    if short_names and is_flat(model):
         _number(graph)
     for key, text in about.texts().items():
         entry = model.metadata_props.add()
@@ -81,8 +81,10 @@ def finish(graph_of: ModelProto, about: About, short_names: bool) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def _holds_graph(node: Any) -> bool:
-    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+def is_flat(model: ModelProto) -> bool:
+    """Return whether all nodes are in the one graph: no functions, loops or branches, which also read its tensors."""
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    return not model.functions and not any(each.HasField("g") or each.graphs for each in attributes)
 
 
 def _number(graph: Any) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from moonshine.errors import MoonshineError, first_line
 from moonshine.formats.format import Format
-from moonshine.formats.onnx import ONNX_PACKAGES, RUNTIME, finish, open_file
+from moonshine.formats.onnx import ONNX_PACKAGES, RUNTIME, finish, is_flat, open_file
 from moonshine.formats.quiet import quiet
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
     from torch import Tensor
 
     from moonshine.formats.source import Source
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 def encode(source: Source) -> bytes:
     """Return the quantised graph, its tensors numbered."""
-    return finish(quantise(source.onnx, source.calibration), source.about, short_names=True)
+    quantised = quantise(source.onnx, source.calibration)
+    if is_flat(quantised):
+        _share_zero_points(quantised)
+    return finish(quantised, source.about, short_names=True)
 
 
 def quantise(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
@@ -32,7 +35,8 @@ def quantise(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
     VNNI overflow their 16-bit sums, and one file would give different answers on different machines (6 to 12 % of
     WRN-16-1's predictions on CIFAR-10 flipped, 1.5 to 3.5 % with 7). Activations are uint8, their ranges minimum to
     maximum: percentiles and entropy took three to nine times as long there and changed the error by less than 0.1
-    points. MoonshineError for a graph that ONNX Runtime cannot quantise.
+    points. Batch norms that follow no convolution of their own become depthwise 1x1 convolutions, which are quantised
+    too. MoonshineError for a graph that ONNX Runtime cannot quantise.
     """
     from onnx import load, save
     from onnxruntime.quantization import (  # type: ignore[import-untyped]
@@ -51,6 +55,10 @@ def quantise(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
             # Folds what batch norms the exporter left after a convolution, and infers shapes.
             save(model, plain)
             shape_inference.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+            rewritten = load(prepared)
+            if is_flat(rewritten):
+                _rewrite_batch_norms(rewritten)
+            save(rewritten, prepared)
             quantize_static(
                 prepared,
                 quantised,
@@ -67,6 +75,61 @@ def quantise(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
             raise MoonshineError(
                 f"onnx-int8: the network cannot be quantised: {first_line(error)}"
             ) from error
+
+
+def _rewrite_batch_norms(model: ModelProto) -> None:
+    """Turn every batch norm of 2D maps into a depthwise 1x1 convolution, in place.
+
+    ONNX Runtime computes batch norms in fp32 between conversions from and to 8 bits. As convolutions they made WRNs of
+    the digits and CIFAR-10 studies a tenth faster, and their errors as often smaller as larger.
+    """
+    import numpy as np
+    from onnx.helper import get_node_attr_value, make_node
+    from onnx.numpy_helper import from_array, to_array
+
+    graph = model.graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
+    for node in graph.node:
+        images, *tensors = node.input
+        if (
+            node.op_type != "BatchNormalization"
+            or ranks.get(images) != 4
+            or not values.keys() >= set(tensors)
+        ):
+            continue
+        weight, bias, mean, var = (to_array(values[name]) for name in tensors)
+        scale = weight / np.sqrt(var + np.float32(get_node_attr_value(node, "epsilon")))
+        names = [f"{node.output[0]}_{part}" for part in ("scale", "shift")]
+        for name, value in zip(names, (scale.reshape(-1, 1, 1, 1), bias - mean * scale), strict=True):
+            graph.initializer.append(from_array(value, name))
+        node.CopyFrom(make_node("Conv", [images, *names], [node.output[0]], group=len(scale)))
+    _drop_unread(graph)
+
+
+def _share_zero_points(model: ModelProto) -> None:
+    """Store equal zero points of weights and biases once, in place: a vector of zeros per layer otherwise.
+
+    Those of activations, and scales, are left alone: which of them are equal depends on the trained weights, and a
+    file's size has to be known before training.
+    """
+    from onnx.numpy_helper import to_array
+
+    graph = model.graph
+    values = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1}
+    names: dict[tuple[int, bytes], str] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and (tensor := values.get(node.input[2])) is not None:
+            key = tensor.data_type, to_array(tensor).tobytes()
+            node.input[2] = names.setdefault(key, tensor.name)
+    _drop_unread(graph)
+
+
+def _drop_unread(graph: GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input}
+    for index, tensor in reversed(list(enumerate(graph.initializer))):
+        if tensor.name not in read:
+            del graph.initializer[index]
 
 
 def _reader(images: Sequence[Tensor]) -> Any:
