@@ -38,7 +38,6 @@ class TflmReceipt:
     error_pct: float
     examples: int
     max_steps_apart: int  # of its int8 logits from those of LiteRT's fast kernels
-    reference_differs: float  # share of them that LiteRT's reference kernels round otherwise, by one step
     arena_bytes: int
     activation_bytes: int  # of the arena
     interpreter_bytes: int  # of the arena: the interpreter's own data

@@ -34,7 +34,8 @@ def to_quantisable(network: nn.Module, about: About) -> ExportedProgram:
 
     The normalisation, and every batch norm that cannot be folded into the convolution before it, become depthwise 1x1
     convolutions: their weights have a scale per channel, where the subtraction and multiplication that the converter
-    makes of them have one for all. MoonshineError names what cannot be traced.
+    makes of them have one for all. Linear layers of feature vectors become 1x1 convolutions, for what runtimes do with
+    those is the same to the bit. MoonshineError names what cannot be traced.
     """
     images = torch.zeros(1, *about.input_shape)
     if pixel_range(about) == (0.0, 1.0):
@@ -42,7 +43,10 @@ def to_quantisable(network: nn.Module, about: About) -> ExportedProgram:
     with quiet():
         try:
             graph = torch.export.export(network.eval(), (images,)).module()
+            assert isinstance(graph, GraphModule)
             _rewrite_batch_norms(graph)
+            _rewrite_linear_layers(graph)
+            graph.recompile()
             program = torch.export.export(graph, (images,))
         except Exception as error:  # whatever a third-party forward pass raises when it is traced
             raise MoonshineError(f"tflite-int8: the network cannot be traced: {first_line(error)}") from error
@@ -59,9 +63,8 @@ def _normalisation(mean: Sequence[float], std: Sequence[float]) -> nn.Conv2d:
     return layer
 
 
-def _rewrite_batch_norms(graph: nn.Module) -> None:
+def _rewrite_batch_norms(graph: GraphModule) -> None:
     """Turn batch norms that follow no convolution of their own into depthwise 1x1 convolutions, in place."""
-    assert isinstance(graph, GraphModule)
     for node in graph.graph.find_nodes(op="call_function", target=aten.batch_norm.default):
         images, *tensors = node.args[:5]
         assert isinstance(images, Node)
@@ -81,7 +84,27 @@ def _rewrite_batch_norms(graph: nn.Module) -> None:
             )
         node.replace_all_uses_with(convolution)
         graph.graph.erase_node(node)
-    graph.recompile()
+
+
+def _rewrite_linear_layers(graph: GraphModule) -> None:
+    """Turn linear layers of vectors, (1, features), into 1x1 convolutions, in place.
+
+    With a scale per channel, FULLY_CONNECTED is rounded twice in TensorFlow Lite Micro and once in LiteRT's reference
+    kernel, which moved one logit in a thousand by a step; their convolutions agree.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=aten.linear.default):
+        vectors, weight, *bias = node.args
+        assert isinstance(vectors, Node)
+        if vectors.meta["val"].dim() != 2:
+            continue
+        kernels = _value(graph, weight)[:, :, None, None]
+        with graph.graph.inserting_before(node):
+            held = _held(graph, f"{node.name}_weight", kernels)
+            maps = graph.graph.call_function(aten.view.default, (vectors, [1, -1, 1, 1]))
+            convolution = graph.graph.call_function(aten.conv2d.default, (maps, held, *bias))
+            found = graph.graph.call_function(aten.view.default, (convolution, [1, len(kernels)]))
+        node.replace_all_uses_with(found)
+        graph.graph.erase_node(node)
 
 
 def _value(graph: GraphModule, node: object) -> Any:

@@ -21,8 +21,10 @@ from moonshine.errors import MoonshineError
 
 PLENTY = 1 << 28
 """Bytes of an arena in which any file for a microcontroller runs, to see what it takes."""
+SPARE = 256
+"""Bytes beyond its parts that an arena gets, for what the interpreter loses between them to alignment."""
 ROUNDED_TO = 1024
-"""Bytes to which an arena is rounded up, so that alignment does not matter."""
+"""Bytes to which an arena is rounded up."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def run_in_tflm(path: Path, images: NDArray[np.int8]) -> tuple[NDArray[np.int8],
         np.save(given, images)
         said = _run(path, given, found, PLENTY)
         used = {part: int(size) for part, size in re.findall(r"allocation (head|tail) (\d+) bytes", said)}
-        arena = Arena(-(-sum(used.values()) // ROUNDED_TO) * ROUNDED_TO, used["head"], used["tail"])
+        total = -(-(sum(used.values()) + SPARE) // ROUNDED_TO) * ROUNDED_TO
+        arena = Arena(total, used["head"], used["tail"])
         _run(path, given, found, arena.total)
         return np.load(found), arena
 

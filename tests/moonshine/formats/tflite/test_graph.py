@@ -26,6 +26,19 @@ def test_batch_norms_that_nothing_folds_become_depthwise_convolutions() -> None:
     torch.testing.assert_close(program.module()(pixels.float() / 255), logits(pixels), atol=1e-5, rtol=1e-5)
 
 
+def test_linear_layers_of_vectors_become_convolutions() -> None:
+    graph = to_quantisable(tiny(), ABOUT).graph_module.graph
+    assert not graph.find_nodes(op="call_function", target=aten.linear.default)
+    per_pixel = nn.Sequential(
+        nn.Flatten(2), nn.Linear(64, 4, bias=False), nn.Flatten(), nn.Linear(12, 2, bias=False)
+    )
+    program = to_quantisable(per_pixel, replace(ABOUT, mean=(0.5,) * 3, std=(0.5,) * 3))
+    (left,) = program.graph_module.graph.find_nodes(op="call_function", target=aten.linear.default)
+    assert left.meta["val"].shape == (1, 3, 4)
+    images = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(program.module()(images), per_pixel(images))
+
+
 @pytest.mark.parametrize(("mean", "std"), [((0.1,), (0.3,)), ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))])
 def test_one_normalisation_for_all_channels_is_part_of_the_inputs_scale(
     mean: tuple[float, ...], std: tuple[float, ...]

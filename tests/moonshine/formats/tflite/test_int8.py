@@ -25,7 +25,7 @@ from moonshine.files import read_json
 from moonshine.formats.format import NotConverted
 from moonshine.formats.formats import FORMATS, chosen_formats
 from moonshine.formats.tflite import environment, int8
-from moonshine.formats.tflite.tflm import run_in_tflm
+from moonshine.formats.tflite.tflm import ROUNDED_TO, SPARE, run_in_tflm
 from tests.messages import names, naming
 from tests.moonshine.formats.tflite.tiny import ABOUT, images, logits, source, tiny
 
@@ -76,9 +76,8 @@ def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Pa
     assert receipt.tflm.examples == 40
     assert receipt.tflm.error_pct == pytest.approx(receipt.error_pct, abs=5)
     assert receipt.tflm.max_steps_apart <= 5
-    assert receipt.tflm.reference_differs < 0.01
     parts = receipt.tflm.activation_bytes + receipt.tflm.interpreter_bytes
-    assert parts <= receipt.tflm.arena_bytes < parts + 1024
+    assert parts + SPARE <= receipt.tflm.arena_bytes < parts + SPARE + ROUNDED_TO
     assert receipt.tflm.activation_bytes >= 2 * 8 * 8 * 8
     check_the_example(tmp_path / "out" / "classify_micro")
     stored = read_json(tmp_path / "out" / "receipts.json")
@@ -94,8 +93,8 @@ namespace tflite {
 struct Model;
 inline const Model* GetModel(const void*) { return nullptr; }
 template <unsigned N> struct MicroMutableOpResolver {
-  void AddAdd(); void AddConv2D(); void AddDepthwiseConv2D(); void AddFullyConnected();
-  void AddMean(); void AddTranspose();
+  void AddAdd(); void AddConv2D(); void AddDepthwiseConv2D(); void AddMean();
+  void AddReshape(); void AddTranspose();
 };
 struct MicroInterpreter {
   template <unsigned N>
@@ -148,7 +147,7 @@ def test_answers_that_differ_between_the_runtimes_fail_the_export(
         return found, arena
 
     monkeypatch.setattr(microcontroller, "run_in_tflm", wrong)
-    with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", 64, "allowed: 1")):
+    with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", 64, "allowed: none")):
         write_export(
             tiny(),
             tmp_path / "out",
