@@ -14,7 +14,8 @@ from moonshine.export.timings import Latency, Timing
 from moonshine.files import read_csv
 from moonshine.structures.artifacts import load
 from moonshine_workflow import cli
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.stages import shipping
 from moonshine_workflow.students import mixing
 from tests.messages import names
@@ -168,7 +169,7 @@ def test_a_network_that_labels_whole_pictures_is_refused(
 ) -> None:
     content = {**STUDY, "teacher": {"model": f"{NETS}:Backwards", "seed": 0}}
     (here / "params.yaml").write_text(yaml.safe_dump(content))
-    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert run("structure", "G4") == USAGE_ERROR
     said = f"teacher: model {NETS}:Backwards: one image gives (1, 5); allowed: logits (1, 4, 12, 24)"
     assert said in capsys.readouterr().err
 
@@ -194,7 +195,7 @@ def test_what_the_network_cannot_train_on_is_said_before_it_trains(
 ) -> None:
     tiny.write_study(here, {**STUDY, **sections})
     assert run("fetch") == 0
-    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert run("structure", "G4") == USAGE_ERROR
     assert names(capsys.readouterr().err, *said)
 
 

@@ -21,7 +21,8 @@ from moonshine.files import sha256
 from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import Structure
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.students.layouts import images_of
 from moonshine_workflow.students.sizes import about_of
 from moonshine_workflow.training.progress import Progress
@@ -174,7 +175,7 @@ def test_weights_that_give_no_numbers_are_refused_and_leave_nothing(
     network.head.weight.data[:] = value
     torch.save(network.state_dict(), here / "hers.pt")
     change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
-    assert run("teacher") == stage.USAGE_ERROR
+    assert run("teacher") == USAGE_ERROR
     assert "teacher.weights: " in caplog.messages[-1]
     assert "not finite" in caplog.messages[-1]
     assert not nodes.teacher("tiny").is_done()
@@ -198,7 +199,7 @@ def test_a_mixed_student_keeps_to_its_budget_and_says_what_others_would_have_cho
 def test_blocks_by_place_in_a_network_of_her_own_and_again_from_its_file(here: Path) -> None:
     change(students={"mine": {"blocks": {"one": "G(4)", "*": "B(2)"}}, "again": {"structure": "mine.json"}})
     (here / "mine.json").write_text("{}")
-    assert run("structure", "again") == stage.USAGE_ERROR
+    assert run("structure", "again") == USAGE_ERROR
     Structure(network="", num_classes=1, in_channels=1, blocks={"one": "G(4)", "two": "B(2)"}).write(
         here / "mine.json"
     )
@@ -241,7 +242,7 @@ def test_a_study_runs_no_code_that_only_its_results_name(
     path, made = nodes.structure("tiny", "G4").outputs[0], here / "made"
     path.write_text(json.dumps({**laid_out("G4"), "network": "os:mkdir", "kwargs": {"path": str(made)}}))
     for command in (("scratch", "G4", "0"), ("measure", "G4")):
-        assert run(*command) == stage.USAGE_ERROR
+        assert run(*command) == USAGE_ERROR
         assert names(caplog.messages[-1], "os:mkdir", "not trusted")
     assert not made.exists()
 
@@ -341,7 +342,7 @@ def test_a_network_that_will_not_do_is_one_message(
 ) -> None:
     section, said = TEACHERS[case]
     change(teacher={**section, "seed": 0})
-    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert run("structure", "G4") == USAGE_ERROR
     shown = capsys.readouterr().err
     assert names(shown, *said)
     assert "teacher" in shown
@@ -391,7 +392,7 @@ def test_a_student_that_cannot_be_is_one_message(
         change(data={**content["data"], "validation": 0.0})
         assert run("fetch") == 0
     change(students={"G4": section})
-    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert run("structure", "G4") == USAGE_ERROR
     shown = capsys.readouterr().err
     assert names(shown, *said)
     assert "Traceback" not in shown
@@ -402,7 +403,7 @@ def test_a_block_that_her_code_would_not_run_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(teacher={"model": "tiny_nets:hidden", "seed": 0})
-    assert run("structure", "G4") == stage.USAGE_ERROR
+    assert run("structure", "G4") == USAGE_ERROR
     assert names(capsys.readouterr().err, "students.G4", "Hidden")
 
 
@@ -411,7 +412,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(
 ) -> None:
     torch.save({"stem.weight": torch.ones(1)}, here / "hers.pt")
     change(teacher={**OWN, "weights": "hers.pt", "weights_sha256": sha256(here / "hers.pt")})
-    assert run("teacher") == stage.USAGE_ERROR
+    assert run("teacher") == USAGE_ERROR
     assert names(capsys.readouterr().err, "another architecture", "missing")
     assert not (here / "results/tiny/teacher").exists()
 
@@ -419,5 +420,5 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(
 def test_a_changed_builder_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("structure", "G4") == 0
     (here / "tiny_nets.py").write_text(NETS + "\n# changed\n")
-    assert run("scratch", "G4", "0") == stage.USAGE_ERROR
+    assert run("scratch", "G4", "0") == USAGE_ERROR
     assert names(capsys.readouterr().err, "tiny_nets:build", "has changed")

@@ -13,7 +13,7 @@ import yaml
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from moonshine.data.decoding import Pixels
-from moonshine_workflow.graph import stage
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from tests.messages import names
 from tests.moonshine.datasets.flowers import plant
 from tests.workflow import tiny
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_is_one_message_and_the_run_continues(
         patch.setattr(Pixels, "__getitem__", die)
         patch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
         capsys.readouterr()
-        assert run("scratch", "G4", "0") == stage.USAGE_ERROR
+        assert run("scratch", "G4", "0") == USAGE_ERROR
     said = capsys.readouterr().err
     assert "a process that decodes images died (DataLoader worker (pid" in said
     assert "Traceback" not in said
@@ -125,7 +125,7 @@ def test_a_picture_that_is_damaged_during_training_is_named_and_the_run_continue
     with monkeypatch.context() as patch:
         patch.setattr(Pixels, "__getitem__", damage)
         capsys.readouterr()
-        assert run("scratch", "G4", "0") == stage.USAGE_ERROR
+        assert run("scratch", "G4", "0") == USAGE_ERROR
     said = capsys.readouterr().err
     assert names(said, "flowers", "1 image", "train/iris/1.jpg")
     assert "Traceback" not in said
@@ -139,7 +139,7 @@ def test_a_picture_that_is_damaged_during_training_is_named_and_the_run_continue
 
 def test_a_folder_that_is_not_there_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "flowers").rename(here / "elsewhere")
-    assert run("fetch") == stage.USAGE_ERROR
+    assert run("fetch") == USAGE_ERROR
     assert names(capsys.readouterr().err, "data.root", "no folder")
-    assert run("scratch", "G4", "0") == stage.USAGE_ERROR
+    assert run("scratch", "G4", "0") == USAGE_ERROR
     assert names(capsys.readouterr().err, "cannot be read", "train/iris/")

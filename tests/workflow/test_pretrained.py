@@ -17,7 +17,8 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_csv, sha256
 from moonshine.structures.artifacts import load
 from moonshine.structures.structure import StudyStructure
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.report.provenance import facts
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.report.sections import notices
@@ -107,7 +108,7 @@ def test_a_pretrained_teacher_gets_a_new_head_and_is_trained_on(here: Path) -> N
 def test_weights_that_fit_neither_way_leave_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_weights(classes=7, width=4)
     tiny.write_study(here, study())
-    assert run("teacher") == stage.USAGE_ERROR
+    assert run("teacher") == USAGE_ERROR
     assert names(capsys.readouterr().err, "teacher.weights", "seven.pt", "another architecture", "new head")
     assert not (here / "results/tiny/teacher").exists()
 

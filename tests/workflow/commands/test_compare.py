@@ -8,7 +8,7 @@ import pytest
 from moonshine.errors import MoonshineError
 from moonshine_workflow.commands.compare import compare
 from moonshine_workflow.commands.compare import main as compare_main
-from moonshine_workflow.graph import stage
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.report.notebooks import FOLDER
 from tests.messages import naming
 from tests.workflow.fake_results import make_study
@@ -38,6 +38,6 @@ def test_a_comparison_needs_two_collected_studies(tmp_path, monkeypatch, studies
     with pytest.raises(MoonshineError, match=naming(*message)):
         compare(studies, tmp_path / "out.html", tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert compare_main(studies) == stage.USAGE_ERROR
+    assert compare_main(studies) == USAGE_ERROR
     assert re.search(naming(*message), capsys.readouterr().err)
     assert not Path("results/compare.html").exists()

@@ -80,6 +80,7 @@ HARMLESS = {
     "workflow/moonshine_workflow/graph/structures.py": "checked reading",
     "workflow/moonshine_workflow/graph/dvc_file.py": "a check of dvc.yaml",
     "workflow/moonshine_workflow/graph/library.py": "where the library's files are",
+    "workflow/moonshine_workflow/graph/mistakes.py": "messages, exit status",
     "workflow/moonshine_workflow/graph/nodes.py": "names and paths",
     "workflow/moonshine_workflow/graph/parameters.py": "compares parameters",
     "workflow/moonshine_workflow/training/prepared.py": "the data that dataset.json tells, or none",

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from moonshine_workflow.commands.report import main as report_main
-from moonshine_workflow.graph import stage
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.report.notebooks import FOLDER
 from tests.workflow.report.rendering import prepare, small_notebook
 
@@ -96,7 +96,7 @@ def test_a_failing_notebook_fails_the_stage_and_leaves_its_copy(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moonshine_workflow.stages.report._NOTEBOOK", source)
     monkeypatch.setattr("moonshine_workflow.stages.report.tracked", nullcontext)
-    assert report_main([]) == stage.USAGE_ERROR
+    assert report_main([]) == USAGE_ERROR
     message = capfd.readouterr().err
     assert "cell 4 raised ZeroDivisionError: division by zero" in message
     assert "results/digits/logs/report-failed.ipynb" in message

@@ -24,6 +24,7 @@ from moonshine.config import load_study
 from moonshine.costs.latency import threads_set_to
 from moonshine_workflow.engines import rules as rule_helpers
 from moonshine_workflow.graph import nodes, resolve, stage
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.stages import fetch
 from tests.messages import names
@@ -324,7 +325,7 @@ def test_a_mistake_in_the_study_is_one_message_and_leaves_finished_results_alone
     else:
         change(edit)
     capsys.readouterr()
-    assert run("distil", "G4", "at", "0") == stage.USAGE_ERROR
+    assert run("distil", "G4", "at", "0") == USAGE_ERROR
     shown = capsys.readouterr().err
     assert said in shown
     assert "Traceback" not in shown
@@ -342,14 +343,14 @@ def test_a_mistake_in_the_study_is_one_message_and_leaves_finished_results_alone
 def test_a_node_that_the_study_does_not_have_is_refused(
     command: tuple[str, ...], said: list[object], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*command) == stage.USAGE_ERROR
+    assert run(*command) == USAGE_ERROR
     assert names(capsys.readouterr().err, *said)
 
 
 def test_another_study_than_the_one_in_params_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage.main(fetch.run, nodes.fetch, ["--study", "digits"]) == stage.USAGE_ERROR
+    assert stage.main(fetch.run, nodes.fetch, ["--study", "digits"]) == USAGE_ERROR
     assert names(capsys.readouterr().err, "study", "digits", "params.yaml", "tiny")
 
 
@@ -366,7 +367,7 @@ def test_data_that_is_not_what_the_study_says_is_refused(
     prepare: Callable[[Path], object], said: list[object], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(here / "stripes.npz")
-    assert run("fetch") == stage.USAGE_ERROR
+    assert run("fetch") == USAGE_ERROR
     assert names(capsys.readouterr().err, *said)
     assert not nodes.fetch("tiny").is_done()
 
@@ -374,7 +375,7 @@ def test_data_that_is_not_what_the_study_says_is_refused(
 def test_labels_out_of_range_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digest = tiny.write_arrays(here / "stripes.npz", test_labels=[0, 7] * 10)
     change(_replace("data", "sha256", by=digest))
-    assert run("fetch") == stage.USAGE_ERROR
+    assert run("fetch") == USAGE_ERROR
     assert "7" in capsys.readouterr().err
 
 
@@ -383,7 +384,7 @@ def test_a_teacher_with_weights_of_another_architecture_is_refused(
 ) -> None:
     student = finished / "students" / "G4" / "at" / "seed0" / "weights.safetensors"
     (finished / "teacher" / "weights.safetensors").write_bytes(student.read_bytes())
-    assert run("distil", "G4", "kd", "0") == stage.USAGE_ERROR
+    assert run("distil", "G4", "kd", "0") == USAGE_ERROR
     assert names(capsys.readouterr().err, "another architecture")
 
 
@@ -391,5 +392,5 @@ def test_a_results_folder_that_cannot_be_written_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "results").write_text("a file where the folder should be")
-    assert run("fetch") == stage.USAGE_ERROR
+    assert run("fetch") == USAGE_ERROR
     assert "cannot be written" in capsys.readouterr().err

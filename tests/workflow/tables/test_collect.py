@@ -11,6 +11,7 @@ import yaml
 from moonshine.errors import MoonshineError
 from moonshine.files import read_csv
 from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.stages.collect import run
 from moonshine_workflow.tables.collect import collect, write_tables
 from moonshine_workflow.tables.latex import escape
@@ -373,5 +374,5 @@ def test_the_stage_writes_its_outputs_and_nothing_else_into_the_tables(tmp_path,
     assert {path.name for path in Path("results/digits/tables").iterdir()} == set(nodes.TABLE_FILES)
     (tmp_path / nodes.scratch("digits", "G4", 0).folder / "history.csv").unlink()
     before = Path("results/digits/tables/runs.csv").read_bytes()
-    assert stage.main(run, nodes.collect, ["--study", "digits"]) == stage.USAGE_ERROR
+    assert stage.main(run, nodes.collect, ["--study", "digits"]) == USAGE_ERROR
     assert Path("results/digits/tables/runs.csv").read_bytes() == before

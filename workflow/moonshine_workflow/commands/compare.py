@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moonshine.errors import MoonshineError
-from moonshine_workflow.graph import nodes, stage
+from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.mistakes import reports_mistakes
 from moonshine_workflow.report.notebooks import FOLDER, render_notebook
 
 _NOTEBOOK = FOLDER / "compare.ipynb"
@@ -36,6 +37,7 @@ def compare(studies: Sequence[str], output: Path, root: Path = Path()) -> None:
     )
 
 
+@reports_mistakes
 def main(argv: Sequence[str]) -> int:
     """``moonshine compare STUDY STUDY ... [--output FILE]``."""
     parser = argparse.ArgumentParser(prog="moonshine compare", description=__doc__)
@@ -48,11 +50,7 @@ def main(argv: Sequence[str]) -> int:
         help=f"default: {nodes.RESULTS}/compare.html",
     )
     options = parser.parse_args(argv)
-    try:
-        compare(options.studies, options.output)
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return stage.USAGE_ERROR
+    compare(options.studies, options.output)
     print(options.output)
     return 0
 

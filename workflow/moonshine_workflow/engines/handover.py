@@ -16,6 +16,7 @@ from moonshine.errors import MoonshineError, first_few
 from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.status import survey
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.mistakes import reports_mistakes
 
 ENGINES = ("snakemake", "dvc")
 OTHERWISE = "run `snakemake` first, or, if DVC made them, `moonshine handover --from dvc`"
@@ -136,6 +137,7 @@ def stamp_snakemake(made: Sequence[nodes.Node] = ()) -> None:
         )
 
 
+@reports_mistakes
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moonshine handover",
@@ -144,11 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--from", dest="giver", choices=ENGINES, required=True, help="the engine that ran the study"
     )
-    try:
-        print(hand_over(parser.parse_args(argv).giver))
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(hand_over(parser.parse_args(argv).giver))
     return 0
 
 

@@ -21,6 +21,7 @@ from moonshine.errors import MoonshineError
 from moonshine_workflow.engines import dvc_state
 from moonshine_workflow.engines.rules import path_with_this_python
 from moonshine_workflow.engines.status import workers
+from moonshine_workflow.graph.mistakes import reports_mistakes
 
 TAIL = 20
 
@@ -118,6 +119,7 @@ def _report(outcome: Outcome, done: int, total: int) -> None:
         print("\n".join(outcome.output.splitlines()[-TAIL:]), file=sys.stderr, flush=True)
 
 
+@reports_mistakes
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moonshine repro", description="Run dvc repro with several stages at a time."
@@ -137,9 +139,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if jobs < 1:
             raise MoonshineError(f"--jobs: found {jobs}; expected 1 or more")
         return int(repro(jobs) > 0)
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
 

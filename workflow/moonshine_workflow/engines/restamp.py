@@ -21,6 +21,7 @@ from moonshine_workflow.engines import dvc_state, snakemake_state
 from moonshine_workflow.engines.handover import require_files, stamp_dvc, stamp_snakemake
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.library import library_root
+from moonshine_workflow.graph.mistakes import reports_mistakes
 
 CODE = ("moonshine", "workflow", "notebooks")
 # Cheap, so they run again instead.
@@ -108,6 +109,7 @@ def _declare(study: Study, reason: str, names: Sequence[str]) -> None:
             raise MoonshineError(f"{stage} failed, so nothing was restamped")
 
 
+@reports_mistakes
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moonshine restamp",
@@ -116,11 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reason", required=True, help="why no number can have changed, such as 'docstring only'"
     )
-    try:
-        names = restamp(parser.parse_args(argv).reason)
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    names = restamp(parser.parse_args(argv).reason)
     print(f"restamped {len(names)} nodes: {first_few(names, 5)}; the report says so")
     return 0
 

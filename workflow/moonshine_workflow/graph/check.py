@@ -33,6 +33,7 @@ from moonshine_workflow.graph.library import (
     published_file,
     refresh_library,
 )
+from moonshine_workflow.graph.mistakes import reports_mistakes
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.structures import blocks_of, layout_key
 
@@ -182,18 +183,15 @@ def check_package() -> None:
         )
 
 
+@reports_mistakes
 def main() -> int:
     """DVC's first stage; it leaves the same file for every study that passes, so that nothing runs again for it."""
-    try:
-        check_package()
-        check_module_names()
-        check_dvc_file()
-        refresh_library()
-        check_study(load_study())
-        write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    check_package()
+    check_module_names()
+    check_dvc_file()
+    refresh_library()
+    check_study(load_study())
+    write_bytes(CHECKED, b"params.yaml was checked before DVC used the names in it.\n")
     return 0
 
 

@@ -14,6 +14,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import read_json, write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.mistakes import reports_mistakes
 from moonshine_workflow.graph.parameters import parameters
 
 
@@ -26,15 +27,12 @@ def refresh(study: Study) -> None:
     write_json(path, now, sort_keys=False)
 
 
+@reports_mistakes
 def main() -> int:
     """DVC's second stage."""
-    try:
-        study = load_study()
-        check_study(study)
-        write_json(nodes.resolved_file(study.study), parameters(study), sort_keys=False)
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    study = load_study()
+    check_study(study)
+    write_json(nodes.resolved_file(study.study), parameters(study), sort_keys=False)
     return 0
 
 

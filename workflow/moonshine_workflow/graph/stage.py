@@ -27,12 +27,12 @@ from moonshine.config import Study
 from moonshine.files import write_json
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.graph.check import check_study
+from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.parameters import study_of_job
 
 CODE = ("moonshine", "workflow/moonshine_workflow")
 """The folders with the code of which a commit is told."""
-USAGE_ERROR = 2
 LOOKED_AT = 0.2
 """Seconds for which ``moonshine status`` may at most hold a node's lock, to see whether it is held."""
 logger = logging.getLogger("moonshine")

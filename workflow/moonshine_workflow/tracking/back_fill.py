@@ -19,6 +19,7 @@ from pathlib import Path
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json
 from moonshine.structures.structure import MIXED
+from moonshine_workflow.graph.mistakes import reports_mistakes
 from moonshine_workflow.graph.nodes import EXAMPLES_FILE, RESULTS
 from moonshine_workflow.tracking.runs import TrainedNode, read_node
 from moonshine_workflow.tracking.store import (
@@ -177,6 +178,7 @@ def _study_folders(study: str | None) -> list[Path]:
     return [RESULTS / study]
 
 
+@reports_mistakes
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 2 for invalid input, 0 otherwise, even if the store does not answer (a warning)."""
     parser = argparse.ArgumentParser(
@@ -208,9 +210,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 0
-    except MoonshineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     if not any(study.logged + study.present for study in done):
         print(f"no trained node in {RESULTS}/ yet")
     return 0
