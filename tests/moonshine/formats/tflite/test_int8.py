@@ -20,6 +20,7 @@ from moonshine.data.store import Split
 from moonshine.errors import MoonshineError
 from moonshine.export import microcontroller
 from moonshine.export.receipts import TflmReceipt
+from moonshine.export.receipts import Exported
 from moonshine.export.writing import write_export, write_files
 from moonshine.files import read_json
 from moonshine.formats.format import NotConverted
@@ -30,6 +31,19 @@ from tests.messages import names, naming
 from tests.moonshine.formats.tflite.tiny import ABOUT, images, logits, source, tiny
 
 TEST = Split(images(40, seed=2), torch.arange(40) % 3)
+
+
+def export(folder: Path) -> Exported:
+    return write_export(
+        tiny(),
+        folder / "out",
+        ABOUT,
+        train=TEST,
+        test=TEST,
+        calibration=8,
+        tolerance=1,
+        formats=["tflite-int8"],
+    )
 
 
 def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -> None:
@@ -58,16 +72,7 @@ def test_the_converter_gives_the_stored_file(
 
 def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Path) -> None:
     pytest.importorskip("tflite_micro")
-    exported = write_export(
-        tiny(),
-        tmp_path / "out",
-        ABOUT,
-        train=TEST,
-        test=TEST,
-        calibration=8,
-        tolerance=1,
-        formats=["tflite-int8"],
-    )
+    exported = export(tmp_path)
     (receipt,) = exported.receipts
     wrong = (logits(TEST.images).argmax(1) != TEST.labels).float().mean()
     assert receipt.error_pct == pytest.approx(100 * float(wrong), abs=5)
@@ -148,16 +153,7 @@ def test_answers_that_differ_between_the_runtimes_fail_the_export(
 
     monkeypatch.setattr(microcontroller, "run_in_tflm", wrong)
     with pytest.raises(NotConverted, match=naming("network-int8.tflite", "1 of 120", 64, "allowed: none")):
-        write_export(
-            tiny(),
-            tmp_path / "out",
-            ABOUT,
-            train=TEST,
-            test=TEST,
-            calibration=8,
-            tolerance=1,
-            formats=["tflite-int8"],
-        )
+        export(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,16 +161,7 @@ def test_without_tensorflow_lite_micro_the_receipt_says_so(
     converter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microcontroller, "tflm_is_missing", lambda: "not installed")
-    exported = write_export(
-        tiny(),
-        tmp_path / "out",
-        ABOUT,
-        train=TEST,
-        test=TEST,
-        calibration=8,
-        tolerance=1,
-        formats=["tflite-int8"],
-    )
+    exported = export(tmp_path)
     assert exported.receipts[0].tflm == "not installed"
 
 
