@@ -23,8 +23,8 @@ from moonshine.config.training import Optimizer, Runtime
 from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.objective import Batch, Objective, Together
-from moonshine.training.optimizer import SGD
 from moonshine.training.processes import Processes, together
+from moonshine.training.updates.optimizer import SGD
 
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
 

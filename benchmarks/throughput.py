@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from moonshine.config.training import Optimizer, Runtime
 from moonshine.structures.build import build
 from moonshine.training.execution import resolve
-from moonshine.training.optimizer import SGD
+from moonshine.training.updates.optimizer import SGD
 
 BLOCKS = ("S", "G(4)", "G(N)", "B(2)", "BG(2,M)")
 Shape = tuple[int, int, int]

@@ -23,7 +23,7 @@ class Pruning(FineTuning):
 
 
 class Compress(Section):
-    """Deep Compression after training: see `moonshine.training.compressing`.
+    """Deep Compression after training: see `moonshine.training.updates.compressing`.
 
     Of every layer's weights the share ``sparsity`` becomes 0, and the others share ``2**bits`` values. A rival may
     leave ``sparsity`` to its budget.

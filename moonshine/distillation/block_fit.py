@@ -158,7 +158,7 @@ def _solve(
 def _step(part: Part, calls: Sequence[RecordedCall], steps: int) -> None:
     """Minimise the last layer's mean squared error by Adam with a cosine schedule, one call per step.
 
-    Batch norms are in training mode. Functional Adam, for the reason given in `moonshine.training.optimizer`.
+    Batch norms are in training mode. Functional Adam, for the reason given in `moonshine.training.updates.optimizer`.
     """
     weights: list[Tensor] = [
         weight for layer in part.layers for weight in layer.parameters() if weight.requires_grad

@@ -21,15 +21,15 @@ from moonshine.data.loader import LoadedSplit
 from moonshine.data.mixing import draw_mixes
 from moonshine.data.store import AnySplit, Dataset
 from moonshine.errors import MoonshineError
-from moonshine.training.averaging import Average
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
-from moonshine.training.optimizer import Updates, make_optimizer
-from moonshine.training.phases import Phases
 from moonshine.training.processes import SINGLE_PROCESS, Processes
 from moonshine.training.random_states import restore, states
+from moonshine.training.updates.averaging import Average
+from moonshine.training.updates.optimizer import Updates, make_optimizer
+from moonshine.training.updates.phases import Phases
 
 HistoryRow = dict[str, int | float | None]
 OWN_COLUMNS = ("epoch", "lr", "loss", "train_error_pct", "validation_error_pct", "validation_loss")

@@ -24,7 +24,7 @@ absent("sklearn", "torchvision", "PIL", "mlflow")
 import torch
 from moonshine.config.training import Optimizer
 from moonshine.training.execution import Execution
-from moonshine.training.optimizer import make_optimizer
+from moonshine.training.updates.optimizer import make_optimizer
 layer = torch.nn.Linear(2, 2)
 Execution(torch.device("cpu"), torch.bfloat16).suiting(torch.nn.Conv2d(1, 1, 3), (1, 4, 4))
 layer(torch.ones(1, 2)).sum().backward()

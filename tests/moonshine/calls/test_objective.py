@@ -23,7 +23,7 @@ from moonshine.config.training import Training
 from moonshine.data.batches import batches
 from moonshine.data.store import Dataset
 from moonshine.training.execution import Execution
-from moonshine.training.optimizer import make_optimizer
+from moonshine.training.updates.optimizer import make_optimizer
 from tests.messages import naming
 
 KD = {"kd": {"form": "textbook", "temperature": 4.0, "alpha": 0.9}}

@@ -27,14 +27,14 @@ from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
-from moonshine.training.averaging import Average
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Batch, Objective, Together
-from moonshine.training.optimizer import make_optimizer
 from moonshine.training.processes import SINGLE_PROCESS, Processes, launched, synchronised, together
-from moonshine.training.schedules import learning_rate
 from moonshine.training.train import SILENT, History, HistoryRow, Observer, train
+from moonshine.training.updates.averaging import Average
+from moonshine.training.updates.optimizer import make_optimizer
+from moonshine.training.updates.schedules import learning_rate
 from tests.messages import naming
 
 RECIPE: dict[str, Any] = {

@@ -25,11 +25,11 @@ from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
-from moonshine.training.compressing import Compressing
-from moonshine.training.freezing import frozen
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.train import Observer, input_shape, train
+from moonshine.training.updates.compressing import Compressing
+from moonshine.training.updates.freezing import frozen
 from moonshine_workflow.stages.structure import student_structure
 from moonshine_workflow.students.layouts import Images, naming_key, teacher_structure
 from moonshine_workflow.students.sizes import measured_values

@@ -25,13 +25,13 @@ from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
-from moonshine.training.compressing import Compressing
-from moonshine.training.freezing import frozen
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
-from moonshine.training.phases import Phases
 from moonshine.training.processes import launched, synchronised, together
 from moonshine.training.train import History, input_shape, train
+from moonshine.training.updates.compressing import Compressing
+from moonshine.training.updates.freezing import frozen
+from moonshine.training.updates.phases import Phases
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.structures import structure_of
 from moonshine_workflow.training.configuration import configuration

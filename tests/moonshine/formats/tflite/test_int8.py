@@ -19,8 +19,7 @@ from PIL import Image
 from moonshine.data.store import Split
 from moonshine.errors import MoonshineError
 from moonshine.export import microcontroller
-from moonshine.export.receipts import TflmReceipt
-from moonshine.export.receipts import Exported
+from moonshine.export.receipts import Exported, TflmReceipt
 from moonshine.export.writing import write_export, write_files
 from moonshine.files import read_json
 from moonshine.formats.format import NotConverted

@@ -23,7 +23,7 @@ from moonshine.compression.pruning import kept_count, largest, prunable
 from moonshine.compression.sharing import k_means
 from moonshine.config.compression import Compress, FineTuning
 from moonshine.config.training import Training
-from moonshine.training.phases import Phases
+from moonshine.training.updates.phases import Phases
 
 
 @dataclass(frozen=True)

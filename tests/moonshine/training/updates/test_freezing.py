@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from moonshine.errors import MoonshineError
-from moonshine.training.freezing import frozen, frozen_layers
+from moonshine.training.updates.freezing import frozen, frozen_layers
 from tests.messages import naming
 
 

@@ -12,11 +12,11 @@ from moonshine.config.augment import Augment
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset
 from moonshine.structures.build import build
-from moonshine.training.averaging import Average
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Objective
 from moonshine.training.train import History, train
+from moonshine.training.updates.averaging import Average
 
 
 class Small(nn.Module):

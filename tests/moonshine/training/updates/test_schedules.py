@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moonshine.config.training import Training
-from moonshine.training.schedules import learning_rate
+from moonshine.training.updates.schedules import learning_rate
 
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
 

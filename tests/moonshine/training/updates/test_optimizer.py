@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from moonshine.config.training import AdamSettings, Optimizer, Training
-from moonshine.training.optimizer import Updates, make_optimizer
+from moonshine.training.updates.optimizer import Updates, make_optimizer
 
 SETTINGS: list[dict[str, Any]] = [
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moonshine.config.training import Training
-from moonshine.training.schedules import learning_rate
+from moonshine.training.updates.schedules import learning_rate
 
 
 class Phases:

@@ -15,10 +15,10 @@ from moonshine.config.compression import Compress
 from moonshine.config.training import Training
 from moonshine.data.store import Dataset
 from moonshine.training.checkpoint import Checkpoints
-from moonshine.training.compressing import Compressing
 from moonshine.training.execution import Execution
 from moonshine.training.objective import Objective
 from moonshine.training.train import History, Observer, train
+from moonshine.training.updates.compressing import Compressing
 from tests.moonshine.training.test_train import ADAMW, Killed, KilledAt, network, same
 
 SPARSITY, BITS = 0.75, 2
