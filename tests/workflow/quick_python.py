@@ -89,6 +89,9 @@ def serve(program: Path, owner: int) -> None:
             listener.bind(f"\0{program}")
         except OSError:  # the name is taken
             return
+        for left in program.parent.parent.glob("moonshine-tests-*"):  # by servers that were killed
+            if not Path("/proc", left.name.rpartition("-")[2]).exists():
+                shutil.rmtree(left, ignore_errors=True)
         listener.listen(128)
         print("ready", flush=True)
         gc.disable()
