@@ -136,6 +136,22 @@ def test_mixed_precision_leaves_the_loss_in_fp32(method: dict[str, Any]) -> None
         assert mixed.item() == pytest.approx(exact.item(), rel=0.1)
 
 
+def test_a_scaler_of_float16_scales_the_gradients_and_no_more() -> None:
+    exact, scaled = [], []
+    with loss_of({**KD, **AT}) as loss:
+        loss(*batch()).backward()
+        exact = [parameter.grad.clone() for parameter in loss.parameters() if parameter.grad is not None]
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    with loss_of({**KD, **AT}) as loss:
+        with torch.autocast("cpu", torch.float16):
+            total = loss(*batch())
+        scaler.scale(total).backward()
+        scaled = [parameter.grad / 16 for parameter in loss.parameters() if parameter.grad is not None]
+    assert total.dtype == torch.float32
+    pairs = zip(scaled, exact, strict=True)
+    assert all(F.cosine_similarity(own.flatten(), other.flatten(), 0) > 0.95 for own, other in pairs)
+
+
 def test_the_teacher_moves_along() -> None:
     with loss_of(AT) as loss:
         loss.to(torch.float64)
