@@ -184,6 +184,7 @@ def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]
         (["--weights", "other.pt"], ["--weights", "other.pt", "stage1.1"]),
         (["--data", "absent"], ["--data", "absent", "folder", ".npz"]),
         (["--data", "bare"], ["--data", "bare", "train/"]),
+        (["--data", "flat"], ["--data", "flat", "no class folders"]),
         (["--budget", "1 mb"], ["1 mb", "1.2MB"]),
         (["--study", "digits"], ["--study"]),
     ],
@@ -192,7 +193,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     change: list[str], said: list[object], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(moonshine.build("wrn-16-1", "S", 2, 1).state_dict(), folder / "other.pt")
-    (folder / "bare").mkdir()
+    for name in ("bare", "flat/train", "flat/test"):
+        (folder / name).mkdir(parents=True)
     assert names(refused(capsys, *OWN, *change), *said)
 
 

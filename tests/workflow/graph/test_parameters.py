@@ -73,6 +73,9 @@ def test_what_counts_of_the_users_own_published_errors_is_their_content(
     Path("mine.csv").write_text("data,teacher,network\n")
     other = parameters(study)["report"]
     assert one == again != other
+    resolve.refresh(study)
+    monkeypatch.setenv(nodes.PARAMS_VARIABLE, str(nodes.resolved_file(study.study)))
+    assert study_of_job() == study
     library = parse_study({**study.model_dump(), "report": {"published": "studies/published/cifar10.csv"}})
     assert parameters(library)["report"] == {"published": "studies/published/cifar10.csv"}
 

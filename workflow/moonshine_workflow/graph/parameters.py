@@ -18,6 +18,7 @@ from moonshine_workflow.graph.structures import blocks_of
 # Keys about the training of a network, which do not shape it.
 TRAINED_TEACHER = ("seed", "weights", "weights_sha256", "weights_prefix", "head", "finetune", "training")
 TRAINED_STUDENT = ("warm_start", "training")
+_PUBLISHED = "published_sha256"
 
 
 def resolved_values(study: Study) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def parameters(study: Study) -> dict[str, Any]:
             student["structure"] = blocks_of(study, name)
     published = study.report.published
     if published and Path(published).parent != PUBLISHED_ERRORS:  # those are inputs of their nodes
-        settings["report"]["published_sha256"] = sha256(published_file(published))
+        settings["report"][_PUBLISHED] = sha256(published_file(published))
     return {
         **settings,
         "layouts": {
@@ -83,4 +84,5 @@ def study_of_job(root: Path = Path()) -> Study:
     if path is None:
         return load_study(root / nodes.PARAMS)
     content = read_json(root / path)
+    content["report"].pop(_PUBLISHED, None)
     return parse_study({key: content[key] for key in Study.model_fields}, path)

@@ -92,6 +92,8 @@ def main(
     except MoonshineError as error:
         logger.error("%s", error)
         return USAGE_ERROR
+    except ModuleNotFoundError:  # `moonshine report` says which extra has it
+        raise
     except Exception:
         logger.exception("%s failed", node.name)
         return 1
