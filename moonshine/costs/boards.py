@@ -14,7 +14,10 @@ RESERVED_RAM = 64_000
 
 @dataclass(frozen=True)
 class Board:
-    """Flash and on-chip RAM in bytes, which runtime, application and model share."""
+    """Flash and on-chip RAM in bytes, which runtime, application and model share.
+
+    An arena is one piece: of RAM in several regions, the largest that holds data counts.
+    """
 
     name: str
     flash: int
@@ -26,15 +29,15 @@ _KIB, _MIB = 2**10, 2**20
 BOARDS = {
     board.name: board
     for board in (
-        Board("arduino-nano-33-ble", 1 * _MIB, 256 * _KIB),
-        Board("esp32", 4 * _MIB, 520 * _KIB),
-        Board("esp32-s3", 8 * _MIB, 512 * _KIB),
+        Board("arduino-nano-33-ble", 960 * _KIB, 256 * _KIB),
+        Board("esp32", 4 * _MIB, 320 * _KIB),
+        Board("esp32-s3", 8 * _MIB, 416 * _KIB),
         Board("nrf5340", 1 * _MIB, 512 * _KIB),
         Board("pico", 2 * _MIB, 264 * _KIB),
         Board("pico-2", 4 * _MIB, 520 * _KIB),
         Board("stm32f411", 512 * _KIB, 128 * _KIB),
         Board("stm32f746", 1 * _MIB, 320 * _KIB),
-        Board("stm32h743", 2 * _MIB, 1 * _MIB),
+        Board("stm32h743", 2 * _MIB, 512 * _KIB),
         Board("xg24", 1536 * _KIB, 256 * _KIB),
     )
 }

@@ -28,7 +28,7 @@ class Space:
     ``refused`` maps place -> block -> reason why it does not fit. ``input_shape`` is (channels, height, width);
     ``trust`` names the user's code that building may run, as in `moonshine.structures.build.from_structure`; without a
     name that builds it, the network itself is the ``module``, with ordinary convolutions at all places.
-    MoonshineError for a space without choices and for a place that the structure does not have.
+    MoonshineError where no block fits any place, and for a place that the structure does not have.
     """
 
     structure: Structure
@@ -42,7 +42,7 @@ class Space:
         known = self.structure.blocks
         if unknown := [path for path in self.fitting if path not in known]:
             raise MoonshineError(f"fitting: found {', '.join(unknown)}; allowed: {', '.join(known)}")
-        if not self.places:
+        if known and not self.places:
             raise MoonshineError(
                 f"{self.structure.network}: none of the blocks fits any of its {len(known)} places; "
                 "allowed: blocks of which one fits somewhere"

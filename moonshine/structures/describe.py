@@ -68,14 +68,14 @@ def places_of(
 
     The last mapping holds the others: place -> block -> reason. A block whose windows do not divide the maps of all its
     places fits none. MoonshineError as for `describe_model`, for an invalid block, and for a network in which nothing
-    can be replaced.
+    can be replaced, unless S alone is asked for.
     """
     names = _distinct(blocks)
     if is_model(name):
         structure, _, layout = describe_model(
             name, kwargs, num_classes, input_shape, include, exclude, dense=dense
         )
-        if not layout.places:
+        if not layout.places and names != ["S"]:
             raise nothing_to_replace(name, "a cheap block", layout.kept)
         found = {block: _plans(layout, block) for block in names}
     else:

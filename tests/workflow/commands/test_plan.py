@@ -207,7 +207,7 @@ BOARD = ["--model", "wrn-10-1", "--classes", "10", "--block", "G(4)"]
 def test_a_board_that_a_network_fits(of_peak: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan(*BOARD, "--input", "3x32x32", "--board", "esp32-s3") == 0
     text = capsys.readouterr().out
-    assert names(text, "ordinary blocks: fits", "G(4): fits", "78 of 8,389 kB", "524 kB")
+    assert names(text, "ordinary blocks: fits", "G(4): fits", "78 of 8,389 kB", "426 kB")
     assert len(re.findall(r"\[#+\++\.+\]", text)) == 4
     assert re.search(r"memory peaks in stage1\.\S+", text)
     assert "What would" not in text
@@ -231,6 +231,16 @@ def test_a_narrower_network_is_named_where_it_would_fit_a_board(
 ) -> None:
     assert plan("--model", "wrn-10-2", "--classes", "10", "--input", "3x56x56", "--board", "pico") == 1
     assert re.search(r"a narrower network, wrn-10-[01]\.\d+: \d+ kB", capsys.readouterr().out)
+
+
+def test_a_network_without_places_can_be_fitted_to_a_board(
+    of_peak: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mobilenet = ["--model", "torchvision/mobilenet_v2", "--classes", "10", "--input", "3x64x64"]
+    assert plan(*mobilenet, "--board", "stm32f411") == 1
+    text = capsys.readouterr().out
+    assert names(text, "ordinary blocks: does not fit", "memory peaks in features.")
+    assert re.search(r"input of \d+x\d+: \d+ kB", text)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace, board: Board) -> int:
-    space, _, images = _space(arguments, arguments.block)
+    space, _, images = _space(arguments, arguments.block or [])
 
     from moonshine.calls.plan_measurements import exporter
     from moonshine_workflow.commands.plan_board import fit, fits_as_text
