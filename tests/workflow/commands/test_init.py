@@ -16,6 +16,7 @@ from moonshine.config import load_study
 from moonshine_workflow import cli
 from moonshine_workflow.engines import dvc_state
 from moonshine_workflow.graph import nodes
+from moonshine_workflow.graph.check import check_study
 from tests.messages import names
 from tests.workflow import tiny
 from tests.workflow.clones import PROJECT
@@ -202,6 +203,13 @@ def test_a_budget_of_latency_is_left_to_the_plan(folder: Path, capsys: pytest.Ca
     assert cli.main([*OWN, "--budget", "60k params", "--budget", "15ms"]) == 0
     assert "moonshine plan` measures" in capsys.readouterr().out
     assert load_study().ship is not None
+
+
+def test_published_errors_of_the_package_are_found_before_an_engine_runs(folder: Path) -> None:
+    assert cli.main(["init", "--study", "cifar10"]) == 0
+    study = load_study()
+    assert study.report.published
+    check_study(study)
 
 
 def test_a_study_that_comes_with_the_package(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

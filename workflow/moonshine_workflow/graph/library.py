@@ -36,9 +36,12 @@ def library_root() -> Path:
 
 
 def published_file(path: str) -> Path:
-    """Return where the CSV that ``report.published`` names lies: among the library's, or wherever the user's is."""
+    """Return where the CSV that ``report.published`` names lies: among the library's, or wherever the user's is.
+
+    A project's is the installed one: commands that need no engine make no copy of the library.
+    """
     own = Path(path).expanduser()
-    return library_root() / own if own.parent == PUBLISHED_ERRORS else own
+    return INSTALLED / own if own.parent == PUBLISHED_ERRORS and not IN_CLONE.is_dir() else own
 
 
 def library_inputs(*paths: str, write: bool) -> list[str]:

@@ -70,8 +70,9 @@ def unpack(folder: Path, root: Path) -> Record:
         write_bytes(base / "restamps.json", json.dumps(uses).encode())
     if (repetitions := folder / REPETITIONS).is_file():
         shutil.copyfile(repetitions, base / REPETITIONS)
-    if published := study.report.published:
-        write_bytes(root / published_file(published), (INSTALLED / published).read_bytes())
+    published = study.report.published
+    if published and not (wanted := root / published_file(published)).is_file():
+        write_bytes(wanted, (INSTALLED / published).read_bytes())
     if record.finished:
         write_tables(collect(study, root), base)
     return record
