@@ -178,13 +178,14 @@ def test_planned_files_of_a_study_are_those_it_would_ship(
 ) -> None:
     tiny.write_study(tmp_path)
     assert stage.main(fetch.run, nodes.fetch, ["--study", "tiny"]) == 0
-    assert plan("--budget", "1MB onnx", "--block", "G(4)", "--json") == 0
+    assert plan("--budget", "1MB torch-export", "--block", "G(4)", "--json") == 0
     (planned,) = json.loads(capsys.readouterr().out)["uniform"]
     study = load_study()
     images = images_of(study)
     structure = given_structure(study, study.teacher.name, "G(4)", images)
-    shipped = exported_bytes("onnx", from_structure(structure), images.shape, about_of(images, structure))
-    assert planned["values"]["onnx"] == shipped
+    about = about_of(images, structure)
+    shipped = exported_bytes("torch-export", from_structure(structure), images.shape, about)
+    assert planned["values"]["torch-export"] == shipped
 
 
 @pytest.fixture

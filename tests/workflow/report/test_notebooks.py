@@ -2,11 +2,13 @@
 
 import ast
 import re
+import sys
 
 import nbformat
 import pytest
 
 from moonshine_workflow.report.notebooks import FOLDER, drop_volatile, execute, to_html, to_json
+from tests.workflow.quick_python import quick_python
 from tests.workflow.report.rendering import small_notebook
 
 NOTEBOOKS = ("report.ipynb", "compare.ipynb")
@@ -32,7 +34,8 @@ def test_notebooks_only_call_functions(name):
             assert not {ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.BinOp} & set(nodes_of_cell), cell.id
 
 
-def test_two_runs_give_the_same_bytes(tmp_path):
+def test_two_runs_give_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", quick_python())
     sources = (
         "from moonshine_workflow.report.markup import Fragment\nvalue = 1",
         "Fragment('<p>words</p>')",

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import sys
 from contextlib import nullcontext
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 from moonshine_workflow.commands.report import main as report_main
 from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.report.notebooks import FOLDER
+from tests.workflow.quick_python import quick_python
 from tests.workflow.report.rendering import prepare, small_notebook
 
 VEGA_LITE = '"$schema": "https://vega.github.io/schema/'
@@ -30,6 +32,7 @@ def rendered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("PYTHONPATH", str(FOLDER.parent))
+        patch.setattr(sys, "executable", quick_python())
         assert report_main([]) == 0
     return root / "results" / "digits"
 
