@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from moonshine.errors import MoonshineError, first_line
+from moonshine.errors import MoonshineError, first_few, first_line
 from moonshine.formats.about import About
 from moonshine.formats.quiet import quiet
 
@@ -35,8 +35,14 @@ def to_quantisable(network: nn.Module, about: About) -> ExportedProgram:
     The normalisation, and every batch norm that cannot be folded into the convolution before it, become depthwise 1x1
     convolutions: their weights have a scale per channel, where the subtraction and multiplication that the converter
     makes of them have one for all. Linear layers of feature vectors become 1x1 convolutions, for what runtimes do with
-    those is the same to the bit. MoonshineError names what cannot be traced.
+    those is the same to the bit. MoonshineError names what cannot be traced, and transposed convolutions.
     """
+    # The converter's own message would be a page of its intermediate language.
+    if found := [path for path, layer in network.named_modules() if isinstance(layer, nn.ConvTranspose2d)]:
+        raise MoonshineError(
+            f"tflite-int8: found transposed convolutions ({first_few(found)}), which the converter does not take; "
+            "allowed: a network without any"
+        )
     images = torch.zeros(1, *about.input_shape)
     if pixel_range(about) == (0.0, 1.0):
         network = nn.Sequential(_normalisation(about.mean, about.std), network)

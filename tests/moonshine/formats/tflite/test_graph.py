@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from moonshine.errors import MoonshineError
 from moonshine.formats.tflite.graph import pixel_range, to_quantisable
+from moonshine.structures.build import build
+from tests.messages import naming
 from tests.moonshine.formats.tflite.tiny import ABOUT, images, logits, tiny
 
 aten = torch.ops.aten
@@ -55,3 +58,11 @@ def test_one_normalisation_for_all_channels_is_part_of_the_inputs_scale(
 @pytest.mark.parametrize("mean", [(0.1, 0.2, 0.3), (1.5, 1.5, 1.5)])
 def test_another_normalisation_is_part_of_the_graph(mean: tuple[float, ...]) -> None:
     assert pixel_range(replace(ABOUT, mean=mean)) == (0.0, 1.0)
+
+
+def test_transposed_convolutions_are_refused() -> None:
+    about = replace(ABOUT, scored_classes=5, input_shape=(3, 16, 16))
+    with pytest.raises(
+        MoonshineError, match=naming("tflite-int8", "transposed", "up1.0", "up2.0", "head", "allowed")
+    ):
+        to_quantisable(build("erfnet", "S", 5, 3), about)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -54,19 +53,6 @@ def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -
     expected = logits(TEST.images).numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 0.05 * np.ptp(expected)
-
-
-@pytest.mark.skipif(
-    not Path(os.environ["MOONSHINE_TFLITE"]).is_dir(),
-    reason="no converter: MOONSHINE_TFLITE names its folder for the tests",
-)
-def test_the_converter_gives_the_stored_file(
-    installed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of the real one"))
-    (tmp_path / "real.tflite").write_bytes(int8.encode(source()))
-    installed(f'cp "{Path(__file__).with_name("converted.tflite")}" "$5"')
-    assert int8.encode(source()) == (tmp_path / "real.tflite").read_bytes()
 
 
 def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Path) -> None:
