@@ -37,7 +37,7 @@ def _check(arguments: argparse.Namespace) -> int:
     study = load_study(arguments.study)
     check_study(study)
     print(f"{study.study}: {len(nodes.trained(study))} networks to train")
-    from moonshine_workflow.commands.checking import Trial  # loads torch
+    from moonshine_workflow.commands.checking.trial import Trial  # loads torch
 
     report = Report()
     with TemporaryDirectory(prefix="moonshine-check-") as folder:

@@ -76,7 +76,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from moonshine.calls.plan_text import in_int8, plan_as_text, table
     from moonshine.search.limits import Impossible
     from moonshine.search.planning import nearest_students, plan_students
-    from moonshine_workflow.commands.given_students import given_students
+    from moonshine_workflow.commands.planning.given_students import given_students
 
     def of_the_study() -> tuple[tuple[Option, ...], tuple[str, ...]]:
         if study is None or images is None:
@@ -116,7 +116,7 @@ def _fit(arguments: argparse.Namespace, board: Board) -> int:
     space, _, images = _space(arguments, arguments.block or [])
 
     from moonshine.calls.plan_measurements import exporter
-    from moonshine_workflow.commands.plan_board import fit, fits_as_text
+    from moonshine_workflow.commands.planning.board import fit, fits_as_text
 
     export = exporter(space, _about_of(images), _tell)
     wanted = [block for block in space.blocks if block != "S"] if arguments.block else []

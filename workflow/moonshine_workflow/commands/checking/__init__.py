@@ -1,0 +1,1 @@
+"""Trial of a study, for `moonshine check`."""
