@@ -59,11 +59,17 @@ def set_up(folder: Path) -> None:
         uv = [sys.executable, "-m", "uv", "pip", "sync", "--quiet", "--python", str(python)]
         install = [*uv, "--require-hashes", str(LOCK)]
     ready.unlink(missing_ok=True)
-    for command in (make, install, [str(python), "-I", str(PROGRAM), "--check"]):
+    check = [str(python), "-I", str(PROGRAM), "--check"]
+    for command in (make, install, check):
+        heard = (
+            subprocess.PIPE if command is check else None
+        )  # the converter's packages warn when they are imported
         try:
-            subprocess.run(command, check=True)
+            subprocess.run(command, check=True, stderr=heard, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise MoonshineError(f"{folder}: the converter cannot be set up: {first_line(error)}") from None
+            said = (getattr(error, "stderr", None) or "").strip().splitlines()[-1:]
+            reason = ": ".join([first_line(error), *said])
+            raise MoonshineError(f"{folder}: the converter cannot be set up: {reason}") from None
     ready.write_text(sha256(LOCK))
 
 

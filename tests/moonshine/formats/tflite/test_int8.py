@@ -210,7 +210,7 @@ def test_the_set_up_installs_what_the_lock_pins(tmp_path: Path, monkeypatch: pyt
     environment.set_up(environment.environment_folder())
     assert environment.missing_converter() is None
     program.write_text("import nothing_like_it")
-    with pytest.raises(MoonshineError, match=naming(tmp_path / "made", "check.py")):
+    with pytest.raises(MoonshineError, match=naming(tmp_path / "made", "check.py", "nothing_like_it")):
         environment.set_up(environment.environment_folder())
     assert environment.missing_converter()
 
