@@ -96,5 +96,5 @@ def exported(
 
 
 def _named(blocks: Mapping[str, str]) -> str:
-    kinds = sorted(set(blocks.values()))
+    kinds = sorted(set(blocks.values())) or ["the network"]
     return f"{', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''}"
