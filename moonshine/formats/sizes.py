@@ -16,6 +16,8 @@ from moonshine.networks.copying import copy_of
 
 RAM = "ram"
 """Instead of a format: the RAM that its INT8 TFLite file takes in TensorFlow Lite Micro."""
+INTERPRETER = "ram of the interpreter"
+"""Instead of a format: the part of `RAM` that is not for activations."""
 
 
 def exported_bytes(
@@ -23,12 +25,13 @@ def exported_bytes(
 ) -> int:
     """Return the bytes of the file that exporting this network would give, from really exporting a copy of it.
 
-    For `RAM`, return what the file takes when it is run.
+    For `RAM` and `INTERPRETER`, return what the file takes when it is run.
     ``input_shape`` is (C, H, W). The size is that of the trained network's file, to the byte, where ``about`` is
     what will be exported with it; else its metadata are of typical length. Takes seconds: 5 to 10 for WRN-40-2.
     MoonshineError for a network that cannot be exported.
     """
-    (wanted,) = chosen_formats([TFLITE_INT8.name if format == RAM else format])
+    in_ram = format in (RAM, INTERPRETER)
+    (wanted,) = chosen_formats([TFLITE_INT8.name if in_ram else format])
     network = _as_if_trained(network)
     about = about or _typical(network, input_shape)
     about.check()
@@ -36,7 +39,10 @@ def exported_bytes(
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, *about.input_shape), generator=generator).to(torch.uint8)
     content = wanted.encode(Source(network, about, images.split(1)))
-    return arena_of(content, about.input_shape).total if format == RAM else len(content)
+    if not in_ram:
+        return len(content)
+    arena = arena_of(content, about.input_shape)
+    return arena.total if format == RAM else arena.interpreter
 
 
 def _as_if_trained(network: nn.Module) -> nn.Module:

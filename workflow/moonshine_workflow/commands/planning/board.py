@@ -13,6 +13,7 @@ from moonshine.costs.boards import RESERVED_FLASH, RESERVED_RAM, Board
 from moonshine.costs.cost import cost
 from moonshine.costs.metering import module_costs
 from moonshine.errors import MoonshineError
+from moonshine.formats.sizes import INTERPRETER, RAM
 from moonshine.search.exported_sizes import Export
 from moonshine.search.rivals import rival_candidates
 from moonshine.search.space import Mixture, Space
@@ -34,7 +35,8 @@ class Fit:
     flash: int
     ram: int
     peak_layer: str
-    interpreter: float  # of the RAM, what is not a quarter of the peak activation memory in fp32
+    interpreter: int  # of the RAM, what is not for activations
+    per_peak: float  # bytes for activations per byte of peak activation memory in fp32: about a quarter
 
     def fits(self, board: Board) -> bool:
         return self.flash <= board.flash - RESERVED_FLASH and self.ram <= board.ram - RESERVED_RAM
@@ -44,8 +46,8 @@ def fit(name: str, space: Space, blocks: Mixture, export: Export) -> Fit:
     """Convert the untrained network with these blocks, and run it."""
     chosen = {path: blocks.get(path, "S") for path in space.places}
     layer, peak = _peak_layer(space.build(chosen), space.input_shape)
-    ram = export(chosen, "ram")
-    return Fit(name, export(chosen, "tflite-int8"), ram, layer, ram - peak / 4)
+    ram, interpreter = export(chosen, RAM), export(chosen, INTERPRETER)
+    return Fit(name, export(chosen, "tflite-int8"), ram, layer, interpreter, (ram - interpreter) / peak)
 
 
 def fits_as_text(space: Space, board: Board, found: Sequence[Fit]) -> str:
@@ -94,7 +96,7 @@ def _changes(space: Space, fit: Fit, limit: int) -> Iterator[str]:
     network = space.build(dict.fromkeys(space.places, "S"))
 
     def ram(module: nn.Module, size: tuple[int, int]) -> float:
-        return cost(module, (channels, *size)).peak_activation_bytes / 4 + fit.interpreter
+        return cost(module, (channels, *size)).peak_activation_bytes * fit.per_peak + fit.interpreter
 
     sizes = [(height * step // STEPS, width * step // STEPS) for step in range(STEPS - 1, 0, -1)]
     if smaller := _first(sizes, lambda size: ram(network, size), limit):
