@@ -46,13 +46,16 @@ def exported_bytes(
 
 
 def _as_if_trained(network: nn.Module) -> nn.Module:
-    """Return a copy whose biases and batch norms are no longer 0 and 1, which the exporter would leave out."""
+    """Return a copy whose biases and batch norms are no longer 0 and 1, which the exporter would leave out.
+
+    Its weights are always the same, so that a file that is remembered by what is in it is converted once.
+    """
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
         network = copy_of(network).to_empty(device="cpu")
-        for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.05)
     copied = plain_copy(network)
     generator = torch.Generator().manual_seed(0)
+    for parameter in copied.parameters():
+        parameter.data.normal_(std=0.05, generator=generator)
     for tensor in (*copied.parameters(), *copied.buffers()):
         if tensor.is_floating_point() and tensor.dim() == 1:
             tensor.data.uniform_(0.5, 1, generator=generator)

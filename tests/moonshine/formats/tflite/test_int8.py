@@ -23,10 +23,11 @@ from moonshine.export.writing import write_export, write_files
 from moonshine.files import read_json
 from moonshine.formats.format import NotConverted
 from moonshine.formats.formats import FORMATS, chosen_formats
+from moonshine.formats.sizes import exported_bytes
 from moonshine.formats.tflite import environment, int8
 from moonshine.formats.tflite.tflm import ROUNDED_TO, SPARE, run_in_tflm
 from tests.messages import names, naming
-from tests.moonshine.formats.tflite.tiny import ABOUT, images, logits, source, tiny
+from tests.moonshine.formats.tflite.tiny import ABOUT, Tiny, images, logits, source, tiny
 
 TEST = Split(images(40, seed=2), torch.arange(40) % 3)
 
@@ -53,6 +54,17 @@ def test_the_file_answers_as_the_network_does(converter: Path, tmp_path: Path) -
     expected = logits(TEST.images).numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 0.05 * np.ptp(expected)
+
+
+def test_bytes_and_ram_are_of_one_conversion(converter: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    size = exported_bytes("tflite-int8", Tiny(), ABOUT.input_shape, ABOUT)
+    assert size == len(int8.encode(source()))
+    (converter / "bin" / "python").unlink()
+    ram, interpreter = (
+        exported_bytes(each, Tiny(), ABOUT.input_shape, ABOUT) for each in ("ram", "ram of the interpreter")
+    )
+    assert 0 < interpreter < ram
 
 
 def test_an_export_has_receipts_from_both_runtimes(converter: Path, tmp_path: Path) -> None:
