@@ -19,9 +19,11 @@ from moonshine.data.store import Dataset, load_dataset
 from moonshine.distillation.objective import distillation
 from moonshine.errors import MoonshineError
 from moonshine.training.checkpoint import Checkpoints
+from moonshine.training.epoch import input_shape
 from moonshine.training.execution import Execution
+from moonshine.training.history import SILENT, History, Observer
 from moonshine.training.labels import label_loss
-from moonshine.training.train import SILENT, History, Observer, input_shape, train
+from moonshine.training.train import train
 
 NO_AUGMENT = {"crop_padding": 0, "flip": False}
 

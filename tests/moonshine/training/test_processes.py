@@ -29,9 +29,10 @@ from moonshine.errors import MoonshineError
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
+from moonshine.training.history import SILENT, History, HistoryRow, Observer
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.processes import SINGLE_PROCESS, Processes, launched, synchronised, together
-from moonshine.training.train import SILENT, History, HistoryRow, Observer, train
+from moonshine.training.train import train
 from moonshine.training.updates.averaging import Average
 from moonshine.training.updates.optimizer import make_optimizer
 from moonshine.training.updates.schedules import learning_rate

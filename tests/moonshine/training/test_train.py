@@ -20,9 +20,10 @@ from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
+from moonshine.training.history import OWN_COLUMNS, HistoryRow, Observer
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Batch, Objective, Terms
-from moonshine.training.train import OWN_COLUMNS, HistoryRow, Observer, train
+from moonshine.training.train import train
 from tests.messages import naming
 
 FIELDS = {"epoch", "lr", "loss", "ce", "train_error_pct", "validation_error_pct", "validation_loss"}

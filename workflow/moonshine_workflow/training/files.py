@@ -16,7 +16,7 @@ from moonshine.structures.artifacts import save_weights
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
-from moonshine.training.train import History
+from moonshine.training.history import History
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Metrics, RunIdentity, Score
 

@@ -18,7 +18,7 @@ from moonshine.structures.build import from_structure
 from moonshine.structures.given_weights import load_given_weights, load_published_weights
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.evaluation import evaluate, guessing_error
-from moonshine.training.train import History
+from moonshine.training.history import History
 from moonshine.training.updates.freezing import frozen_layers
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.metrics import Evaluation, Score

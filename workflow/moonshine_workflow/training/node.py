@@ -25,10 +25,12 @@ from moonshine.structures.artifacts import load
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
 from moonshine.training.checkpoint import Checkpoints, fingerprint
+from moonshine.training.epoch import input_shape
+from moonshine.training.history import History
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
 from moonshine.training.processes import launched, synchronised, together
-from moonshine.training.train import History, input_shape, train
+from moonshine.training.train import train
 from moonshine.training.updates.compressing import Compressing
 from moonshine.training.updates.freezing import frozen
 from moonshine.training.updates.phases import Phases

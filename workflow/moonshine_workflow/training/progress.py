@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from moonshine.files import write_json
-from moonshine.training.train import HistoryRow, Observer
+from moonshine.training.history import HistoryRow, Observer
 from moonshine_workflow.graph.metrics import RunIdentity
 from moonshine_workflow.graph.nodes import RUNNING, Node
 from moonshine_workflow.graph.stage import logger

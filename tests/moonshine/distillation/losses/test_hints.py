@@ -21,8 +21,8 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
+from moonshine.training.history import SILENT, History, Observer
 from moonshine.training.objective import Batch
-from moonshine.training.train import SILENT, History, Observer
 from tests.messages import naming
 from tests.moonshine.training.test_train import Killed, KilledAt
 

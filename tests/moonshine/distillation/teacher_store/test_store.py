@@ -24,8 +24,9 @@ from moonshine.distillation.term import Pair
 from moonshine.structures.build import build
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
+from moonshine.training.history import Observer
 from moonshine.training.objective import Batch
-from moonshine.training.train import Observer, train
+from moonshine.training.train import train
 
 TAPS = ("stage1", "stage3")
 MAPS = (*map(MapOf, TAPS), MapOf("stage1", "max", 1.0))

@@ -14,8 +14,9 @@ from moonshine.data.store import Dataset
 from moonshine.structures.build import build
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
+from moonshine.training.history import History
 from moonshine.training.objective import Objective
-from moonshine.training.train import History, train
+from moonshine.training.train import train
 from moonshine.training.updates.averaging import Average
 
 

@@ -16,8 +16,9 @@ from moonshine.config.training import Training
 from moonshine.data.store import Dataset
 from moonshine.training.checkpoint import Checkpoints
 from moonshine.training.execution import Execution
+from moonshine.training.history import History, Observer
 from moonshine.training.objective import Objective
-from moonshine.training.train import History, Observer, train
+from moonshine.training.train import train
 from moonshine.training.updates.compressing import Compressing
 from tests.moonshine.training.test_train import ADAMW, Killed, KilledAt, network, same
 

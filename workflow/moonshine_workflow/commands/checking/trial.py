@@ -25,9 +25,11 @@ from moonshine.errors import MoonshineError
 from moonshine.preparation.prepare import prepare_dataset
 from moonshine.structures.build import from_structure
 from moonshine.structures.structure import StudyStructure
+from moonshine.training.epoch import input_shape
+from moonshine.training.history import Observer
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
-from moonshine.training.train import Observer, input_shape, train
+from moonshine.training.train import train
 from moonshine.training.updates.compressing import Compressing
 from moonshine.training.updates.freezing import frozen
 from moonshine_workflow.stages.structure import student_structure

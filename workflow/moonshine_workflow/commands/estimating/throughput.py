@@ -19,10 +19,12 @@ from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
 from moonshine.json_model import JsonModel
 from moonshine.structures.build import from_structure
+from moonshine.training.epoch import input_shape
 from moonshine.training.execution import Execution, resolve
+from moonshine.training.history import Observer
 from moonshine.training.labels import label_loss
 from moonshine.training.objective import Objective
-from moonshine.training.train import Observer, input_shape, train
+from moonshine.training.train import train
 from moonshine_workflow.commands.estimating.steps import Steps, TimedStep, distinct
 from moonshine_workflow.graph.stage import machine
 
