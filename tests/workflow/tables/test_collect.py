@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +15,7 @@ from moonshine.files import read_csv
 from moonshine_workflow.graph import nodes, stage
 from moonshine_workflow.graph.mistakes import USAGE_ERROR
 from moonshine_workflow.stages.collect import run
-from moonshine_workflow.tables.collect import collect, write_tables
+from moonshine_workflow.tables.collect import collect, published_errors, write_tables
 from moonshine_workflow.tables.latex import escape
 from moonshine_workflow.tables.rows import Tables
 from moonshine_workflow.tables.statistics import estimate
@@ -286,6 +288,22 @@ def test_published_errors_stand_beside_ours(tmp_path):
     first = rows(files["tables/differences.csv"])[0]
     assert first["student"] == "G4"
     assert float(first["published"]) == pytest.approx(-0.5)
+
+
+def test_published_errors_are_not_those_of_a_network_with_other_arguments(tmp_path):
+    study = make_study(
+        teacher={"model": "mine:build", "kwargs": {"width": 16}, "seed": 0},
+        students={
+            "thin": {"kwargs": {"width": 8}, "block": "S"},
+            "same": {"kwargs": {"width": 16}, "block": "G(4)"},
+        },
+    )
+    models: list[Any] = [
+        SimpleNamespace(student=name, network="mine:build", block="S") for name in ("thin", "same")
+    ]
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{HEADER}{study.data.name},mine:build,mine:build,S,5,,\n")
+    assert published_errors(path, study, models, {"scratch": "scratch"}) == {("same", "scratch"): 5.0}
 
 
 @pytest.mark.parametrize("other", [{"teacher": "wrn-40-4"}, {"data": "cifar100"}])

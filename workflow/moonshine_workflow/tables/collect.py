@@ -112,7 +112,8 @@ def published_errors(
 ) -> dict[tuple[str, str], float]:
     """Return published errors in percent by (student, method), for the same data, teacher, network, block and losses.
 
-    No published method uses a warm start or compresses, so such students have no published error.
+    No published method uses a warm start or compresses, so such students have no published error; neither has a student
+    whose network has other arguments than the teacher's, which the file does not name.
     Raises MoonshineError if the file or a column is missing, two rows describe one network, or a value is no number.
     """
     if path is None:
@@ -134,6 +135,8 @@ def published_errors(
         student = study.students.get(model.student)
         warm = student is not None and student.warm_start is not None
         if student and student.compression:
+            continue
+        if student and student.kwargs and study.kwargs_of(model.student) != study.teacher.kwargs:
             continue
         for method, losses in terms.items():
             column = f"{losses}_error_pct"
