@@ -309,7 +309,7 @@ def test_pictures_that_are_decoded_as_they_are_needed_are_scored_alike(exported,
     test = replace(pngs[1], labels=split(50, 2).labels)
     handlers = set()
     for _ in range(2):
-        found = write_receipts(network, folder, ABOUT, test, ["onnx"], threads=1)
+        found = write_receipts(network.eval(), folder, ABOUT, test, ["onnx"], threads=1)
         handlers.add(signal.getsignal(signal.SIGCHLD))
     assert len(handlers) == 1
     onnx_receipt = next(receipt for receipt in exported.receipts if receipt.format == "onnx")
