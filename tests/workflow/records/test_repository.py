@@ -18,7 +18,7 @@ def test_a_record_is_whole_and_anonymous(folder: Path) -> None:
     record = read_record(folder)
     assert record.settings.study == folder.name
     require_anonymous(folder / FILE, record)
-    assert {path.stem for path in (folder / "weights").iterdir()} == set(record.kept)
+    assert {path.stem for path in (folder / "weights").glob("*")} == set(record.kept)
 
 
 def test_records_are_small() -> None:
