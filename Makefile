@@ -45,9 +45,8 @@ lint: $(STAMP) ## style, types and layers only
 	.venv/bin/lint-imports --no-cache --no-logo
 	$(if $(SNAKEFILES),.venv/bin/snakefmt --check $(SNAKEFILES))
 
-# One test process more than there are cores: much of the time they wait for processes that they have started.
 unit: $(STAMP) ## the tests only
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 explore: $(STAMP) ## property tests on 1,000 random examples each
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(CORES) -m hypothesis --hypothesis-profile explore
