@@ -25,15 +25,8 @@ os.environ.setdefault("MOONSHINE_TFLITE", "/no/converter")
 
 # Each takes longer than any other file, or makes what others wait for.
 FIRST = ("test_tutorial.py", "test_locks.py")
-# Made by the first process that needs it, while others that do wait.
-SHARED = "run_by_snakemake"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest tests first, and those that need the study that both engines ran when it has been run."""
-    waiting = {item.path for item in items if SHARED in getattr(item, "fixturenames", ())}
-
-    def order(item: pytest.Item) -> tuple[bool, bool, bool]:
-        return item.path.name not in FIRST, "workflow" not in item.path.parts, item.path in waiting
-
-    items.sort(key=order)
+    """The pipeline's tests take longest: they start first, so that no process waits for another at the end."""
+    items.sort(key=lambda item: (item.path.name not in FIRST, "workflow" not in item.path.parts))

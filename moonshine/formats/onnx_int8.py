@@ -91,12 +91,10 @@ def _rewrite_batch_norms(model: ModelProto) -> None:
     values = {tensor.name: tensor for tensor in graph.initializer}
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
     for node in graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
         images, *tensors = node.input
-        if (
-            node.op_type != "BatchNormalization"
-            or ranks.get(images) != 4
-            or not values.keys() >= set(tensors)
-        ):
+        if ranks.get(images) != 4 or not values.keys() >= set(tensors):
             continue
         weight, bias, mean, var = (to_array(values[name]) for name in tensors)
         scale = weight / np.sqrt(var + np.float32(get_node_attr_value(node, "epsilon")))

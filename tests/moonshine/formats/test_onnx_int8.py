@@ -62,3 +62,13 @@ def test_equal_zero_points_of_weights_are_stored_once(given: Source, content: by
 
 def test_the_size_is_known_before_training(content: bytes) -> None:
     assert exported_bytes("onnx-int8", tiny(), ABOUT.input_shape, ABOUT) == len(content)
+
+
+def test_a_node_without_inputs_is_no_batch_norm() -> None:
+    """Such as a random tensor, which no pass before folds into a constant."""
+    noise = onnx.helper.make_node("RandomNormal", [], ["noise"], shape=[1])
+    shown = onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, [1])
+    model = onnx.helper.make_model(onnx.helper.make_graph([noise], "g", [], [shown]))
+    before = model.SerializeToString(deterministic=True)
+    onnx_int8._rewrite_batch_norms(model)
+    assert model.SerializeToString(deterministic=True) == before
