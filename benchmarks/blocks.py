@@ -6,7 +6,7 @@ digits; 24 steps show that a network trains, not how good it gets.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -60,6 +60,11 @@ def train(network: nn.Module, data: Split) -> tuple[float, float]:
 
 def main() -> None:
     """Measure the blocks of the command line, or one of every family."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("blocks", nargs="*", default=BLOCKS, metavar="BLOCK")
+    blocks = parser.parse_args().blocks
     torch.set_num_threads(1)
     data = digits()
     test = Split(data.images[1500:1564], data.labels[1500:1564])
@@ -68,7 +73,7 @@ def main() -> None:
         "| block | parameters | MACs | loss | safetensors | ONNX | INT8 | largest difference of ONNX's logits |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for block in sys.argv[1:] or BLOCKS:
+    for block in blocks:
         changes, _ = choose(layout, block)
         planned = structure.with_blocks({change.place.path: block for change in changes}, block=block)
         torch.manual_seed(0)

@@ -36,6 +36,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ def recipe_folder(tiny: bool) -> Path | None:
             return None
         if not whole.exists():
             found = [dict(np.load(piece)) for piece in pieces]
-            np.savez(whole, **{name: np.concatenate([each[name] for each in found]) for name in found[0]})
+            joined: Any = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+            np.savez(whole, **joined)
         checksum = hashlib.sha256(whole.read_bytes()).hexdigest()
         arrays = {"name": "arrays", "path": whole.name, "sha256": checksum, "size": None}
         content["data"] = {**arrays, "validation": 0.0, "split_seed": 0}

@@ -24,7 +24,7 @@ from moonshine.structures.build import build
 from moonshine.training.execution import resolve
 from moonshine.training.objective import Batch, Objective, Together
 from moonshine.training.processes import Processes, together
-from moonshine.training.updates.optimizer import SGD
+from moonshine.training.updates.optimizer import make_optimizer
 
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": False}
 
@@ -37,7 +37,7 @@ def worker(rank: int, count: int, port: int, network: str, batch: int, channel: 
     execution, processes = resolve(runtime, "auto"), Processes(rank, count)
     with together(processes, execution.device):
         student = execution.place(build(network)).train()
-        optimizer = SGD(student.parameters(), Optimizer.model_validate(SETTINGS))
+        optimizer = make_optimizer(student.parameters(), Optimizer.model_validate(SETTINGS))
         wrapped = processes.wrap(Together(student, Objective()), execution)
         images = torch.randn(batch // count, 3, 32, 32).contiguous(memory_format=execution.memory_format)
         labels = torch.randint(10, (batch // count,))

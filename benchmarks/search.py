@@ -32,6 +32,7 @@ from moonshine.search.search import search
 from moonshine.search.space import Mixture, Space
 from moonshine.structures.describe import places_of
 from moonshine.training.execution import resolve
+from moonshine_workflow.students.mixing import scored_on
 
 SHAPE = (3, 32, 32)
 WHOLE = 1000
@@ -44,7 +45,7 @@ def measure_search(space: Space, candidates: int, best: int, threads: int) -> No
     mixed = Mixed.model_validate(
         {"budget": "200k params", "candidates": candidates, "best": best, "initialisations": INITIALISATIONS}
     )
-    images, labels = batch(mixed.batch_size)
+    images, labels = batch(scored_on(mixed, SHAPE))
     computed: list[float] = []
     start = time.perf_counter()
     known = place_costs(space)

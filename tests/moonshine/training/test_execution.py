@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +59,21 @@ def test_a_gpu_has_deterministic_kernels_unless_the_study_wants_the_fastest(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     resolve(RUNTIME.model_copy(update={"deterministic": deterministic}), "fp32")
     assert (said, torch.backends.cudnn.benchmark) == ([(deterministic,)], not deterministic)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_feature_maps_come_to_lie_in_huge_pages() -> None:
+    execution._keep_freed_memory.cache_clear()  # other tests give memory back
+    resolve(RUNTIME, "fp32")
+    regions = Path("/proc/self/smaps").read_text()
+    advised = [
+        int(size)
+        for size, flags in re.findall(
+            r"^Size: +(\d+) kB$.*?^VmFlags:(.*?)$", regions, re.MULTILINE | re.DOTALL
+        )
+        if "hg" in flags.split()
+    ]
+    assert sum(advised) > 900_000
 
 
 def test_the_memory_layout_can_be_fixed() -> None:
