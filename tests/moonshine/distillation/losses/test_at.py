@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from moonshine.config.methods import AT
 from moonshine.distillation.losses.at import AT_FORMS, attention_transfer
@@ -89,6 +90,26 @@ def test_attention_transfer_by_hand(form: str, expected: float) -> None:
     teacher = torch.tensor([[[[3.0, 2 * 3**0.5], [0.0, 0.0]]]])
     loss = transfer([student], [teacher], form=form, beta=1.0)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 16, 64, 64), (130, 3, 7, 5), (1, 70, 50, 50), (0, 4, 3, 3)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_energies_have_the_bits_of_the_mean_of_squares(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    one, other = (made.contiguous(memory_format=layout).clone().requires_grad_() for _ in range(2))
+    values = one.to(torch.promote_types(dtype, torch.float32))
+    plain = functional.normalize(values.square().mean(1).flatten(1), dim=1).view(shape[0], *shape[2:])
+    ours = attention_map(other)
+    pull = torch.randn(plain.shape, generator=torch.Generator().manual_seed(1)).to(plain.dtype)
+    plain.backward(pull)
+    ours.backward(pull)
+    assert torch.equal(ours, plain)
+    assert one.grad is not None
+    assert other.grad is not None
+    assert torch.equal(other.grad, one.grad)
 
 
 @given(seeds)
