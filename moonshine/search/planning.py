@@ -42,11 +42,11 @@ class Option:
 class Plan:
     """Students of a network under a budget.
 
-    ``reach`` maps a measure to its smallest and largest value among all mixtures. ``block_ms`` maps each block to the
-    latency of its places with it and with S; the blocks in ``slower`` take longer than S by more than the spread of
-    both measurements. ``unreliable`` maps blocks to the relative difference of repeated measurements, if it is large,
-    as on a busy machine. ``generated`` are the blocks whose weights are dense in a graph. ``given`` are students that a
-    study gives itself.
+    ``reach`` maps a measure to its smallest and largest value among all mixtures; of an exported size these are
+    estimates, unless one of the students lies beyond. ``block_ms`` maps each block to the latency of its places with it
+    and with S; the blocks in ``slower`` take longer than S by more than the spread of both measurements. ``unreliable``
+    maps blocks to the relative difference of repeated measurements, if it is large, as on a busy machine. ``generated``
+    are the blocks whose weights are dense in a graph. ``given`` are students that a study gives itself.
     """
 
     teacher: Option
@@ -113,12 +113,13 @@ def plan_students(
         if len(mixtures) == mixed:
             break
     limited = {budget.measure for budget in budgets}
+    options = (teacher, *uniform, *mixtures)
     block_ms = _block_ms(space, known) if times else {}
     return Plan(
         teacher,
         tuple(uniform),
         tuple(mixtures),
-        {measure: known.reachable(measure) for measure in MEASURES if measure in limited},
+        {measure: _reach(known, measure, options) for measure in MEASURES if measure in limited},
         block_ms,
         tuple(block for block, pair in block_ms.items() if times and _is_slower(times, block, pair)),
         times.unreliable if times else {},
@@ -143,6 +144,11 @@ def nearest_students(space: Space, refused: Impossible) -> tuple[Option, tuple[O
     mixed = [] if any(least.blocks == each.blocks for each in uniform) else [least]
     options = sorted([*mixed, *uniform], key=lambda option: option.values[limited])
     return option("teacher", {}), tuple(options[:NEAREST])
+
+
+def _reach(known: SpaceCosts, measure: str, options: Sequence[Option]) -> tuple[float, float]:
+    values = [*known.reachable(measure), *(option.values[measure] for option in options)]
+    return min(values), max(values)
 
 
 def _best(known: SpaceCosts, budgets: Sequence[Budget], seed: int) -> Sequence[Mixture]:

@@ -84,6 +84,16 @@ def test_several_budgets_hold_at_once(space: Space) -> None:
     assert found.reach.keys() == {"parameters", "latency"}
 
 
+def test_no_student_lies_outside_what_is_reachable(space: Space) -> None:
+    """RAM depends on more than the peak that its estimate is made from."""
+    found = plan_students(
+        space, parse_budgets("1MB ram"), None, lambda blocks, measure: 9000 + 100 * len(set(blocks.values()))
+    )
+    rams = [option.values["ram"] for option in (found.teacher, *found.uniform, *found.mixed)]
+    least, most = found.reach["ram"]
+    assert least <= min(rams) < max(rams) <= most
+
+
 def test_blocks_that_are_slower_are_known(space: Space) -> None:
     found = make(space, "1MB")
     assert found.block_ms["G(N)"] == (9, 6)
