@@ -53,6 +53,14 @@ def test_what_is_unpacked_has_the_bytes_of_the_results(finished: bool, root: Pat
         assert path.read_bytes() == (root / path.relative_to(tmp_path / "unpacked")).read_bytes(), path
 
 
+def test_a_record_has_the_weights_that_a_pretrained_teacher_started_from(root: Path, tmp_path: Path) -> None:
+    start = {"weights": "hers.pt", "sha256": "c" * 64, "loaded": 70, "drawn": []}
+    structure = Path("results/digits/teacher/structure.json")
+    edit(root / structure, lambda content: content.update(start=start))
+    unpack(saved(root), tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / structure).read_bytes() == (root / structure).read_bytes()
+
+
 def test_reports_read_from_a_record_what_they_read_from_results(root: Path) -> None:
     there = load_results("digits", root)
     with recorded_results(saved(root)) as found:

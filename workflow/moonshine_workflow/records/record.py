@@ -16,7 +16,7 @@ from moonshine.data.description import Description
 from moonshine.errors import MoonshineError
 from moonshine.files import read_json, sha256, write_json
 from moonshine.json_model import JsonModel
-from moonshine.structures.structure import StudyStructure
+from moonshine.structures.structure import Start, StudyStructure
 from moonshine_workflow.graph.metrics import Metrics
 from moonshine_workflow.tables.shipped import Shipped
 
@@ -54,6 +54,7 @@ class Trained(JsonModel):
     """A trained node: the content of its files, of ``config`` what it does not share with all others.
 
     ``history`` has the lines of ``history.csv``, ``weights`` the checksum of the weights, which the record may hold.
+    ``start``: those that a pretrained teacher started from.
     """
 
     only_given: ClassVar[bool] = True
@@ -61,6 +62,11 @@ class Trained(JsonModel):
     config: dict[str, Any]
     history: tuple[str, ...]
     weights: str
+    start: Start | None = None
+
+    def structure(self, planned: StudyStructure) -> StudyStructure:
+        """Return the content of the node's ``structure.json``, given that of its student or teacher."""
+        return planned.model_copy(update={"start": self.start}) if self.start else planned
 
 
 class Restamp(JsonModel):

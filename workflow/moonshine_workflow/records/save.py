@@ -103,7 +103,9 @@ def _record(study: Study, root: Path, done: Sequence[nodes.Node], limit: int) ->
         metrics = Metrics.read(folder / "metrics.json")
         require_this_study(study, node, folder, metrics, config)
         require_inputs(folder / "config.json", config, dataset.sha256[nodes.DATA_FILES[0]], teacher)
-        if StudyStructure.read(folder / "structure.json") != structures[of]:
+        structure = StudyStructure.read(folder / "structure.json")
+        given = {"start": structure.start} if structure.start else {}
+        if structure != structures[of].model_copy(update=given):
             raise MoonshineError(
                 f"{folder / 'structure.json'}: not that of the student, {layouts[of].outputs[0]}"
             )
@@ -118,6 +120,7 @@ def _record(study: Study, root: Path, done: Sequence[nodes.Node], limit: int) ->
             config={key: value for key, value in config.items() if key not in shared},
             history=tuple((folder / "history.csv").read_text(encoding="utf-8").splitlines()),
             weights=sha256(root / node.outputs[0]),
+            **given,
         )
     export = root / nodes.export(study.study).outputs[0]
     shipped = read_shipped(export)

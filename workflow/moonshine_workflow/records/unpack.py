@@ -34,7 +34,7 @@ def node_files(record: Record, folder: Path) -> dict[str, dict[Path, bytes]]:
             one = record.trained[node.name]
             if node.name in record.kept:
                 files[node.outputs[0]] = weights_file(folder, node.name).read_bytes()
-            files[node.folder / "structure.json"] = json_bytes(record.structures[of].content())
+            files[node.folder / "structure.json"] = json_bytes(one.structure(record.structures[of]).content())
             files[node.folder / "history.csv"] = "".join(f"{line}\n" for line in one.history).encode()
             files[node.folder / "config.json"] = json_bytes(record.config(node.name))
             files[node.folder / "metrics.json"] = json_bytes(one.metrics.content())
