@@ -113,6 +113,14 @@ def train_another_teacher(root: Path) -> None:
     (root / "results/digits/teacher/weights.safetensors").write_bytes(b"others")
 
 
+def start_a_student_from_weights(root: Path) -> None:
+    start = {"weights": "hers.pt", "sha256": "c" * 64, "loaded": 70}
+    edit(
+        root / "results/digits/students/G4/at/seed0/structure.json",
+        lambda content: content.update(start=start),
+    )
+
+
 def forget_the_commit(root: Path) -> None:
     (root / f"results/digits/timings/{SHIPPED}.json").unlink()
 
@@ -144,6 +152,7 @@ def name_the_machine(root: Path) -> None:
         (use_another_study, ["params.yaml", "study", "'letters'", "'digits'"]),
         (train_otherwise, ["students/G4/at/seed0", "method"]),
         (train_another_teacher, ["inputs.teacher", "teacher/weights.safetensors"]),
+        (start_a_student_from_weights, ["students/G4/at/seed0/structure.json", "students/G4/structure.json"]),
         (forget_the_commit, [f"{SHIPPED}.json", "commit"]),
         (invent_a_commit, [SHIPPED, "commit", "f" * 40]),
         (edit_the_code, [SHIPPED, "commit", "-dirty"]),

@@ -104,7 +104,7 @@ def _record(study: Study, root: Path, done: Sequence[nodes.Node], limit: int) ->
         require_this_study(study, node, folder, metrics, config)
         require_inputs(folder / "config.json", config, dataset.sha256[nodes.DATA_FILES[0]], teacher)
         structure = StudyStructure.read(folder / "structure.json")
-        given = {"start": structure.start} if structure.start else {}
+        given = {"start": structure.start} if node.stage == "teacher" and structure.start else {}
         if structure != structures[of].model_copy(update=given):
             raise MoonshineError(
                 f"{folder / 'structure.json'}: not that of the student, {layouts[of].outputs[0]}"
