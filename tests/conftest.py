@@ -1,10 +1,12 @@
-"""The order of the tests, how many examples properties are tried on, and how often Python looks for garbage."""
+"""The order of the tests, how many examples properties are tried on, and what processes keep instead of making it anew."""
 
 import gc
 import os
 
 import hypothesis
 import pytest
+
+from tests.workflow.quick_python import share_operators
 
 # Properties are checked on a few examples, always the same; `make explore` looks for others.
 hypothesis.settings.register_profile("same", max_examples=30, derandomize=True, deadline=None)
@@ -30,3 +32,8 @@ FIRST = ("test_tutorial.py", "test_locks.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The pipeline's tests take longest: they start first, so that no process waits for another at the end."""
     items.sort(key=lambda item: (item.path.name not in FIRST, "workflow" not in item.path.parts))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_operators() -> None:
+    share_operators()

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -31,13 +32,17 @@ MODULES = (
     "torch.utils.flop_counter",
     "torchvision",
     "torch.export._trace",
-    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._compat",
+    "sympy.tensor.tensor",
     "onnxscript.function_libs.torch_lib.ops",
     "safetensors.torch",
     "snakemake.cli",
     "snakemake.report.html_reporter",
+    "smart_open",
     "dvc.cli.parser",
-    "dvc.repo",
+    "dvc.repo.plots",
+    "dvc.lock",
+    "dvc.scm",
     "ruamel.yaml",
     "papermill",
     "black",
@@ -98,6 +103,8 @@ def serve(program: Path, owner: int) -> None:
         for module in MODULES:
             with suppress(ImportError):  # a machine that is lent may have torch and no engine
                 importlib.import_module(module)
+        share_operators(18)  # opset of moonshine.formats.source, which forks import from folders of their own
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # else forks take torch's libraries apart
         gc.freeze()
         running: dict[int, tuple[int, socket.socket]] = {}
         events = select.poll()
@@ -129,6 +136,18 @@ def serve(program: Path, owner: int) -> None:
                 events.register(descriptor, select.POLLIN)
     shutil.rmtree(program.parent)
     os._exit(0)
+
+
+def share_operators(opset: int | None = None) -> None:
+    """Keep torch's table of ONNX operators: the exporter makes it for each file, in a third of a small one's time."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:
+        return
+    table = cache(ONNXRegistry.from_torchlib)
+    if opset:
+        table(opset_version=opset)
+    ONNXRegistry.from_torchlib = staticmethod(table)  # type: ignore[method-assign]
 
 
 def write_client(program: Path) -> None:

@@ -30,6 +30,7 @@ from moonshine_workflow.stages import fetch
 from tests.messages import names
 from tests.workflow import tiny
 from tests.workflow.clones import CODE, PROJECT
+from tests.workflow.quick_python import quick_python
 from tests.workflow.running import STAGES, options, run
 
 
@@ -180,10 +181,19 @@ def test_the_same_study_leaves_the_same_bytes(finished: Path) -> None:
 def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
     change(lambda study: study["training"].update(epochs=20))
     assert run("fetch") == run("structure-teacher") == 0
-    command = [sys.executable, *nodes.teacher("tiny").command]
-    environment = {**os.environ, "PYTHONPATH": CODE}
     node = nodes.teacher("tiny")
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    _, module, *options = node.command
+    code = (
+        f"import os, runpy; print(os.getpid(), flush=True); runpy.run_module({module!r}, run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [quick_python(), "-c", code, *options],
+        env={**os.environ, "PYTHONPATH": CODE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
     deadline = time.monotonic() + 600
     while (
         len(list(node.work.glob("epoch-*.json"))) < 2
@@ -191,9 +201,9 @@ def test_a_killed_process_resumes_to_the_same_bytes(here: Path) -> None:
         and time.monotonic() < deadline
     ):
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == 256 - signal.SIGKILL, "it ended before it could be killed"
     assert not node.is_done()
     assert run("teacher") == 0
     assert json.loads(node.timings.read_text())["resumed"] == 1

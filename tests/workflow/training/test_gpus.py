@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 
 from moonshine_workflow.training.gpus import claimed, visible
 from tests.workflow.clones import CODE
+from tests.workflow.quick_python import quick_python
 
 GPUS = ["0", "1", "2"]
 
@@ -49,16 +49,16 @@ def test_a_part_of_a_gpu_is_one(tmp_path: Path) -> None:
 
 def test_a_killed_node_claims_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from moonshine_workflow.training.gpus import claimed\n"
-        f"with claimed(['0', '1'], 1, folder=Path({str(tmp_path)!r})): print('claimed', flush=True); time.sleep(60)"
+        "import os, time; from pathlib import Path; from moonshine_workflow.training.gpus import claimed\n"
+        f"with claimed(['0', '1'], 1, folder=Path({str(tmp_path)!r})): print(os.getpid(), flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": CODE}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen([quick_python(), "-c", code], stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        pid = int(process.stdout.readline())
         with claimed(["0", "1"], 1, folder=tmp_path) as found:
             assert found == [1]
-        process.send_signal(signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     with claimed(["0", "1"], 1, folder=tmp_path) as found:
         assert found == [0]
 
