@@ -1,4 +1,4 @@
-"""The order of the tests, how many examples properties are tried on, and what processes keep instead of making it anew."""
+"""The order of the tests, how many examples properties are tried on, and what is kept instead of being made anew."""
 
 import gc
 import os
