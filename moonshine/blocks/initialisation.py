@@ -10,7 +10,7 @@ from torch import nn
 
 from moonshine.blocks.build import CheapConvolution
 from moonshine.blocks.geometry import reach
-from moonshine.blocks.layers import GeneratedConv, ParallelBranches, TiedConvs, draw
+from moonshine.blocks.layers import GeneratedConv, ParallelBranches, TiedConvs, draw_weight
 
 VARIANCES = (0.2, 5.0)
 """Range of the variance of a new block's output for inputs from a ReLU; that of one draw is uncertain by half."""
@@ -38,7 +38,7 @@ def initialise(module: nn.Module) -> None:
                     break
             done |= set(layer.modules())
         elif isinstance(layer, nn.Conv2d):
-            draw(layer.weight, math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_channels)))
+            draw_weight(layer.weight, math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_channels)))
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -63,7 +63,7 @@ def _initialise_by_variance(layer: nn.Module, gain: float) -> float:
         fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         if isinstance(layer, nn.ConvTranspose2d):
             fan_in //= math.prod(layer.stride)  # a pixel of the output sees as much less of the kernel
-        draw(layer.weight, math.sqrt(gain / fan_in))
+        draw_weight(layer.weight, math.sqrt(gain / fan_in))
     elif not isinstance(layer, nn.BatchNorm2d):
         return gain
     return 1.0

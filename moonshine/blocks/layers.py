@@ -75,7 +75,7 @@ class TiedConvs(nn.Module):
     def initialise(self, gain: float) -> None:
         """Draw the weight so that the product of both has a variance of ``gain`` / channels."""
         rank, channels = self.weight.shape[:2]
-        draw(self.weight, (gain / rank / (rank + channels)) ** 0.25)
+        draw_weight(self.weight, (gain / rank / (rank + channels)) ** 0.25)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(x, self.weight), self.weight.transpose(0, 1), self.bias)
@@ -130,7 +130,7 @@ class GeneratedConv(nn.Module):
         for factor, (mean, deviation) in zip(
             self.factors, self.generator.starts(self.conv, gain), strict=True
         ):
-            draw(factor, deviation, mean)
+            draw_weight(factor, deviation, mean)
         if not self.factors[0].is_meta:
             with torch.no_grad():
                 found = self.materialise(torch.float64).square().mean().item()
@@ -178,7 +178,7 @@ def convolution(conv: Conv, bias: bool = False) -> nn.Module:
     )
 
 
-def draw(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
+def draw_weight(weight: Tensor, deviation: float, mean: float = 0.0) -> None:
     """Draw a weight from a normal distribution, in place; nothing on the meta device."""
     if not weight.is_meta:
         nn.init.normal_(weight, mean, deviation)

@@ -114,7 +114,7 @@ def logits_shape(whose: str, network: nn.Module, input_shape: Sequence[int]) -> 
     return tuple(logits.shape)
 
 
-def check_images(batch: Any, channels: int | None = None) -> tuple[Tensor, Tensor]:
+def check_batch(batch: Any, channels: int | None = None) -> tuple[Tensor, Tensor]:
     """Return images and labels of a batch; MoonshineError unless the images are floats (N, channels, H, W)."""
     parts = batch if isinstance(batch, list | tuple) else [batch]
     if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from moonshine.calls.given import check_images, check_labels, logits_shape, section
+from moonshine.calls.given import check_batch, check_labels, logits_shape, section
 from moonshine.config.training import Training
 from moonshine.data.loader import LoadedSplit, Loader
 from moonshine.data.store import AnySplit, Dataset, Split
@@ -39,7 +39,7 @@ def first_batch(name: str, loader: Loader) -> tuple[Tensor, Tensor]:
         )
     if not count:
         raise MoonshineError(f"{name}: found a loader of 0 batches; allowed: at least 1")
-    return check_images(next(batches))
+    return check_batch(next(batches))
 
 
 def loaded_dataset(
@@ -68,7 +68,7 @@ def loaded_dataset(
             raise MoonshineError(f"training.{key}: found {found}; allowed: {wanted}, {allowed}")
 
     def checked(batch: Any) -> tuple[Tensor, Tensor]:
-        images, labels = check_images(batch, shape[0])
+        images, labels = check_batch(batch, shape[0])
         if labels.device.type == "cpu":  # elsewhere a look at them would wait for the device
             check_labels(images, labels, logits)
         return images, labels
@@ -123,7 +123,7 @@ def pixel_split(
     parts: list[tuple[Tensor, Tensor]] = []
     lowest, least, greatest = math.inf, math.inf, -math.inf
     for batch in loader:
-        images, labels = (part.cpu() for part in check_images(batch, channels))
+        images, labels = (part.cpu() for part in check_batch(batch, channels))
         pixels = images.float() * spread + centre
         lowest = min(lowest, float(images.min()))
         least, greatest = min(least, float(pixels.min())), max(greatest, float(pixels.max()))

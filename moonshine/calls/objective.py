@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moonshine.calls.given import check_images, check_labels, checked_pair, logits_shape, section
+from moonshine.calls.given import check_batch, check_labels, checked_pair, logits_shape, section
 from moonshine.calls.loaders import warn_if_guessing
 from moonshine.config.methods import Method
-from moonshine.data.mixing import Mixed
+from moonshine.data.mixing import MixedBatch
 from moonshine.distillation.objective import Distillation, distillation
 from moonshine.distillation.term import Pair
 from moonshine.errors import MoonshineError
@@ -59,7 +59,7 @@ class _Criterion(LabelLoss):
         super().__init__()
         self.criterion = criterion
 
-    def forward(self, logits: Tensor, labels: Tensor, mixed: Mixed | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mixed: MixedBatch | None = None) -> Tensor:
         return self.criterion(logits, labels)
 
 
@@ -103,7 +103,7 @@ class StudentLoss(nn.Module):
                 "changes over epochs"
             )
         if not self.terms:  # the first batch: later ones are not worth waiting for the device
-            check_images((images, labels), self._pair.input_shape[0])
+            check_batch((images, labels), self._pair.input_shape[0])
             check_labels(images, labels, self._logits_shape)
             warn_if_guessing(self._pair.teacher, images, labels, self._logits_shape)
         logits, terms = self.objective(self.student, Batch(images, labels, self._epoch, self._step))

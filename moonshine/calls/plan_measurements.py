@@ -19,11 +19,11 @@ Tell = Callable[[str], None]
 """Called with a line before each measurement."""
 
 
-def silent(line: str) -> None:
+def tell_nobody(line: str) -> None:
     """Tell nobody."""
 
 
-def latencies(space: Space, threads: int, again: bool = False, tell: Tell = silent) -> Latencies:
+def latencies(space: Space, threads: int, again: bool = False, tell: Tell = tell_nobody) -> Latencies:
     """Return the latency of every block at every place, measured once on this machine and cached, if reliable.
 
     ``again`` measures anew; so does a network that no name builds, which cannot be recognised.
@@ -53,7 +53,7 @@ AboutOf = Callable[[Structure], About]
 
 
 def exporter(
-    space: Space, about_of: AboutOf | None = None, tell: Tell = silent
+    space: Space, about_of: AboutOf | None = None, tell: Tell = tell_nobody
 ) -> Callable[[Mapping[str, str], str], int]:
     """Return a function of blocks by place and a format: the bytes of the untrained network's file, as `exported`."""
 
@@ -73,7 +73,7 @@ def exported(
     shape: tuple[int, ...],
     trust: Trust,
     about_of: AboutOf | None = None,
-    tell: Tell = silent,
+    tell: Tell = tell_nobody,
 ) -> int:
     """Export the untrained network of a structure and return the bytes of the file, cached.
 

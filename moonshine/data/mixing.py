@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
+class MixedBatch:
     """Labels (N,) of the images that were mixed into a batch, and the ``share`` of the loss that they have."""
 
     labels: Tensor
@@ -33,7 +33,7 @@ class Mix:
     share: float
     box: Box | None = None
 
-    def of(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Mixed]:
+    def of(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, MixedBatch]:
         """Mix images (1 + N, C, H, W), each but the first with the one before it; return N, and their labels (N,)."""
         other, own = images[:-1], images[1:]
         if self.box is None:
@@ -42,7 +42,7 @@ class Mix:
             top, left, bottom, right = self.box
             mixed = own.clone()
             mixed[..., top:bottom, left:right] = other[..., top:bottom, left:right]
-        return mixed, labels[1:], Mixed(labels[:-1], self.share)
+        return mixed, labels[1:], MixedBatch(labels[:-1], self.share)
 
 
 def draw_mixes(augment: Augment, steps: int, size: tuple[int, int], seed: int, epoch: int) -> list[Mix]:

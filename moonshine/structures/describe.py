@@ -114,7 +114,7 @@ def places_in(
     return structure, *_fitting(structure, found, partial(substitute, module), input_shape)
 
 
-Found = Mapping[str, tuple[Sequence[BlockPlan], Mapping[str, str]]]
+PlansByBlock = Mapping[str, tuple[Sequence[BlockPlan], Mapping[str, str]]]
 """Block -> its plans where it fits, and place -> reason where it does not."""
 
 
@@ -124,7 +124,7 @@ def _distinct(blocks: Sequence[str]) -> list[str]:
 
 def _fitting(
     structure: Structure,
-    found: Found,
+    found: PlansByBlock,
     build: Callable[[Mapping[str, str]], nn.Module],
     input_shape: Sequence[int],
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:

@@ -18,7 +18,7 @@ from moonshine.structures.structure import Start
 
 logger = logging.getLogger(__name__)
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.", "ema.")
 """Prefixes that torch.nn.DataParallel, torch.compile, Lightning and weight averaging put before every name."""
 
 
@@ -35,13 +35,13 @@ def load_given_weights(
 ) -> Start:
     """Fill ``module`` from a ``.safetensors`` file or a state dict with the SHA-256 ``checksum``.
 
-    State dicts are read with ``weights_only``, so no code in them runs. The tensors may be under a key of the file and
-    have a prefix of `WRAPPERS`: those that match the network exactly are taken, with ``prefix`` those whose key and
-    name begin with it (``model_ema.module.``). Batch norm's step counters, which files from before torch 0.4.1 lack and
-    nothing here reads, may be missing. With ``new_head``, the network's number of classes, its head stays as drawn: the
-    tensors that have an entry per class, and are missing in the file or have another number of classes there.
-    MoonshineError for a file that is missing, unreadable or has another checksum,
-    for one with several matching networks, and listing the tensors that are missing, unexpected or of another shape.
+    State dicts are read with ``weights_only``, so no code in them runs. The tensors may be under a key of the file
+    and have a prefix of `WRAPPER_PREFIXES`: those that match the network exactly are taken, with ``prefix`` those
+    whose key and name begin with it (``model_ema.module.``). Batch norm's step counters, which files from before
+    torch 0.4.1 lack and nothing here reads, may be missing. With ``new_head``, the network's number of classes, its
+    head stays as drawn: the tensors that have an entry per class, and are missing in the file or have another
+    number of classes there. MoonshineError for a file that is missing, unreadable or has another checksum, for one
+    with several matching networks, and listing the tensors that are missing, unexpected or of another shape.
     """
     if not path.is_file():
         raise MoonshineError(f"teacher.weights: {path} is no file; allowed: .safetensors or a state dict")
@@ -205,7 +205,7 @@ def _prefixes(content: Mapping[Any, Any], start: str = "") -> Iterator[str]:
             yield from _prefixes(value, f"{start}{key}.")
         elif isinstance(value, Tensor):
             name, before = str(key), start
-            while wrapper := next((each for each in WRAPPERS if name.startswith(each)), None):
+            while wrapper := next((each for each in WRAPPER_PREFIXES if name.startswith(each)), None):
                 name, before = name.removeprefix(wrapper), before + wrapper
                 yield before
 

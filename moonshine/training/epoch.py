@@ -29,7 +29,7 @@ def input_shape(dataset: Dataset, augment: Augment) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Run:
+class EpochContext:
     """Settings and state that all epochs share."""
 
     together: nn.Module
@@ -46,7 +46,7 @@ class Run:
     processes: Processes
 
 
-def train_epoch(run: Run, split: AnySplit | LoadedSplit, epoch: int) -> HistoryRow:
+def train_epoch(run: EpochContext, split: AnySplit | LoadedSplit, epoch: int) -> HistoryRow:
     """Train for one epoch over ``split``; return means over its examples of the loss, its terms and the error.
 
     The error is computed in the same forward passes; in semantic segmentation it is the pixel error. A mixed image

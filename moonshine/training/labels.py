@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from moonshine.config.training import Training
 from moonshine.data.batches import UNLABELLED
-from moonshine.data.mixing import Mixed
+from moonshine.data.mixing import MixedBatch
 from moonshine.errors import MoonshineError
 
 
@@ -45,7 +45,7 @@ class LabelLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.smoothing = smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor, mixed: Mixed | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mixed: MixedBatch | None = None) -> Tensor:
         own = cross_entropy(logits, labels, self.weights, self.smoothing)
         if mixed is None:
             return own

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from moonshine.data.mixing import Mixed
+from moonshine.data.mixing import MixedBatch
 from moonshine.training.labels import LabelLoss
 
 Terms = dict[str, Tensor]
@@ -24,7 +24,7 @@ class Batch:
     labels: Tensor
     epoch: int
     step: int
-    mixed: Mixed | None = None
+    mixed: MixedBatch | None = None
 
 
 class Objective(nn.Module):

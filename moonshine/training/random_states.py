@@ -22,7 +22,7 @@ def states(device: torch.device) -> States:
     return {"cpu": torch.get_rng_state(), **on_gpu}
 
 
-def restore(
+def restore_states(
     found: Sequence[States], device: torch.device, seed: int, processes: Processes, epoch: int
 ) -> None:
     """Restore this process's state from ``found``, by rank; seed anew if the number of processes has changed."""

@@ -18,13 +18,13 @@ from moonshine.config.training import Training
 from moonshine.data.store import Dataset
 from moonshine.errors import MoonshineError
 from moonshine.training.checkpoint import Checkpoints
-from moonshine.training.epoch import Run, input_shape, train_epoch
+from moonshine.training.epoch import EpochContext, input_shape, train_epoch
 from moonshine.training.evaluation import evaluate
 from moonshine.training.execution import Execution
 from moonshine.training.history import OWN_COLUMNS, SILENT, History, HistoryRow, Observer
 from moonshine.training.objective import Objective, Together
 from moonshine.training.processes import SINGLE_PROCESS, Processes
-from moonshine.training.random_states import restore, states
+from moonshine.training.random_states import restore_states, states
 from moonshine.training.updates.averaging import Average
 from moonshine.training.updates.optimizer import make_optimizer
 from moonshine.training.updates.phases import Phases
@@ -90,14 +90,14 @@ def train(
         if average:
             average.load(state["average"])
         rows, resumed = state["rows"], state["resumed"] + 1
-        restore(state["rng"], execution.device, seed, processes, len(rows))
+        restore_states(state["rng"], execution.device, seed, processes, len(rows))
         observer.resumed(rows)
     else:
         # dropout must differ between the shards of a batch
         torch.manual_seed(seed + processes.rank)
     compiled: Any = torch.compile(network) if execution.compile else network
     together = processes.wrap(Together(compiled, objective), execution, not objective.has_phases)
-    run = Run(
+    run = EpochContext(
         together,
         objective.columns,
         optimizer,

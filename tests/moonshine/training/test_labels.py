@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from moonshine.config.training import Training
-from moonshine.data.mixing import Mixed
+from moonshine.data.mixing import MixedBatch
 from moonshine.training.labels import LabelLoss, class_weights, cross_entropy, label_loss
 
 
@@ -78,6 +78,6 @@ def test_mixed_labels_count_by_their_shares() -> None:
         torch.tensor([0, 1, 2, 0, 1, 2]),
         torch.tensor([1, 1, 0, 2, 0, 2]),
     )
-    found = LabelLoss(smoothing=0.1)(logits, labels, Mixed(others, 0.3))
+    found = LabelLoss(smoothing=0.1)(logits, labels, MixedBatch(others, 0.3))
     targets = 0.7 * F.one_hot(labels, 3) + 0.3 * F.one_hot(others, 3)
     torch.testing.assert_close(found, F.cross_entropy(logits, targets, label_smoothing=0.1))

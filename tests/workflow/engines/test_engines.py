@@ -15,7 +15,7 @@ from moonshine.errors import MoonshineError
 from moonshine.files import sha256
 from moonshine.structures.build import to_structure
 from moonshine_workflow.engines import rules, snakemake_state
-from moonshine_workflow.engines.parallel import plan
+from moonshine_workflow.engines.parallel import stages_due
 from moonshine_workflow.engines.status import survey, workers
 from tests.messages import names, naming
 from tests.workflow import tiny
@@ -319,9 +319,9 @@ def test_parallel_dvc_runs_what_changed_and_what_follows() -> None:
         "scratch": frozenset({"fetch", "structure"}),
         "distil": frozenset({"fetch", "structure", "teacher"}),
     }
-    assert plan(set(), graph) == {}
-    assert plan({"teacher"}, graph) == {"teacher": frozenset(), "distil": frozenset({"teacher"})}
-    assert next(iter(plan(set(graph), graph))) == "fetch"
+    assert stages_due(set(), graph) == {}
+    assert stages_due({"teacher"}, graph) == {"teacher": frozenset(), "distil": frozenset({"teacher"})}
+    assert next(iter(stages_due(set(graph), graph))) == "fetch"
 
 
 def test_parallel_dvc_stops_at_a_failure(by_dvc: Path) -> None:

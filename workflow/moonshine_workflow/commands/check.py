@@ -17,7 +17,7 @@ of the images, build the teacher and load its weights, lay out every student, tr
 method, compress what is to be compressed, export what the budget limits, and compare sizes with the budget. A search is
 cut short: it draws one candidate. Nothing is written.
 """
-Made = TypeVar("Made")
+_Made = TypeVar("_Made")
 
 
 def add_check(subparsers: Any) -> None:
@@ -39,7 +39,7 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"{study.study}: {len(nodes.trained(study))} networks to train")
     from moonshine_workflow.commands.checking.trial import Trial  # loads torch
 
-    report = Report()
+    report = Checklist()
     with TemporaryDirectory(prefix="moonshine-check-") as folder:
         trial = report.line("data", lambda: Trial.prepare(study, Path(folder)))
         if trial and report.line("teacher", trial.teacher):
@@ -51,13 +51,13 @@ def _check(arguments: argparse.Namespace) -> int:
     return 2 if report.failed else 0
 
 
-class Report:
+class Checklist:
     """Lines of a check on standard output, with the seconds that each took; ``failed`` names those that say no."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
 
-    def line(self, name: str, make: Callable[[], Made]) -> Made | None:
+    def line(self, name: str, make: Callable[[], _Made]) -> _Made | None:
         """Print a line about what ``make`` returns, or its error, for which None is returned."""
         start = time.monotonic()
         try:

@@ -116,12 +116,12 @@ def _fit(arguments: argparse.Namespace, board: Board) -> int:
     space, _, images = _space(arguments, arguments.block or [])
 
     from moonshine.calls.plan_measurements import exporter
-    from moonshine_workflow.commands.planning.board import fit, fits_as_text
+    from moonshine_workflow.commands.planning.board import fit_board, fits_as_text
 
     export = exporter(space, _about_of(images), _tell)
     wanted = [block for block in space.blocks if block != "S"] if arguments.block else []
-    found = [fit("ordinary blocks", space, {}, export)]
-    found += [fit(block, space, space.uniform(block), export) for block in wanted]
+    found = [fit_board("ordinary blocks", space, {}, export)]
+    found += [fit_board(block, space, space.uniform(block), export) for block in wanted]
     fitting = [each.fits(board) for each in found]
     if arguments.json:
         rows = [{**asdict(each), "fits": fits} for each, fits in zip(found, fitting, strict=True)]

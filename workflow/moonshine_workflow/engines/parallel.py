@@ -66,10 +66,10 @@ def repro(jobs: int) -> int:
 
 def due() -> dict[str, frozenset[str]]:
     """Return the stages that DVC would run, each with those it waits for. Errors as for `dvc_state.changes`."""
-    return plan(set(dvc_state.changes()), stage_graph())
+    return stages_due(set(dvc_state.changes()), stage_graph())
 
 
-def plan(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+def stages_due(changed: set[str], graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """Return the stages to run, each with those it waits for, ordered by the number of stages that wait for them.
 
     ``graph`` has the stages that each stage directly depends on. A stage runs when it, or one before it, changed.

@@ -22,7 +22,7 @@ from moonshine_workflow.records.unpack import node_files
 from moonshine_workflow.report.markup import plural
 
 WHOLE = ("augment", "teacher", "training", "ship")
-PLACES = ("path", "root")
+LOCATION_KEYS = ("path", "root")
 """Keys of ``data`` that say where the data are on a machine, not which they are."""
 
 
@@ -71,7 +71,7 @@ def require_same_settings(record: Record, study: Study) -> None:
 def _settings(study: Study) -> dict[str, Any]:
     """Return what results depend on, by key; of the data which they are, not where."""
     values = resolved_values(study)
-    data = {key: value for key, value in values["data"].items() if key not in PLACES}
+    data = {key: value for key, value in values["data"].items() if key not in LOCATION_KEYS}
     entries = {
         f"{section}.{key}": value
         for section in ("students", "methods")

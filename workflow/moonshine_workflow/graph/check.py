@@ -37,7 +37,7 @@ from moonshine_workflow.graph.mistakes import reports_mistakes
 from moonshine_workflow.graph.nodes import Node
 from moonshine_workflow.graph.structures import blocks_of, layout_key
 
-Made = TypeVar("Made")
+_Made = TypeVar("_Made")
 
 CHECKED = nodes.RESULTS / "checked.txt"
 _LABELS = {False: "one label for a whole picture", True: "a label for every pixel"}
@@ -149,7 +149,7 @@ def _said(node: Node) -> str:
     return " with ".join(filter(None, (node.student, node.method)))
 
 
-def _named(key: str, make: Callable[[], Made]) -> Made:
+def _named(key: str, make: Callable[[], _Made]) -> _Made:
     try:
         return make()
     except MoonshineError as error:

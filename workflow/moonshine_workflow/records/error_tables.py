@@ -51,7 +51,7 @@ def methods(results: Results) -> str:
         against = verdict_on(find(results, method, "scratch")) if method != "scratch" else ""
         found = [shown_error(row.errors.get(method)) for row in students]
         lines.append([f"`{method}`", *found, against])
-    return table(["method", *labels, "minus scratch, pooled"], lines)
+    return markdown_table(["method", *labels, "minus scratch, pooled"], lines)
 
 
 def find(results: Results, method: str, baseline: str, student: str = "") -> Difference:
@@ -78,7 +78,7 @@ def short(results: Results, method: str) -> str:
     return "scratch" if method == "scratch" else results.spoken(method, is_short=True)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -111,7 +111,7 @@ def _errors(
     if leading:
         pooled = verdict_on(find(results, leading, "scratch"))
         lines.append([f"all {len(results.rows) - 1}, pooled", *[""] * (len(header) - 2), pooled])
-    return table(header, lines)
+    return markdown_table(header, lines)
 
 
 def _family(block: str | None) -> str:

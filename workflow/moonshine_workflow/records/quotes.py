@@ -17,10 +17,10 @@ from moonshine_workflow.records.error_tables import (
     errors,
     families,
     find,
+    markdown_table,
     methods,
     short,
     shown_error,
-    table,
     verdict_on,
 )
 from moonshine_workflow.records.pictures import pareto_svg, picture_of
@@ -97,7 +97,7 @@ def files(results: Results) -> str:
         ]
         for each in results.receipts["receipts"]
     ]
-    return table(["file", "bytes", "largest logit difference", "test error"], rows)
+    return markdown_table(["file", "bytes", "largest logit difference", "test error"], rows)
 
 
 def answer(results: Results) -> str:
@@ -145,7 +145,7 @@ def repetitions(results: Results) -> str:
         "± both",
         "verdict",
     )
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def repeated(results: Results) -> str:
@@ -166,7 +166,7 @@ def warm_starts(results: Results) -> str:
         [row.warm, row.cold, interval(row.saved, sign=True), interval(row.final, sign=True)]
         for row in savings(results)
     ]
-    return table(
+    return markdown_table(
         ["warm start", "cold start", "epochs saved", "final validation error, warm minus cold"], rows
     )
 

@@ -28,7 +28,7 @@ RECEIPTS = "receipts.json"
 """The file of an export with the test errors of its files."""
 
 
-class Timing(JsonModel):
+class NodeTiming(JsonModel):
     """How a node ran: its timings file without the name of the machine and the dates."""
 
     only_given: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class Record(JsonModel):
     costs: dict[str, MeasuredCost]
     shared_config: dict[str, Any]
     trained: dict[str, Trained]
-    timings: dict[str, Timing]
+    timings: dict[str, NodeTiming]
     kept: tuple[str, ...]
     restamps: tuple[Restamp, ...] = ()
     shipped: Shipped | None = None

@@ -30,9 +30,9 @@ from moonshine_workflow.records.record import (
     RECEIPTS,
     RECORDS,
     WEIGHTS,
+    NodeTiming,
     Record,
     Restamp,
-    Timing,
     Trained,
     weights_file,
 )
@@ -96,7 +96,7 @@ def _record(study: Study, root: Path, done: Sequence[nodes.Node], limit: int) ->
     trained, timings, code = {}, {}, {}
     for node in nodes.all_nodes(study):
         if (root / node.timings).is_file() and node.stage != "report":
-            timings[node.name] = Timing.read(root / node.timings)
+            timings[node.name] = NodeTiming.read(root / node.timings)
     teacher = root / nodes.teacher(study.study).outputs[0]
     for node in done:
         of, folder, config = node.student or "teacher", root / node.folder, configs[node.name]

@@ -18,7 +18,7 @@ from moonshine_workflow.graph.library import published_file
 from moonshine_workflow.graph.parameters import study_of_job
 from moonshine_workflow.tables.choice import ShippingChoice
 from moonshine_workflow.tables.collect import collect, write_tables
-from moonshine_workflow.tables.rows import Difference, Run, StudentRow, Tables, columns
+from moonshine_workflow.tables.rows import Difference, Run, StudentRow, Tables, table_columns
 from moonshine_workflow.tables.shipped import Shipped, read_shipped
 
 
@@ -182,7 +182,7 @@ class Results:
     @property
     def columns(self) -> list[str]:
         """The columns of errors in the main table."""
-        return columns(self.rows, self.methods)
+        return table_columns(self.rows, self.methods)
 
     @property
     def compared_with_scratch(self) -> list[str]:

@@ -29,8 +29,8 @@ from moonshine_workflow.tables.rows import (
     Run,
     StudentRow,
     Tables,
-    columns,
     rows_to_csv,
+    table_columns,
     table_to_csv,
     to_csv,
 )
@@ -190,8 +190,8 @@ def collect(study: Study, root: Path = Path(), *, partial: bool = False) -> dict
     tables = Tables(runs=tuple(runs), rows=tuple(rows), differences=tuple(effects))
     return {
         "tables/runs.csv": rows_to_csv(Run, runs),
-        "tables/table.csv": table_to_csv(rows, columns(rows, list(terms))),
-        "tables/table.tex": table_to_latex(rows, columns(rows, list(terms))),
+        "tables/table.csv": table_to_csv(rows, table_columns(rows, list(terms))),
+        "tables/table.tex": table_to_latex(rows, table_columns(rows, list(terms))),
         "tables/differences.csv": rows_to_csv(Difference, effects),
         "tables/curves.csv": to_csv(("student", "method", "seed", *_CURVE_COLUMNS), curves),
         f"tables/{nodes.TABLES}": tables.text(),

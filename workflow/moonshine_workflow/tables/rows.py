@@ -110,7 +110,7 @@ class StudentRow:
         return max((value for value in found if value is not None), default=None)
 
 
-def columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
+def table_columns(rows: Sequence[StudentRow], methods: Sequence[str]) -> list[str]:
     """Return the error columns of the main table: the methods, and ``teacher`` for a pretrained one."""
     return [*methods, *(["teacher"] if any("teacher" in row.errors for row in rows) else [])]
 

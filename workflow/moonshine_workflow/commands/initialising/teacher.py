@@ -28,7 +28,7 @@ NEW_HEAD: dict[str, Any] = {"head": "replace", "finetune": {"epochs": EPOCHS}}
 
 
 @dataclass(frozen=True)
-class Found:
+class InitialTeacher:
     """Section ``teacher``, and ``normalisation`` if the weights state one; ``said``: what was assumed."""
 
     section: dict[str, Any]
@@ -38,7 +38,7 @@ class Found:
 
 def look_at_teacher(
     name: str, kwargs: Mapping[str, Any], weights: str | None, prefix: str | None, seen: Seen
-) -> Found:
+) -> InitialTeacher:
     """Build the network for the data and fill it with its weights.
 
     MoonshineError for a model that does not build, take the images or give logits for their classes, for one in which
@@ -53,7 +53,7 @@ def look_at_teacher(
         section = {"network": name}
     if weights is None:
         said.append("no --weights: the teacher is trained first")
-        return Found({**section, "seed": 0}, None, said)
+        return InitialTeacher({**section, "seed": 0}, None, said)
     section["weights"] = weights
     if weights != PUBLISHED:
         path = Path(weights).expanduser()
@@ -71,7 +71,7 @@ def look_at_teacher(
             "nothing states the normalisation that the weights were trained with: that of the training images; if it "
             "was another, write it under data"
         )
-    return Found({**section, "seed": 0}, normalisation, said)
+    return InitialTeacher({**section, "seed": 0}, normalisation, said)
 
 
 def _build(

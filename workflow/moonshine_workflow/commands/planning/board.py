@@ -19,7 +19,7 @@ from moonshine.search.rivals import rival_candidates
 from moonshine.search.space import Mixture, Space
 from moonshine.structures.build import build
 
-Option = TypeVar("Option")
+_Option = TypeVar("_Option")
 
 BAR = 30
 """Characters of a bar for all of a board's memory."""
@@ -28,7 +28,7 @@ STEPS = 8
 
 
 @dataclass(frozen=True)
-class Fit:
+class BoardFit:
     """A network on a board: bytes of its INT8 file, bytes of RAM in TensorFlow Lite Micro, the layer that sets it."""
 
     name: str
@@ -42,15 +42,15 @@ class Fit:
         return self.flash <= board.flash - RESERVED_FLASH and self.ram <= board.ram - RESERVED_RAM
 
 
-def fit(name: str, space: Space, blocks: Mixture, export: Export) -> Fit:
+def fit_board(name: str, space: Space, blocks: Mixture, export: Export) -> BoardFit:
     """Convert the untrained network with these blocks, and run it."""
     chosen = {path: blocks.get(path, "S") for path in space.places}
     layer, peak = _peak_layer(space.build(chosen), space.input_shape)
     ram, interpreter = export(chosen, RAM), export(chosen, INTERPRETER)
-    return Fit(name, export(chosen, "tflite-int8"), ram, layer, interpreter, (ram - interpreter) / peak)
+    return BoardFit(name, export(chosen, "tflite-int8"), ram, layer, interpreter, (ram - interpreter) / peak)
 
 
-def fits_as_text(space: Space, board: Board, found: Sequence[Fit]) -> str:
+def fits_as_text(space: Space, board: Board, found: Sequence[BoardFit]) -> str:
     """Return a verdict, bars and the layer of the peak for each network, and what would lower the RAM."""
     shape = "x".join(map(str, space.input_shape))
     lines = [
@@ -90,7 +90,7 @@ def _peak_layer(network: nn.Module, shape: Sequence[int]) -> tuple[str, int]:
     return path or "the layers outside of modules", costs[path].peak_activation_bytes
 
 
-def _changes(space: Space, fit: Fit, limit: int) -> Iterator[str]:
+def _changes(space: Space, fit: BoardFit, limit: int) -> Iterator[str]:
     """Yield what would bring RAM within a limit; blocks do not, since the first stage's maps set it."""
     channels, height, width = space.input_shape
     network = space.build(dict.fromkeys(space.places, "S"))
@@ -118,8 +118,8 @@ def _changes(space: Space, fit: Fit, limit: int) -> Iterator[str]:
 
 
 def _first(
-    options: Sequence[Option], ram: Callable[[Option], float], limit: float
-) -> tuple[Option, float] | None:
+    options: Sequence[_Option], ram: Callable[[_Option], float], limit: float
+) -> tuple[_Option, float] | None:
     """Return the first option within the limit, with its RAM; None where none is, or the network refuses them."""
     for option in options:
         try:
