@@ -24,8 +24,8 @@ class About:
 
     ``input_shape`` is (channels, height, width); ``mean`` and ``std`` per channel are what pixels in [0, 1] are
     normalised with, inside every exported graph. ``resize_rule`` describes how an image becomes an input, as in
-    `moonshine.data.store.Dataset`. With ``scored_classes`` the network has logits for every pixel, and the classes after so
-    many are never a right answer.
+    `moonshine.data.store.Dataset`. With ``scored_classes`` the network has logits for every pixel, and the classes
+    after so many are never a right answer.
     """
 
     input_shape: tuple[int, int, int]
