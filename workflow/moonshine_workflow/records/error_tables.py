@@ -108,7 +108,7 @@ def _errors(
                 found.append(verdict_on(find(results, leading, "scratch", row.model.student)))
             label = results.labels[row.model.student]
             lines.append([label, *(cost(row) for cost in costs.values()), *found])
-    if leading:
+    if leading and len(results.rows) > 2:  # the teacher and more than one student
         pooled = verdict_on(find(results, leading, "scratch"))
         lines.append([f"all {len(results.rows) - 1}, pooled", *[""] * (len(header) - 2), pooled])
     return markdown_table(header, lines)

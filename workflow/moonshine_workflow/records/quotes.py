@@ -40,7 +40,7 @@ def setting(results: Results) -> str:
     epochs = max(run.epochs_run or 0 for run in results.runs)
     return (
         f"{listed(counts)} images of {data.height}x{data.width}, {plural(epochs, 'epoch')}, "
-        f"seeds {listed(results.seeds)}."
+        f"seed{'s' if len(results.seeds) > 1 else ''} {listed(results.seeds)}."
     )
 
 
