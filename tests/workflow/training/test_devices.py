@@ -43,24 +43,36 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def teacher() -> subprocess.Popen[str]:
-    command = [sys.executable, *nodes.teacher("tiny").command]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def teacher() -> tuple[subprocess.Popen[str], int]:
+    """The teacher's node and its process id; the launcher below it is a process of Python's own."""
+    _, module, *options = nodes.teacher("tiny").command
+    code = f"import os, runpy, sys; sys.executable = {sys.executable!r}; print(os.getpid(), flush=True)\n"
+    code += f"runpy.run_module({module!r}, run_name='__main__')"
+    process = subprocess.Popen(
+        [quick_python(), "-c", code, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
 
 
 def descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def interrupt(work: Path, process: subprocess.Popen[str], victim: Callable[[list[int]], int]) -> str:
-    """Kill one process of a node, two epochs on; what the node says as it ends, when all its processes have."""
+def interrupt(work: Path, victim: Callable[[list[int]], int]) -> tuple[int, str]:
+    """Start the teacher and kill one of its processes, two epochs on; its status and last words once all ended."""
     before = newest(work)
+    process, node = teacher()
     try:
         while newest(work) < before + 2:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.01)
-        below = descendants(process.pid)
-        os.kill(victim([process.pid, *below]), signal.SIGKILL)
+        below = descendants(node)
+        os.kill(victim([node, *below]), signal.SIGKILL)
         _, said = process.communicate(timeout=60)
         deadline = time.monotonic() + 60
         while any(psutil.pid_exists(pid) for pid in below):
@@ -69,7 +81,7 @@ def interrupt(work: Path, process: subprocess.Popen[str], victim: Callable[[list
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    return said
+    return process.returncode, said
 
 
 def newest(work: Path) -> int:
@@ -80,10 +92,10 @@ def newest(work: Path) -> int:
 def test_a_process_that_dies_ends_the_node_which_continues_when_it_runs_again(here: Path) -> None:
     tiny.write_study(here, study(epochs=40))
     work = here / "results/tiny/.work/teacher@tiny"
-    said = interrupt(work, process := teacher(), lambda pids: pids[-1])
-    assert process.returncode == 2
+    status, said = interrupt(work, lambda pids: pids[-1])
+    assert status == 2
     assert "one of 2 training processes failed" in said
-    interrupt(work, teacher(), lambda pids: pids[0])  # the node itself
+    interrupt(work, lambda pids: pids[0])  # the node itself
     assert not (here / "results/tiny/teacher/metrics.json").exists()
     tiny.write_study(here, study(epochs=40, devices=1))
     assert run("teacher") == 0
