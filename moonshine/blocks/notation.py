@@ -114,7 +114,7 @@ def split(text: object) -> tuple[str, list[str]] | None:
     return None
 
 
-def read(text: str, parameters: tuple[Parameter, ...], written: list[str]) -> tuple[Value, ...] | None:
+def read_values(text: str, parameters: tuple[Parameter, ...], written: list[str]) -> tuple[Value, ...] | None:
     """Return the values of a block; None for too few or too many. MoonshineError names a value that is not allowed."""
     required = sum(not parameter.optional for parameter in parameters)
     if not required <= len(written) <= len(parameters):

@@ -21,7 +21,7 @@ from moonshine.blocks.families import (
 )
 from moonshine.blocks.families.kind import Kind
 from moonshine.blocks.geometry import Geometry
-from moonshine.blocks.notation import Block, read, split
+from moonshine.blocks.notation import Block, read_values, split
 from moonshine.errors import MoonshineError
 
 FAMILIES: dict[str, tuple[Kind, ...]] = {
@@ -88,7 +88,7 @@ def parse_block(text: str | Block) -> Block:
         kind, written = meant[0], written or meant[1]
     if kind not in KINDS:
         raise MoonshineError(f"block {text!r}: unknown kind {kind!r}; allowed: {_kinds()}")
-    values = read(text, KINDS[kind].parameters, written)
+    values = read_values(text, KINDS[kind].parameters, written)
     if values is None:
         raise MoonshineError(f"block {text!r}: found {len(written)} values; allowed: {KINDS[kind]}")
     return Block(kind, values)

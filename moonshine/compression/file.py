@@ -93,7 +93,7 @@ def decode(content: bytes) -> dict[str, NDArray[Any]]:
         raise MoonshineError(f"damaged, cut short or not of this format ({error})") from None
 
 
-def read(path: Path | str) -> dict[str, NDArray[Any]]:
+def read_file(path: Path | str) -> dict[str, NDArray[Any]]:
     """Return the tensors of a file; MoonshineError naming it if it is missing or as for `decode`."""
     try:
         return decode(Path(path).read_bytes())

@@ -22,7 +22,7 @@ def encode(network: nn.Module) -> bytes:
 
 def fill_from(network: nn.Module, path: Path | str) -> None:
     """Fill a network with the weights of a file; MoonshineError if it is damaged or of another network."""
-    _fill(network, file.read(path), Path(path))
+    _fill(network, file.read_file(path), Path(path))
 
 
 def decoded(network: nn.Module) -> int:

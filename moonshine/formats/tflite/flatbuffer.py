@@ -10,7 +10,7 @@ METADATA = "moonshine"
 """Name under which the file holds what it says about itself, as JSON."""
 
 
-def finish(content: bytes, about: str) -> bytes:
+def finish_flatbuffer(content: bytes, about: str) -> bytes:
     """Return the file with its weights inside, tensors without names, and ``about`` as metadata.
 
     From 256 KiB on the quantiser writes weights behind the flatbuffer, at offsets: TensorFlow Lite Micro reads such a

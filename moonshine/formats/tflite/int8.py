@@ -31,7 +31,7 @@ def encode(source: Source) -> bytes:
     import torch
 
     from moonshine.formats.source import with_dense_weights
-    from moonshine.formats.tflite.flatbuffer import finish
+    from moonshine.formats.tflite.flatbuffer import finish_flatbuffer
     from moonshine.formats.tflite.graph import pixel_range, to_quantisable
 
     if found := {str(batch.dtype) for batch in source.calibration} - {"torch.uint8"}:
@@ -55,7 +55,7 @@ def encode(source: Source) -> bytes:
             convert(traced, given, file, limits)
             return file.read_bytes()
 
-    return finish(_remembered(digest.hexdigest(), converted), source.about.text())
+    return finish_flatbuffer(_remembered(digest.hexdigest(), converted), source.about.text())
 
 
 def _remembered(key: str, make: Callable[[], bytes]) -> bytes:

@@ -63,7 +63,7 @@ def test_every_byte_is_as_described() -> None:
 def test_what_was_written_is_read_to_the_bit(tensors: Tensors, tmp_path: Path) -> None:
     path = tmp_path / "network.dc"
     path.write_bytes(file.encode(tensors))
-    found = file.read(path)
+    found = file.read_file(path)
     assert list(found) == list(tensors)
     for name, tensor in tensors.items():
         assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
@@ -154,10 +154,10 @@ def test_a_shape_that_the_weights_do_not_fill_is_refused(shape: object) -> None:
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(MoonshineError, match=naming("network.dc", "no such file")):
-        file.read(tmp_path / "network.dc")
+        file.read_file(tmp_path / "network.dc")
     (tmp_path / "network.dc").write_bytes(b"MDC1")
     with pytest.raises(MoonshineError, match=naming("network.dc", "damaged")):
-        file.read(tmp_path / "network.dc")
+        file.read_file(tmp_path / "network.dc")
 
 
 def test_numbers_that_the_file_cannot_hold_are_refused() -> None:

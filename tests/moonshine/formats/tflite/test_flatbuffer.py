@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moonshine.formats.tflite.flatbuffer import finish
+from moonshine.formats.tflite.flatbuffer import finish_flatbuffer
 from moonshine.formats.tflite.int8 import Int8File, to_int8
 from moonshine.formats.tflite.tflm import run_in_tflm
 from tests.moonshine.formats.tflite.tiny import ABOUT, CONVERTED, images
@@ -48,7 +48,7 @@ def answers(content: bytes, path: Path) -> np.ndarray:
 
 def test_names_are_gone_and_answers_are_not(tmp_path: Path) -> None:
     converted = CONVERTED.read_bytes()
-    finished = finish(converted, "{}")
+    finished = finish_flatbuffer(converted, "{}")
     assert b"ChannelLastIO" in converted
     assert b"ChannelLastIO" not in finished
     assert len(finished) < 0.7 * len(converted)
@@ -68,7 +68,7 @@ def test_weights_are_inside(tmp_path: Path) -> None:
     np.testing.assert_array_equal(answers(outside, tmp_path / "outside.tflite"), expected)
     wrong, _ = run_in_tflm(tmp_path / "outside.tflite", INPUT)
     assert (wrong != expected).any()  # without an error: what this is for
-    finished = finish(outside, "{}")
+    finished = finish_flatbuffer(outside, "{}")
     assert not any(buffer.offset for buffer in opened(finished).buffers)
     (tmp_path / "finished.tflite").write_bytes(finished)
     found, _ = run_in_tflm(tmp_path / "finished.tflite", INPUT)
@@ -76,7 +76,7 @@ def test_weights_are_inside(tmp_path: Path) -> None:
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    model = opened(finish(CONVERTED.read_bytes(), ABOUT.text()))
+    model = opened(finish_flatbuffer(CONVERTED.read_bytes(), ABOUT.text()))
     (entry,) = model.metadata
     assert entry.name == b"moonshine"
     assert bytes(bytearray(model.buffers[entry.buffer].data)).decode() == ABOUT.text()
@@ -84,7 +84,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_equal_buffers_are_stored_once() -> None:
-    model = opened(finish(CONVERTED.read_bytes(), "{}"))
+    model = opened(finish_flatbuffer(CONVERTED.read_bytes(), "{}"))
     held = [bytes(bytearray(buffer.data)) for buffer in model.buffers if buffer.data is not None]
     assert len(held) == len(set(held))
     assert model.buffers[0].data is None

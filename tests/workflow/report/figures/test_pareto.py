@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from moonshine_workflow.report.figures.curves import curves
 from moonshine_workflow.report.figures.drawing import DPI, STYLES, WIDTH, new_figure, place_labels, to_svg
 from moonshine_workflow.report.figures.effects import effects, published
-from moonshine_workflow.report.figures.pareto import BUDGET, draw_study, pareto, short
+from moonshine_workflow.report.figures.pareto import BUDGET, draw_study, pareto, short_number
 from moonshine_workflow.report.results import load_results
 from moonshine_workflow.tables.collect import collect, write_tables
 from tests.workflow.fake_results import make_study, write_results
@@ -222,4 +222,4 @@ def test_labels_of_a_crowd_do_not_overlap():
 
 @pytest.mark.parametrize(("value", "text"), [(81_386, "81.4K"), (2e6, "2M"), (5.2e9, "5.2G"), (12, "12")])
 def test_sizes_on_axes_are_short(value, text):
-    assert short(value) == text
+    assert short_number(value) == text

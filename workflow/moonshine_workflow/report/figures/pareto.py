@@ -71,7 +71,7 @@ def series_of(results: Results, method: str, cost: str, look: Style, name: str |
     return Series(name or method, look, points)
 
 
-def short(value: float) -> str:
+def short_number(value: float) -> str:
     """Format a number for axes: 1200000 as 1.2M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= unit:
@@ -91,7 +91,7 @@ def _axes(
     margin = (max(sizes) / min(sizes)) ** 0.08 * 1.08
     axes.set_xlim(min(sizes) / margin, max(sizes) * margin)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(sizes) < 200 * min(sizes) else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"{size_name[0].upper()}{size_name[1:]} (log scale)")
     if limit is not None:
@@ -101,7 +101,7 @@ def _axes(
         span = max(errors) / min(errors)
         axes.set_ylim(min(errors) / span**0.22, max(errors) * span**0.12)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         spread = (max(errors) - min(errors)) or 0.2 * max(*errors, 1.0)
