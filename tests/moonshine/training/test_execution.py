@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -63,9 +64,13 @@ def test_a_gpu_has_deterministic_kernels_unless_the_study_wants_the_fastest(
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_feature_maps_come_to_lie_in_huge_pages() -> None:
-    execution._keep_freed_memory.cache_clear()  # other tests give memory back
-    resolve(RUNTIME, "fp32")
-    regions = Path("/proc/self/smaps").read_text()
+    # in a process of its own: after other tests the heap may have other gaps to fill
+    code = (
+        "from moonshine.config.training import Runtime; from moonshine.training.execution import resolve; "
+        "resolve(Runtime(threads=1, device='cpu', channels_last='auto', compile=False), 'fp32'); "
+        "print(open('/proc/self/smaps').read())"
+    )
+    regions = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     advised = [
         int(size)
         for size, flags in re.findall(
