@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from moonshine.config.training import Training
 from moonshine.costs.budgets import SPREAD
 from moonshine.structures.structure import Start, StudyStructure
 from moonshine_workflow.graph import nodes
@@ -49,11 +50,18 @@ def _start(start: Start) -> str:
 
 
 def recipes(results: Results) -> dict[str, list[str]]:
-    """Return the networks that each training recipe trained, by the recipe in words."""
+    """Return the networks that each training recipe trained, by the recipe in words.
+
+    A recipe that older code stored has the defaults of settings that came later.
+    """
+    fields = Training.model_fields.items()
+    defaults = {name: field.default for name, field in fields if not field.is_required()}
     found: dict[str, list[str]] = {}
     for run in results.runs:
         if (recipe := results.config(run).get("training")) is not None:
-            networks = found.setdefault(_settings(recipe), [])
+            own = {name: value for name, value in recipe.items() if name not in defaults}
+            filled = {name: recipe.get(name, default) for name, default in defaults.items()}
+            networks = found.setdefault(_settings(own | filled), [])
             if (label := results.labels.get(run.student, run.student)) not in networks:
                 networks.append(label)
     return found

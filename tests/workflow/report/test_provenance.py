@@ -1,0 +1,21 @@
+"""Which networks share a training recipe."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from moonshine_workflow.report.provenance import recipes
+from moonshine_workflow.report.results import Results
+
+
+def test_a_recipe_stored_before_a_setting_existed_is_the_same_recipe() -> None:
+    older = {"epochs": 2, "batch_size": 32}
+    newer = {**older, "label_smoothing": 0.0, "clip_norm": None}
+    other = {**older, "label_smoothing": 0.1}
+    runs = [
+        SimpleNamespace(student=name, training=kept)
+        for name, kept in (("a", older), ("b", newer), ("c", other))
+    ]
+    results: Any = SimpleNamespace(runs=runs, labels={}, config=lambda run: {"training": run.training})
+    assert list(recipes(cast(Results, results)).values()) == [["a", "b"], ["c"]]
