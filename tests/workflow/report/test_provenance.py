@@ -10,7 +10,9 @@ from moonshine_workflow.report.results import Results
 
 
 def test_a_recipe_stored_before_a_setting_existed_is_the_same_recipe() -> None:
-    older = {"epochs": 2, "batch_size": 32}
+    adam = {"kind": "adam", "lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+    schedule = {"kind": "one-cycle", "warmup": 0.3, "start": 0.1, "end": 0.01}
+    older = {"epochs": 2, "batch_size": 32, "optimizer": adam, "schedule": schedule, "precision": "fp32"}
     newer = {**older, "label_smoothing": 0.0, "clip_norm": None}
     other = {**older, "label_smoothing": 0.1}
     runs = [

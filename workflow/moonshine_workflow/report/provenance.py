@@ -5,13 +5,13 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from moonshine.config.training import Training
 from moonshine.costs.budgets import SPREAD
 from moonshine.structures.structure import Start, StudyStructure
 from moonshine_workflow.graph import nodes
 from moonshine_workflow.report.markup import Fragment, listed, number, plural, render
 from moonshine_workflow.report.results import Results
 from moonshine_workflow.report.teacher_batches import saved
+from moonshine_workflow.training.configuration import resolved
 
 
 def facts(results: Results) -> Fragment:
@@ -54,14 +54,10 @@ def recipes(results: Results) -> dict[str, list[str]]:
 
     A recipe that older code stored has the defaults of settings that came later.
     """
-    fields = Training.model_fields.items()
-    defaults = {name: field.default for name, field in fields if not field.is_required()}
     found: dict[str, list[str]] = {}
     for run in results.runs:
         if (recipe := results.config(run).get("training")) is not None:
-            own = {name: value for name, value in recipe.items() if name not in defaults}
-            filled = {name: recipe.get(name, default) for name, default in defaults.items()}
-            networks = found.setdefault(_settings(own | filled), [])
+            networks = found.setdefault(_settings(resolved("training", recipe)), [])
             if (label := results.labels.get(run.student, run.student)) not in networks:
                 networks.append(label)
     return found
@@ -77,7 +73,7 @@ def _settings(value: Any) -> str:
                     f"{name} ({_settings(one)})" if isinstance(one, dict) else f"{name} {_settings(one)}"
                 )
         return ", ".join(parts)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "/".join(_settings(one) for one in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -42,10 +42,10 @@ def configuration(study: Study, node: Node) -> dict[str, Any]:
 def changed(study: Study, node: Node, made: Mapping[str, Any]) -> list[str]:
     """Return the keys in which ``made``, the configuration that a node was trained with, differs from the study's."""
     wanted = configuration(study, node)
-    return [key for key, value in wanted.items() if _resolved(key, made.get(key)) != value]
+    return [key for key, value in wanted.items() if resolved(key, made.get(key)) != value]
 
 
-def _resolved(key: str, found: Any) -> Any:
+def resolved(key: str, found: Any) -> Any:
     """Return a recorded value, with defaults for keys that the schema did not have at the time."""
     try:
         return SECTIONS[key].model_validate(found).model_dump()
